@@ -1,0 +1,60 @@
+#pragma once
+
+#include <reel/autograd/tape.h>
+
+namespace reel {
+
+/// One backward pass: walks a tape's records in reverse and gathers gradients by slot.
+class Backward {
+ public:
+  Backward(Tape& tape, const GradientOptions& options);
+
+  /// Asks for the gradient of a slot.
+  void want(std::int32_t slot) { mark(static_cast<std::size_t>(slot), wanted); }
+  /// Runs the pass from an output. Throws GradientError as Tape::gradient says.
+  void run(std::int32_t output);
+  /// The gradient of a wanted slot; undefined where nothing reached it.
+  Tensor result(std::int32_t slot) const { return gradient(slot); }
+  /// Empties the tape, unless the options keep it.
+  void finish();
+
+ private:
+  friend class Vjp;
+
+  // Bits: whether a slot's gradient is to be computed, whether to keep it as a result, and whether
+  // an op without gradient stands between it and a wanted slot.
+  enum Mark : std::uint8_t { unneeded = 0, needed = 1, wanted = 2, blocked = 4 };
+  // Shape and dtype are those of the slot the gradient belongs to.
+  struct Entry {
+    Buffer buffer;
+    std::int32_t slot = -1;  // of the gradient itself, while a graph is made
+  };
+
+  void mark(std::size_t slot, unsigned bits) {
+    marks_[slot] = static_cast<std::uint8_t>(marks_[slot] | bits);
+  }
+  void mark_from(std::size_t first_record);
+  void start(std::int32_t output, const Tensor& seed);
+  void throw_blocked(std::int32_t slot) const;
+  void pass(std::size_t first_record);
+  void step(std::size_t record);
+  void apply_fused(const Tape::Record& record, const void* attr);
+  void apply_specification(const Tape::Record& record, const void* attr);
+  void release(const Tape::Record& record);
+
+  bool is_needed(std::int32_t slot) const {
+    return marks_[static_cast<std::size_t>(slot)] != unneeded;
+  }
+  std::int32_t input(const Tape::Record& record, int i) const {
+    return tape_.input_slots_[static_cast<std::size_t>(record.first_input + i)];
+  }
+  Tensor gradient(std::int32_t slot) const;
+  void accumulate(std::int32_t slot, const Tensor& contribution);
+
+  Tape& tape_;
+  GradientOptions options_;
+  PoolVector<std::uint8_t> marks_;
+  PoolVector<Entry> gradients_;
+};
+
+}  // namespace reel

@@ -1,0 +1,104 @@
+#include <reel/autograd/buffer.h>
+
+#include <array>
+#include <bit>
+#include <new>
+
+namespace reel {
+namespace pool {
+namespace {
+
+constexpr std::size_t alignment = 64;
+constexpr int steps_per_doubling = 4;
+constexpr int smallest_log2 = 8;  // blocks below 256 bytes come in multiples of 64
+constexpr int class_count = 4 + (48 - smallest_log2) * steps_per_doubling;
+
+struct SizeClass {
+  int index;
+  std::size_t bytes;  // what a block of the class holds
+};
+
+SizeClass size_class(std::size_t bytes) {
+  if (bytes <= 256) {
+    const std::size_t quarter = bytes == 0 ? 0 : (bytes - 1) / 64;
+    return {static_cast<int>(quarter), (quarter + 1) * 64};
+  }
+  const int log2 =
+      static_cast<int>(std::bit_width(bytes - 1)) - 1;  // 2^log2 < bytes <= 2^(log2 + 1)
+  const std::size_t step = (std::size_t{1} << log2) / steps_per_doubling;
+  const std::size_t above = (bytes - 1 - (std::size_t{1} << log2)) / step;
+  return {4 + (log2 - smallest_log2) * steps_per_doubling + static_cast<int>(above),
+          (std::size_t{1} << log2) + (above + 1) * step};
+}
+
+void* heap_allocate(std::size_t bytes) {
+  return ::operator new (bytes, std::align_val_t{alignment});
+}
+void heap_release(void* block) noexcept { ::operator delete (block, std::align_val_t{alignment}); }
+
+// A waiting block holds the link to the next one in its own first bytes.
+struct FreeBlock {
+  FreeBlock* next;
+};
+
+// Blocks can outlive the thread's lists (a tensor in a static variable); they then go to the heap.
+enum class Life : unsigned char { unborn, alive, gone };
+thread_local Life life = Life::unborn;
+
+struct Lists {
+  std::array<FreeBlock*, class_count> heads{};
+  Statistics statistics;
+
+  Lists() { life = Life::alive; }
+  ~Lists() {
+    life = Life::gone;
+    clear();
+  }
+  void clear() noexcept {
+    for (FreeBlock*& head : heads)
+      while (head) heap_release(std::exchange(head, head->next));
+    statistics.cached_bytes = 0;
+  }
+};
+
+Lists& lists() {
+  thread_local Lists instance;
+  return instance;
+}
+
+}  // namespace
+
+void* allocate(std::size_t bytes) {
+  const SizeClass c = size_class(bytes);
+  if (life == Life::gone) return heap_allocate(c.bytes);
+  Lists& l = lists();
+  FreeBlock*& head = l.heads[static_cast<std::size_t>(c.index)];
+  if (!head) {
+    ++l.statistics.heap_allocations;
+    return heap_allocate(c.bytes);
+  }
+  l.statistics.cached_bytes -= c.bytes;
+  return std::exchange(head, head->next);
+}
+
+void release(void* block, std::size_t bytes) noexcept {
+  if (life == Life::gone) return heap_release(block);
+  const SizeClass c = size_class(bytes);
+  Lists& l = lists();
+  FreeBlock*& head = l.heads[static_cast<std::size_t>(c.index)];
+  head = new (block) FreeBlock{head};
+  l.statistics.cached_bytes += c.bytes;
+}
+
+Statistics statistics() { return lists().statistics; }
+
+void trim() noexcept { lists().clear(); }
+
+}  // namespace pool
+
+Buffer::Buffer(std::size_t bytes) {
+  const std::size_t total = header_bytes + bytes;
+  block_ = new (pool::allocate(total)) Block{1, total};
+}
+
+}  // namespace reel

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+
+namespace reel {
+
+/// The element type of a tensor: f32 to train, f64 to verify, i32 for indices and masks.
+enum class DType : std::uint8_t { f32, f64, i32 };
+
+inline constexpr DType f32 = DType::f32;
+inline constexpr DType f64 = DType::f64;
+inline constexpr DType i32 = DType::i32;
+
+template <class T>
+concept Element =
+    std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, std::int32_t>;
+
+template <class T>
+concept Real = std::is_same_v<T, float> || std::is_same_v<T, double>;
+
+template <Element T>
+inline constexpr DType dtype_of = std::is_same_v<T, float>    ? DType::f32
+                                  : std::is_same_v<T, double> ? DType::f64
+                                                              : DType::i32;
+
+constexpr std::size_t size_of(DType dtype) { return dtype == DType::f64 ? 8 : 4; }
+constexpr bool is_real(DType dtype) { return dtype != DType::i32; }
+
+constexpr std::string_view name_of(DType dtype) {
+  return dtype == DType::f32 ? "f32" : dtype == DType::f64 ? "f64" : "i32";
+}
+
+/// Calls `f.template operator()<T>()` with the C++ type of `dtype`.
+template <class F>
+decltype(auto) dispatch(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::f32:
+      return f.template operator()<float>();
+    case DType::f64:
+      return f.template operator()<double>();
+    default:
+      return f.template operator()<std::int32_t>();
+  }
+}
+
+/// The same for the two real types; anything but f32 is taken as f64.
+template <class F>
+decltype(auto) dispatch_real(DType dtype, F&& f) {
+  if (dtype == DType::f32) return f.template operator()<float>();
+  return f.template operator()<double>();
+}
+
+}  // namespace reel

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <reel/autograd/params.h>
+
+namespace reel {
+
+/// The gradients of a loss with respect to the parameters of a store: an explicit value that the
+/// tape returns, that can be added, scaled and measured, and that an optimizer takes.
+class Gradients {
+ public:
+  Gradients() = default;
+  explicit Gradients(const Params& params);
+
+  /// The gradient of one parameter, by name or handle. Throws GradientError when the loss did not
+  /// depend on it.
+  const Tensor& operator[](std::string_view name) const;
+  const Tensor& operator[](const Param& param) const;
+  /// The same, or null where the loss did not depend on the parameter.
+  const Tensor* find(const Param& param) const;
+  Tensor* find(const ParamEntry& entry);
+
+  /// Sets the gradient of one parameter of the store. Throws ShapeError if it is of another shape.
+  void set(const ParamEntry& entry, Tensor gradient);
+
+  /// Adds the gradients of another window or shard, parameter by parameter.
+  Gradients& operator+=(const Gradients& other);
+  /// Multiplies every gradient.
+  Gradients& operator*=(double factor);
+  /// The Euclidean norm of all gradients together, accumulated in double.
+  double norm() const;
+
+  const Params& params() const { return params_; }
+  /// Calls `f(entry, gradient)` for each parameter that has a gradient, in the store's order.
+  template <class F>
+  void each(F&& f) {
+    params_.each([&](const std::shared_ptr<ParamEntry>& entry) {
+      if (Tensor* gradient = find(*entry)) f(entry, *gradient);
+    });
+  }
+  template <class F>
+  void each(F&& f) const {
+    const_cast<Gradients*>(this)->each([&](const std::shared_ptr<ParamEntry>& entry,
+                                           const Tensor& gradient) { f(entry, gradient); });
+  }
+
+ private:
+  Params params_;
+  PoolVector<Tensor> values_;  // by ParamEntry::index; undefined where there is none
+};
+
+}  // namespace reel

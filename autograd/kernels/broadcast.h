@@ -1,0 +1,91 @@
+#pragma once
+
+#include <array>
+
+#include <reel/autograd/shape.h>
+
+namespace reel::kernels {
+
+/// How to walk N operands that broadcast to one shape: at most four nested loops, merged where all
+/// operands allow it, so that equal shapes are one loop. Stride 0 repeats an element.
+template <int N>
+class BroadcastPlan {
+ public:
+  using Strides = std::array<Index, N>;
+
+  BroadcastPlan(const Shape& shape, const std::array<const Shape*, N>& operands) {
+    for (int axis = shape.rank() - 1; axis >= 0; --axis) {
+      if (shape[axis] == 1) continue;
+      Strides strides;
+      for (std::size_t n = 0; n < N; ++n) strides[n] = stride_of(*operands[n], shape.rank(), axis);
+      append(shape[axis], strides);
+    }
+    if (shape.size() == 0) sizes_[0] = 0;
+  }
+
+  /// Calls `row(offsets, count, strides)` for each innermost run, in row-major order.
+  template <class F>
+  void each_row(F&& row) const {
+    if (sizes_[0] == 0) return;
+    Strides offset3{};
+    for (Index i = 0; i < sizes_[3]; ++i, advance(offset3, 3)) {
+      Strides offset2 = offset3;
+      for (Index j = 0; j < sizes_[2]; ++j, advance(offset2, 2)) {
+        Strides offset1 = offset2;
+        for (Index k = 0; k < sizes_[1]; ++k, advance(offset1, 1))
+          row(offset1, sizes_[0], strides_[0]);
+      }
+    }
+  }
+
+ private:
+  static Index stride_of(const Shape& operand, int rank, int axis) {
+    const int own = axis - (rank - operand.rank());
+    return own < 0 || operand[own] == 1 ? 0 : operand.stride(own);
+  }
+
+  // Adds the next loop outwards, or widens the last one if all operands run on without a step.
+  void append(Index size, const Strides& strides) {
+    if (loops_ > 0) {
+      const std::size_t last = static_cast<std::size_t>(loops_ - 1);
+      bool continues = true;
+      for (std::size_t n = 0; n < N; ++n)
+        continues &= strides[n] == strides_[last][n] * sizes_[last];
+      if (continues) {
+        sizes_[last] *= size;
+        return;
+      }
+    }
+    sizes_[static_cast<std::size_t>(loops_)] = size;
+    strides_[static_cast<std::size_t>(loops_++)] = strides;
+  }
+
+  void advance(Strides& offset, std::size_t loop) const {
+    for (std::size_t n = 0; n < N; ++n) offset[n] += strides_[loop][n];
+  }
+
+  std::array<Index, 4> sizes_{1, 1, 1, 1};  // innermost first
+  std::array<Strides, 4> strides_{};
+  int loops_ = 0;
+};
+
+/// out = f(a, b), each element, with NumPy broadcasting of a and b to `shape`.
+template <class Out, class In, class F>
+void broadcast_binary(const Shape& shape, Out* out, const In* a, const Shape& a_shape, const In* b,
+                      const Shape& b_shape, F f) {
+  const BroadcastPlan<2> plan(shape, {&a_shape, &b_shape});
+  plan.each_row(
+      [&](const std::array<Index, 2>& offset, Index n, const std::array<Index, 2>& stride) {
+        const In* x = a + offset[0];
+        const In* y = b + offset[1];
+        if (stride[0] == 1 && stride[1] == 1)
+          for (Index i = 0; i < n; ++i) out[i] = f(x[i], y[i]);
+        else if (stride[1] == 0)
+          for (Index i = 0; i < n; ++i) out[i] = f(x[i * stride[0]], *y);
+        else
+          for (Index i = 0; i < n; ++i) out[i] = f(*x, y[i]);
+        out += n;
+      });
+}
+
+}  // namespace reel::kernels

@@ -1,0 +1,229 @@
+#include <reel/autograd/kernels/matmul.h>
+#include <reel/autograd/kernels/matmul_pack.h>
+#include <reel/autograd/kernels/matmul_tile.h>
+#include <reel/autograd/kernels/thread_pool.h>
+
+#include <algorithm>
+
+namespace reel::kernels {
+namespace detail {
+namespace {
+
+// Sums run over blocks of this many k: a panel of B of that height fills half of a 32 KB
+// first-level cache at the widths of AVX2. It is part of the definition of the result, hence one
+// constant.
+constexpr Index block_depth = 256;
+
+// A packed block of A of this many rows leaves room in the second-level cache.
+constexpr Index block_rows = 96;
+
+// Asks the cache for part `part` of `parts` of the next panel of B, while the present one is used.
+template <class T>
+void prefetch_part(const T* panel, Index elements, Index part, Index parts) {
+  constexpr Index line = 64 / sizeof(T);
+  const Index lines = elements / line;
+  for (Index i = part * lines / parts; i < (part + 1) * lines / parts; ++i)
+    __builtin_prefetch(panel + i * line, 0, 2);
+}
+
+// C = start + A * B for one block of k and of rows.
+template <class T>
+void multiply_block(MatrixView<T> a, bool packed, Panels<T> b, Index cols, Start<T> start,
+                    Output<T> c) {
+  constexpr Index cached_bytes = 1 << 20;
+  const Tiling tiling{a.rows};
+  const Index panels = ceil_div(cols, panel_cols<T>), at_once = panels_at_once(a.rows);
+  const bool prefetches = tiling.count >= 4 && b.row_stride == panel_cols<T> &&
+                          a.cols * cols * static_cast<Index>(sizeof(T)) > cached_bytes;
+  for (Index p = 0; p < panels;) {
+    const bool wide = p + at_once <= panels;
+    const Index col = p * panel_cols<T>;
+    for (Index t = 0; t < tiling.count; ++t) {
+      const Index row = tiling.begin(t);
+      const Strip<T> strip{a.data + row * (packed ? a.cols : a.row_stride), a.row_stride};
+      if (prefetches && p + 1 < panels)
+        prefetch_part(b.at(0, p + 1).data, a.cols * panel_cols<T>, t, tiling.count);
+      tile_function<T>(tiling.height(t), wide, packed)(a.cols, strip, b.at(0, p), cols - col,
+                                                       start.at(row, col), c.at(row, col));
+    }
+    p += wide ? at_once : 1;
+  }
+}
+
+// Whether A is copied first: when its columns are contiguous, or when its rows are so long that
+// those of a tile compete for the same places in the cache and C is wide enough to pay for it.
+template <class T>
+bool worth_packing(MatrixView<T> a, Index cols) {
+  constexpr Index long_row = 2048 / sizeof(T);
+  return a.col_stride != 1 || (a.row_stride >= long_row && cols >= 32 * panel_cols<T>);
+}
+
+// C = start + A * B, where panels_of(k, depth) gives B's panels for a block of k.
+template <class T, class F>
+void multiply_blocks(MatrixView<T> a, Index cols, F panels_of, Start<T> start, Output<T> c) {
+  const bool pack = worth_packing(a, cols);
+  const Index height = std::min(a.rows, block_rows);
+  const Index pack_size = height * std::min(a.cols, block_depth) + pack_margin<T>;
+  const Scratch<T> packed(pack ? pack_size : 0);
+  for (Index k = 0; k < a.cols; k += block_depth) {
+    const Index depth = std::min(block_depth, a.cols - k);
+    const Panels<T> b = panels_of(k, depth);
+    for (Index row = 0; row < a.rows; row += height) {
+      MatrixView<T> block = a.row_range(row, std::min(row + height, a.rows));
+      block = block.col_range(k, k + depth);
+      if (pack) {
+        pack_tiles(block, packed.data());
+        block.data = packed.data();
+      }
+      const Start<T> so_far = k == 0 ? start : Start<T>{c.data, c.row_stride};
+      multiply_block(block, pack, b, cols, so_far.at(row, 0), c.at(row, 0));
+    }
+  }
+}
+
+// The product of an A without columns.
+template <class T>
+void copy_start(Index rows, Index cols, Start<T> start, Output<T> c) {
+  for (Index i = 0; i < rows; ++i)
+    for (Index j = 0; j < cols; ++j) *c.at(i, j).data = start.data ? *start.at(i, j).data : T(0);
+}
+
+template <class T>
+void multiply_panels(MatrixView<T> a, Panels<T> b, Index cols, Start<T> start, Output<T> c) {
+  if (a.rows == 0 || cols == 0) return;
+  if (a.cols == 0) return copy_start(a.rows, cols, start, c);
+  multiply_blocks(
+      a, cols, [b](Index k, Index) { return b.at(k, 0); }, start, c);
+}
+
+template <class T>
+void multiply_packing(MatrixView<T> a, MatrixView<T> b, Start<T> start, Output<T> c) {
+  const Index panel_size = std::min(b.rows, block_depth) * panel_cols<T>;
+  const Scratch<T> packed(ceil_div(b.cols, panel_cols<T>) * panel_size);
+  auto panels_of = [&](Index k, Index depth) {
+    pack_panels(b.row_range(k, k + depth), packed.data(), panel_size);
+    return Panels<T>{packed.data(), panel_cols<T>, panel_size};
+  };
+  multiply_blocks(a, b.cols, panels_of, start, c);
+}
+
+template <class T>
+void multiply_views(MatrixView<T> a, MatrixView<T> b, Start<T> start, Output<T> c) {
+  // Elements of B that serve two rows at most are read where they are, as far as panels are full.
+  const bool in_place = a.rows <= 2 && b.col_stride == 1;
+  const Index split = a.cols == 0 ? b.cols : in_place ? b.cols / panel_cols<T> * panel_cols<T> : 0;
+  multiply_panels(a, Panels<T>{b.data, b.row_stride, panel_cols<T>}, split, start, c);
+  if (split < b.cols)
+    multiply_packing(a, b.col_range(split, b.cols), start.at(0, split), c.at(0, split));
+}
+
+// C cut into a grid whose cells are the tasks of a product. Every grid gives the same bits.
+struct Grid {
+  Index row_cells = 1, col_cells = 1;
+
+  Grid(Index rows, Index cols, Index depth) {
+    constexpr Index smallest_work = 1 << 19;  // multiplications worth another thread
+    constexpr Index smallest_side = 64;
+    const int threads = usable_threads();
+    const Index wanted =
+        threads == 1 ? 1 : std::min(Index{4} * threads, rows * cols * depth / smallest_work);
+    while (row_cells * col_cells < wanted) {
+      const Index height = rows / row_cells, width = cols / col_cells;
+      if (std::max(height, width) < 2 * smallest_side) break;
+      (height > width ? row_cells : col_cells) *= 2;
+    }
+  }
+};
+
+// Calls f(row_begin, row_end, panel_begin, panel_end) for the cells of a grid over C.
+template <class T, class F>
+void for_cells(Index rows, Index cols, Index depth, F f) {
+  if (rows == 0 || cols == 0) return;
+  const Grid grid(rows, cols, depth);
+  const Index panels = ceil_div(cols, panel_cols<T>);
+  parallel_for(grid.row_cells * grid.col_cells, [&](Index cell) {
+    const Index i = cell / grid.col_cells, j = cell % grid.col_cells;
+    f(i * rows / grid.row_cells, (i + 1) * rows / grid.row_cells, j * panels / grid.col_cells,
+      (j + 1) * panels / grid.col_cells);
+  });
+}
+
+template <class T>
+Panels<T> panels_of(const PackedMatrix<T>& b) {
+  return {b.data(), panel_cols<T>, b.rows() * panel_cols<T>};
+}
+
+template <class T>
+Start<T> start_of(T* c, Index ldc, Write write) {
+  return {write == Write::add ? c : nullptr, ldc};
+}
+
+}  // namespace
+}  // namespace detail
+
+using namespace detail;
+
+template <Real T>
+PackedMatrix<T>::PackedMatrix(MatrixView<T> b)
+    : rows_(b.rows),
+      cols_(b.cols),
+      data_(ceil_div(b.cols, panel_cols<T>) * panel_cols<T> * b.rows) {
+  constexpr Index cols_per_task = 16 * panel_cols<T>;
+  parallel_for(ceil_div(cols_, cols_per_task), [&](Index task) {
+    const Index col = task * cols_per_task;
+    pack_panels(b.col_range(col, std::min(col + cols_per_task, cols_)), data_.data() + col * rows_,
+                rows_ * panel_cols<T>);
+  });
+}
+
+template <Real T>
+void multiply(MatrixView<T> a, const PackedMatrix<T>& b, T* c, Index ldc, Write write) {
+  multiply_panels(a, panels_of(b), b.cols(), start_of(c, ldc, write), Output<T>{c, ldc});
+}
+
+template <Real T>
+void multiply(MatrixView<T> a, const PackedMatrix<T>& b, const T* start, Index start_stride, T* c,
+              Index ldc) {
+  multiply_panels(a, panels_of(b), b.cols(), Start<T>{start, start_stride}, Output<T>{c, ldc});
+}
+
+template <Real T>
+void matmul(MatrixView<T> a, MatrixView<T> b, T* c, Index ldc, Write write) {
+  const Start<T> start = start_of(c, ldc, write);
+  const Output<T> output{c, ldc};
+  for_cells<T>(a.rows, b.cols, a.cols, [&](Index row, Index row_end, Index panel, Index panel_end) {
+    const Index col = panel * panel_cols<T>;
+    const Index col_end = std::min(panel_end * panel_cols<T>, b.cols);
+    multiply_views(a.row_range(row, row_end), b.col_range(col, col_end), start.at(row, col),
+                   output.at(row, col));
+  });
+}
+
+template <Real T>
+void matmul(MatrixView<T> a, const PackedMatrix<T>& b, T* c, Index ldc, Write write) {
+  const Start<T> start = start_of(c, ldc, write);
+  const Output<T> output{c, ldc};
+  const Panels<T> panels = panels_of(b);
+  for_cells<T>(a.rows, b.cols(), a.cols,
+               [&](Index row, Index row_end, Index panel, Index panel_end) {
+                 const Index col = panel * panel_cols<T>;
+                 const Index cols = std::min(panel_end * panel_cols<T>, b.cols()) - col;
+                 multiply_panels(a.row_range(row, row_end), panels.at(0, panel), cols,
+                                 start.at(row, col), output.at(row, col));
+               });
+}
+
+template class PackedMatrix<float>;
+template class PackedMatrix<double>;
+template void multiply(MatrixView<float>, const PackedMatrix<float>&, float*, Index, Write);
+template void multiply(MatrixView<double>, const PackedMatrix<double>&, double*, Index, Write);
+template void multiply(MatrixView<float>, const PackedMatrix<float>&, const float*, Index, float*,
+                       Index);
+template void multiply(MatrixView<double>, const PackedMatrix<double>&, const double*, Index,
+                       double*, Index);
+template void matmul(MatrixView<float>, MatrixView<float>, float*, Index, Write);
+template void matmul(MatrixView<double>, MatrixView<double>, double*, Index, Write);
+template void matmul(MatrixView<float>, const PackedMatrix<float>&, float*, Index, Write);
+template void matmul(MatrixView<double>, const PackedMatrix<double>&, double*, Index, Write);
+
+}  // namespace reel::kernels

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <reel/autograd/buffer.h>
+#include <reel/autograd/dtype.h>
+#include <reel/autograd/shape.h>
+
+namespace reel::kernels {
+
+// The products of this header keep one promise: the bits of an element of C depend only on its row
+// of A, its column of B and K. The sum over K is cut into blocks of fixed length; each block is one
+// chain of fused multiply-adds in the order of k, started at zero, and the blocks are added in
+// order. Tiles, tails, layouts and threads never change it.
+
+/// A matrix in somebody's memory; one of the strides is 1.
+template <Real T>
+struct MatrixView {
+  const T* data;
+  Index rows, cols;
+  Index row_stride, col_stride;
+
+  static MatrixView row_major(const T* data, Index rows, Index cols) {
+    return {data, rows, cols, cols, 1};
+  }
+  /// The same matrix inside rows that are `row_stride` elements apart.
+  static MatrixView row_major(const T* data, Index rows, Index cols, Index row_stride) {
+    return {data, rows, cols, row_stride, 1};
+  }
+  MatrixView transposed() const { return {data, cols, rows, col_stride, row_stride}; }
+  MatrixView row_range(Index begin, Index end) const {
+    return {data + begin * row_stride, end - begin, cols, row_stride, col_stride};
+  }
+  MatrixView col_range(Index begin, Index end) const {
+    return {data + begin * col_stride, rows, end - begin, row_stride, col_stride};
+  }
+};
+
+/// B (K x N) copied once into the order in which the product reads it, for many products.
+template <Real T>
+class PackedMatrix {
+ public:
+  /// Uses threads() threads when the matrix is large.
+  explicit PackedMatrix(MatrixView<T> b);
+
+  Index rows() const { return rows_; }
+  Index cols() const { return cols_; }
+  const T* data() const { return data_.data(); }
+
+ private:
+  Index rows_, cols_;
+  Scratch<T> data_;
+};
+
+enum class Write { assign, add };
+
+/// C (M x N, row-major, rows `ldc` apart) = or += A * B, on the calling thread alone.
+/// `assign` does not read C.
+template <Real T>
+void multiply(MatrixView<T> a, const PackedMatrix<T>& b, T* c, Index ldc, Write write);
+
+/// C = start + A * B with every row of `start` `start_stride` apart: 0 repeats one row, a bias.
+template <Real T>
+void multiply(MatrixView<T> a, const PackedMatrix<T>& b, const T* start, Index start_stride, T* c,
+              Index ldc);
+
+/// C = or += A * B, split over threads().
+template <Real T>
+void matmul(MatrixView<T> a, MatrixView<T> b, T* c, Index ldc, Write write);
+
+/// C = or += A * B with B packed before, split over threads().
+template <Real T>
+void matmul(MatrixView<T> a, const PackedMatrix<T>& b, T* c, Index ldc, Write write);
+
+}  // namespace reel::kernels

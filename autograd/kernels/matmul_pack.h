@@ -1,0 +1,131 @@
+#pragma once
+
+#include <reel/autograd/kernels/matmul.h>
+#include <reel/autograd/kernels/matmul_tile.h>
+
+#include <algorithm>
+
+// Copies of A and B in the order in which a tile reads them. Private to matmul.cpp.
+
+namespace reel::kernels::detail {
+
+template <class T>
+using Square = packets::PacketBlock<Packet<T>, lanes<T>>;
+
+/// The transpose of lanes x lanes elements; of fewer rows, the last one is repeated.
+template <class T>
+void load_transposed(const T* from, Index row_stride, Index rows, Square<T>& square) {
+  for (int i = 0; i < lanes<T>; ++i)
+    square.packet[i] = packets::ploadu<Packet<T>>(from + std::min<Index>(i, rows - 1) * row_stride);
+  packets::ptranspose(square);
+}
+
+// The height of a tile of A rounded up to packets. Packing stores whole packets: what is too much
+// is overwritten by the next k or the next tile, and needs pack_margin elements after the last.
+template <class T>
+inline constexpr Index wide_rows = ceil_div(tile_rows, lanes<T>) * lanes<T>;
+
+template <class T>
+inline constexpr Index pack_margin = lanes<T>;
+
+/// One tile of an A with contiguous rows.
+template <class T>
+void pack_tile_of_rows(const T* from, Index row_stride, Index rows, Index depth, T* to) {
+  Square<T> squares[wide_rows<T> / lanes<T>];
+  const Index count = ceil_div(rows, lanes<T>), whole = depth / lanes<T> * lanes<T>;
+  for (Index k = 0; k < whole; k += lanes<T>) {
+    for (Index s = 0; s < count; ++s) {
+      const Index row = s * lanes<T>;
+      load_transposed<T>(from + row * row_stride + k, row_stride, rows - row, squares[s]);
+    }
+    for (int i = 0; i < lanes<T>; ++i)
+      for (Index s = 0; s < count; ++s)
+        packets::pstoreu(to + (k + i) * rows + s * lanes<T>, squares[s].packet[i]);
+  }
+  for (Index k = whole; k < depth; ++k)
+    for (Index i = 0; i < rows; ++i) to[k * rows + i] = from[i * row_stride + k];
+}
+
+/// All tiles of an A with contiguous columns.
+template <class T>
+void pack_tiles_of_columns(MatrixView<T> a, T* out) {
+  constexpr Index run = 16;  // the tiles take turns, while these columns stay in the cache
+  const Tiling tiling{a.rows};
+  for (Index first = 0; first < a.cols; first += run)
+    for (Index t = 0; t < tiling.count; ++t) {
+      const Index row = tiling.begin(t), rows = tiling.height(t);
+      const T* from = a.data + row;
+      T* to = out + row * a.cols;
+      const Index end = std::min(first + run, a.cols);
+      // Whole packets must not leave the matrix where they read, nor the tile where they write.
+      const Index last_wide = a.cols - ceil_div(wide_rows<T>, rows);
+      const Index end_wide = row + wide_rows<T> <= a.rows ? std::min(end, last_wide + 1) : first;
+      Index k = first;
+      for (; k < end_wide; ++k)
+        for (Index i = 0; i < wide_rows<T>; i += lanes<T>)
+          packets::pstoreu(to + k * rows + i,
+                           packets::ploadu<Packet<T>>(from + k * a.col_stride + i));
+      for (; k < end; ++k) std::copy_n(from + k * a.col_stride, rows, to + k * rows);
+    }
+}
+
+/// The tiles of A one after another: tile t begins at out + Tiling::begin(t) * a.cols.
+template <class T>
+void pack_tiles(MatrixView<T> a, T* out) {
+  if (a.col_stride != 1) return pack_tiles_of_columns(a, out);
+  const Tiling tiling{a.rows};
+  for (Index t = 0; t < tiling.count; ++t) {
+    const Index row = tiling.begin(t);
+    pack_tile_of_rows(a.data + row * a.row_stride, a.row_stride, tiling.height(t), a.cols,
+                      out + row * a.cols);
+  }
+}
+
+/// One panel of a B with contiguous columns.
+template <class T>
+void pack_panel_of_columns(MatrixView<T> b, T* out) {
+  constexpr Index width = panel_cols<T>;
+  Square<T> square;
+  const Index whole = b.cols == width ? b.rows / lanes<T> * lanes<T> : 0;
+  for (Index k = 0; k < whole; k += lanes<T>)
+    for (Index j = 0; j < width; j += lanes<T>) {
+      load_transposed<T>(b.data + j * b.col_stride + k, b.col_stride, lanes<T>, square);
+      for (int i = 0; i < lanes<T>; ++i)
+        packets::pstoreu(out + (k + i) * width + j, square.packet[i]);
+    }
+  for (Index k = whole; k < b.rows; ++k)
+    for (Index j = 0; j < width; ++j)
+      out[k * width + j] = j < b.cols ? b.data[j * b.col_stride + k] : T(0);
+}
+
+/// Panels of a B with contiguous rows.
+template <class T>
+void pack_panels_of_rows(MatrixView<T> b, T* out, Index panel_stride) {
+  constexpr Index width = panel_cols<T>;
+  const Index whole = b.cols / width, rest = b.cols % width;
+  for (Index k = 0; k < b.rows; ++k) {
+    const T* from = b.data + k * b.row_stride;
+    T* to = out + k * width;
+    for (Index p = 0; p < whole; ++p, from += width, to += panel_stride)
+      for (Index j = 0; j < width; j += lanes<T>)
+        packets::pstoreu(to + j, packets::ploadu<Packet<T>>(from + j));
+    if (rest > 0) std::fill(std::copy_n(from, rest, to), to + width, T(0));
+  }
+}
+
+/// The panels of B, panel_stride apart, the last one filled up with zeros.
+template <class T>
+void pack_panels(MatrixView<T> b, T* out, Index panel_stride) {
+  constexpr Index width = panel_cols<T>, together = 4 * width;  // long reads, few write streams
+  const Index step = b.col_stride == 1 ? together : width;
+  for (Index col = 0; col < b.cols; col += step) {
+    const MatrixView<T> some = b.col_range(col, std::min(col + step, b.cols));
+    T* to = out + col / width * panel_stride;
+    if (b.col_stride == 1)
+      pack_panels_of_rows(some, to, panel_stride);
+    else
+      pack_panel_of_columns(some, to);
+  }
+}
+
+}  // namespace reel::kernels::detail

@@ -1,0 +1,157 @@
+#pragma once
+
+#include <reel/autograd/shape.h>
+
+#include <Eigen/Core>
+
+#include <array>
+#include <cstddef>
+#include <utility>
+
+// The inner part of the matrix product: a tile of C in registers. Private to matmul.cpp.
+
+// Eigen's packets carry an alignment that a template argument drops; all accesses are unaligned.
+#pragma GCC diagnostic ignored "-Wignored-attributes"
+
+namespace reel::kernels::detail {
+
+namespace packets = Eigen::internal;
+
+template <class T>
+using Packet = typename packets::packet_traits<T>::type;
+
+template <class T>
+inline constexpr Index lanes = packets::packet_traits<T>::size;
+
+// A tile is tile_rows x 2 packets, which leaves room for two packets of B and one element of A
+// repeated. AVX-512 has twice the registers.
+#ifdef __AVX512F__
+inline constexpr int tile_rows = 12;
+#else
+inline constexpr int tile_rows = 6;
+#endif
+
+/// The columns of a panel of B.
+template <class T>
+inline constexpr Index panel_cols = 2 * lanes<T>;
+
+constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+
+/// B as panels: (k, j) of a panel is data[k * row_stride + j].
+template <class T>
+struct Panels {
+  const T* data;
+  Index row_stride, panel_stride;
+  Panels at(Index k, Index panel) const {
+    return {data + k * row_stride + panel * panel_stride, row_stride, panel_stride};
+  }
+};
+
+/// What a product is added to, a row every row_stride elements. Null: nothing.
+template <class T>
+struct Start {
+  const T* data;
+  Index row_stride;
+  Start at(Index row, Index col) const {
+    return {data ? data + row * row_stride + col : nullptr, row_stride};
+  }
+};
+
+template <class T>
+struct Output {
+  T* data;
+  Index row_stride;
+  Output at(Index row, Index col) const { return {data + row * row_stride + col, row_stride}; }
+};
+
+/// One tile's part of A. In place, row i begins at data + i * row_stride; packed, the elements of
+/// one k stand side by side.
+template <class T>
+struct Strip {
+  const T* data;
+  Index row_stride;
+};
+
+template <class T>
+void store(const Packet<T>* sums, const T* start, T* c) {
+  for (int v = 0; v < 2; ++v) {
+    const Index j = v * lanes<T>;
+    packets::pstoreu(
+        c + j, start ? packets::padd(packets::ploadu<Packet<T>>(start + j), sums[v]) : sums[v]);
+  }
+}
+
+// The last panel may be wider than what is left of C; the memory beyond belongs to others.
+template <class T>
+void store_narrow(const Packet<T>* sums, Index cols, const T* start, T* c) {
+  T row[panel_cols<T>];
+  for (int v = 0; v < 2; ++v) packets::pstoreu(row + v * lanes<T>, sums[v]);
+  for (Index j = 0; j < cols; ++j) c[j] = start ? start[j] + row[j] : row[j];
+}
+
+/// C (Rows x cols, in Count panels) = start + A * B over `depth` k.
+template <class T, int Rows, int Count, bool Packed>
+void tile(Index depth, Strip<T> a, Panels<T> b, Index cols, Start<T> start, Output<T> c) {
+  using P = Packet<T>;
+  constexpr int vectors = 2 * Count;
+  P sum[Rows][vectors];
+  const T* row[Rows];
+  for (int i = 0; i < Rows; ++i) {
+    for (int v = 0; v < vectors; ++v) sum[i][v] = packets::pset1<P>(T(0));
+    row[i] = a.data + i * a.row_stride;
+    __builtin_prefetch(c.data + i * c.row_stride, 1);
+  }
+  const T* panel = b.data;
+  for (Index k = 0; k < depth; ++k, panel += b.row_stride) {
+    P right[vectors];
+    for (int v = 0; v < vectors; ++v)
+      right[v] = packets::ploadu<P>(panel + v / 2 * b.panel_stride + v % 2 * lanes<T>);
+    for (int i = 0; i < Rows; ++i) {
+      const P left = packets::pset1<P>(Packed ? a.data[k * Rows + i] : row[i][k]);
+      for (int v = 0; v < vectors; ++v) sum[i][v] = packets::pmadd(left, right[v], sum[i][v]);
+    }
+  }
+  for (int p = 0; p < Count; ++p)
+    for (int i = 0; i < Rows; ++i) {
+      const Index col = p * panel_cols<T>;
+      const T* from = start.at(i, col).data;
+      T* to = c.at(i, col).data;
+      if (cols - col >= panel_cols<T>)
+        store<T>(sum[i] + 2 * p, from, to);
+      else
+        store_narrow<T>(sum[i] + 2 * p, cols - col, from, to);
+    }
+}
+
+// Few rows leave registers for more panels, and need them: a sum has to wait for its previous
+// addition, so the machine is busy only with eight or more sums under way.
+constexpr int panels_at_once(Index rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
+
+template <class T>
+using TileFunction = void (*)(Index, Strip<T>, Panels<T>, Index, Start<T>, Output<T>);
+
+// By the number of rows.
+template <class T, bool Wide, bool Packed>
+inline constexpr auto tile_functions = []<int... I>(std::integer_sequence<int, I...>) {
+  return std::array<TileFunction<T>, tile_rows + 1>{nullptr, tile < T, I + 1,
+                                                    Wide ? panels_at_once(I + 1) : 1, Packed > ...};
+}
+(std::make_integer_sequence<int, tile_rows>{});
+
+/// The tile for so many rows, over one panel or, if `wide`, over panels_at_once(rows).
+template <class T>
+TileFunction<T> tile_function(Index rows, bool wide, bool packed) {
+  const auto i = static_cast<std::size_t>(rows);
+  if (wide) return packed ? tile_functions<T, true, true>[i] : tile_functions<T, true, false>[i];
+  return packed ? tile_functions<T, false, true>[i] : tile_functions<T, false, false>[i];
+}
+
+/// Rows cut into tiles of nearly one height, so that none is too low to be fast.
+struct Tiling {
+  Index rows;
+  Index count = ceil_div(rows, tile_rows);
+  Index begin(Index tile) const { return tile * rows / count; }
+  Index height(Index tile) const { return begin(tile + 1) - begin(tile); }
+};
+
+}  // namespace reel::kernels::detail

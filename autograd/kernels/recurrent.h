@@ -1,0 +1,116 @@
+#pragma once
+
+#include <algorithm>
+
+#include <reel/autograd/kernels/matmul.h>
+#include <reel/autograd/kernels/thread_pool.h>
+
+// What the kernels of the recurrent layers share. T steps, B rows, H units, G gates. A block of
+// rows of the batch goes through all steps on one thread: rows are independent, so there is one
+// fork and join a layer and none a step, and no bit depends on how the rows are split.
+namespace reel::kernels {
+
+/// The order of the steps, and which rows take part in them.
+struct Schedule {
+  Index steps, rows;
+  bool reverse;
+  const std::int32_t* lengths;
+
+  Index time(Index step) const { return reverse ? steps - 1 - step : step; }
+  bool active(Index t, Index row) const { return t < lengths[row]; }
+  /// The time of the row's state before step t, or -1 where that is the initial state.
+  Index previous(Index t, Index row) const {
+    const Index before = reverse ? t + 1 : t - 1;
+    return before < 0 || before >= lengths[row] ? -1 : before;
+  }
+  /// The time of the row's first step; -1 for a row of length 0.
+  Index first(Index row) const { return lengths[row] == 0 ? -1 : reverse ? lengths[row] - 1 : 0; }
+};
+
+/// The state [B, H] of a row before step t: in the sequence [T, B, H], or the initial one.
+template <Real T>
+const T* previous_state(const Schedule& s, Index t, Index row, Index h_size, const T* sequence,
+                        const T* initial) {
+  const Index before = s.previous(t, row);
+  return before < 0 ? initial + row * h_size : sequence + (before * s.rows + row) * h_size;
+}
+
+/// Calls f(begin, end) for blocks of the batch's rows, in parallel.
+template <class F>
+void each_row_block(Index rows, F f) {
+  constexpr Index smallest_block = 4;
+  const Index blocks = std::max<Index>(1, std::min<Index>(threads(), rows / smallest_block));
+  const Index size = (rows + blocks - 1) / blocks;
+  parallel_for(blocks, [&](Index block) {
+    const Index begin = block * size, end = std::min(rows, begin + size);
+    if (begin < end) f(begin, end);
+  });
+}
+
+/// p [N, M] = x [N, D] · wᵀ + b, the gates' input part of all steps at once.
+template <Real T>
+void input_product(const T* x, Index n, Index d, const T* w, const T* b, Index m, T* p) {
+  for (Index r = 0; r < n; ++r) std::copy_n(b, m, p + r * m);
+  matmul(MatrixView<T>::row_major(x, n, d), MatrixView<T>::row_major(w, m, d).transposed(), p, m,
+         Write::add);
+}
+
+/// out [M] = the sums of the columns of d [N, M].
+template <Real T>
+void column_sums(MatrixView<T> d, T* out) {
+  constexpr Index block = 256;
+  parallel_for((d.cols + block - 1) / block, [&](Index task) {
+    const Index begin = task * block, end = std::min(d.cols, begin + block);
+    std::fill(out + begin, out + end, T(0));
+    for (Index r = 0; r < d.rows; ++r)
+      for (Index c = begin; c < end; ++c) out[c] += d.data[r * d.row_stride + c];
+  });
+}
+
+/// A state's gradient to begin the backward pass with: `gradient`, or zeros where none arrived.
+template <Real T>
+void start_gradient(const T* gradient, Index count, T* to) {
+  gradient ? std::copy_n(gradient, count, to) : std::fill_n(to, count, T(0));
+}
+
+/// From the gradients d [N, M] of p = x wᵀ: dx [N, D] = or += d w and dw [M, D] = dᵀ x, each only
+/// if asked.
+template <Real T>
+void input_gradients(MatrixView<T> d, const T* x, const T* w, Index features, Write write_dx, T* dx,
+                     T* dw) {
+  if (dx) matmul(d, MatrixView<T>::row_major(w, d.cols, features), dx, features, write_dx);
+  if (dw)
+    matmul(d.transposed(), MatrixView<T>::row_major(x, d.rows, features), dw, features,
+           Write::assign);
+}
+
+/// dw [M, H] = Σ over steps of dᵀ · (state before the step): d [T·B, M] with rows `stride` apart is
+/// the gradient of the gates, y [T, B, H] the states after the steps.
+template <Real T>
+void recurrent_weight_gradient(const Schedule& s, const T* d, Index m, Index stride, const T* y,
+                               const T* h0, Index h_size, T* dw) {
+  // The first step of each row meets the initial state ...
+  Scratch<T> first(s.rows * m);
+  for (Index row = 0; row < s.rows; ++row) {
+    const Index t = s.first(row);
+    if (t < 0)
+      std::fill_n(first.data() + row * m, m, T(0));
+    else
+      std::copy_n(d + (t * s.rows + row) * stride, m, first.data() + row * m);
+  }
+  const auto product = [&](const T* gates, Index rows, Index gate_stride, const T* states,
+                           Write write) {
+    matmul(MatrixView<T>::row_major(gates, rows, m, gate_stride).transposed(),
+           MatrixView<T>::row_major(states, rows, h_size), dw, h_size, write);
+  };
+  product(first.data(), s.rows, m, h0, Write::assign);
+  // ... and all later ones the output of the step before, one product for all. Where a row has not
+  // begun, that output is zero.
+  const Index later = (s.steps - 1) * s.rows;
+  if (later <= 0) return;
+  const T* gates = s.reverse ? d : d + s.rows * stride;
+  const T* states = s.reverse ? y + s.rows * h_size : y;
+  product(gates, later, stride, states, Write::add);
+}
+
+}  // namespace reel::kernels

@@ -1,0 +1,213 @@
+#include <reel/autograd/error.h>
+#include <reel/autograd/kernels/thread_pool.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <fstream>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+namespace reel {
+namespace {
+
+constexpr int max_threads = 1024;
+
+// Whole cores that the CFS quota of one control group grants; max_threads where it grants all.
+int cores_of_quota(double quota, double period) {
+  if (!(quota > 0) || !(period > 0)) return max_threads;
+  return static_cast<int>(std::min(quota / period + 0.999, double{max_threads}));
+}
+
+int cores_of_group_v2(const std::string& directory) {
+  std::ifstream file(directory + "/cpu.max");
+  double quota = 0, period = 0;
+  file >> quota >> period;  // "max 100000" leaves 0
+  return cores_of_quota(quota, period);
+}
+
+int cores_of_group_v1(const std::string& directory) {
+  double quota = 0, period = 0;
+  std::ifstream(directory + "/cpu.cfs_quota_us") >> quota;
+  std::ifstream(directory + "/cpu.cfs_period_us") >> period;
+  return cores_of_quota(quota, period);
+}
+
+// A quota counts wherever it is set between the process's own group and the root. In a container
+// the path may be that of the host; then only the root can be seen here.
+template <class CoresOf>
+int cores_of_groups(const std::string& mount, std::string path, CoresOf cores_of) {
+  int cores = cores_of(mount);
+  for (; path.size() > 1; path.erase(path.rfind('/')))
+    cores = std::min(cores, cores_of(mount + path));
+  return cores;
+}
+
+int cores_of_control_groups() {
+  int cores = max_threads;
+  std::ifstream file("/proc/self/cgroup");
+  for (std::string line; std::getline(file, line);) {  // "4:cpu,cpuacct:/path", "0::/path"
+    const std::size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (second == std::string::npos || line[second + 1] != '/') continue;
+    const std::string controllers = ',' + line.substr(first + 1, second - first - 1) + ',';
+    const std::string path = line.substr(second + 1);
+    if (controllers == ",,")
+      cores = std::min(cores, cores_of_groups("/sys/fs/cgroup", path, cores_of_group_v2));
+    else if (controllers.find(",cpu,") != std::string::npos)
+      cores = std::min(cores, cores_of_groups("/sys/fs/cgroup/cpu", path, cores_of_group_v1));
+  }
+  return cores;
+}
+
+int cores_of_affinity() {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+
+int usable_cores() { return std::max(1, std::min(cores_of_affinity(), cores_of_control_groups())); }
+
+// One call of fork_join, on the stack of its caller.
+struct Job {
+  Index tasks;
+  void (*run)(void* f, Index task);
+  void* f;
+  std::atomic<Index> next{0};
+  std::atomic<bool> failed{false};
+  std::exception_ptr error{};
+
+  void work() noexcept {
+    for (Index task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) try {
+        run(f, task);
+      } catch (...) {
+        next.store(tasks, std::memory_order_relaxed);
+        if (!failed.exchange(true)) error = std::current_exception();
+      }
+  }
+};
+
+thread_local bool inside_job = false;
+
+// Workers sleep until there is a job, help with it, and sleep again. The caller waits only for
+// those that have begun, so a worker that wakes late costs nothing.
+class Pool {
+ public:
+  ~Pool() { stop(); }
+
+  int threads() const { return threads_.load(std::memory_order_relaxed); }
+
+  void set_threads(int n) {
+    const std::lock_guard one_job(submit_);
+    stop();
+    threads_.store(n, std::memory_order_relaxed);
+  }
+
+  /// False, with nothing done, when the pool is busy.
+  bool run(Job& job) {
+    const std::unique_lock one_job(submit_, std::try_to_lock);
+    if (!one_job) return false;
+    start();
+    {
+      const std::lock_guard lock(mutex_);
+      job_ = &job;
+      ++generation_;
+    }
+    const Index wanted = std::min<Index>(std::ssize(workers_), job.tasks - 1);
+    for (Index i = 0; i < wanted; ++i) wake_.notify_one();
+    inside_job = true;
+    job.work();
+    inside_job = false;
+    std::unique_lock lock(mutex_);
+    job_ = nullptr;
+    done_.wait(lock, [&] { return working_ == 0; });
+    return true;
+  }
+
+ private:
+  void start() {
+    while (std::ssize(workers_) < threads() - 1) try {
+        workers_.emplace_back([this] { serve(); });
+      } catch (const std::system_error&) {
+        return;  // the system grants no more threads; those that run do all the work
+      }
+  }
+
+  void stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+    workers_.clear();
+    stopping_ = false;
+  }
+
+  void serve() {
+    inside_job = true;
+    std::uint64_t seen = 0;
+    std::unique_lock lock(mutex_);
+    while (true) {
+      wake_.wait(lock, [&] { return stopping_ || (job_ && generation_ != seen); });
+      if (stopping_) return;
+      seen = generation_;
+      Job& job = *job_;
+      ++working_;
+      lock.unlock();
+      job.work();
+      lock.lock();
+      if (--working_ == 0) done_.notify_one();
+    }
+  }
+
+  std::atomic<int> threads_{usable_cores()};
+  std::vector<std::thread> workers_;  // guarded by submit_, as is starting and stopping them
+  std::mutex submit_;                 // held for the length of a job
+  std::mutex mutex_;                  // guards what follows
+  std::condition_variable wake_, done_;
+  Job* job_ = nullptr;
+  std::uint64_t generation_ = 0;  // counts the jobs
+  int working_ = 0;
+  bool stopping_ = false;
+};
+
+Pool& thread_pool() {
+  static Pool instance;
+  return instance;
+}
+
+}  // namespace
+
+void set_threads(int n) {
+  if (n < 1 || n > max_threads)
+    throw ValueError("set_threads: n is " + std::to_string(n) + ", but must be from 1 to " +
+                     std::to_string(max_threads));
+  thread_pool().set_threads(n);
+}
+
+int threads() { return thread_pool().threads(); }
+
+namespace kernels {
+
+int usable_threads() { return inside_job ? 1 : threads(); }
+
+void fork_join(Index tasks, void (*run)(void* f, Index task), void* f) {
+  Job job{.tasks = tasks, .run = run, .f = f};
+  const bool shared = tasks > 1 && usable_threads() > 1 && thread_pool().run(job);
+  if (!shared) job.work();
+  if (job.error) std::rethrow_exception(job.error);
+}
+
+}  // namespace kernels
+}  // namespace reel

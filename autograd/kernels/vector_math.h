@@ -1,0 +1,208 @@
+#pragma once
+
+#include <reel/autograd/dtype.h>
+
+#include <bit>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+namespace reel::kernels {
+
+// Elementary functions without branches, calls or tables: a loop over them becomes vector code, and
+// as every step is one IEEE operation, a lane, a tail and a single call give the same bits. Results
+// are within 2 ulp, also among the subnormals, and right for zeros, infinities and NaN.
+
+namespace detail {
+
+[[gnu::always_inline]] inline float copy_sign(float x, float y) {
+  return __builtin_copysignf(x, y);
+}
+[[gnu::always_inline]] inline double copy_sign(double x, double y) {
+  return __builtin_copysign(x, y);
+}
+
+/// a * b + c, rounded once where the machine can.
+template <Real T>
+[[gnu::always_inline]] inline T multiply_add(T a, T b, T c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  if constexpr (std::is_same_v<T, float>)
+    return __builtin_fmaf(a, b, c);
+  else
+    return __builtin_fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+/// The polynomial of x with these coefficients, that of the highest power first.
+template <Real T, class... Coefficients>
+[[gnu::always_inline]] inline T horner(T x, long double highest, Coefficients... lower) {
+  T sum = T(highest);
+  ((sum = multiply_add(sum, x, T(lower))), ...);
+  return sum;
+}
+
+template <Real T>
+struct Format;
+
+// ln2_high has so few bits that its product with an exponent is exact. Below lowest_exp the
+// exponential is 0, above highest_exp infinite; -1 is expm1 below lowest_expm1, 1 is tanh above
+// highest_tanh.
+template <>
+struct Format<float> {
+  using Bits = std::uint32_t;
+  static constexpr int mantissa_bits = 23;
+  static constexpr Bits exponent_bias = 127;
+  static constexpr float ln2_high = 0x1.62e4p-1F, ln2_low = 0x1.7f7d1cp-20F;
+  static constexpr float lowest_exp = -104, highest_exp = 89, lowest_expm1 = -20, highest_tanh = 10;
+};
+
+template <>
+struct Format<double> {
+  using Bits = std::uint64_t;
+  static constexpr int mantissa_bits = 52;
+  static constexpr Bits exponent_bias = 1023;
+  static constexpr double ln2_high = 0x1.62e42feep-1, ln2_low = 0x1.a39ef35793c76p-33;
+  static constexpr double lowest_exp = -746, highest_exp = 710, lowest_expm1 = -40,
+                          highest_tanh = 20;
+};
+
+/// 2^n, which has to be a normal number.
+template <Real T>
+[[gnu::always_inline]] inline T power_of_two(typename Format<T>::Bits n) {
+  return std::bit_cast<T>((n + Format<T>::exponent_bias) << Format<T>::mantissa_bits);
+}
+
+/// The nearest integer, as a number and as bits (modulo 2^width); |x| stays far below 2^mantissa.
+template <Real T>
+struct Rounded {
+  T value;
+  typename Format<T>::Bits bits;
+};
+
+template <Real T>
+[[gnu::always_inline]] inline Rounded<T> round_to_integer(T x) {
+  using Bits = typename Format<T>::Bits;
+  // The sum's last place is 1, so the integer appears in its low bits.
+  constexpr T shifter = T(Bits{3} << (Format<T>::mantissa_bits - 1));
+  const T shifted = x + shifter;
+  return {shifted - shifter, std::bit_cast<Bits>(shifted) - std::bit_cast<Bits>(shifter)};
+}
+
+/// x = n ln 2 + r with |r| <= ln(2) / 2, and e^r = 1 + r + tail.
+template <Real T>
+struct Reduced {
+  Rounded<T> n;
+  T r, tail;
+};
+
+template <Real T>
+[[gnu::always_inline]] inline Reduced<T> reduce(T x) {
+  const Rounded<T> n = round_to_integer(x * T(1.4426950408889634074L));
+  const T high = x - n.value * Format<T>::ln2_high;
+  const T low = n.value * Format<T>::ln2_low;
+  const T r = high - low;
+  const T lost = (high - r) - low;
+  T series;  // of (e^r - 1 - r) / r^2
+  if constexpr (std::is_same_v<T, float>)
+    series = horner(r, 1 / 5040.0L, 1 / 720.0L, 1 / 120.0L, 1 / 24.0L, 1 / 6.0L, 0.5L);
+  else
+    series = horner(r, 1 / 6227020800.0L, 1 / 479001600.0L, 1 / 39916800.0L, 1 / 3628800.0L,
+                    1 / 362880.0L, 1 / 40320.0L, 1 / 5040.0L, 1 / 720.0L, 1 / 120.0L, 1 / 24.0L,
+                    1 / 6.0L, 0.5L);
+  return {n, r, multiply_add(series, r * r, lost)};
+}
+
+/// e^x - 1 for x from lowest_expm1 on, except that the sign of zero is lost.
+template <Real T>
+[[gnu::always_inline]] inline T expm1_in_range(T x) {
+  const Reduced<T> p = reduce(x);
+  const T half = power_of_two<T>(p.n.bits - 1);  // of 2^n, which may itself be out of range
+  return 2 * multiply_add(half, p.tail, multiply_add(half, p.r, half - T(0.5)));
+}
+
+}  // namespace detail
+
+/// e^x.
+template <Real T>
+[[gnu::always_inline]] inline T vexp(T x) {
+  using F = detail::Format<T>;
+  x = x < F::lowest_exp ? F::lowest_exp : x;
+  x = x > F::highest_exp ? F::highest_exp : x;
+  const detail::Reduced<T> p = detail::reduce(x);
+  // 2^n in two factors: the result may be subnormal or reach beyond the largest power.
+  const auto half = detail::round_to_integer(p.n.value * T(0.5)).bits;
+  return (1 + (p.r + p.tail)) * detail::power_of_two<T>(half) *
+         detail::power_of_two<T>(p.n.bits - half);
+}
+
+/// e^x - 1, accurate near zero.
+template <Real T>
+[[gnu::always_inline]] inline T vexpm1(T x) {
+  using F = detail::Format<T>;
+  T y = x < F::lowest_expm1 ? F::lowest_expm1 : x;
+  y = y > F::highest_exp ? F::highest_exp : y;
+  const T magnitude = detail::copy_sign(x, T(1));
+  const T result = detail::expm1_in_range(y);
+  return magnitude < std::numeric_limits<T>::epsilon() / 4 ? x : result;
+}
+
+/// The natural logarithm: -infinity for zeros, NaN below.
+template <Real T>
+[[gnu::always_inline]] inline T vlog(T x) {
+  using F = detail::Format<T>;
+  using Bits = typename F::Bits;
+  using Limits = std::numeric_limits<T>;
+  constexpr T lift = T(Bits{1} << (F::mantissa_bits + 1));  // makes a subnormal number normal
+  const bool subnormal = x < Limits::min();
+  const T normal = subnormal ? x * lift : x;
+
+  // normal = 2^(biased - bias) * m with sqrt(1/2) <= m < sqrt(2).
+  constexpr Bits sqrt_half = std::bit_cast<Bits>(T(0.70710678118654752440L));
+  const Bits bits = std::bit_cast<Bits>(normal);
+  const Bits biased =
+      (bits - sqrt_half + (F::exponent_bias << F::mantissa_bits)) >> F::mantissa_bits;
+  const T m = std::bit_cast<T>(bits - ((biased - F::exponent_bias) << F::mantissa_bits));
+  // An integer below 2^mantissa_bits, put into the mantissa of that power, becomes a number.
+  constexpr T shifter = T(Bits{1} << F::mantissa_bits);
+  const T exponent = std::bit_cast<T>(std::bit_cast<Bits>(shifter) + biased) -
+                     (shifter + T(F::exponent_bias)) - (subnormal ? T(F::mantissa_bits + 1) : T(0));
+
+  // With s = f / (2 + f): log(1 + f) = 2 (s + s^3/3 + s^5/5 + ...) = f - f^2/2 + s (f^2/2 + R),
+  // R = 2 (s^2/3 + s^4/5 + ...).
+  const T f = m - 1;
+  const T s = f / (2 + f);
+  const T z = s * s;
+  T series;
+  if constexpr (std::is_same_v<T, float>)
+    series = detail::horner(z, 2 / 11.0L, 2 / 9.0L, 2 / 7.0L, 2 / 5.0L, 2 / 3.0L);
+  else
+    series = detail::horner(z, 2 / 23.0L, 2 / 21.0L, 2 / 19.0L, 2 / 17.0L, 2 / 15.0L, 2 / 13.0L,
+                            2 / 11.0L, 2 / 9.0L, 2 / 7.0L, 2 / 5.0L, 2 / 3.0L);
+  const T half_square = f * f * T(0.5);
+  const T correction = s * (half_square + z * series) + exponent * F::ln2_low;
+  T result = exponent * F::ln2_high - ((half_square - correction) - f);
+  result = x == Limits::infinity() ? x : result;
+  result = x == 0 ? -Limits::infinity() : result;
+  return x >= 0 ? result : Limits::quiet_NaN();
+}
+
+/// The hyperbolic tangent.
+template <Real T>
+[[gnu::always_inline]] inline T vtanh(T x) {
+  using F = detail::Format<T>;
+  T magnitude = detail::copy_sign(x, T(1));
+  magnitude = magnitude > F::highest_tanh ? F::highest_tanh : magnitude;
+  const T e = detail::expm1_in_range(2 * magnitude);
+  return detail::copy_sign(e / (e + 2), x);
+}
+
+/// The logistic function 1 / (1 + e^-x).
+template <Real T>
+[[gnu::always_inline]] inline T vsigmoid(T x) {
+  const T e = vexp(-detail::copy_sign(x, T(1)));
+  return (x < 0 ? e : T(1)) / (1 + e);
+}
+
+}  // namespace reel::kernels

@@ -1,0 +1,461 @@
+#pragma once
+
+#include <array>
+#include <cstring>
+#include <span>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include <reel/autograd/samples.h>
+#include <reel/autograd/tensor.h>
+
+namespace reel {
+
+struct OpSpec;
+class Tape;
+
+/// The results of an op, or the shapes of them: most ops have one, the recurrent layers several.
+inline constexpr int max_outputs = 6;
+using Tensors = PoolVector<Tensor>;
+
+struct Shapes {
+  std::array<Shape, max_outputs> items{};
+  int count = 0;
+
+  Shapes(const Shape& only) : items{only}, count(1) {}
+  Shapes(std::initializer_list<Shape> several) : count(static_cast<int>(several.size())) {
+    std::copy(several.begin(), several.end(), items.begin());
+  }
+};
+
+/// The arguments of a call, as a shape rule sees them: shapes and dtypes, no numbers.
+class Arguments {
+ public:
+  Arguments(const OpSpec& op, std::span<const Tensor* const> inputs, Site site)
+      : op_(op), inputs_(inputs), site_(site) {}
+
+  int count() const { return static_cast<int>(inputs_.size()); }
+  const Shape& operator[](int i) const { return inputs_[static_cast<std::size_t>(i)]->shape(); }
+  DType dtype(int i) const { return inputs_[static_cast<std::size_t>(i)]->dtype(); }
+
+  /// Throws ShapeError naming the op, every argument with its dtype and shape, and the call.
+  [[noreturn]] void fail(std::string_view why) const;
+  /// "matmul: ...; a is f32 [2, 3], b is f32 [4, 5] (train.cpp:12)".
+  std::string message(std::string_view why) const;
+
+ private:
+  const OpSpec& op_;
+  std::span<const Tensor* const> inputs_;
+  Site site_;
+};
+
+/// What a forward kernel works on.
+struct KernelCall {
+  std::span<const Tensor* const> inputs;
+  std::span<Tensor> outputs;
+  const void* attr;
+  bool recording;  ///< whether outputs that only a backward pass reads are wanted
+
+  template <class T>
+  std::span<const T> in(int i) const {
+    return inputs[static_cast<std::size_t>(i)]->values<T>();
+  }
+  template <class T>
+  std::span<T> out(int k) const {
+    const Tensor& o = outputs[static_cast<std::size_t>(k)];
+    return {static_cast<T*>(o.buffer().data()), static_cast<std::size_t>(o.size())};
+  }
+};
+
+/// A kernel's view of its call, with element type T.
+template <Element T>
+class Ctx {
+ public:
+  explicit Ctx(const KernelCall& call) : call_(call) {}
+
+  int count() const { return static_cast<int>(call_.inputs.size()); }
+  std::span<const T> in(int i) const { return call_.in<T>(i); }
+  /// An integer argument.
+  std::span<const std::int32_t> indices(int i) const { return call_.in<std::int32_t>(i); }
+  const Shape& shape(int i) const { return call_.inputs[static_cast<std::size_t>(i)]->shape(); }
+
+  std::span<T> out(int k = 0) const { return call_.out<T>(k); }
+  /// The output of an op whose results are integers.
+  std::span<std::int32_t> integer_out(int k = 0) const { return call_.out<std::int32_t>(k); }
+  const Shape& out_shape(int k = 0) const {
+    return call_.outputs[static_cast<std::size_t>(k)].shape();
+  }
+  bool recording() const { return call_.recording; }
+
+ private:
+  const KernelCall& call_;
+};
+
+/// What a fused backward kernel works on: inputs, outputs and gradients by number.
+struct BackwardCall {
+  std::span<const Tensor> inputs;
+  std::span<const Tensor> outputs;
+  std::span<const Tensor> seeds;  ///< gradients of the outputs; undefined where none arrived
+  std::span<Tensor> gradients;    ///< gradients of the inputs; undefined where none is wanted
+  const void* attr;
+};
+
+/// Throws Error: a gradient reads a value that the op did not declare to keep.
+[[noreturn]] void throw_not_kept(std::string_view what, int i);
+
+template <Real T>
+class BackwardCtx {
+ public:
+  explicit BackwardCtx(const BackwardCall& call) : call_(call) {}
+
+  /// The value of input i or output k. Throws Error when the op did not declare that it reads it.
+  const T* in(int i) const { return kept<T>(call_.inputs, i, "input"); }
+  const std::int32_t* indices(int i) const { return kept<std::int32_t>(call_.inputs, i, "input"); }
+  const Shape& shape(int i) const { return call_.inputs[static_cast<std::size_t>(i)].shape(); }
+  const T* out(int k = 0) const { return kept<T>(call_.outputs, k, "output"); }
+  const Shape& out_shape(int k = 0) const {
+    return call_.outputs[static_cast<std::size_t>(k)].shape();
+  }
+  /// The gradient of output k, or null where none arrived (it is then zero).
+  const T* g(int k = 0) const {
+    const Tensor& seed = call_.seeds[static_cast<std::size_t>(k)];
+    return seed.defined() ? seed.values<T>().data() : nullptr;
+  }
+  /// Where to write (not add) the gradient of input i, or null where it is not wanted.
+  T* grad(int i) const {
+    const Tensor& gradient = call_.gradients[static_cast<std::size_t>(i)];
+    return gradient.defined() ? static_cast<T*>(gradient.buffer().data()) : nullptr;
+  }
+
+ private:
+  template <Element U>
+  static const U* kept(std::span<const Tensor> tensors, int i, const char* what) {
+    const Tensor& t = tensors[static_cast<std::size_t>(i)];
+    if (!t.defined()) throw_not_kept(what, i);
+    return t.values<U>().data();
+  }
+  const BackwardCall& call_;
+};
+
+/// Which values a gradient reads; the tape releases all others.
+struct Keeps {
+  std::uint32_t inputs = 0, outputs = 0;
+
+  static constexpr Keeps input(int i) { return {1u << i, 0}; }
+  constexpr Keeps operator|(Keeps other) const {
+    return {inputs | other.inputs, outputs | other.outputs};
+  }
+};
+inline constexpr Keeps keeps_nothing{};
+inline constexpr Keeps keeps_inputs{~0u, 0};
+inline constexpr Keeps keeps_output{0, ~0u};
+inline constexpr Keeps keeps_all{~0u, ~0u};
+
+class Backward;
+
+/// A gradient rule's view of one record: its inputs, outputs and the gradients of the outputs.
+///
+/// Everything it returns may be used in ops; while a graph of the gradient is being made, those ops
+/// are recorded, which is what makes every order of derivative exist.
+class Vjp {
+ public:
+  Vjp(Backward& backward, std::size_t record) : backward_(backward), record_(record) {}
+
+  /// The value of input i. Throws Error when the rule did not declare that it reads it.
+  Tensor in(int i = 0) const;
+  /// The value of output k, likewise.
+  Tensor out(int k = 0) const;
+  /// The gradient of output k: zeros where none arrived.
+  Tensor g(int k = 0) const;
+  Shape shape(int i = 0) const;
+  int count() const;
+  /// Whether the gradient of input i is wanted.
+  bool needs(int i) const;
+
+  /// Adds `f()` to the gradient of input i, if that is wanted. Axes along which the input was
+  /// broadcast are summed here, not in the rule.
+  template <class F>
+  void add(int i, F&& f) {
+    if (needs(i)) accumulate(i, f());
+  }
+
+ private:
+  void accumulate(int i, const Tensor& contribution);
+
+  Backward& backward_;
+  std::size_t record_;
+};
+
+/// Attributes of an op that has none.
+struct NoAttr {};
+
+/// Calls `f(x, attr)`, or `f(x)` where f takes no attributes.
+template <class Attr, class F, class X>
+decltype(auto) call_with(const F& f, X&& x, const void* attr) {
+  if constexpr (std::is_invocable_v<const F&, X>)
+    return f(std::forward<X>(x));
+  else
+    return f(std::forward<X>(x), *static_cast<const Attr*>(attr));
+}
+
+template <class F, class X, class Attr>
+concept TakesCall =
+    std::is_invocable_v<const F&, X> || std::is_invocable_v<const F&, X, const Attr&>;
+
+/// An op as data, with its types erased: what the registry lists, the tape records and tests loop
+/// over. Made from a `Definition`.
+struct OpSpec {
+  struct Argument {
+    std::string_view name;
+    bool integer = false;
+  };
+  enum class Derivative { rule, fused, none };
+  struct Sample {
+    std::vector<Generator> inputs;
+    alignas(8) std::array<std::byte, 64> attr{};
+  };
+  using Forward = void (*)(const KernelCall&);
+  using FusedBackward = void (*)(const BackwardCall&);
+
+  std::string_view name;
+  std::vector<Argument> arguments;
+  bool variadic = false;  ///< the last argument stands for any number of them
+  bool integer_output = false;
+  int hidden_outputs = 0;  ///< trailing outputs that only the backward pass reads
+  std::size_t attr_size = 0;
+
+  Shapes (*shape)(const Arguments&, const void* attr) = nullptr;
+  std::array<Forward, 3> forward{};  ///< by dtype; null where the op does not take it
+
+  Derivative derivative = Derivative::none;
+  Keeps keeps;
+  std::string_view why_none;
+  void (*rule)(Vjp&, const void* attr) = nullptr;
+  std::array<FusedBackward, 2> backward{};
+  Tensors (*specification)(std::span<const Tensor>, const void* attr) = nullptr;
+
+  std::vector<Sample> samples;
+
+  /// The argument that input i of a call stands for.
+  const Argument& argument(int i) const {
+    return arguments[std::min(static_cast<std::size_t>(i), arguments.size() - 1)];
+  }
+};
+
+/// All ops of the program, by name.
+std::span<const OpSpec* const> registry();
+
+/// Runs an op: checks the arguments, calls the kernel and, where a current tape watches one of the
+/// inputs, records. Returns all outputs but the hidden ones.
+/// Throws ShapeError, DTypeError or StaleTensorError, naming op, arguments and call.
+Tensors run(const OpSpec& op, std::span<const Tensor* const> inputs, const void* attr, Site site);
+/// The same for an op with one output.
+Tensor run_single(const OpSpec& op, std::span<const Tensor* const> inputs, const void* attr,
+                  Site site);
+
+/// A gradient written in ops.
+template <class F>
+struct Rule {
+  F f;
+  Keeps keeps;
+};
+template <class F>
+Rule<F> rule(F f, Keeps keeps) {
+  return {f, keeps};
+}
+
+/// A gradient with a kernel of its own. The specification computes the same outputs in ops: it is
+/// the kernel's oracle in tests, and what is differentiated when a graph of the gradient is asked.
+template <class B, class S>
+struct Fused {
+  B backward;
+  S specification;
+  Keeps keeps;
+};
+template <class B, class S>
+Fused<B, S> fused(B backward, S specification, Keeps keeps = keeps_all) {
+  return {backward, specification, keeps};
+}
+
+/// No gradient, and why. Asking for it throws GradientError with these words.
+struct NoGradient {
+  const char* why;
+};
+inline NoGradient none(const char* why) { return {why}; }
+
+/// Names of the arguments in order; `integer("rows")` takes i32, `several("inputs")` any number.
+struct ArgumentName {
+  std::string_view name;
+  bool integer = false, variadic = false;
+  ArgumentName(const char* name) : name(name) {}
+};
+inline ArgumentName integer(const char* name) {
+  ArgumentName a(name);
+  a.integer = true;
+  return a;
+}
+inline ArgumentName several(const char* name) {
+  ArgumentName a(name);
+  a.variadic = true;
+  return a;
+}
+
+/// The parts of a definition that are lambdas. Each is a captureless generic lambda; those of ops
+/// with attributes take them as a second argument if they need them.
+template <class Attr>
+struct ShapeRule {
+  template <TakesCall<const Arguments&, Attr> F>
+  ShapeRule(F)
+      : call([](const Arguments& in, const void* attr) -> Shapes {
+          return call_with<Attr>(F{}, in, attr);
+        }) {}
+  Shapes (*call)(const Arguments&, const void*);
+};
+
+template <class Attr>
+struct Kernel {
+  template <class F>
+  Kernel(F) : by_dtype{entry<F, float>(), entry<F, double>(), entry<F, std::int32_t>()} {}
+  std::array<OpSpec::Forward, 3> by_dtype;
+
+ private:
+  template <class F, class T>
+  static constexpr OpSpec::Forward entry() {
+    if constexpr (TakesCall<F, Ctx<T>, Attr>)
+      return [](const KernelCall& call) { call_with<Attr>(F{}, Ctx<T>(call), call.attr); };
+    else
+      return nullptr;
+  }
+};
+
+template <class Attr>
+struct Gradient {
+  template <class F>
+  Gradient(Rule<F> r) : derivative(OpSpec::Derivative::rule), keeps(r.keeps) {
+    rule = [](Vjp& v, const void* attr) { call_with<Attr>(F{}, v, attr); };
+  }
+  template <class B, class S>
+  Gradient(Fused<B, S> f)
+      : derivative(OpSpec::Derivative::fused),
+        keeps(f.keeps),
+        backward{entry<B, float>(), entry<B, double>()} {
+    specification = [](std::span<const Tensor> in, const void* attr) -> Tensors {
+      return call_with<Attr>(S{}, in, attr);
+    };
+  }
+  Gradient(NoGradient n) : derivative(OpSpec::Derivative::none), why_none(n.why) {}
+
+  OpSpec::Derivative derivative;
+  Keeps keeps;
+  const char* why_none = "";
+  void (*rule)(Vjp&, const void*) = nullptr;
+  std::array<OpSpec::FusedBackward, 2> backward{};
+  Tensors (*specification)(std::span<const Tensor>, const void*) = nullptr;
+
+ private:
+  template <class B, class T>
+  static constexpr OpSpec::FusedBackward entry() {
+    return [](const BackwardCall& call) { call_with<Attr>(B{}, BackwardCtx<T>(call), call.attr); };
+  }
+};
+
+/// Everything about an op, in one block. Only the counts have defaults: leaving out the gradient
+/// decision or the samples does not compile.
+template <class Attr = NoAttr>
+struct Definition {
+  const char* name;
+  std::vector<ArgumentName> arguments;
+  ShapeRule<Attr> shape;
+  Kernel<Attr> forward;
+  Gradient<Attr> gradient;
+  Samples<Attr> samples;
+  bool integer_output = false;
+  int hidden_outputs = 0;
+};
+
+/// An op that can be called. Constructing it registers it:
+///
+///     const Op<> square_op{{
+///         .name = "square",
+///         .arguments = {"x"},
+///         .shape = same_shape,
+///         .forward = []<Real T>(Ctx<T> c) { ... },
+///         .gradient = rule([](Vjp& v) { v.add(0, [&] { return 2 * v.g() * v.in(); }); },
+///                          keeps_inputs),
+///         .samples = {normal({3, 4})},
+///     }};
+template <class Attr = NoAttr>
+class Op {
+ public:
+  static_assert(std::is_trivially_copyable_v<Attr> && sizeof(Attr) <= 64 && alignof(Attr) <= 8);
+
+  explicit Op(const Definition<Attr>& definition);
+  ~Op();
+  Op(const Op&) = delete;
+  Op& operator=(const Op&) = delete;
+
+  Tensor operator()(std::initializer_list<const Tensor*> inputs, const Attr& attr,
+                    Site site) const {
+    return run_single(spec_, {inputs.begin(), inputs.size()}, &attr, site);
+  }
+  Tensor operator()(std::initializer_list<const Tensor*> inputs, Site site) const {
+    return (*this)(inputs, Attr{}, site);
+  }
+  /// For ops of any number of inputs, or with several outputs.
+  Tensors all(std::span<const Tensor* const> inputs, const Attr& attr, Site site) const {
+    return run(spec_, inputs, &attr, site);
+  }
+  const OpSpec& spec() const { return spec_; }
+
+ private:
+  OpSpec spec_;
+};
+
+void register_op(const OpSpec& spec);
+void unregister_op(const OpSpec& spec);
+
+/// Shape rules that many ops share.
+inline constexpr auto same_shape = [](const Arguments& in) -> Shape { return in[0]; };
+inline constexpr auto broadcast_shape = [](const Arguments& in) -> Shape {
+  Shape shape = in[0];
+  try {
+    for (int i = 1; i < in.count(); ++i) shape = broadcast(shape, in[i]);
+  } catch (const ShapeError& e) {
+    in.fail(e.what());
+  }
+  return shape;
+};
+
+template <class Attr>
+Op<Attr>::Op(const Definition<Attr>& d) {
+  spec_.name = d.name;
+  for (const ArgumentName& a : d.arguments) {
+    spec_.arguments.push_back({a.name, a.integer});
+    spec_.variadic |= a.variadic;
+  }
+  spec_.integer_output = d.integer_output;
+  spec_.hidden_outputs = d.hidden_outputs;
+  spec_.attr_size = std::is_empty_v<Attr> ? 0 : sizeof(Attr);
+  spec_.shape = d.shape.call;
+  spec_.forward = d.forward.by_dtype;
+  spec_.derivative = d.gradient.derivative;
+  spec_.keeps = d.gradient.keeps;
+  spec_.why_none = d.gradient.why_none;
+  spec_.rule = d.gradient.rule;
+  spec_.backward = d.gradient.backward;
+  spec_.specification = d.gradient.specification;
+  for (const auto& item : d.samples.items()) {
+    OpSpec::Sample& sample = spec_.samples.emplace_back();
+    sample.inputs = item.inputs;
+    std::memcpy(sample.attr.data(), &item.attr, sizeof(Attr));
+  }
+  register_op(spec_);
+}
+
+template <class Attr>
+Op<Attr>::~Op() {
+  unregister_op(spec_);
+}
+
+}  // namespace reel

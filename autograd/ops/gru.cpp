@@ -1,0 +1,297 @@
+// The gated recurrent unit over a sequence; the equations are in recurrent.h.
+//
+// T steps, B rows, D features, H units. The forward pass keeps for the backward pass, a token:
+//   gates  [T, B, 3H]  r, z, n after their nonlinearities
+//   inner  [T, B, H]   q = U_n h + b_hn (reset after the product), or s = r ∘ h (reset before it)
+// and y [T, B, H] is the output itself: 5 H numbers. The backward pass needs 4 H more for
+//   d      [T, B, 4H]  the gradients before the nonlinearities, in the order n, r, z, q
+// where q is what reaches the recurrent product of n. Its first three blocks belong to W x + b, its
+// last three, with the reset after the product, to U h. n's own is q's when the reset comes before.
+
+#include <reel/autograd/kernels/recurrent.h>
+#include <reel/autograd/kernels/vector_math.h>
+#include <reel/autograd/ops/recurrent_common.h>
+
+namespace reel {
+namespace {
+
+using kernels::MatrixView;
+using kernels::PackedMatrix;
+using kernels::Schedule;
+using kernels::Write;
+
+enum Input { X, W_IH, W_HH, B, B_HN, H0, LENGTHS };
+enum Output { Y, H_N, GATES, INNER };
+
+struct Kind {
+  Reset reset;
+  bool reverse;
+};
+
+// The end of every step: h' = (1 - z) n + z h.
+template <Real T>
+void mix(Index n, const T* __restrict z, const T* __restrict candidate, T* __restrict h,
+         T* __restrict y) {
+  for (Index j = 0; j < n; ++j) {
+    h[j] = candidate[j] + z[j] * (h[j] - candidate[j]);
+    y[j] = h[j];
+  }
+}
+
+// Reset after the product: `product` holds U h for r, z and n.
+template <Real T>
+void row_after(Index n, T* __restrict gates, const T* __restrict product, const T* __restrict b_hn,
+               T* __restrict q) {
+  T *r = gates, *z = gates + n, *candidate = gates + 2 * n;
+  for (Index j = 0; j < n; ++j) {
+    r[j] = kernels::vsigmoid(r[j] + product[j]);
+    z[j] = kernels::vsigmoid(z[j] + product[n + j]);
+    q[j] = product[2 * n + j] + b_hn[j];
+    candidate[j] = kernels::vtanh(candidate[j] + r[j] * q[j]);
+  }
+}
+
+// Reset before the product, up to the operand of that product, s = r h.
+template <Real T>
+void row_before(Index n, T* __restrict gates, const T* __restrict product, const T* __restrict h,
+                T* __restrict s) {
+  T *r = gates, *z = gates + n;
+  for (Index j = 0; j < n; ++j) {
+    r[j] = kernels::vsigmoid(r[j] + product[j]);
+    z[j] = kernels::vsigmoid(z[j] + product[n + j]);
+    s[j] = r[j] * h[j];
+  }
+}
+
+// The gradients of n and z and of the direct path to the state before; d is n, r, z, q. dh comes in
+// as the gradient of the state after the step.
+template <Real T>
+void row_backward_mix(Index n, const T* __restrict gates, const T* __restrict h_before,
+                      const T* __restrict dy, T* __restrict dh, T* __restrict d) {
+  const T *z = gates + n, *candidate = gates + 2 * n;
+  for (Index j = 0; j < n; ++j) {
+    const T dhj = dy ? dh[j] + dy[j] : dh[j];
+    d[j] = dhj * (1 - z[j]) * (1 - candidate[j] * candidate[j]);
+    d[2 * n + j] = dhj * (h_before[j] - candidate[j]) * z[j] * (1 - z[j]);
+    dh[j] = dhj * z[j];
+  }
+}
+
+template <Real T>
+void row_backward_after(Index n, const T* __restrict r, const T* __restrict q, T* __restrict d) {
+  for (Index j = 0; j < n; ++j) {
+    d[n + j] = d[j] * q[j] * r[j] * (1 - r[j]);
+    d[3 * n + j] = d[j] * r[j];
+  }
+}
+
+// ds is the gradient of s = r h.
+template <Real T>
+void row_backward_before(Index n, const T* __restrict r, const T* __restrict h_before,
+                         const T* __restrict ds, T* __restrict dh, T* __restrict d) {
+  for (Index j = 0; j < n; ++j) {
+    d[n + j] = ds[j] * h_before[j] * r[j] * (1 - r[j]);
+    d[3 * n + j] = d[j];
+    dh[j] += ds[j] * r[j];
+  }
+}
+
+// The recurrent weights as the steps multiply with them: all at once, or r and z apart from n.
+template <Real T>
+struct Packed {
+  PackedMatrix<T> first, second;
+
+  Packed(const T* w, Index n, Reset reset, bool transposed)
+      : Packed(w, n, reset == Reset::after ? 3 : 2, transposed) {}
+
+ private:
+  Packed(const T* w, Index n, int together, bool transposed)
+      : first(block(w, n, 0, together, transposed)), second(block(w, n, together, 3, transposed)) {}
+
+  static MatrixView<T> block(const T* w, Index n, Index begin, Index end, bool transposed) {
+    const auto rows = MatrixView<T>::row_major(w + begin * n * n, (end - begin) * n, n);
+    return transposed ? rows.transposed() : rows;
+  }
+};
+
+template <Real T>
+void forward(Ctx<T> c, const Kind& kind) {
+  const Index steps = c.shape(X)[0], rows = c.shape(X)[1], features = c.shape(X)[2];
+  const Index n = c.shape(W_HH)[1], width = 3 * n;
+  const Schedule schedule{steps, rows, kind.reverse, c.indices(LENGTHS).data()};
+  const bool after = kind.reset == Reset::after;
+  std::ranges::copy(c.in(H0), c.out(H_N).begin());
+
+  Scratch<T> own_gates(c.recording() ? 0 : steps * rows * width), own_inner(rows * n);
+  Scratch<T> products(rows * width);
+  T* gates = c.recording() ? c.out(GATES).data() : own_gates.data();
+  kernels::input_product(c.in(X).data(), steps * rows, features, c.in(W_IH).data(), c.in(B).data(),
+                         width, gates);
+  const Packed<T> w(c.in(W_HH).data(), n, kind.reset, true);
+  const T* b_hn = c.in(B_HN).data();
+  T *h = c.out(H_N).data(), *y = c.out(Y).data();
+
+  kernels::each_row_block(rows, [&](Index begin, Index end) {
+    const Index count = end - begin;
+    for (Index s = 0; s < steps; ++s) {
+      const Index t = schedule.time(s);
+      T* p = gates + t * rows * width;
+      T* inner = c.recording() ? c.out(INNER).data() + t * rows * n : own_inner.data();
+      const Index product_width = after ? 3 * n : 2 * n;
+      multiply(MatrixView<T>::row_major(h + begin * n, count, n), w.first,
+               products.data() + begin * product_width, product_width, Write::assign);
+      for (Index row = begin; row < end; ++row) {
+        const T* product = products.data() + row * product_width;
+        if (after)
+          row_after(n, p + row * width, product, b_hn, inner + row * n);
+        else
+          row_before(n, p + row * width, product, h + row * n, inner + row * n);
+      }
+      if (!after) {
+        multiply(MatrixView<T>::row_major(inner + begin * n, count, n), w.second,
+                 p + begin * width + 2 * n, width, Write::add);
+        for (Index row = begin; row < end; ++row) {
+          T* candidate = p + row * width + 2 * n;
+          for (Index j = 0; j < n; ++j) candidate[j] = kernels::vtanh(candidate[j] + b_hn[j]);
+        }
+      }
+      for (Index row = begin; row < end; ++row) {
+        const T* gate = p + row * width;
+        T* y_row = y + (t * rows + row) * n;
+        if (schedule.active(t, row))
+          mix(n, gate + n, gate + 2 * n, h + row * n, y_row);
+        else
+          std::fill_n(y_row, n, T(0));
+      }
+    }
+  });
+}
+
+template <Real T>
+void backward(BackwardCtx<T> c, const Kind& kind) {
+  const Index steps = c.shape(X)[0], rows = c.shape(X)[1], features = c.shape(X)[2];
+  const Index n = c.shape(W_HH)[1], width = 4 * n, tokens = steps * rows;
+  const Schedule schedule{steps, rows, kind.reverse, c.indices(LENGTHS)};
+  const bool after = kind.reset == Reset::after;
+  Scratch<T> d(tokens * width), dh(rows * n), ds(rows * n);
+  kernels::start_gradient(c.g(H_N), rows * n, dh.data());
+  const Packed<T> w(c.in(W_HH), n, kind.reset, false);
+
+  kernels::each_row_block(rows, [&](Index begin, Index end) {
+    const Index count = end - begin;
+    for (Index s = steps - 1; s >= 0; --s) {
+      const Index t = schedule.time(s);
+      T* d_t = d.data() + t * rows * width;
+      const auto state_before = [&](Index row) {
+        return kernels::previous_state(schedule, t, row, n, c.out(Y), c.in(H0));
+      };
+      for (Index row = begin; row < end; ++row) {
+        const Index token = t * rows + row;
+        T* d_row = d_t + row * width;
+        if (!schedule.active(t, row)) {
+          std::fill_n(d_row, width, T(0));
+          continue;
+        }
+        const T* gates = c.out(GATES) + token * 3 * n;
+        row_backward_mix(n, gates, state_before(row), c.g(Y) ? c.g(Y) + token * n : nullptr,
+                         dh.data() + row * n, d_row);
+        if (after) row_backward_after(n, gates, c.out(INNER) + token * n, d_row);
+      }
+      const auto gates = [&](Index block, Index blocks) {
+        return MatrixView<T>::row_major(d_t + begin * width + block * n, count, blocks * n, width);
+      };
+      T* dh_block = dh.data() + begin * n;
+      if (after) {
+        multiply(gates(1, 3), w.first, dh_block, n, Write::add);
+        continue;
+      }
+      multiply(gates(0, 1), w.second, ds.data() + begin * n, n, Write::assign);
+      for (Index row = begin; row < end; ++row)
+        if (schedule.active(t, row))
+          row_backward_before(n, c.out(GATES) + (t * rows + row) * 3 * n, state_before(row),
+                              ds.data() + row * n, dh.data() + row * n, d_t + row * width);
+      multiply(gates(1, 2), w.first, dh_block, n, Write::add);
+    }
+  });
+
+  const auto block = [&](Index first, Index count) {
+    return MatrixView<T>::row_major(d.data() + first * n, tokens, count * n, width);
+  };
+  // W x + b, whose rows are r, z, n.
+  T *dx = c.grad(X), *dw_ih = c.grad(W_IH), *db = c.grad(B);
+  kernels::input_gradients(block(1, 2), c.in(X), c.in(W_IH), features, Write::assign, dx, dw_ih);
+  kernels::input_gradients(block(0, 1), c.in(X), c.in(W_IH) + 2 * n * features, features,
+                           Write::add, dx, dw_ih ? dw_ih + 2 * n * features : nullptr);
+  if (db) {
+    kernels::column_sums(block(1, 2), db);
+    kernels::column_sums(block(0, 1), db + 2 * n);
+  }
+  // U h + b_hn.
+  if (T* dw = c.grad(W_HH)) {
+    recurrent_weight_gradient(schedule, d.data() + n, after ? 3 * n : 2 * n, width, c.out(Y),
+                              c.in(H0), n, dw);
+    if (!after)
+      matmul(block(0, 1).transposed(), MatrixView<T>::row_major(c.out(INNER), tokens, n),
+             dw + 2 * n * n, n, Write::assign);
+  }
+  if (T* db_hn = c.grad(B_HN)) kernels::column_sums(block(3, 1), db_hn);
+  if (T* dh0 = c.grad(H0)) std::copy_n(dh.data(), rows * n, dh0);
+}
+
+SampleInputs sample(Index steps, Index rows, Index features, Index n) {
+  return with_inputs(normal({steps, rows, features}), normal({3 * n, features}), normal({3 * n, n}),
+                     normal({3 * n}), normal({n}), normal({rows, n}), indices({rows}, steps + 1));
+}
+
+const Op<Kind> gru_op{{
+    .name = "gru",
+    .arguments = {"x", "w_ih", "w_hh", "b", "b_hn", "h0", integer("lengths")},
+    .shape = [](const Arguments& in) -> Shapes {
+      const Shape y = detail::check_sequence(in, 3, H0, 1);
+      if (in[B_HN] != Shape{y[2]}) in.fail("b_hn must be [H]");
+      return {y, y.erase(0), y.with(2, 3 * y[2]), y};
+    },
+    .forward = []<Real T>(Ctx<T> c, const Kind& kind) { forward(c, kind); },
+    .gradient = fused([]<Real T>(BackwardCtx<T> c, const Kind& kind) { backward(c, kind); },
+                      [](std::span<const Tensor> in, const Kind& kind) {
+                        return detail::unroll_specification(
+                            affine(in[X], in[W_IH], in[B]), {in[H0]}, in[LENGTHS], kind.reverse,
+                            [&](const Tensor& p, Tensors& state) {
+                              state[0] = gru_step(p, state[0], in[W_HH], in[B_HN], kind.reset);
+                            });
+                      }),
+    .samples = {sample(3, 2, 2, 3).attr(Kind{Reset::after, false}),
+                sample(4, 3, 1, 2).attr(Kind{Reset::after, true}),
+                sample(3, 2, 2, 3).attr(Kind{Reset::before, false}),
+                sample(4, 3, 1, 2).attr(Kind{Reset::before, true}),
+                sample(1, 1, 1, 1).attr(Kind{Reset::after, false}),
+                sample(2, 9, 2, 2).attr(Kind{Reset::before, true}),
+                sample(2, 0, 2, 2).attr(Kind{Reset::after, false})},
+    .hidden_outputs = 2,
+}};
+
+}  // namespace
+
+GruResult gru(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const Tensor& b,
+              const Tensor& b_hn, const Tensor& h0, Reset reset, const SequenceOptions& options,
+              Site site) {
+  const Tensor lengths = resolve_lengths(options, x, "gru", site);
+  const std::array<const Tensor*, 7> inputs{&x, &w_ih, &w_hh, &b, &b_hn, &h0, &lengths};
+  Tensors out = gru_op.all(inputs, {reset, options.reverse}, site);
+  return {out[Y], out[H_N]};
+}
+
+Tensor gru_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, const Tensor& b_hn,
+                Reset reset) {
+  const Index n = h.size(-1);
+  const Tensor p_rz = slice(p, -1, 0, 2 * n), p_n = slice(p, -1, 2 * n, 3 * n);
+  const Tensor u_rz = slice(w_hh, 0, 0, 2 * n), u_n = slice(w_hh, 0, 2 * n, 3 * n);
+  const std::vector<Tensor> gates = split(sigmoid(p_rz + matmul(h, u_rz, false, true)), 2, -1);
+  const Tensor &r = gates[0], &z = gates[1];
+  const Tensor candidate = reset == Reset::after
+                               ? tanh(p_n + r * (matmul(h, u_n, false, true) + b_hn))
+                               : tanh(p_n + (matmul(r * h, u_n, false, true) + b_hn));
+  return candidate + z * (h - candidate);
+}
+
+}  // namespace reel

@@ -1,0 +1,54 @@
+#include <reel/autograd/ops/recurrent_common.h>
+
+#include <fmt/format.h>
+
+namespace reel::detail {
+
+Shape check_sequence(const Arguments& in, Index gates, int first_state, int states) {
+  const auto require = [&](bool fits, const std::string& why) {
+    if (!fits) in.fail(why);
+  };
+  require(in[0].rank() == 3, "x must be [T, B, D]: steps, batch, features");
+  require(in[2].rank() == 2 && in[2][0] == gates * in[2][1],
+          fmt::format("w_hh must be [{} H, H]", gates));
+  const Index steps = in[0][0], rows = in[0][1], features = in[0][2], h_size = in[2][1];
+  require(steps > 0, "the sequence has no steps");
+  require(in[1] == Shape{gates * h_size, features},
+          fmt::format("w_ih must be [{}, {}] for these x and w_hh", gates * h_size, features));
+  require(in[3] == Shape{gates * h_size}, fmt::format("b must be [{}]", gates * h_size));
+  for (int i = first_state; i < first_state + states; ++i)
+    require(in[i] == Shape{rows, h_size},
+            fmt::format("the initial states must be [{}, {}]", rows, h_size));
+  require(in[in.count() - 1] == Shape{rows}, fmt::format("lengths must be [{}]", rows));
+  return {steps, rows, h_size};
+}
+
+}  // namespace reel::detail
+
+namespace reel {
+
+Tensor resolve_lengths(const SequenceOptions& options, const Tensor& x, const char* op, Site site) {
+  if (x.rank() != 3) return zeros({}, i32);  // the shape rule says what is wrong
+  const auto steps = static_cast<std::int32_t>(x.shape()[0]);
+  if (!options.lengths) return full({x.shape()[1]}, steps, i32);
+  if (options.lengths->dtype() == i32)
+    for (std::int32_t length : options.lengths->values<std::int32_t>())
+      if (length < 0 || length > steps)
+        throw ValueError(
+            fmt::format("{}: a length is {}, but the sequence has {} steps; lengths are "
+                        "between 0 and that ({})",
+                        op, length, steps, site.str()));
+  return *options.lengths;
+}
+
+Tensor active_rows(const Tensor& lengths, Index t) {
+  const auto all = lengths.values<std::int32_t>();
+  if (std::ranges::all_of(all, [t](std::int32_t length) { return t < length; })) return {};
+  Tensor active({lengths.size(), 1}, i32);
+  std::ranges::transform(all, active.edit<std::int32_t>().begin(), [t](std::int32_t length) {
+    return static_cast<std::int32_t>(t < length);
+  });
+  return active;
+}
+
+}  // namespace reel

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <string>
+
+#include <reel/autograd/op.h>
+#include <reel/autograd/ops.h>
+#include <reel/autograd/recurrent.h>
+
+// What the definitions of rnn, gru and lstm share: shape rules and the loop of a specification.
+namespace reel::detail {
+
+/// Checks x [T, B, D], w_ih [G·H, D], w_hh [G·H, H], b [G·H] (arguments 0 to 3), the states [B, H]
+/// at arguments `first_state` up, and the lengths [B], the last argument. Returns T, B, H as [T, B,
+/// H].
+Shape check_sequence(const Arguments& in, Index gates, int first_state, int states);
+/// Runs `step(p, states)`, which replaces the states in place, over the gates' input part p [T, B,
+/// M] and masks rows beyond their lengths. Returns y, stacked from the first state, followed by the
+/// states.
+template <class Step>
+Tensors unroll_specification(const Tensor& p, Tensors states, const Tensor& lengths, bool reverse,
+                             Step step) {
+  const Index steps = p.shape()[0];
+  Tensors y(static_cast<std::size_t>(steps));
+  for (Index s = 0; s < steps; ++s) {
+    const Index t = reverse ? steps - 1 - s : s;
+    Tensors next = states;
+    step(select(p, 0, t), next);
+    const Tensor active = active_rows(lengths, t);
+    Tensor& out = y[static_cast<std::size_t>(t)];
+    out = next[0];
+    if (active.defined()) {
+      out = where(active, next[0], scalar(0, p.dtype()));
+      for (std::size_t i = 0; i < states.size(); ++i) next[i] = where(active, next[i], states[i]);
+    }
+    states = std::move(next);
+  }
+  Tensors results{stack(y)};
+  results.insert(results.end(), states.begin(), states.end());
+  return results;
+}
+
+}  // namespace reel::detail

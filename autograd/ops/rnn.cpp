@@ -1,0 +1,156 @@
+// The plain recurrent layer over a sequence; the equation is in recurrent.h.
+//
+// T steps, B rows, D features, H units. The forward pass keeps nothing beside its output y [T, B,
+// H]: f' is a function of f, for tanh 1 - y² and for relu whether y > 0. The backward pass needs H
+// numbers a token for d [T, B, H], the gradients before f.
+
+#include <reel/autograd/kernels/recurrent.h>
+#include <reel/autograd/kernels/vector_math.h>
+#include <reel/autograd/ops/recurrent_common.h>
+
+namespace reel {
+namespace {
+
+using kernels::MatrixView;
+using kernels::PackedMatrix;
+using kernels::Schedule;
+using kernels::Write;
+
+enum Input { X, W_IH, W_HH, B, H0, LENGTHS };
+enum Output { Y, H_N };
+
+struct Kind {
+  Activation activation;
+  bool reverse;
+};
+
+template <Real T>
+void row_forward(Index n, Activation activation, T* __restrict y, T* __restrict h) {
+  if (activation == Activation::tanh)
+    for (Index j = 0; j < n; ++j) y[j] = kernels::vtanh(y[j]);
+  else
+    for (Index j = 0; j < n; ++j) y[j] = y[j] < 0 ? T(0) : y[j];
+  std::copy_n(y, n, h);
+}
+
+// dh comes in as the gradient of the state after the step and leaves as zero, for the recurrent
+// product to add to.
+template <Real T>
+void row_backward(Index n, Activation activation, const T* __restrict y, const T* __restrict dy,
+                  T* __restrict dh, T* __restrict d) {
+  for (Index j = 0; j < n; ++j) {
+    d[j] = dy ? dh[j] + dy[j] : dh[j];
+    dh[j] = 0;
+  }
+  if (activation == Activation::tanh)
+    for (Index j = 0; j < n; ++j) d[j] *= 1 - y[j] * y[j];
+  else
+    for (Index j = 0; j < n; ++j) d[j] = y[j] > 0 ? d[j] : T(0);
+}
+
+template <Real T>
+void forward(Ctx<T> c, const Kind& kind) {
+  const Index steps = c.shape(X)[0], rows = c.shape(X)[1], features = c.shape(X)[2];
+  const Index n = c.shape(W_HH)[1];
+  const Schedule schedule{steps, rows, kind.reverse, c.indices(LENGTHS).data()};
+  std::ranges::copy(c.in(H0), c.out(H_N).begin());
+  T *y = c.out(Y).data(), *h = c.out(H_N).data();
+  kernels::input_product(c.in(X).data(), steps * rows, features, c.in(W_IH).data(), c.in(B).data(),
+                         n, y);
+  const PackedMatrix<T> w(MatrixView<T>::row_major(c.in(W_HH).data(), n, n).transposed());
+
+  kernels::each_row_block(rows, [&](Index begin, Index end) {
+    for (Index s = 0; s < steps; ++s) {
+      const Index t = schedule.time(s);
+      T* y_t = y + t * rows * n;
+      multiply(MatrixView<T>::row_major(h + begin * n, end - begin, n), w, y_t + begin * n, n,
+               Write::add);
+      for (Index row = begin; row < end; ++row)
+        if (schedule.active(t, row))
+          row_forward(n, kind.activation, y_t + row * n, h + row * n);
+        else
+          std::fill_n(y_t + row * n, n, T(0));
+    }
+  });
+}
+
+template <Real T>
+void backward(BackwardCtx<T> c, const Kind& kind) {
+  const Index steps = c.shape(X)[0], rows = c.shape(X)[1], features = c.shape(X)[2];
+  const Index n = c.shape(W_HH)[1];
+  const Schedule schedule{steps, rows, kind.reverse, c.indices(LENGTHS)};
+  Scratch<T> d(steps * rows * n), dh(rows * n);
+  kernels::start_gradient(c.g(H_N), rows * n, dh.data());
+  const PackedMatrix<T> w(MatrixView<T>::row_major(c.in(W_HH), n, n));
+
+  kernels::each_row_block(rows, [&](Index begin, Index end) {
+    for (Index s = steps - 1; s >= 0; --s) {
+      const Index t = schedule.time(s);
+      T* d_t = d.data() + t * rows * n;
+      for (Index row = begin; row < end; ++row) {
+        const Index token = t * rows + row;
+        if (schedule.active(t, row))
+          row_backward(n, kind.activation, c.out(Y) + token * n,
+                       c.g(Y) ? c.g(Y) + token * n : nullptr, dh.data() + row * n, d_t + row * n);
+        else
+          std::fill_n(d_t + row * n, n, T(0));
+      }
+      multiply(MatrixView<T>::row_major(d_t + begin * n, end - begin, n), w, dh.data() + begin * n,
+               n, Write::add);
+    }
+  });
+
+  const auto all = MatrixView<T>::row_major(d.data(), steps * rows, n);
+  kernels::input_gradients(all, c.in(X), c.in(W_IH), features, Write::assign, c.grad(X),
+                           c.grad(W_IH));
+  if (T* dw = c.grad(W_HH))
+    recurrent_weight_gradient(schedule, d.data(), n, n, c.out(Y), c.in(H0), n, dw);
+  if (T* db = c.grad(B)) kernels::column_sums(all, db);
+  if (T* dh0 = c.grad(H0)) std::copy_n(dh.data(), rows * n, dh0);
+}
+
+SampleInputs sample(Index steps, Index rows, Index features, Index n) {
+  return with_inputs(normal({steps, rows, features}), normal({n, features}), normal({n, n}),
+                     normal({n}), normal({rows, n}), indices({rows}, steps + 1));
+}
+
+const Op<Kind> rnn_op{{
+    .name = "rnn",
+    .arguments = {"x", "w_ih", "w_hh", "b", "h0", integer("lengths")},
+    .shape = [](const Arguments& in) -> Shapes {
+      const Shape y = detail::check_sequence(in, 1, H0, 1);
+      return {y, y.erase(0)};
+    },
+    .forward = []<Real T>(Ctx<T> c, const Kind& kind) { forward(c, kind); },
+    .gradient = fused([]<Real T>(BackwardCtx<T> c, const Kind& kind) { backward(c, kind); },
+                      [](std::span<const Tensor> in, const Kind& kind) {
+                        return detail::unroll_specification(
+                            affine(in[X], in[W_IH], in[B]), {in[H0]}, in[LENGTHS], kind.reverse,
+                            [&](const Tensor& p, Tensors& state) {
+                              state[0] = rnn_step(p, state[0], in[W_HH], kind.activation);
+                            });
+                      }),
+    .samples = {sample(3, 2, 2, 3).attr(Kind{Activation::tanh, false}),
+                sample(4, 3, 1, 2).attr(Kind{Activation::tanh, true}),
+                sample(3, 2, 2, 3).attr(Kind{Activation::relu, false}),
+                sample(1, 1, 1, 1).attr(Kind{Activation::tanh, false}),
+                sample(2, 9, 2, 2).attr(Kind{Activation::relu, true}),
+                sample(2, 0, 2, 2).attr(Kind{Activation::tanh, false})},
+}};
+
+}  // namespace
+
+RnnResult rnn(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const Tensor& b,
+              const Tensor& h0, Activation activation, const SequenceOptions& options, Site site) {
+  const Tensor lengths = resolve_lengths(options, x, "rnn", site);
+  const std::array<const Tensor*, 6> inputs{&x, &w_ih, &w_hh, &b, &h0, &lengths};
+  Tensors out = rnn_op.all(inputs, {activation, options.reverse}, site);
+  return {out[Y], out[H_N]};
+}
+
+Tensor rnn_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, Activation activation) {
+  const Tensor sum = p + matmul(h, w_hh, false, true);
+  return activation == Activation::tanh ? tanh(sum) : relu(sum);
+}
+
+}  // namespace reel

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <optional>
+
+#include <reel/autograd/tensor.h>
+
+/// The recurrent layers as ops over a whole sequence. Each has a kernel of its own, forward and
+/// backward, and a specification in ops, which is the sum of its steps; orders of derivative above
+/// the first go through the specification.
+///
+/// Shapes: x [T, B, D]; states [B, H]; w_ih [G·H, D], w_hh [G·H, H] and b [G·H] with G blocks of H
+/// rows, one a gate; y [T, B, H]. Results are those of PyTorch's layers with b = b_ih + b_hh.
+/// All throw ShapeError or DTypeError, naming the argument, before any work.
+namespace reel {
+
+/// How to run over the sequence.
+struct SequenceOptions {
+  /// From the last step to the first; y is still in the order of x.
+  bool reverse = false;
+  /// i32 [B], 0 <= length <= T: steps of a row from its length on leave its state as it is, and its
+  /// y is zero there. By default all rows are T long.
+  std::optional<Tensor> lengths = {};
+};
+
+struct RnnResult {
+  Tensor y, h;
+};
+using GruResult = RnnResult;
+struct LstmResult {
+  Tensor y, h, c;
+};
+
+enum class Activation { tanh, relu };
+
+/// h' = f(W x + U h + b) (Elman, 1990).
+RnnResult rnn(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const Tensor& b,
+              const Tensor& h0, Activation activation = Activation::tanh,
+              const SequenceOptions& options = {}, Site site = {});
+
+/// Where the reset gate acts: on the product U h, as PyTorch and cuDNN do, or on h before it, as in
+/// the paper.
+enum class Reset { after, before };
+
+/// The gated recurrent unit (Cho et al., 2014), gates in the order r, z, n:
+///   r = σ(W_r x + U_r h + b_r)     z = σ(W_z x + U_z h + b_z)
+///   n = tanh(W_n x + b_n + r ∘ (U_n h + b_hn))    with Reset::after
+///   n = tanh(W_n x + b_n + U_n (r ∘ h) + b_hn)    with Reset::before
+///   h' = (1 - z) ∘ n + z ∘ h
+/// b_hn has shape [H].
+GruResult gru(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const Tensor& b,
+              const Tensor& b_hn, const Tensor& h0, Reset reset = Reset::after,
+              const SequenceOptions& options = {}, Site site = {});
+
+/// Long short-term memory (Hochreiter and Schmidhuber, 1997; forget gate: Gers et al., 2000), gates
+/// in the order i, f, g, o:
+///   i, f, o = σ(W x + U h + b)     g = tanh(W_g x + U_g h + b_g)
+///   c' = f ∘ c + i ∘ g             h' = o ∘ tanh(c')
+LstmResult lstm(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const Tensor& b,
+                const Tensor& h0, const Tensor& c0, const SequenceOptions& options = {},
+                Site site = {});
+
+// For layers that run over a sequence in ops.
+/// The lengths, or T for every row of x [T, B, ..] where there are none. Throws ValueError, naming
+/// the op, for a length outside 0 .. T.
+Tensor resolve_lengths(const SequenceOptions& options, const Tensor& x, const char* op,
+                       Site site = {});
+/// i32 [B, 1]: whether step t is within each row's length; undefined where it is within all.
+Tensor active_rows(const Tensor& lengths, Index t);
+
+// One step in ops, from the gates' input part p = W x + b. These are the equations above: the
+// layers' specifications and the cells of nn are both made of them.
+Tensor rnn_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, Activation activation);
+Tensor gru_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, const Tensor& b_hn,
+                Reset reset);
+struct LstmStep {
+  Tensor h, c;
+};
+LstmStep lstm_step(const Tensor& p, const Tensor& h, const Tensor& c, const Tensor& w_hh);
+
+}  // namespace reel

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+#include <reel/autograd/tensor.h>
+
+namespace reel {
+
+/// One block of the counter-based generator Philox4x32-10: 128 random bits for a 64-bit key and a
+/// 128-bit counter (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
+                                    std::array<std::uint32_t, 2> key);
+
+/// A source of random numbers whose whole state is three integers: the numbers at position p of
+/// stream s of seed k are a pure function of (k, s, p), on every machine.
+class Rng {
+ public:
+  struct State {
+    std::uint64_t seed = 0, stream = 0, position = 0;
+    bool operator==(const State&) const = default;
+  };
+
+  explicit Rng(std::uint64_t seed, std::uint64_t stream = 0) : state_{seed, stream, 0} {}
+  explicit Rng(const State& state) : state_(state) {}
+
+  /// An independent generator of the same seed, named: parameters draw from the stream of their
+  /// name.
+  Rng stream(std::string_view name) const;
+
+  /// 128 random bits; the position moves on by one.
+  std::array<std::uint32_t, 4> next();
+  /// Uniform in [0, 1), 53 bits.
+  double uniform();
+  /// Standard normal (Box and Muller).
+  double normal();
+  /// Uniform in 0 .. n-1. Throws ValueError unless n > 0.
+  Index integer(Index n);
+
+  /// A tensor of independent draws: uniform in [low, high), or normal with a mean and a deviation.
+  Tensor uniform(const Shape& shape, double low, double high, DType dtype = f32);
+  Tensor normal(const Shape& shape, double mean = 0, double deviation = 1, DType dtype = f32);
+
+  /// Moves on by `blocks` positions, for a kernel that draws them itself.
+  void skip(std::uint64_t blocks) { state_.position += blocks; }
+  const State& state() const { return state_; }
+
+ private:
+  State state_;
+};
+
+}  // namespace reel

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string>
+
+#include <reel/autograd/error.h>
+
+namespace reel {
+
+/// Sizes, offsets and counts of elements.
+using Index = std::int64_t;
+
+/// The sizes of a tensor's axes, outermost first: rank 0 (a scalar) to rank 4.
+///
+/// Negative axes count from the end where a function takes an `axis`.
+class Shape {
+ public:
+  static constexpr int max_rank = 4;
+
+  constexpr Shape() = default;
+  constexpr Shape(std::initializer_list<Index> sizes) : Shape(sizes.begin(), sizes.size()) {}
+  /// Throws ShapeError when there are more than `max_rank` sizes or one is negative.
+  explicit constexpr Shape(std::span<const Index> sizes) : Shape(sizes.data(), sizes.size()) {}
+
+  constexpr int rank() const { return rank_; }
+  constexpr Index operator[](int axis) const { return sizes_[static_cast<std::size_t>(axis)]; }
+  constexpr const Index* begin() const { return sizes_.data(); }
+  constexpr const Index* end() const { return sizes_.data() + rank_; }
+
+  /// The number of elements: the product of the sizes, 1 for a scalar.
+  constexpr Index size() const {
+    Index product = 1;
+    for (Index s : *this) product *= s;
+    return product;
+  }
+
+  /// The same shape with `size` in place of the size of `axis`.
+  constexpr Shape with(int axis, Index size) const {
+    Shape changed = *this;
+    changed.sizes_[static_cast<std::size_t>(axis)] = size;
+    return changed;
+  }
+  /// The shape with a new axis of `size` before `axis` (`axis == rank()` appends).
+  Shape insert(int axis, Index size) const;
+  /// The shape without `axis`.
+  Shape erase(int axis) const;
+
+  /// The number of elements that one step along `axis` skips in row-major order.
+  constexpr Index stride(int axis) const {
+    Index product = 1;
+    for (int a = axis + 1; a < rank_; ++a) product *= (*this)[a];
+    return product;
+  }
+
+  constexpr bool operator==(const Shape& other) const {
+    return rank_ == other.rank_ && std::equal(begin(), end(), other.begin());
+  }
+
+  /// "[2, 3]"; "[]" for a scalar.
+  std::string str() const;
+
+ private:
+  constexpr Shape(const Index* sizes, std::size_t count) {
+    if (count > max_rank || std::any_of(sizes, sizes + count, [](Index s) { return s < 0; }))
+      throw_invalid(sizes, count);
+    rank_ = static_cast<int>(count);
+    std::copy_n(sizes, count, sizes_.begin());
+  }
+  [[noreturn]] static void throw_invalid(const Index* sizes, std::size_t count);
+
+  std::array<Index, max_rank> sizes_{};
+  int rank_ = 0;
+};
+
+/// Writes `axis` (which may count from the end) as 0 <= axis < rank.
+/// Throws ShapeError naming `op` and the call when it is out of range.
+int normalized_axis(int axis, int rank, const char* op, Site site = {});
+
+/// NumPy's broadcasting: axes are aligned at the end, size 1 stretches.
+/// Throws ShapeError, naming both shapes, when two sizes differ and neither is 1.
+Shape broadcast(const Shape& a, const Shape& b);
+
+}  // namespace reel

@@ -1,0 +1,125 @@
+#pragma once
+
+#include <Eigen/Core>
+#include <iosfwd>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <reel/autograd/buffer.h>
+#include <reel/autograd/dtype.h>
+#include <reel/autograd/error.h>
+#include <reel/autograd/shape.h>
+
+namespace reel {
+
+/// Where a tensor was recorded: a slot of one generation of one tape. Generation 0 is nowhere.
+struct Trace {
+  std::uint32_t generation = 0;
+  std::int32_t slot = -1;
+};
+
+/// An immutable array of numbers: a small handle to a shared, contiguous, row-major buffer.
+///
+/// Copying a handle copies no numbers. Sequences are time-major, [T, B, F]. While a tape is
+/// current, results of ops on watched tensors also know where they were recorded.
+class Tensor {
+ public:
+  /// An undefined tensor: it has no numbers, and only `defined()` may be asked of it.
+  Tensor() = default;
+  /// Uninitialised numbers, to be filled through `edit()`.
+  Tensor(const Shape& shape, DType dtype);
+  Tensor(Buffer buffer, const Shape& shape, DType dtype, Trace trace = {})
+      : buffer_(std::move(buffer)), shape_(shape), trace_(trace), dtype_(dtype) {}
+
+  bool defined() const { return static_cast<bool>(buffer_); }
+  const Shape& shape() const { return shape_; }
+  int rank() const { return shape_.rank(); }
+  /// The number of elements.
+  Index size() const { return shape_.size(); }
+  /// The size of one axis; -1 is the last. Throws ShapeError when there is no such axis.
+  Index size(int axis, Site site = {}) const {
+    return shape_[normalized_axis(axis, rank(), "size", site)];
+  }
+  DType dtype() const { return dtype_; }
+
+  /// The numbers in row-major order. Throws DTypeError when T is not the element type.
+  template <Element T>
+  std::span<const T> values() const {
+    require(dtype_of<T>);
+    return {static_cast<const T*>(buffer_.data()), static_cast<std::size_t>(size())};
+  }
+  template <Element T>
+  const T* begin() const {
+    return values<T>().data();
+  }
+
+  /// The numbers for writing. A buffer that other handles share is copied first, so they never see
+  /// the change; this handle is no longer recorded on any tape.
+  template <Element T>
+  std::span<T> edit() {
+    require(dtype_of<T>);
+    own();
+    return {static_cast<T*>(buffer_.data()), static_cast<std::size_t>(size())};
+  }
+
+  /// The tensor as a matrix: all axes but the last are rows, [T, B, F] is (T·B) x F.
+  template <Element T>
+  auto matrix() const {
+    using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    const Index columns = rank() == 0 ? 1 : shape_[rank() - 1];
+    Index rows = 1;
+    for (int axis = 0; axis + 1 < rank(); ++axis) rows *= shape_[axis];
+    return Eigen::Map<const Matrix>(values<T>().data(), rows, columns);
+  }
+
+  /// The only element. Throws ShapeError when there is not exactly one.
+  double item() const;
+  /// One element, by one index for each axis. Throws ShapeError when out of range.
+  double at(std::initializer_list<Index> indices) const;
+  /// All elements as doubles.
+  std::vector<double> to_vector() const;
+
+  /// The numbers in another element type, rounded to nearest; not recorded.
+  Tensor to(DType dtype) const;
+  /// The same numbers without their history. A state that is carried from one window of truncated
+  /// backpropagation to the next passes through here: the value goes on, the gradient stops.
+  Tensor detach() const { return Tensor(buffer_, shape_, dtype_); }
+
+  /// "f32 [2, 2] [[1, 2], [3, 4]]"; long axes are abbreviated.
+  std::string str() const;
+
+  const Trace& trace() const { return trace_; }
+  const Buffer& buffer() const { return buffer_; }
+
+ private:
+  void require(DType dtype) const;
+  void own();
+
+  Buffer buffer_;
+  Shape shape_;
+  Trace trace_;
+  DType dtype_ = DType::f32;
+};
+
+std::ostream& operator<<(std::ostream& out, const Tensor& x);
+
+/// `detach()` as a function, for states made of tensors (see `detach(state)` in nn/state.h).
+inline Tensor detach(const Tensor& x) { return x.detach(); }
+
+/// Constants. Every element is `value`, 0 or 1.
+Tensor full(const Shape& shape, double value, DType dtype = f32);
+Tensor zeros(const Shape& shape, DType dtype = f32);
+Tensor ones(const Shape& shape, DType dtype = f32);
+/// A scalar (rank 0).
+Tensor scalar(double value, DType dtype = f32);
+
+/// Numbers in row-major order. Throws ShapeError when their count is not `shape.size()`.
+Tensor tensor(const Shape& shape, std::span<const double> values, DType dtype = f32);
+inline Tensor tensor(const Shape& shape, std::initializer_list<double> values, DType dtype = f32) {
+  return tensor(shape, std::span(values.begin(), values.size()), dtype);
+}
+/// The same from integers, as an i32 tensor: token indices, lengths, masks.
+Tensor tensor(const Shape& shape, std::span<const std::int32_t> values);
+
+}  // namespace reel

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <reel/autograd/tensor.h>
+
+namespace reel::datasets {
+
+/// The first part of a sequence to train on, and the rest to validate.
+struct Split {
+  std::span<const std::int32_t> train, valid;
+};
+
+/// Cuts after the first floor(train_frac · n) of n tokens. Throws ValueError unless
+/// 0 < train_frac <= 1.
+Split split(std::span<const std::int32_t> tokens, double train_frac);
+
+/// One step of truncated backpropagation: i32 tensors [T, B], the targets one token ahead.
+struct Window {
+  Tensor inputs, targets;
+};
+
+/// A sequence of n tokens as B contiguous streams of floor((n - 1) / B), cut into windows of T
+/// steps:
+///
+///     inputs[t, b] = tokens[b · stream_length + i · T + t],  targets[t, b] = the token after it
+///
+/// In every stream window i + 1 goes on where window i ended, so the recurrent state is carried
+/// from one to the next. What does not fill a whole window at the end of a stream is left out.
+class Windows {
+ public:
+  /// Refers to `tokens`, which must outlive it. Throws ValueError unless batch and seq_len are
+  /// positive and there are `least_tokens(batch, seq_len)`.
+  Windows(std::span<const std::int32_t> tokens, Index batch, Index seq_len);
+  Windows(std::vector<std::int32_t>&& tokens, Index batch, Index seq_len) = delete;
+
+  /// What one window takes: batch · seq_len + 1.
+  static Index least_tokens(Index batch, Index seq_len);
+
+  /// The number of windows: floor(stream_length / T).
+  Index count() const { return count_; }
+  Index batch() const { return batch_; }
+  Index seq_len() const { return seq_len_; }
+
+  /// Window i. Throws ValueError unless 0 <= i < count().
+  Window operator[](Index i) const;
+
+  /// Iteration in order: `for (auto [inputs, targets] : windows)`.
+  class Iterator {
+   public:
+    Iterator(const Windows& windows, Index i) : windows_(&windows), i_(i) {}
+    Window operator*() const { return (*windows_)[i_]; }
+    Iterator& operator++() {
+      ++i_;
+      return *this;
+    }
+    bool operator==(const Iterator& other) const { return i_ == other.i_; }
+
+   private:
+    const Windows* windows_;
+    Index i_;
+  };
+  Iterator begin() const { return Iterator(*this, 0); }
+  Iterator end() const { return Iterator(*this, count_); }
+
+ private:
+  std::span<const std::int32_t> tokens_;
+  Index batch_, seq_len_, stream_length_ = 0, count_ = 0;
+};
+
+}  // namespace reel::datasets

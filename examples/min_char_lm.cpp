@@ -1,0 +1,41 @@
+// Trains a character-level language model on a text, then lets it write: min_char_lm input.txt
+#include <reel/reel.h>
+
+#include <iostream>
+
+using namespace reel;
+
+int main(int, char** argv) {
+  const std::string text = datasets::read_text(argv[1]);
+  const datasets::Vocabulary vocabulary(text, datasets::TextMode::utf8);
+  const std::vector<std::int32_t> tokens = vocabulary.encode(text);
+  const datasets::Windows windows(tokens, 50, 50);  // 50 streams side by side, 50 steps at a time
+
+  Params params(123);
+  const nn::Embedding embed(params / "embed", vocabulary.size(), 64);
+  const nn::Stacked<nn::Gru> rnn(params / "rnn", 64, 128, {.layers = 2});
+  const nn::Linear head(params / "head", 128, vocabulary.size());
+  optim::Adam adam(params, {.learning_rate = 2e-3});
+
+  for (int epoch = 1; epoch <= 3; ++epoch) {
+    nn::Stacked<nn::Gru>::State state;  // zeros
+    for (const auto& [inputs, targets] : windows) {
+      Tape tape;
+      const auto [y, next] = rnn(embed(inputs), state);
+      const Tensor loss = cross_entropy(head(y), targets);
+      Gradients gradients = tape.gradient(loss, params);
+      optim::clip_by_norm(gradients, 5);
+      adam.step(gradients);
+      state = detach(next);  // the value goes on, the gradient stops here
+      std::cout << "\repoch " << epoch << ", loss " << loss.item() << std::flush;
+    }
+  }
+  Rng rng(1);
+  nn::Stacked<nn::Gru>::State state;
+  for (int i = 0, token = tokens[0]; i < 500; ++i) {
+    std::cout << (i == 0 ? "\n" : "") << vocabulary.decode({{token}});
+    const auto [y, next] = rnn(embed(full({1, 1}, token, i32)), state);
+    token = nn::sample(head(y), {.temperature = 0.8}, rng);
+    state = next;
+  }
+}

@@ -1,0 +1,18 @@
+#include <reel/nn/embedding.h>
+
+#include <reel/autograd/ops.h>
+#include <reel/nn/init.h>
+#include <reel/nn/sizes.h>
+
+namespace reel::nn {
+
+Embedding::Embedding(const Params& p, Index count, Index size, const Initializer& init) {
+  require_positive("Embedding", {{"count", count}, {"size", size}});
+  w = p.create("w", {count, size}, init ? init : init::normal(1));
+}
+
+Tensor Embedding::operator()(const Tensor& symbols, Site site) const {
+  return gather_rows(w, symbols, site);
+}
+
+}  // namespace reel::nn

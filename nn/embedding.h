@@ -1,0 +1,19 @@
+#pragma once
+
+#include <reel/autograd/params.h>
+
+namespace reel::nn {
+
+/// A table of vectors, one for each of `count` symbols: i32 [...] -> [..., size]. Parameter `w`
+/// [count, size], by default standard normal.
+struct Embedding {
+  /// Throws ValueError for sizes that are not positive.
+  Embedding(const Params& p, Index count, Index size, const Initializer& init = {});
+
+  /// Throws ValueError for a symbol outside 0 .. count-1.
+  Tensor operator()(const Tensor& symbols, Site site = {}) const;
+
+  Param w;
+};
+
+}  // namespace reel::nn

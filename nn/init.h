@@ -1,0 +1,20 @@
+#pragma once
+
+#include <reel/autograd/params.h>
+
+/// Initial values for parameters.
+namespace reel::nn::init {
+
+/// Every number is `value`.
+Initializer constant(double value);
+/// Uniform in [-bound, bound).
+Initializer uniform(double bound);
+/// Normal with mean 0.
+Initializer normal(double deviation);
+/// Uniform with bound √(6 / (rows + columns)), for matrices (Glorot and Bengio, 2010).
+Initializer xavier_uniform();
+/// Random with orthonormal rows or columns, whichever are fewer; a matrix of k square blocks one
+/// above the other (recurrent weights) is made block by block (Saxe et al., 2014).
+Initializer orthogonal();
+
+}  // namespace reel::nn::init

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <reel/autograd/params.h>
+
+namespace reel::nn {
+
+/// Normalises the last axis to mean 0 and variance 1, then scales and shifts: x [..., size] -> the
+/// same. Parameters `gain` (ones) and `bias` (zeros) [size] (Ba et al., 2016).
+struct LayerNorm {
+  /// Throws ValueError unless `size` and `epsilon` are positive.
+  LayerNorm(const Params& p, Index size, double epsilon = 1e-5);
+
+  Tensor operator()(const Tensor& x, Site site = {}) const;
+
+  Param gain, bias;
+  double epsilon;
+};
+
+}  // namespace reel::nn

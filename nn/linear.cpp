@@ -1,0 +1,23 @@
+#include <reel/nn/linear.h>
+
+#include <cmath>
+
+#include <reel/autograd/ops.h>
+#include <reel/nn/init.h>
+#include <reel/nn/sizes.h>
+
+namespace reel::nn {
+
+Linear::Linear(const Params& p, Index input_size, Index output_size, const LinearOptions& options) {
+  require_positive("Linear", {{"input_size", input_size}, {"output_size", output_size}});
+  const Initializer init =
+      options.init ? options.init : init::uniform(1 / std::sqrt(static_cast<double>(input_size)));
+  w = p.create("w", {output_size, input_size}, init);
+  if (options.bias) b = p.create("b", {output_size}, init);
+}
+
+Tensor Linear::operator()(const Tensor& x, Site site) const {
+  return b.defined() ? affine(x, w, b, site) : matmul(x, w, false, true, site);
+}
+
+}  // namespace reel::nn

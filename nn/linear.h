@@ -1,0 +1,25 @@
+#pragma once
+
+#include <reel/autograd/params.h>
+
+namespace reel::nn {
+
+struct LinearOptions {
+  bool bias = true;
+  /// By default uniform with bound 1/√input_size, for both parameters.
+  Initializer init = {};
+};
+
+/// y = x·wᵀ + b: x [..., input_size] -> [..., output_size]. Parameters `w` [output_size,
+/// input_size] and `b` [output_size].
+struct Linear {
+  /// Throws ValueError for sizes that are not positive.
+  Linear(const Params& p, Index input_size, Index output_size, const LinearOptions& options = {});
+
+  /// Throws ShapeError unless the last axis of x has `input_size` elements.
+  Tensor operator()(const Tensor& x, Site site = {}) const;
+
+  Param w, b;
+};
+
+}  // namespace reel::nn

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <optional>
+
+#include <reel/autograd/params.h>
+#include <reel/autograd/recurrent.h>
+#include <reel/nn/mode.h>
+#include <reel/nn/state.h>
+
+namespace reel::nn {
+
+struct LstmOptions {
+  /// The forget gate's initial bias. 1 lets a new network remember by default (Gers et al., 2000;
+  /// Jozefowicz et al., 2015); none leaves it as drawn.
+  std::optional<double> forget_bias = 1;
+  /// Of all parameters; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
+  Initializer init = {};
+};
+
+/// One step of long short-term memory; the equations are those of reel::lstm. Parameters, in blocks
+/// of H rows for the gates i, f, g, o: `w_ih` [4H, D], `w_hh` [4H, H], `b` [4H].
+struct LstmCell {
+  using State = LstmState;
+  using Options = LstmOptions;
+
+  /// Throws ValueError for sizes that are not positive.
+  LstmCell(const Params& p, Index input_size, Index hidden_size, const Options& options = {});
+
+  /// x [B, D], state [B, H] twice -> y = h' [B, H] and the state. Throws ShapeError.
+  Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
+                           Site site = {}) const;
+
+  Index input_size() const { return w_ih.shape()[1]; }
+  Index output_size() const { return w_hh.shape()[1]; }
+
+  Param w_ih, w_hh, b;
+};
+
+}  // namespace reel::nn

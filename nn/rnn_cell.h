@@ -1,0 +1,36 @@
+#pragma once
+
+#include <reel/autograd/params.h>
+#include <reel/autograd/recurrent.h>
+#include <reel/nn/mode.h>
+#include <reel/nn/state.h>
+
+namespace reel::nn {
+
+struct RnnOptions {
+  Activation activation = Activation::tanh;
+  /// Of all parameters; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
+  Initializer init = {};
+};
+
+/// One step of a vanilla RNN: h' = f(W x + U h + b). Parameters `w_ih` [H, D], `w_hh` [H, H], `b`
+/// [H].
+struct RnnCell {
+  using State = HiddenState;
+  using Options = RnnOptions;
+
+  /// Throws ValueError for sizes that are not positive.
+  RnnCell(const Params& p, Index input_size, Index hidden_size, const Options& options = {});
+
+  /// x [B, D], state [B, H] -> y = h' [B, H] and the state. Throws ShapeError.
+  Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
+                           Site site = {}) const;
+
+  Index input_size() const { return w_ih.shape()[1]; }
+  Index output_size() const { return w_hh.shape()[1]; }
+
+  Param w_ih, w_hh, b;
+  Activation activation;
+};
+
+}  // namespace reel::nn

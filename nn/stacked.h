@@ -1,0 +1,62 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include <reel/nn/dropout.h>
+#include <reel/nn/layer.h>
+#include <reel/nn/sizes.h>
+
+namespace reel::nn {
+
+struct StackOptions {
+  int layers = 2;
+  /// Between the layers, while training; none after the last.
+  double dropout = 0;
+};
+
+/// Layers on top of each other: the output of one is the input of the next. Parts `0`, `1`, ...
+template <Layer L>
+struct Stacked {
+  using State = StackedState<typename L::State>;
+
+  /// Options beyond the stack's own go to every layer. Throws ValueError for sizes that are not
+  /// positive or a dropout rate outside [0, 1).
+  template <class... Options>
+  Stacked(const Params& p, Index input_size, Index hidden_size, const StackOptions& stack = {},
+          const Options&... options)
+      : dropout(stack.dropout) {
+    require_positive("Stacked", {{"layers", stack.layers}});
+    for (int i = 0; i < stack.layers; ++i)
+      layers.emplace_back(p / std::to_string(i), i == 0 ? input_size : layers.back().output_size(),
+                          hidden_size, options...);
+  }
+
+  /// x [T, B, D] -> y [T, B, output_size] and the layers' last states. Throws ShapeError, also for
+  /// a state of another number of layers.
+  Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
+                           const SequenceOptions& options = {}, Site site = {}) const {
+    const SiteScope scope(site);
+    if (!state.layers.empty() && state.layers.size() != layers.size())
+      throw ShapeError(fmt::format("Stacked: the state has {} layers, the stack {} ({})",
+                                   state.layers.size(), layers.size(), site.str()));
+    Output<State> result{x, {}};
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      if (i > 0) result.y = dropout(result.y, mode);
+      auto [y, last] = layers[i](
+          result.y, state.layers.empty() ? typename L::State{} : state.layers[i], mode, options);
+      result.y = std::move(y);
+      result.state.layers.push_back(std::move(last));
+    }
+    return result;
+  }
+
+  Index output_size() const { return layers.back().output_size(); }
+
+  std::vector<L> layers;
+  Dropout dropout;
+};
+
+}  // namespace reel::nn

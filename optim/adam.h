@@ -1,0 +1,37 @@
+#pragma once
+
+#include <reel/optim/optimizer.h>
+
+namespace reel::optim {
+
+struct AdamOptions {
+  double learning_rate = 1e-3;
+  double beta1 = 0.9;     ///< how much of the mean of the gradients is kept in a step
+  double beta2 = 0.999;   ///< the same of the mean of their squares
+  double epsilon = 1e-8;  ///< added to the root of that mean
+};
+
+/// Adam, as torch.optim.Adam computes it. In the t-th step that a parameter takes,
+///
+///     m <- beta1 m + (1 - beta1) g
+///     v <- beta2 v + (1 - beta2) g^2
+///     p <- p - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon)
+///
+/// Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015.
+class Adam : public Optimizer {
+ public:
+  /// Throws ValueError when an option is negative or a beta is 1 or more.
+  explicit Adam(const Params& params, const AdamOptions& options = {});
+
+ protected:
+  /// With weight decay apart from the gradient (see AdamW).
+  Adam(std::string name, const Params& params, const AdamOptions& options, double weight_decay);
+
+ private:
+  void update(Slot& slot, const Tensor& gradient) override;
+
+  AdamOptions options_;
+  double weight_decay_;
+};
+
+}  // namespace reel::optim

@@ -1,0 +1,13 @@
+#include <reel/optim/adamw.h>
+
+namespace reel::optim {
+
+AdamW::AdamW(const Params& params, const AdamWOptions& options)
+    : Adam("adamw", params,
+           {.learning_rate = options.learning_rate,
+            .beta1 = options.beta1,
+            .beta2 = options.beta2,
+            .epsilon = options.epsilon},
+           options.weight_decay) {}
+
+}  // namespace reel::optim

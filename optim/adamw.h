@@ -1,0 +1,27 @@
+#pragma once
+
+#include <reel/optim/adam.h>
+
+namespace reel::optim {
+
+struct AdamWOptions {
+  double learning_rate = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0.01;  ///< lambda below
+};
+
+/// Adam with weight decay that its scaling does not touch, as torch.optim.AdamW computes it: each
+/// step begins with
+///
+///     p <- p - lr lambda p
+///
+/// and goes on as Adam's. Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019.
+class AdamW final : public Adam {
+ public:
+  /// Throws ValueError when an option is negative or a beta is 1 or more.
+  explicit AdamW(const Params& params, const AdamWOptions& options = {});
+};
+
+}  // namespace reel::optim

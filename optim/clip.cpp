@@ -1,0 +1,29 @@
+#include <reel/optim/clip.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace reel::optim {
+
+double clip_by_norm(Gradients& gradients, double max_norm) {
+  if (!(max_norm > 0))
+    throw ValueError(fmt::format("clip_by_norm: max_norm is {}, but has to be positive", max_norm));
+  const double norm = gradients.norm();
+  const double factor = max_norm / (norm + 1e-6);
+  if (std::isfinite(norm) && factor < 1) gradients *= factor;
+  return norm;
+}
+
+void clip_by_value(Gradients& gradients, double limit) {
+  if (!(limit > 0))
+    throw ValueError(fmt::format("clip_by_value: limit is {}, but has to be positive", limit));
+  gradients.each([&](const std::shared_ptr<ParamEntry>&, Tensor& gradient) {
+    dispatch_real(gradient.dtype(), [&]<class T>() {
+      for (T& g : gradient.edit<T>()) g = std::clamp(g, T(-limit), T(limit));
+    });
+  });
+}
+
+}  // namespace reel::optim

@@ -1,0 +1,102 @@
+#pragma once
+
+#include <initializer_list>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <reel/autograd/gradients.h>
+#include <reel/nn/named_tensors.h>
+
+/// Optimizers: what turns gradients into better parameters, and what goes with it.
+namespace reel::optim {
+
+/// Changes parameters in place, step by step, given their gradients. The base of all optimizers,
+/// for programs that choose one at run time: `std::unique_ptr<Optimizer>`.
+///
+/// It serves the parameters that its part of the store had when it was constructed. Results do not
+/// depend on the number of threads, and a step asks the heap for nothing.
+class Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  /// Changes every parameter that has a gradient; the others, and what is remembered of them, stay
+  /// as they are. Throws ValueError when the gradients are of another store, or when parameters
+  /// were created after the optimizer.
+  void step(const Gradients& gradients);
+
+  double learning_rate() const { return learning_rate_; }
+  /// Throws ValueError unless 0 <= learning_rate < infinity.
+  void set_learning_rate(double learning_rate);
+
+  /// "sgd", "adam", ...: how the names of its state begin.
+  const std::string& name() const { return name_; }
+
+  /// All that it remembers from step to step: for each parameter the number of steps it took, an
+  /// f64 scalar "adam.steps.<parameter>", and arrays like "adam.m.<parameter>" of the parameter's
+  /// shape and dtype. The learning rate is not part of it. Copies no numbers, and later steps
+  /// do not change what was returned.
+  nn::NamedTensors state() const;
+  /// Goes on from such a state with the same bits as if it had never stopped. Throws ValueError,
+  /// having changed nothing, when an entry is missing, foreign or of another shape or dtype.
+  void restore(const nn::NamedTensors& state);
+
+ protected:
+  /// A setting of an optimizer, which has to be in [0, limit).
+  struct Setting {
+    std::string_view name;
+    double value;
+    double limit = std::numeric_limits<double>::infinity();
+  };
+
+  /// One parameter and what is remembered of it.
+  struct Slot {
+    Param param;
+    std::vector<Tensor> moments = {};  ///< zero at first, in the order of the names
+    double steps = 0;                  ///< the current one included
+  };
+
+  /// `moments` names the arrays to remember for each parameter. Throws ValueError when a setting is
+  /// out of range or there are no parameters.
+  Optimizer(std::string name, const Params& params, double learning_rate,
+            std::initializer_list<Setting> settings, std::vector<std::string> moments);
+
+  /// Calls `formula(p, g, m...)` for each number p of the parameter, its gradient g and its first
+  /// `count` moments; it assigns to p and m.
+  template <std::size_t count, class F>
+  static void update_each(Slot& slot, const Tensor& gradient, F formula) {
+    dispatch_real(gradient.dtype(), [&]<class T>() {
+      [&]<std::size_t... k>(std::index_sequence<k...>) {
+        loop(formula, gradient.size(), slot.param.edit<T>().data(), gradient.begin<T>(),
+             slot.moments[k].template edit<T>().data()...);
+      }
+      (std::make_index_sequence<count>());
+    });
+  }
+
+ private:
+  virtual void update(Slot& slot, const Tensor& gradient) = 0;
+
+  void check(const Setting& setting) const;
+  void check(const Gradients& gradients) const;
+  std::string key(std::string_view what, const Slot& slot) const;
+
+  // Nothing aliases: edit() gives each its own buffer.
+  template <class T, class F, class... Moments>
+  static void loop(F formula, Index size, T* __restrict p, const T* __restrict g,
+                   Moments* __restrict... moments) {
+    for (Index i = 0; i < size; ++i) formula(p[i], g[i], moments[i]...);
+  }
+
+  std::string name_;
+  Params params_;
+  double learning_rate_;
+  std::vector<std::string> moments_;
+  std::vector<Slot> slots_;
+};
+
+}  // namespace reel::optim

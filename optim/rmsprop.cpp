@@ -1,0 +1,36 @@
+#include <reel/optim/rmsprop.h>
+
+#include <cmath>
+
+namespace reel::optim {
+namespace {
+std::vector<std::string> moments(const RmsPropOptions& options) {
+  if (options.momentum != 0) return {"v", "m"};
+  return {"v"};
+}
+}  // namespace
+
+RmsProp::RmsProp(const Params& params, const RmsPropOptions& options)
+    : Optimizer("rmsprop", params, options.learning_rate,
+                {{"alpha", options.alpha, 1},
+                 {"epsilon", options.epsilon},
+                 {"momentum", options.momentum}},
+                moments(options)),
+      options_(options) {}
+
+void RmsProp::update(Slot& slot, const Tensor& gradient) {
+  const double lr = learning_rate(), alpha = options_.alpha, epsilon = options_.epsilon;
+  const double mu = options_.momentum;
+  if (mu == 0)
+    return update_each<1>(slot, gradient, [=]<class T>(T& p, T g, T& v) {
+      v = T(alpha) * v + T(1 - alpha) * g * g;
+      p -= T(lr) * g / (std::sqrt(v) + T(epsilon));
+    });
+  update_each<2>(slot, gradient, [=]<class T>(T& p, T g, T& v, T& m) {
+    v = T(alpha) * v + T(1 - alpha) * g * g;
+    m = T(mu) * m + g / (std::sqrt(v) + T(epsilon));
+    p -= T(lr) * m;
+  });
+}
+
+}  // namespace reel::optim

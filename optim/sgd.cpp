@@ -1,0 +1,37 @@
+#include <reel/optim/sgd.h>
+
+namespace reel::optim {
+namespace {
+std::vector<std::string> moments(const SgdOptions& options) {
+  if (options.momentum != 0) return {"m"};
+  return {};
+}
+}  // namespace
+
+Sgd::Sgd(const Params& params, const SgdOptions& options)
+    : Optimizer("sgd", params, options.learning_rate,
+                {{"momentum", options.momentum}, {"weight_decay", options.weight_decay}},
+                moments(options)),
+      options_(options) {
+  if (options.nesterov && options.momentum == 0)
+    throw ValueError("sgd: nesterov needs a momentum; set one, such as 0.9");
+}
+
+void Sgd::update(Slot& slot, const Tensor& gradient) {
+  const double lr = learning_rate(), mu = options_.momentum, lambda = options_.weight_decay;
+  if (mu == 0)
+    return update_each<0>(slot, gradient,
+                          [=]<class T>(T& p, T g) { p -= T(lr) * (g + T(lambda) * p); });
+  if (options_.nesterov)
+    return update_each<1>(slot, gradient, [=]<class T>(T& p, T g, T& m) {
+      const T decayed = g + T(lambda) * p;
+      m = T(mu) * m + decayed;
+      p -= T(lr) * (decayed + T(mu) * m);
+    });
+  update_each<1>(slot, gradient, [=]<class T>(T& p, T g, T& m) {
+    m = T(mu) * m + (g + T(lambda) * p);
+    p -= T(lr) * m;
+  });
+}
+
+}  // namespace reel::optim

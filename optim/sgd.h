@@ -1,0 +1,33 @@
+#pragma once
+
+#include <reel/optim/optimizer.h>
+
+namespace reel::optim {
+
+struct SgdOptions {
+  double learning_rate = 1e-3;
+  double momentum = 0;      ///< mu below; 0 is none
+  bool nesterov = false;    ///< step from where the momentum leads
+  double weight_decay = 0;  ///< lambda below, an L2 penalty
+};
+
+/// Stochastic gradient descent with momentum, as torch.optim.SGD computes it:
+///
+///     g <- g + lambda p
+///     m <- mu m + g
+///     p <- p - lr m              (Nesterov: p - lr (g + mu m))
+///
+/// Without momentum nothing is remembered but the number of steps. Sutskever et al., "On the
+/// importance of initialization and momentum in deep learning", 2013.
+class Sgd final : public Optimizer {
+ public:
+  /// Throws ValueError when an option is negative, or Nesterov is asked for without momentum.
+  explicit Sgd(const Params& params, const SgdOptions& options = {});
+
+ private:
+  void update(Slot& slot, const Tensor& gradient) override;
+
+  SgdOptions options_;
+};
+
+}  // namespace reel::optim

@@ -1,0 +1,23 @@
+// A user's first program, as the compiler and the linker see it: one training step of an LSTM beside
+// Eigen code of the user's own, which must agree with the library on how memory is aligned.
+#include <reel/nn/lstm.h>
+#include <reel/reel.h>
+
+#include <Eigen/QR>
+#include <cstdio>
+
+int main() {
+  reel::Params params(1);
+  const reel::nn::Lstm lstm(params / "lstm", 4, 3, {.init = reel::nn::init::constant(0.1)});
+  reel::optim::Sgd sgd(params, {.learning_rate = 0.1});
+
+  reel::Tape tape;
+  const auto [y, state] = lstm(reel::ones({5, 2, 4}));
+  const reel::Tensor loss = mean(square(y));
+  sgd.step(tape.gradient(loss, params));
+
+  reel::Rng rng(2);
+  const reel::Tensor q = reel::nn::init::orthogonal()(rng, {7, 7}, reel::f64);
+  const Eigen::MatrixXd r = q.matrix<double>().householderQr().matrixQR();
+  std::printf("%s %d\n", y.shape().str().c_str(), r.diagonal().cwiseAbs().isOnes(1e-12));
+}

@@ -1,0 +1,55 @@
+"""Builds a user's program against Reel: installed, through pkg-config, and as a Meson subproject."""
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+BUILD = pathlib.Path(os.environ.get("REEL_BUILD", ROOT / "build"))
+MESON = "/usr/bin/meson" if os.path.exists("/usr/bin/meson") else "meson"
+EXPECTED = "[5, 2, 3] 1\n"
+
+
+def run(*command, **environment):
+    done = subprocess.run([str(word) for word in command], env={**os.environ, **environment},
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, encoding="utf-8")
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(map(str, command))}\n{done.stdout}")
+    return done.stdout
+
+
+class Consumer(unittest.TestCase):
+    def test_installed_through_pkg_config(self):
+        with tempfile.TemporaryDirectory() as folder:
+            staging = pathlib.Path(folder)
+            run(MESON, "install", "-C", BUILD, "--no-rebuild", "--quiet", DESTDIR=folder)
+            module, = staging.rglob("reel.pc")
+            flags = run("pkg-config", "--cflags", "--libs", "reel",
+                        PKG_CONFIG_PATH=str(module.parent)).split()
+            program = staging / "consumer"
+            run("g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", HERE / "main.cpp", *flags,
+                "-o", program)
+            self.assertEqual(run(program), EXPECTED)
+
+    def test_meson_subproject(self):
+        # The folder stays, so that the library is compiled once and afterwards only what changed.
+        project = BUILD / "consumer"
+        (project / "subprojects").mkdir(parents=True, exist_ok=True)
+        for name in ("main.cpp", "meson.build"):
+            shutil.copy2(HERE / name, project)
+        reel = project / "subprojects" / "reel"
+        if not reel.exists():
+            reel.symlink_to(ROOT, target_is_directory=True)
+        if not (project / "build" / "build.ninja").exists():
+            run(MESON, "setup", project / "build", project, "--force-fallback-for=reel",
+                "--buildtype=plain", "-Dreel:cpu=")
+        run(MESON, "compile", "-C", project / "build")
+        self.assertEqual(run(project / "build" / "consumer"), EXPECTED)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,245 @@
+#!/usr/bin/env python3
+"""Writes the golden values that the tests compare with: what PyTorch computes, in f64.
+
+    /usr/bin/python3 tests/golden/make_golden.py [--out DIR]      (Debian package python3-torch)
+
+Every input is drawn by numpy's RandomState, whose stream never changes. Weights are [out, in],
+gates stacked along rows (LSTM i, f, g, o; GRU r, z, n); sequences are [T, B, F].
+
+layers.safetensors: T=5, B=3, D=4, H=5, two layers. Keys are `<kind>.<directions>.<what>` with kind
+rnn (tanh), gru or lstm, directions uni or bi:
+    x, h0, c0                    input [T, B, D], initial states [layers * directions, B, H],
+                                 layer by layer, in each the forward direction, then the reverse
+    param.weight_ih_l0 ...       PyTorch's parameters under its own names (_l1, _reverse); it has
+                                 two biases a gate, bias_ih_l0 and bias_hh_l0
+    y, h_n, c_n                  output [T, B, directions * H], final states like h0
+    cotangent.{y,h_n,c_n}        loss = sum(cotangent.y * y) + the same for the final states
+    loss                         []
+    grad.<x, h0, c0, weight_ih_l0 ...>   gradient of that loss
+c0, c_n exist for lstm only. `gru_before.uni` is the GRU of the paper, one layer, with the reset
+before the product: n = tanh(W x + b + U (r * h)); its parameters are param.weight_ih [3H, D],
+param.weight_hh [3H, H] and one param.bias [3H].
+
+adam_lm.safetensors: a language model trained for 10 windows. Vocabulary 11, embedding 6, LSTM of
+2 layers, H=8, linear with bias; T=7, B=4; loss = mean cross entropy; gradients clipped to the
+global norm 0.23 as PyTorch does it (scale = min(1, 0.23 / (norm + 1e-6))); Adam(lr 2e-3, betas 0.9
+0.999, eps 1e-8). The state is zero first, then carried and detached. bias_hh is zero and not
+trained, so there is one bias a gate and bias_hh is not stored.
+    inputs, targets              I32 [10, T, B], window after window
+    initial.<name>, final.<name> embedding.weight, lstm.{weight_ih,weight_hh,bias_ih}_l{0,1},
+                                 linear.{weight,bias}
+    losses, grad_norms           [10], the norms before clipping
+    final.h, final.c             [2, B, H], the state after the last window
+
+optim.safetensors: five steps of each optimizer on a logistic regression with the loss
+mean(log(1 + exp(-target * (x w + b)))): x [6, 4], target [6, 1] of -1 and 1, w [4, 1], b [1].
+    x, target
+    <optimizer>.{w,b}            [6, ...], the initial value and the one after each step
+    <optimizer>.grad.{w,b}       [5, ...], the gradient that each step took
+    <optimizer>.losses           [5], before each step
+Optimizers and their settings are in OPTIMIZERS below and, as text, in the file's __metadata__.
+"""
+import argparse
+import json
+import math
+import pathlib
+import struct
+
+import numpy as np
+import torch
+
+T, B, D, H, LAYERS = 5, 3, 4, 5, 2
+
+OPTIMIZERS = {
+    "sgd": (torch.optim.SGD, {"lr": 0.5}),
+    "momentum": (torch.optim.SGD, {"lr": 0.5, "momentum": 0.9}),
+    "nesterov": (torch.optim.SGD, {"lr": 0.5, "momentum": 0.9, "nesterov": True}),
+    "adam": (torch.optim.Adam, {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8}),
+    "adamw": (torch.optim.AdamW,
+              {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}),
+    "rmsprop": (torch.optim.RMSprop, {"lr": 0.1, "alpha": 0.95, "eps": 1e-8}),
+}
+
+
+class Random:
+    """Reproducible draws as f64 tensors."""
+
+    def __init__(self, seed):
+        self.state = np.random.RandomState(seed)
+
+    def normal(self, *shape):
+        return torch.from_numpy(self.state.standard_normal(shape))
+
+    def uniform(self, bound, *shape):
+        return torch.from_numpy(self.state.uniform(-bound, bound, shape))
+
+    def tokens(self, count, *shape):
+        return torch.from_numpy(self.state.randint(0, count, shape))
+
+
+def save(path, tensors, **metadata):
+    """Writes a safetensors file: header length, JSON header, data; f64 first, so all is aligned."""
+    arrays = {name: np.asarray(t.detach() if isinstance(t, torch.Tensor) else t)
+              for name, t in tensors.items()}
+    dtypes = {"float64": "F64", "int32": "I32"}
+    names = sorted(arrays, key=lambda name: (dtypes[str(arrays[name].dtype)], name))
+    header = {"__metadata__": {"torch": torch.__version__, **metadata}}
+    chunks, end = [], 0
+    for name in names:
+        array = arrays[name]
+        chunks.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
+        header[name] = {"dtype": dtypes[str(array.dtype)], "shape": list(array.shape),
+                        "data_offsets": [end, end + array.nbytes]}
+        end += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(chunks))
+    print(f"{path}: {len(names)} tensors, {path.stat().st_size} bytes")
+
+
+def with_gradients(random, prefix, inputs, parameters, outputs):
+    """Everything to store of one layer, the gradient of a random projection of its outputs too."""
+    cotangents = {name: random.normal(*value.shape) for name, value in outputs.items()}
+    loss = sum((cotangents[name] * value).sum() for name, value in outputs.items())
+    sources = {**inputs, **parameters}
+    gradients = torch.autograd.grad(loss, list(sources.values()))
+    tensors = {**inputs, **outputs, "loss": loss}
+    tensors.update({f"param.{name}": value for name, value in parameters.items()})
+    tensors.update({f"cotangent.{name}": value for name, value in cotangents.items()})
+    tensors.update({f"grad.{name}": value for name, value in zip(sources, gradients)})
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}
+
+
+def torch_layer(kind, bidirectional, seed):
+    random = Random(seed)
+    layer = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[kind]
+    layer = layer(D, H, LAYERS, bidirectional=bidirectional, dtype=torch.float64)
+    parameters = dict(layer.named_parameters())
+    for value in parameters.values():
+        value.data = random.uniform(1 / math.sqrt(H), *value.shape)
+
+    state_shape = LAYERS * (1 + bidirectional), B, H
+    states = ["h0", "c0"] if kind == "lstm" else ["h0"]
+    inputs = {"x": random.normal(T, B, D).requires_grad_()}
+    inputs.update({name: random.normal(*state_shape).requires_grad_() for name in states})
+    if kind == "lstm":
+        y, (h_n, c_n) = layer(inputs["x"], (inputs["h0"], inputs["c0"]))
+        outputs = {"y": y, "h_n": h_n, "c_n": c_n}
+    else:
+        y, h_n = layer(inputs["x"], inputs["h0"])
+        outputs = {"y": y, "h_n": h_n}
+    prefix = f"{kind}.{'bi' if bidirectional else 'uni'}"
+    return with_gradients(random, prefix, inputs, parameters, outputs)
+
+
+def gru_reset_before(seed):
+    random = Random(seed)
+    bound = 1 / math.sqrt(H)
+    shapes = {"weight_ih": (3 * H, D), "weight_hh": (3 * H, H), "bias": (3 * H,)}
+    parameters = {name: random.uniform(bound, *shape).requires_grad_()
+                  for name, shape in shapes.items()}
+    inputs = {"x": random.normal(T, B, D).requires_grad_(),
+              "h0": random.normal(1, B, H).requires_grad_()}
+
+    u_r, u_z, u_n = parameters["weight_hh"].chunk(3)
+    h, ys = inputs["h0"][0], []
+    for x_t in inputs["x"]:
+        a_r, a_z, a_n = (x_t @ parameters["weight_ih"].T + parameters["bias"]).chunk(3, dim=1)
+        r = torch.sigmoid(a_r + h @ u_r.T)
+        z = torch.sigmoid(a_z + h @ u_z.T)
+        n = torch.tanh(a_n + (r * h) @ u_n.T)
+        h = (1 - z) * n + z * h
+        ys.append(h)
+    outputs = {"y": torch.stack(ys), "h_n": h[None]}
+    return with_gradients(random, "gru_before.uni", inputs, parameters, outputs)
+
+
+def layers():
+    tensors = gru_reset_before(seed=7)
+    for seed, kind in enumerate(["rnn", "gru", "lstm"]):
+        for bidirectional in [False, True]:
+            tensors.update(torch_layer(kind, bidirectional, seed=2 * seed + bidirectional))
+    return tensors
+
+
+def language_model():
+    vocabulary, embed, hidden, seq_len, batch, steps, clip = 11, 6, 8, 7, 4, 10, 0.23
+    random = Random(11)
+    model = torch.nn.ModuleDict({
+        "embedding": torch.nn.Embedding(vocabulary, embed, dtype=torch.float64),
+        "lstm": torch.nn.LSTM(embed, hidden, LAYERS, dtype=torch.float64),
+        "linear": torch.nn.Linear(hidden, vocabulary, dtype=torch.float64),
+    })
+    trained = {}
+    for name, value in model.named_parameters():
+        if "bias_hh" in name:
+            value.data.zero_()
+            value.requires_grad_(False)
+            continue
+        is_embedding = name.startswith("embedding")
+        value.data = (random.normal(*value.shape) if is_embedding
+                      else random.uniform(1 / math.sqrt(hidden), *value.shape))
+        if "bias_ih" in name:
+            value.data[hidden : 2 * hidden] = 1
+        trained[name] = value
+    tensors = {f"initial.{name}": value.detach().clone() for name, value in trained.items()}
+
+    stream = random.tokens(vocabulary, steps * seq_len + 1, batch)
+    inputs = stream[:-1].view(steps, seq_len, batch)
+    targets = stream[1:].view(steps, seq_len, batch)
+    optimizer = torch.optim.Adam(trained.values(), lr=2e-3)
+    state, losses, norms = None, [], []
+    for window, target in zip(inputs, targets):
+        optimizer.zero_grad()
+        y, state = model["lstm"](model["embedding"](window), state)
+        logits = model["linear"](y)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten())
+        loss.backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(trained.values(), clip))
+        optimizer.step()
+        losses.append(loss.detach())
+        state = tuple(s.detach() for s in state)
+
+    tensors.update({f"final.{name}": value for name, value in trained.items()})
+    tensors.update({"inputs": inputs.int(), "targets": targets.int(),
+                    "losses": torch.stack(losses), "grad_norms": torch.stack(norms),
+                    "final.h": state[0], "final.c": state[1]})
+    return tensors
+
+
+def optimizers(steps=5):
+    random = Random(13)
+    x, target = random.normal(6, 4), torch.sign(random.normal(6, 1))
+    start = {"w": random.normal(4, 1), "b": random.normal(1)}
+    tensors = {"x": x, "target": target}
+    for name, (make, settings) in OPTIMIZERS.items():
+        values = {key: value.clone().requires_grad_() for key, value in start.items()}
+        optimizer = make(values.values(), **settings)
+        trace = {"losses": [], "grad.w": [], "grad.b": [], **{k: [v] for k, v in start.items()}}
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = torch.log1p(torch.exp(-target * (x @ values["w"] + values["b"]))).mean()
+            loss.backward()
+            optimizer.step()
+            trace["losses"].append(loss.detach())
+            for key, value in values.items():
+                trace[key].append(value.detach().clone())
+                trace[f"grad.{key}"].append(value.grad.clone())
+        tensors.update({f"{name}.{key}": torch.stack(rows) for key, rows in trace.items()})
+    return tensors
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent,
+                        help="directory to write to (default: that of this script)")
+    out = parser.parse_args().out
+    torch.set_num_threads(1)
+    save(out / "layers.safetensors", layers())
+    save(out / "adam_lm.safetensors", language_model(), clip="0.23", lr="0.002")
+    settings = {name: json.dumps(settings) for name, (_, settings) in OPTIMIZERS.items()}
+    save(out / "optim.safetensors", optimizers(), **settings)
+
+
+if __name__ == "__main__":
+    main()

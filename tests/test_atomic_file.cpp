@@ -1,0 +1,220 @@
+#include <doctest/doctest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+
+#include <reel/autograd/error.h>
+#include <reel/nn/atomic_file.h>
+
+#include "temporary_directory.h"
+
+using namespace reel;
+using nn::AtomicFile;
+using nn::write_file;
+
+namespace {
+
+// The system calls of this program that write files, counted and made to fail on demand.
+struct Faults {
+  int at = -1;  // the call that fails, counted from 0; -1 is none
+  int error = 0;
+  bool and_after = false;  // the later ones fail, too
+  std::size_t longest_write = SIZE_MAX;
+  int calls = 0;
+  bool directory_synced = false;  // set by the second fsync
+  int syncs = 0;
+
+  bool strikes() {
+    const int call = calls++;
+    if (at < 0 || (and_after ? call < at : call != at)) return false;
+    errno = error;
+    return true;
+  }
+};
+
+Faults* faults = nullptr;
+
+class Injection {
+ public:
+  explicit Injection(Faults& f) { faults = &f; }
+  ~Injection() { faults = nullptr; }
+  Injection(const Injection&) = delete;
+  Injection& operator=(const Injection&) = delete;
+};
+
+}  // namespace
+
+// These take the place of the C library's in the whole test program.
+extern "C" {
+ssize_t write(int descriptor, const void* bytes, size_t count) {
+  if (faults && faults->strikes()) return -1;
+  if (faults) count = std::min(count, faults->longest_write);
+  return ::syscall(SYS_write, descriptor, bytes, count);
+}
+int fsync(int descriptor) {
+  if (faults && faults->strikes()) return -1;
+  if (faults) ++faults->syncs;
+  return static_cast<int>(::syscall(SYS_fsync, descriptor));
+}
+int rename(const char* from, const char* to) noexcept {
+  if (faults && faults->strikes()) return -1;
+  return static_cast<int>(::syscall(SYS_rename, from, to));
+}
+}
+
+TEST_CASE("atomic file: content is written and replaced") {
+  const TemporaryDirectory directory;
+  const auto path = directory / "config.json";
+  write_file(path, "first");
+  CHECK(content_of(path) == "first");
+  AtomicFile file(path);
+  file.write("sec");
+  file.write("ond");
+  CHECK(content_of(path) == "first");
+  file.commit();
+  CHECK(content_of(path) == "second");
+  CHECK_THROWS_AS(file.write("more"), FileError);
+  write_file(path, "");
+  CHECK(content_of(path).empty());
+  CHECK(directory.count() == 1);
+}
+
+TEST_CASE("atomic file: without commit nothing happens") {
+  const TemporaryDirectory directory;
+  const auto path = directory.file("a", "old");
+  {
+    AtomicFile file(path);
+    file.write("new");
+    CHECK(directory.count() == 2);
+  }
+  CHECK(content_of(path) == "old");
+  CHECK(directory.count() == 1);
+}
+
+TEST_CASE("atomic file: a path in the current directory") {
+  const TemporaryDirectory directory;
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(directory.path());
+  write_file("here", "content");
+  std::filesystem::current_path(before);
+  CHECK(content_of(directory / "here") == "content");
+}
+
+TEST_CASE("atomic file: the longest name that a file may have") {
+  const TemporaryDirectory directory;
+  const std::string name(255, 'n');
+  write_file(directory / name, "content");
+  CHECK(content_of(directory / name) == "content");
+}
+
+TEST_CASE(
+    "atomic file: whichever system call fails, the file is old or new, and no other is left") {
+  const TemporaryDirectory directory;
+  const std::string old_content(1000, 'o'), new_content(3000, 'n');
+  for (const bool and_after : {false, true})
+    for (const auto& [error, reason] :
+         {std::pair(ENOSPC, "No space left on device"), std::pair(EIO, "Input/output error")}) {
+      bool failed = true;
+      int call = 0;
+      for (; failed; ++call) {
+        const auto path = directory.file("model", old_content);
+        Faults f{.at = call, .error = error, .and_after = and_after, .longest_write = 1000};
+        std::string message;
+        {
+          const Injection injection(f);
+          message = message_of<FileError>([&] { write_file(path, new_content); });
+        }
+        failed = message != "nothing was thrown";
+        CAPTURE(call);
+        CAPTURE(message);
+        CHECK(directory.count() == 1);
+        const bool replaced = contains(message, "its directory cannot be synced");
+        CHECK(content_of(path) == (failed && !replaced ? old_content : new_content));
+        if (failed) CHECK(message.starts_with(path.string() + ": "));
+        if (failed) CHECK(message.ends_with(reason));
+      }
+      CHECK(call - 1 == 6);  // three writes, two syncs and a rename
+    }
+}
+
+TEST_CASE("atomic file: interrupted calls are repeated, short writes continued") {
+  const TemporaryDirectory directory;
+  for (int call = 0; call < 20; ++call) {
+    Faults f{.at = call, .error = EINTR, .longest_write = 3};
+    // A rename is never interrupted.
+    const std::string content = "0123456789";
+    if (call == 5) f.at = 6;
+    {
+      const Injection injection(f);
+      write_file(directory / "a", content);
+    }
+    CHECK(content_of(directory / "a") == content);
+    CHECK(f.syncs == 2);
+  }
+}
+
+TEST_CASE("atomic file: a file system that cannot sync directories is good enough") {
+  const TemporaryDirectory directory;
+  Faults f{.at = 3, .error = EINVAL};
+  const Injection injection(f);
+  write_file(directory / "a", "content");
+  CHECK(f.calls == 4);
+}
+
+TEST_CASE("atomic file: a limit of the real system") {
+  const TemporaryDirectory directory;
+  const auto path = directory.file("model", "old");
+  rlimit limit{};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &limit) == 0);
+  const auto handler = ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{100'000, limit.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+  const std::string message =
+      message_of<FileError>([&] { write_file(path, std::string(200'000, 'x')); });
+  ::setrlimit(RLIMIT_FSIZE, &limit);
+  ::signal(SIGXFSZ, handler);
+  CHECK(message == path.string() + ": cannot write: File too large");
+  CHECK(content_of(path) == "old");
+  CHECK(directory.count() == 1);
+}
+
+TEST_CASE("atomic file: places where no file can be written") {
+  const TemporaryDirectory directory;
+  const auto message = [](const std::filesystem::path& path) {
+    return message_of<FileError>([&] { write_file(path, "content"); });
+  };
+  CHECK(message(directory / "none/model") ==
+        (directory / "none/model").string() + ": cannot write: No such file or directory");
+  CHECK(contains(message(directory.path()), "there is something that is not a regular file"));
+  CHECK(contains(message("/dev/full"), "there is something that is not a regular file"));
+  CHECK(std::filesystem::is_character_file("/dev/full"));
+  CHECK(contains(message(directory.file("file", "") / "model"), "cannot write: Not a directory"));
+  CHECK(contains(message(""), "cannot "));
+  if (::geteuid() != 0) {
+    std::filesystem::permissions(
+        directory.path(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+    CHECK(contains(message(directory / "model"), "cannot write: Permission denied"));
+    std::filesystem::permissions(directory.path(), std::filesystem::perms::owner_all);
+  }
+}
+
+TEST_CASE("atomic file: a process killed while it writes leaves the old or the new content") {
+  const TemporaryDirectory directory;
+  const auto path = directory.file("model", std::string(50'000, 'a'));
+  for (int round = 0; round < 20; ++round) {
+    const pid_t child = ::fork();
+    if (child == 0)
+      for (char c = 'a';; c = c == 'z' ? 'a' : static_cast<char>(c + 1))
+        write_file(path, std::string(50'000, c));
+    ::usleep(1000 + 700 * round);
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    const std::string content = content_of(path);
+    CHECK(content == std::string(50'000, content[0]));
+  }
+}

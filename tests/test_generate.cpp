@@ -1,0 +1,154 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include <reel/autograd/buffer.h>
+#include <reel/autograd/error.h>
+#include <reel/nn/generate.h>
+
+#include "temporary_directory.h"
+
+using namespace reel;
+using nn::sample;
+using nn::Sampling;
+
+namespace {
+
+std::vector<double> frequencies(const Tensor& logits, const Sampling& sampling, int draws) {
+  std::vector<double> counts(static_cast<std::size_t>(logits.size()));
+  Rng rng(7);
+  for (int i = 0; i < draws; ++i)
+    counts[static_cast<std::size_t>(sample(logits, sampling, rng))] += 1.0 / draws;
+  return counts;
+}
+
+std::set<int> support(const Tensor& logits, const Sampling& sampling) {
+  std::set<int> tokens;
+  Rng rng(3);
+  for (int i = 0; i < 2000; ++i) tokens.insert(sample(logits, sampling, rng));
+  return tokens;
+}
+
+// Five standard deviations of a binomial frequency.
+void check_close(const std::vector<double>& found, const std::vector<double>& expected, int draws) {
+  REQUIRE(found.size() == expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    CAPTURE(i);
+    CHECK(std::abs(found[i] - expected[i]) <=
+          5 * std::sqrt(expected[i] * (1 - expected[i]) / draws) + 1e-12);
+  }
+}
+
+Tensor logs(std::initializer_list<double> probabilities, DType dtype = f64) {
+  std::vector<double> values;
+  for (double p : probabilities) values.push_back(std::log(p));
+  return tensor({static_cast<Index>(values.size())}, values, dtype);
+}
+
+}  // namespace
+
+TEST_CASE("sample: frequencies follow softmax(logits / temperature)") {
+  constexpr int draws = 40'000;
+  for (const DType dtype : {f32, f64}) {
+    const Tensor logits = logs({0.1, 0.6, 0.05, 0.25}, dtype);
+    check_close(frequencies(logits, {}, draws), {0.1, 0.6, 0.05, 0.25}, draws);
+    const double sum = 0.01 + 0.36 + 0.0025 + 0.0625;
+    check_close(frequencies(logits, {.temperature = 0.5}, draws),
+                {0.01 / sum, 0.36 / sum, 0.0025 / sum, 0.0625 / sum}, draws);
+  }
+}
+
+TEST_CASE("sample: top-k and top-p renormalise what they keep") {
+  constexpr int draws = 40'000;
+  const Tensor logits = logs({0.1, 0.6, 0.05, 0.25});
+  check_close(frequencies(logits, {.top_k = 2}, draws), {0, 0.6 / 0.85, 0, 0.25 / 0.85}, draws);
+  check_close(frequencies(logits, {.top_p = 0.9}, draws), {0.1 / 0.95, 0.6 / 0.95, 0, 0.25 / 0.95},
+              draws);
+}
+
+TEST_CASE("sample: supports of top-k and top-p") {
+  const Tensor logits = logs({0.1, 0.6, 0.05, 0.25});
+  CHECK(support(logits, {}) == std::set{0, 1, 2, 3});
+  CHECK(support(logits, {.top_k = 1}) == std::set{1});
+  CHECK(support(logits, {.top_k = 3}) == std::set{0, 1, 3});
+  CHECK(support(logits, {.top_k = 4}) == std::set{0, 1, 2, 3});
+  CHECK(support(logits, {.top_k = 1000}) == std::set{0, 1, 2, 3});
+  CHECK(support(logits, {.top_p = 1e-300}) == std::set{1});
+  CHECK(support(logits, {.top_p = 0.59}) == std::set{1});
+  CHECK(support(logits, {.top_p = 0.61}) == std::set{1, 3});
+  CHECK(support(logits, {.top_p = 0.84}) == std::set{1, 3});
+  CHECK(support(logits, {.top_p = 0.96}) == std::set{0, 1, 2, 3});
+  // of the top 2, 0.6 / 0.85 = 0.71 is the share of the first
+  CHECK(support(logits, {.top_k = 2, .top_p = 0.7}) == std::set{1});
+  CHECK(support(logits, {.top_k = 2, .top_p = 0.72}) == std::set{1, 3});
+  // the temperature comes first: at 2 the shares are 0.18, 0.42, 0.13, 0.27
+  CHECK(support(logits, {.temperature = 2, .top_p = 0.61}) == std::set{1, 3});
+  CHECK(support(logits, {.temperature = 2, .top_p = 0.72}) == std::set{0, 1, 3});
+}
+
+TEST_CASE("sample: temperature 0 takes the largest logit, the first of equals, and draws nothing") {
+  Rng rng(1);
+  CHECK(sample(tensor({4}, {1, 3, 3, 2}), {.temperature = 0}, rng) == 1);
+  CHECK(sample(tensor({1, 1, 3}, {-5, -4, -6}, f64), {.temperature = 0}, rng) == 1);
+  CHECK(sample(tensor({1}, {0}), {.temperature = 0}, rng) == 0);
+  CHECK(rng.state() == Rng(1).state());
+  CHECK(support(tensor({4}, {1, 3, 3, 2}), {.top_k = 1}) == std::set{1});
+}
+
+TEST_CASE("sample: extreme logits and temperatures stay in range") {
+  const Tensor wide = tensor({3}, {-1e30, 1e30, 0});
+  CHECK(support(wide, {}) == std::set{1});
+  CHECK(support(wide, {.temperature = 1e-300}) == std::set{1});
+  CHECK(support(tensor({2}, {-1.7e308, 1.7e308}, f64), {}) == std::set{1});
+  CHECK(support(tensor({2}, {1, 1}), {.temperature = 5e-324}) == std::set{0, 1});
+  CHECK(support(tensor({3}, {1, 2, 3}), {.temperature = 1e300}) == std::set{0, 1, 2});
+  CHECK(support(tensor({1}, {-3}), {}) == std::set{0});
+}
+
+TEST_CASE("sample: the same random state gives the same tokens, one draw a token") {
+  const Tensor logits = Rng(5).normal({65});
+  Rng a(9), b(9);
+  for (int i = 0; i < 100; ++i) CHECK(sample(logits, {}, a) == sample(logits, {}, b));
+  CHECK(a.state().position == 100);
+}
+
+TEST_CASE("sample: takes no memory from the heap once it has run") {
+  const Tensor logits = Rng(5).normal({300});
+  const Sampling sampling{.temperature = 0.8, .top_k = 40, .top_p = 0.9};
+  Rng rng(1);
+  sample(logits, sampling, rng);
+  const auto before = pool::statistics().heap_allocations;
+  for (int i = 0; i < 100; ++i) sample(logits, sampling, rng);
+  CHECK(pool::statistics().heap_allocations == before);
+}
+
+TEST_CASE("sample: bad settings and logits") {
+  Rng rng(1);
+  const Tensor logits = tensor({2}, {0, 1});
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double infinity = std::numeric_limits<double>::infinity();
+  const auto message = [&](const Sampling& sampling) {
+    return message_of<ValueError>([&] { sample(logits, sampling, rng); });
+  };
+  CHECK(contains(message({.temperature = -1}), "temperature is -1, not a finite number >= 0"));
+  CHECK(contains(message({.temperature = nan}), "temperature is nan"));
+  CHECK(contains(message({.temperature = infinity}), "temperature is inf"));
+  CHECK(contains(message({.top_k = -1}), "top_k is -1"));
+  CHECK(contains(message({.top_p = 0}), "top_p is 0, not in (0, 1]"));
+  CHECK(contains(message({.top_p = 1.01}), "top_p is 1.01"));
+  CHECK(contains(message({.top_p = nan}), "top_p is nan"));
+  for (const double bad : {nan, infinity, -infinity})
+    CHECK(contains(message_of<ValueError>([&] {
+                     sample(tensor({3}, {0, 1, bad}), {.temperature = 0}, rng);
+                   }),
+                   "sample: logit 2 is "));
+  CHECK_THROWS_AS(sample(tensor({2, 2}, {1, 2, 3, 4}), {}, rng), ShapeError);
+  CHECK_THROWS_AS(sample(tensor({2, 1}, {1, 2}), {}, rng), ShapeError);
+  CHECK_THROWS_AS(sample(Tensor({0}, f32), {}, rng), ShapeError);
+  CHECK_THROWS_AS(sample(scalar(1), {}, rng), ShapeError);
+  CHECK_THROWS_AS(sample(Tensor(), {}, rng), ShapeError);
+  CHECK_THROWS_AS(sample(zeros({3}, i32), {}, rng), DTypeError);
+  CHECK(rng.state() == Rng(1).state());
+}

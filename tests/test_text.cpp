@@ -1,0 +1,243 @@
+#include <doctest/doctest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <limits>
+#include <numeric>
+#include <thread>
+
+#include <reel/autograd/buffer.h>
+#include <reel/autograd/error.h>
+#include <reel/datasets/text.h>
+#include <reel/datasets/windows.h>
+
+#include "temporary_directory.h"
+
+using namespace reel;
+using namespace reel::datasets;
+
+namespace {
+
+using Tokens = std::vector<std::int32_t>;
+
+Tokens counting(int n) {
+  Tokens tokens(static_cast<std::size_t>(n));
+  std::iota(tokens.begin(), tokens.end(), 0);
+  return tokens;
+}
+
+std::string utf8(std::u8string_view text) { return {text.begin(), text.end()}; }
+
+}  // namespace
+
+TEST_CASE("text: a file is read as it is") {
+  const TemporaryDirectory directory;
+  const std::string text = utf8(u8"na\u00efve \u20ac\r\n\U0001F600\tend");
+  CHECK(read_text(directory.file("a.txt", text)) == text);
+  const std::string all_bytes("\x00\xff\xc0\x80 abc", 8);
+  CHECK(read_text(directory.file("b.bin", all_bytes), TextMode::bytes) == all_bytes);
+  const std::string large(300'000, 'x');
+  CHECK(read_text(directory.file("c.txt", large)) == large);
+}
+
+TEST_CASE("text: a pipe is read to its end") {
+  const TemporaryDirectory directory;
+  const auto path = directory / "pipe";
+  REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+  std::thread writer([&] { std::ofstream(path) << "through a pipe"; });
+  CHECK(read_text(path) == "through a pipe");
+  writer.join();
+}
+
+TEST_CASE("text: files that cannot be read say why") {
+  const TemporaryDirectory directory;
+  const auto message = [&](const std::filesystem::path& path) {
+    return message_of<FileError>([&] { read_text(path); });
+  };
+  CHECK(message(directory / "none.txt") ==
+        (directory / "none.txt").string() + ": cannot read: No such file or directory");
+  CHECK(contains(message(directory.path()), ": is a directory"));
+  CHECK(contains(message(directory.file("empty", "")), ": the file is empty"));
+  const auto locked = directory.file("locked", "text");
+  std::filesystem::permissions(locked, std::filesystem::perms::none);
+  if (::geteuid() != 0) CHECK(contains(message(locked), "cannot read: Permission denied"));
+}
+
+TEST_CASE("text: malformed UTF-8 is refused with its offset") {
+  const TemporaryDirectory directory;
+  const auto offset_of = [&](std::string_view bytes) {
+    const auto path = directory.file("bad.txt", bytes);
+    CHECK(read_text(path, TextMode::bytes) == bytes);
+    const std::string message = message_of<FileError>([&] { read_text(path); });
+    CAPTURE(message);
+    CHECK(contains(message, path.string() + ": not valid UTF-8 at byte "));
+    CHECK(contains(message, "--bytes"));
+    return std::stoi(message.substr(message.find("byte ") + 5));
+  };
+  CHECK(offset_of("\x80") == 0);    // a tail byte alone
+  CHECK(offset_of("ab\xff") == 2);  // never a byte of UTF-8
+  CHECK(offset_of("ab\xfe!") == 2);
+  CHECK(offset_of("a\xc0\xaf") == 1);  // overlong '/'
+  CHECK(offset_of("a\xc1\xbf") == 1);
+  CHECK(offset_of("a\xe0\x9f\xbf") == 1);      // overlong in three bytes
+  CHECK(offset_of("a\xf0\x8f\xbf\xbf") == 1);  // overlong in four
+  CHECK(offset_of("\xed\xa0\x80") == 0);       // the first surrogate
+  CHECK(offset_of("\xed\xbf\xbf") == 0);       // the last
+  CHECK(offset_of("\xf4\x90\x80\x80") == 0);   // U+110000
+  CHECK(offset_of("\xf5\x80\x80\x80") == 0);
+  CHECK(offset_of("\xf8\x88\x80\x80\x80") == 0);  // five bytes
+  CHECK(offset_of("abc\xc3") == 3);               // cut off
+  CHECK(offset_of("abc\xe2\x82") == 3);
+  CHECK(offset_of("abc\xf0\x9f\x98") == 3);
+  CHECK(offset_of("\xe2\x28\xa1") == 0);  // a tail byte missing in the middle
+  CHECK(offset_of("\xc3\xa9\xc3\x28") == 2);
+}
+
+TEST_CASE("text: the ends of every range of UTF-8 are accepted") {
+  const TemporaryDirectory directory;
+  const std::string text =
+      utf8(u8"\u0001\u007f\u0080\u07ff\u0800\ud7ff\ue000\uffff") + utf8(u8"\U00010000\U0010ffff");
+  CHECK(read_text(directory.file("ends.txt", text)) == text);
+  const Vocabulary vocabulary(text, TextMode::utf8);
+  CHECK(vocabulary.symbols() == std::vector<char32_t>{0x1, 0x7f, 0x80, 0x7ff, 0x800, 0xd7ff, 0xe000,
+                                                      0xffff, 0x10000, 0x10ffff});
+  CHECK(vocabulary.decode(vocabulary.encode(text)) == text);
+}
+
+TEST_CASE("text: a NUL makes a file binary") {
+  const TemporaryDirectory directory;
+  const auto path = directory.file("program", std::string_view("ELF\0\xff", 5));
+  const std::string message = message_of<FileError>([&] { read_text(path); });
+  CHECK(contains(message, "a binary file, not text (a NUL at byte 3)"));
+  CHECK(contains(message, "--bytes"));
+  CHECK(read_text(path, TextMode::bytes).size() == 5);
+}
+
+TEST_CASE("vocabulary: tokens are ranks of the distinct symbols") {
+  const std::string text = utf8(u8"b\u00e9b\u00e9 ca");
+  const Vocabulary vocabulary(text, TextMode::utf8);
+  CHECK(vocabulary.symbols() == std::vector<char32_t>{' ', 'a', 'b', 'c', 0xe9});
+  CHECK(vocabulary.size() == 5);
+  CHECK(vocabulary.encode(text) == Tokens{2, 4, 2, 4, 0, 3, 1});
+  CHECK(vocabulary.decode(Tokens{4, 1}) == utf8(u8"\u00e9a"));
+  CHECK(vocabulary.encode("").empty());
+  CHECK(vocabulary.decode({}).empty());
+
+  const Vocabulary bytes(text, TextMode::bytes);
+  CHECK(bytes.symbols() == std::vector<char32_t>{' ', 'a', 'b', 'c', 0xa9, 0xc3});
+  CHECK(bytes.encode(text) == Tokens{2, 5, 4, 2, 5, 4, 0, 3, 1});
+  CHECK(bytes.decode(bytes.encode(text)) == text);
+}
+
+TEST_CASE("vocabulary: it is made again from its symbols") {
+  const Vocabulary vocabulary("hello world", TextMode::utf8);
+  CHECK(Vocabulary(vocabulary.symbols(), TextMode::utf8) == vocabulary);
+  CHECK(Vocabulary(vocabulary.symbols(), TextMode::bytes) != vocabulary);
+  CHECK(Vocabulary("hello", TextMode::utf8) != vocabulary);
+
+  using Symbols = std::vector<char32_t>;
+  const auto message = [](Symbols symbols, TextMode mode) {
+    return message_of<ValueError>([&] { Vocabulary(std::move(symbols), mode); });
+  };
+  CHECK(contains(message({}, TextMode::utf8), "at least one symbol"));
+  CHECK(contains(message({'b', 'a'}, TextMode::utf8), "must ascend"));
+  CHECK(contains(message({'a', 'a'}, TextMode::utf8), "must ascend"));
+  CHECK(contains(message({'a', 256}, TextMode::bytes), "symbol 256 of a vocabulary is not a byte"));
+  CHECK(contains(message({'a', 0xd800}, TextMode::utf8), "not a Unicode code point"));
+  CHECK(contains(message({0x110000}, TextMode::utf8), "not a Unicode code point"));
+}
+
+TEST_CASE("vocabulary: strangers are named") {
+  const Vocabulary vocabulary("abc", TextMode::utf8), bytes("abc", TextMode::bytes);
+  const auto message = [](const Vocabulary& v, std::string_view text) {
+    return message_of<ValueError>([&] { v.encode(text); });
+  };
+  CHECK(message(vocabulary, utf8(u8"ab\u00e9")) ==
+        utf8(u8"the character '\u00e9' (U+00E9) at byte 2 is not in the vocabulary of 3 symbols"));
+  CHECK(contains(message(vocabulary, utf8(u8"\U0001F600")), "(U+1F600) at byte 0"));
+  CHECK(contains(message(vocabulary, "a\n"), "the character U+000A at byte 1"));
+  CHECK(contains(message(vocabulary, utf8(u8"\u0085")), "the character U+0085 at byte 0"));
+  CHECK(contains(message(bytes, "a\xe9"), "the byte 0xE9 at byte 1"));
+  CHECK(contains(message(vocabulary, "ab\xff"), "not valid UTF-8 at byte 2"));
+  CHECK_THROWS_WITH_AS(Vocabulary("", TextMode::utf8),
+                       "a vocabulary needs a text that is not empty", ValueError);
+  CHECK_THROWS_AS(Vocabulary("a\xc3", TextMode::utf8), ValueError);
+  CHECK_THROWS_WITH_AS(vocabulary.decode(Tokens{0, 3}),
+                       "there is no token 3 in a vocabulary of 3 symbols", ValueError);
+  CHECK_THROWS_AS(vocabulary.decode(Tokens{-1}), ValueError);
+}
+
+TEST_CASE("windows: streams are contiguous, time-major, the targets one ahead") {
+  const Tokens tokens = counting(2 * 7 + 1);  // two streams of 7 steps: windows of 3, 3 and a rest
+  const Windows windows(tokens, 2, 3);
+  REQUIRE(windows.count() == 2);
+  const Window first = windows[0], second = windows[1];
+  CHECK(first.inputs.shape() == Shape{3, 2});
+  CHECK(first.inputs.dtype() == i32);
+  CHECK(first.inputs.to_vector() == std::vector<double>{0, 7, 1, 8, 2, 9});
+  CHECK(first.targets.to_vector() == std::vector<double>{1, 8, 2, 9, 3, 10});
+  CHECK(second.inputs.to_vector() == std::vector<double>{3, 10, 4, 11, 5, 12});
+  CHECK(second.targets.to_vector() == std::vector<double>{4, 11, 5, 12, 6, 13});
+
+  Index i = 0;
+  for (const auto& [inputs, targets] : windows) {
+    CHECK(inputs.to_vector() == windows[i].inputs.to_vector());
+    CHECK(targets.to_vector() == windows[i++].targets.to_vector());
+  }
+  CHECK(i == 2);
+  CHECK_THROWS_AS(windows[2], ValueError);
+  CHECK_THROWS_AS(windows[-1], ValueError);
+}
+
+TEST_CASE("windows: every stream goes on from window to window, for all sizes") {
+  for (const int n : {7, 20, 61, 100})
+    for (const Index batch : {1, 2, 3})
+      for (const Index seq_len : {1, 2, 5}) {
+        const Tokens tokens = counting(n);
+        if (n < Windows::least_tokens(batch, seq_len)) continue;
+        const Windows windows(tokens, batch, seq_len);
+        const Index stream_length = (n - 1) / batch;
+        REQUIRE(windows.count() == stream_length / seq_len);
+        for (Index i = 0; i < windows.count(); ++i) {
+          const Window window = windows[i];
+          for (Index t = 0; t < seq_len; ++t)
+            for (Index b = 0; b < batch; ++b) {
+              const double token = static_cast<double>(b * stream_length + i * seq_len + t);
+              REQUIRE(window.inputs.at({t, b}) == token);
+              REQUIRE(window.targets.at({t, b}) == token + 1);
+            }
+        }
+      }
+}
+
+TEST_CASE("windows: the shortest text that works is the one the message asks for") {
+  CHECK(Windows::least_tokens(4, 5) == 21);
+  const Tokens enough = counting(21), tokens = counting(20);
+  CHECK(Windows(enough, 4, 5).count() == 1);
+  const std::string message = message_of<ValueError>([&] { Windows(tokens, 4, 5); });
+  CHECK(contains(message, "20 symbols, but batch 4 x seq_len 5 takes at least 21"));
+  CHECK_THROWS_AS(Windows(tokens, 0, 5), ValueError);
+  CHECK_THROWS_AS(Windows(tokens, 4, -1), ValueError);
+  CHECK_THROWS_AS(Windows(tokens, INT64_MAX, 2), ValueError);
+  CHECK_THROWS_AS(Windows(tokens, INT64_MAX, 1), ValueError);
+  CHECK_THROWS_AS(Windows(tokens, 1, INT64_MAX - 1), ValueError);
+}
+
+TEST_CASE("windows: after the first they take no memory from the heap") {
+  const Tokens tokens = counting(5001);
+  const Windows windows(tokens, 50, 10);
+  { const Window window = windows[0]; }
+  const auto before = pool::statistics().heap_allocations;
+  for (const auto& window : windows) CHECK(window.inputs.defined());
+  CHECK(pool::statistics().heap_allocations == before);
+}
+
+TEST_CASE("split: the first part trains, the rest validates") {
+  const Tokens tokens = counting(11);
+  const auto [train, valid] = split(tokens, 0.9);
+  CHECK(Tokens(train.begin(), train.end()) == counting(9));
+  CHECK(Tokens(valid.begin(), valid.end()) == Tokens{9, 10});
+  CHECK(split(tokens, 1).valid.empty());
+  for (const double bad : {0.0, -0.1, 1.1, std::numeric_limits<double>::quiet_NaN()})
+    CHECK_THROWS_AS(split(tokens, bad), ValueError);
+}
