@@ -11,7 +11,8 @@ namespace {
 constexpr std::size_t alignment = 64;
 constexpr int steps_per_doubling = 4;
 constexpr int smallest_log2 = 8;  // blocks below 256 bytes come in multiples of 64
-constexpr int class_count = 4 + (48 - smallest_log2) * steps_per_doubling;
+constexpr int largest_log2 = 48;
+constexpr int class_count = 4 + (largest_log2 - smallest_log2) * steps_per_doubling;
 
 struct SizeClass {
   int index;
@@ -69,6 +70,7 @@ Lists& lists() {
 }  // namespace
 
 void* allocate(std::size_t bytes) {
+  if (bytes > std::size_t{1} << largest_log2) throw std::bad_alloc();
   const SizeClass c = size_class(bytes);
   if (life == Life::gone) return heap_allocate(c.bytes);
   Lists& l = lists();

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <Eigen/Core>
+#include <initializer_list>
 #include <iosfwd>
 #include <span>
 #include <string>
@@ -61,16 +61,6 @@ class Tensor {
     require(dtype_of<T>);
     own();
     return {static_cast<T*>(buffer_.data()), static_cast<std::size_t>(size())};
-  }
-
-  /// The tensor as a matrix: all axes but the last are rows, [T, B, F] is (T·B) x F.
-  template <Element T>
-  auto matrix() const {
-    using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    const Index columns = rank() == 0 ? 1 : shape_[rank() - 1];
-    Index rows = 1;
-    for (int axis = 0; axis + 1 < rank(); ++axis) rows *= shape_[axis];
-    return Eigen::Map<const Matrix>(values<T>().data(), rows, columns);
   }
 
   /// The only element. Throws ShapeError when there is not exactly one.

@@ -159,14 +159,16 @@ Vocabulary::Vocabulary(std::vector<char32_t> symbols, TextMode mode)
 }
 
 std::vector<std::int32_t> Vocabulary::encode(std::string_view text) const {
+  std::vector<std::int32_t> rank(symbols_.back() + 1, -1);
+  for (std::size_t i = 0; i < symbols_.size(); ++i)
+    rank[symbols_[i]] = static_cast<std::int32_t>(i);
   std::vector<std::int32_t> tokens;
   tokens.reserve(text.size());
   const std::size_t end = each_symbol(text, mode_, [&](char32_t c, std::size_t offset) {
-    const auto found = std::ranges::lower_bound(symbols_, c);
-    if (found == symbols_.end() || *found != c)
+    if (c >= rank.size() || rank[c] < 0)
       throw ValueError(fmt::format("{} at byte {} is not in the vocabulary of {} symbols",
                                    description(c, mode_), offset, size()));
-    tokens.push_back(static_cast<std::int32_t>(found - symbols_.begin()));
+    tokens.push_back(rank[c]);
   });
   require_well_formed(text, end);
   return tokens;

@@ -1,12 +1,10 @@
-// Trains a character-level language model on a text, then lets it write: min_char_lm input.txt
+// Trains a character-level language model on a text, then lets it write: min_char_lm [input.txt]
 #include <reel/reel.h>
-
 #include <iostream>
-
 using namespace reel;
 
-int main(int, char** argv) {
-  const std::string text = datasets::read_text(argv[1]);
+int main(int argc, char** argv) try {
+  const std::string text = datasets::read_text(argc > 1 ? argv[1] : "input.txt");
   const datasets::Vocabulary vocabulary(text, datasets::TextMode::utf8);
   const std::vector<std::int32_t> tokens = vocabulary.encode(text);
   const datasets::Windows windows(tokens, 50, 50);  // 50 streams side by side, 50 steps at a time
@@ -31,11 +29,12 @@ int main(int, char** argv) {
     }
   }
   Rng rng(1);
-  nn::Stacked<nn::Gru>::State state;
-  for (int i = 0, token = tokens[0]; i < 500; ++i) {
+  auto last = rnn(embed(full({1, 1}, tokens[0], i32)));
+  for (int i = 0; i < 500; ++i) {
+    const std::int32_t token = nn::sample(head(last.y), {.temperature = 0.8}, rng);
     std::cout << (i == 0 ? "\n" : "") << vocabulary.decode({{token}});
-    const auto [y, next] = rnn(embed(full({1, 1}, token, i32)), state);
-    token = nn::sample(head(y), {.temperature = 0.8}, rng);
-    state = next;
+    last = rnn(embed(full({1, 1}, token, i32)), last.state);
   }
+} catch (const std::exception& error) {
+  return std::cerr << "\nmin_char_lm: " << error.what() << '\n', 1;
 }

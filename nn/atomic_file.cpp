@@ -75,12 +75,13 @@ void AtomicFile::sync_directory() const {
   const int reason = errno;
   if (descriptor != -1) ::close(descriptor);
   errno = reason;
-  if (!synced && reason != EINVAL)  // a file system that cannot sync directories
+  if (!synced && reason != EINVAL)  // which is a file system that cannot sync directories
     fail("written, but may not survive a power failure, its directory cannot be synced");
 }
 
 void AtomicFile::fail(std::string_view what) const {
-  throw FileError(fmt::format("{}: {}: {}", path_.string(), what, std::strerror(errno)));
+  const int reason = errno;
+  throw FileError(fmt::format("{}: {}: {}", path_.string(), what, std::strerror(reason)));
 }
 
 void write_file(const std::filesystem::path& path, std::string_view content) {

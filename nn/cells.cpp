@@ -10,20 +10,31 @@
 namespace reel::nn {
 namespace {
 
-Initializer resolve(const Initializer& init, const char* cell, Index input_size,
-                    Index hidden_size) {
-  require_positive(cell, {{"input_size", input_size}, {"hidden_size", hidden_size}});
-  return init ? init : init::uniform(1 / std::sqrt(static_cast<double>(hidden_size)));
-}
+// How a cell's parameters begin. PyTorch draws every one uniform with bound 1/√H, and has two
+// biases where we have their sum.
+struct Initial {
+  Initial(const char* cell, Index input_size, Index hidden_size, const auto& options) {
+    require_positive(cell, {{"input_size", input_size}, {"hidden_size", hidden_size}});
+    const Initializer uniform = init::uniform(1 / std::sqrt(static_cast<double>(hidden_size)));
+    weight = options.weight_init ? options.weight_init : uniform;
+    bias = options.bias_init ? options.bias_init : uniform;
+    summed_bias = options.bias_init ? options.bias_init
+                                    : [uniform](Rng& rng, const Shape& shape, DType dtype) {
+                                        const Tensor first = uniform(rng, shape, dtype);
+                                        return first + uniform(rng, shape, dtype);
+                                      };
+  }
+  Initializer weight, bias, summed_bias;
+};
 
 }  // namespace
 
 RnnCell::RnnCell(const Params& p, Index input_size, Index hidden_size, const Options& options)
     : activation(options.activation) {
-  const Initializer init = resolve(options.init, "RnnCell", input_size, hidden_size);
-  w_ih = p.create("w_ih", {hidden_size, input_size}, init);
-  w_hh = p.create("w_hh", {hidden_size, hidden_size}, init);
-  b = p.create("b", {hidden_size}, init);
+  const Initial initial("RnnCell", input_size, hidden_size, options);
+  w_ih = p.create("w_ih", {hidden_size, input_size}, initial.weight);
+  w_hh = p.create("w_hh", {hidden_size, hidden_size}, initial.weight);
+  b = p.create("b", {hidden_size}, initial.summed_bias);
 }
 
 Output<HiddenState> RnnCell::operator()(const Tensor& x, const State& state, const Mode&,
@@ -36,11 +47,17 @@ Output<HiddenState> RnnCell::operator()(const Tensor& x, const State& state, con
 
 GruCell::GruCell(const Params& p, Index input_size, Index hidden_size, const Options& options)
     : reset(options.reset) {
-  const Initializer init = resolve(options.init, "GruCell", input_size, hidden_size);
-  w_ih = p.create("w_ih", {3 * hidden_size, input_size}, init);
-  w_hh = p.create("w_hh", {3 * hidden_size, hidden_size}, init);
-  b = p.create("b", {3 * hidden_size}, init);
-  b_hn = p.create("b_hn", {hidden_size}, init);
+  const Initial initial("GruCell", input_size, hidden_size, options);
+  w_ih = p.create("w_ih", {3 * hidden_size, input_size}, initial.weight);
+  w_hh = p.create("w_hh", {3 * hidden_size, hidden_size}, initial.weight);
+  // The gates r and z have both biases in b, n one in b and one in b_hn.
+  const auto gates = [&](Rng& rng, const Shape&, DType dtype) {
+    return concat({initial.summed_bias(rng, {2 * hidden_size}, dtype),
+                   initial.bias(rng, {hidden_size}, dtype)},
+                  0);
+  };
+  b = p.create("b", {3 * hidden_size}, gates);
+  b_hn = p.create("b_hn", {hidden_size}, initial.bias);
 }
 
 Output<HiddenState> GruCell::operator()(const Tensor& x, const State& state, const Mode&,
@@ -52,11 +69,11 @@ Output<HiddenState> GruCell::operator()(const Tensor& x, const State& state, con
 }
 
 LstmCell::LstmCell(const Params& p, Index input_size, Index hidden_size, const Options& options) {
-  const Initializer init = resolve(options.init, "LstmCell", input_size, hidden_size);
-  w_ih = p.create("w_ih", {4 * hidden_size, input_size}, init);
-  w_hh = p.create("w_hh", {4 * hidden_size, hidden_size}, init);
+  const Initial initial("LstmCell", input_size, hidden_size, options);
+  w_ih = p.create("w_ih", {4 * hidden_size, input_size}, initial.weight);
+  w_hh = p.create("w_hh", {4 * hidden_size, hidden_size}, initial.weight);
   const auto bias = [&](Rng& rng, const Shape& shape, DType dtype) {
-    Tensor values = init(rng, shape, dtype);
+    Tensor values = initial.summed_bias(rng, shape, dtype);
     if (options.forget_bias)
       dispatch_real(dtype, [&]<class T>() {
         std::fill_n(values.edit<T>().begin() + hidden_size, hidden_size,

@@ -10,8 +10,10 @@ namespace reel::nn {
 struct GruOptions {
   /// Where the reset gate acts: after the product, as in PyTorch, or before it, as in the paper.
   Reset reset = Reset::after;
-  /// Of all parameters; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
-  Initializer init = {};
+  /// Of the two matrices; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
+  Initializer weight_init = {};
+  /// Of the biases; by default drawn likewise, the sum of two where PyTorch has two.
+  Initializer bias_init = {};
 };
 
 /// One step of a gated recurrent unit; the equations are those of reel::gru. Parameters, in blocks

@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include <reel/autograd/matrix.h>
+
 namespace reel::nn::init {
 namespace {
 
@@ -11,7 +13,7 @@ using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowM
 
 Matrix orthonormal(Rng& rng, Index rows, Index columns) {
   const Tensor draws = rng.normal({std::max(rows, columns), std::min(rows, columns)}, 0, 1, f64);
-  const Eigen::HouseholderQR<Matrix> qr(draws.matrix<double>());
+  const Eigen::HouseholderQR<Matrix> qr(matrix<double>(draws));
   Matrix q = qr.householderQ() * Matrix::Identity(draws.shape()[0], draws.shape()[1]);
   // The decomposition's signs are those of the diagonal of R; dividing them out makes q uniform.
   for (Index c = 0; c < q.cols(); ++c)

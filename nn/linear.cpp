@@ -10,10 +10,10 @@ namespace reel::nn {
 
 Linear::Linear(const Params& p, Index input_size, Index output_size, const LinearOptions& options) {
   require_positive("Linear", {{"input_size", input_size}, {"output_size", output_size}});
-  const Initializer init =
-      options.init ? options.init : init::uniform(1 / std::sqrt(static_cast<double>(input_size)));
-  w = p.create("w", {output_size, input_size}, init);
-  if (options.bias) b = p.create("b", {output_size}, init);
+  const Initializer uniform = init::uniform(1 / std::sqrt(static_cast<double>(input_size)));
+  w = p.create("w", {output_size, input_size}, options.weight_init ? options.weight_init : uniform);
+  if (options.bias)
+    b = p.create("b", {output_size}, options.bias_init ? options.bias_init : uniform);
 }
 
 Tensor Linear::operator()(const Tensor& x, Site site) const {

@@ -6,8 +6,8 @@ namespace reel::nn {
 
 struct LinearOptions {
   bool bias = true;
-  /// By default uniform with bound 1/√input_size, for both parameters.
-  Initializer init = {};
+  /// By default both uniform with bound 1/√input_size.
+  Initializer weight_init = {}, bias_init = {};
 };
 
 /// y = x·wᵀ + b: x [..., input_size] -> [..., output_size]. Parameters `w` [output_size,

@@ -13,8 +13,10 @@ struct LstmOptions {
   /// The forget gate's initial bias. 1 lets a new network remember by default (Gers et al., 2000;
   /// Jozefowicz et al., 2015); none leaves it as drawn.
   std::optional<double> forget_bias = 1;
-  /// Of all parameters; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
-  Initializer init = {};
+  /// Of the two matrices; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
+  Initializer weight_init = {};
+  /// Of the biases; by default drawn likewise, the sum of two where PyTorch has two.
+  Initializer bias_init = {};
 };
 
 /// One step of long short-term memory; the equations are those of reel::lstm. Parameters, in blocks

@@ -9,8 +9,10 @@ namespace reel::nn {
 
 struct RnnOptions {
   Activation activation = Activation::tanh;
-  /// Of all parameters; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
-  Initializer init = {};
+  /// Of the two matrices; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
+  Initializer weight_init = {};
+  /// Of the biases; by default drawn likewise, the sum of two where PyTorch has two.
+  Initializer bias_init = {};
 };
 
 /// One step of a vanilla RNN: h' = f(W x + U h + b). Parameters `w_ih` [H, D], `w_hh` [H, H], `b`

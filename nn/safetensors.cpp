@@ -337,7 +337,17 @@ void check_item(const std::string& name, const Tensor& value) {
   if (!value.defined()) fail("it is undefined");
 }
 
+void require_header_size(std::size_t bytes) {
+  if (bytes > max_header)
+    throw ValueError(fmt::format(
+        "save_safetensors: names and metadata take {} bytes; {} are allowed", bytes, max_header));
+}
+
 std::string header_of(const std::vector<const Item*>& items, const NamedTensors& content) {
+  std::size_t size = 0;
+  for (const auto& [key, text] : content.metadata) size += key.size() + text.size();
+  require_header_size(size);
+
   std::vector<std::string> members, texts;
   for (const auto& [key, text] : content.metadata)
     texts.push_back(json_string(key) + ':' + json_string(text));
@@ -355,10 +365,7 @@ std::string header_of(const std::vector<const Item*>& items, const NamedTensors&
   }
   std::string header = fmt::format("{{{}}}", fmt::join(members, ","));
   header.resize((header.size() + 7) / 8 * 8, ' ');  // aligns the numbers
-  if (header.size() > max_header)
-    throw ValueError(
-        fmt::format("save_safetensors: names and metadata take {} bytes; {} are allowed",
-                    header.size(), max_header));
+  require_header_size(header.size());
   return header;
 }
 

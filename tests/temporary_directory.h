@@ -1,8 +1,6 @@
 #pragma once
 
-#include <stdlib.h>  // mkdtemp
-
-#include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -15,7 +13,7 @@ class TemporaryDirectory {
  public:
   TemporaryDirectory() {
     std::string name = std::filesystem::temp_directory_path() / "reel-test-XXXXXX";
-    if (!mkdtemp(name.data())) throw std::runtime_error("cannot make " + name);
+    if (!::mkdtemp(name.data())) throw std::runtime_error("cannot make " + name);
     path_ = name;
   }
   ~TemporaryDirectory() {

@@ -76,10 +76,7 @@ TEST_CASE("safetensors: what is saved is loaded, bit for bit") {
   const NamedTensors loaded = load_safetensors(path);
   CHECK(loaded.metadata == content.metadata);
   REQUIRE(loaded.tensors.size() == content.tensors.size());
-  for (const auto& [name, value] : content.tensors) {
-    CAPTURE(name);
-    CHECK(same(loaded[name], value));
-  }
+  for (const auto& [name, value] : content.tensors) CHECK(same(loaded[name], value));
   CHECK_THROWS_WITH_AS(loaded["none"], "there is no tensor none", ValueError);
 
   save_safetensors(path, loaded);
@@ -304,7 +301,7 @@ TEST_CASE("safetensors: a file cut off anywhere is refused, a damaged one never 
     CHECK_THROWS_AS(load_safetensors(path), FileError);
   }
   Rng rng(1);
-  for (int i = 0; i < 3000; ++i) {
+  for (int i = 0; i < 300; ++i) {
     std::string bad = good;
     for (Index n = rng.integer(3); n >= 0; --n)
       bad[static_cast<std::size_t>(rng.integer(static_cast<Index>(bad.size())))] =
@@ -319,7 +316,7 @@ TEST_CASE("safetensors: a file cut off anywhere is refused, a damaged one never 
 TEST_CASE("safetensors: a huge header of overlapping tensors is refused fast") {
   const TemporaryDirectory directory;
   std::string header = "{";
-  for (int i = 0; i < 200'000; ++i)
+  for (int i = 0; i < 50'000; ++i)
     header += (i ? ",\"" : "\"") + std::to_string(i) +
               R"(":{"dtype":"F32","shape":[4],"data_offsets":[0,16]})";
   const auto path = directory.file("attack", file_of(header + "}", 16));
@@ -360,8 +357,9 @@ TEST_CASE("safetensors: what the format does not take is refused before a file i
   content.tensors.clear();
   content.metadata = {{"key", "\xc0"}};
   CHECK(contains(saving(path, content), "is not valid UTF-8"));
-  content.metadata = {{"key", std::string(100'000'000, 'x')}};
-  CHECK(contains(saving(path, content), "names and metadata take 100000032 bytes"));
+  content.metadata["key"].resize(100'000'000, 'x');
+  CHECK(contains(saving(path, content),
+                 "names and metadata take 100000003 bytes; 100000000 are allowed"));
   CHECK(content_of(path) == "old");
   CHECK(directory.count() == 1);
 }
@@ -399,7 +397,7 @@ namespace {
 Tensor drawn(Rng& rng, const Shape& shape, DType dtype) { return rng.normal(shape, 0, 1, dtype); }
 
 Params model(std::uint64_t seed, DType dtype = f32) {
-  const Params params(seed, dtype);
+  Params params(seed, dtype);
   (params / "lstm").create("w", {2, 3}, drawn);
   (params / "lstm").create("b", {3}, drawn);
   params.create("out", {3, 1}, drawn);

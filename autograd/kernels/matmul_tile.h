@@ -12,6 +12,10 @@
 
 // Eigen's packets carry an alignment that a template argument drops; all accesses are unaligned.
 #pragma GCC diagnostic ignored "-Wignored-attributes"
+#ifndef __clang__
+// GCC 12 warns of the values that its own AVX-512 header leaves undefined on purpose.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 
 namespace reel::kernels::detail {
 

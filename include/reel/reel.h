@@ -1,6 +1,7 @@
 #pragma once
 
 /// All of Reel.
+#include <reel/autograd/gradcheck.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/recurrent.h>
 #include <reel/autograd/tape.h>
@@ -22,6 +23,7 @@
 #include <reel/nn/unroll.h>
 #include <reel/optim/adam.h>
 #include <reel/optim/adamw.h>
+#include <reel/optim/checkpoint.h>
 #include <reel/optim/clip.h>
 #include <reel/optim/rmsprop.h>
 #include <reel/optim/schedule.h>

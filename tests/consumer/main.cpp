@@ -1,5 +1,6 @@
-// A user's first program, as the compiler and the linker see it: one training step of an LSTM beside
-// Eigen code of the user's own, which must agree with the library on how memory is aligned.
+// A user's first program, as the compiler and the linker see it: one training step of an LSTM
+// beside Eigen code of the user's own, which must agree with the library on how memory is aligned.
+#include <reel/autograd/matrix.h>
 #include <reel/nn/lstm.h>
 #include <reel/reel.h>
 
@@ -8,7 +9,9 @@
 
 int main() {
   reel::Params params(1);
-  const reel::nn::Lstm lstm(params / "lstm", 4, 3, {.init = reel::nn::init::constant(0.1)});
+  const reel::nn::Lstm lstm(
+      params / "lstm", 4, 3,
+      {.weight_init = reel::nn::init::constant(0.1), .bias_init = reel::nn::init::constant(0.1)});
   reel::optim::Sgd sgd(params, {.learning_rate = 0.1});
 
   reel::Tape tape;
@@ -17,7 +20,7 @@ int main() {
   sgd.step(tape.gradient(loss, params));
 
   reel::Rng rng(2);
-  const reel::Tensor q = reel::nn::init::orthogonal()(rng, {7, 7}, reel::f64);
-  const Eigen::MatrixXd r = q.matrix<double>().householderQr().matrixQR();
+  const reel::Tensor q = reel::nn::init::orthogonal()(rng, {64, 64}, reel::f64);
+  const Eigen::MatrixXd r = reel::matrix<double>(q).householderQr().matrixQR();
   std::printf("%s %d\n", y.shape().str().c_str(), r.diagonal().cwiseAbs().isOnes(1e-12));
 }

@@ -1,0 +1,207 @@
+#include "command_line.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+#include <reel/autograd/error.h>
+
+namespace reel::char_lm {
+namespace {
+
+using Path = std::filesystem::path;
+
+class Formatter : public CLI::Formatter {
+ public:
+  explicit Formatter(std::size_t width) { column_width(width); }
+  std::string make_description(const CLI::App* app) const override {
+    return app->get_description() + "\n\n";
+  }
+  std::string make_usage(const CLI::App* app, std::string name) const override {
+    std::string usage = "usage: " + name + (app->get_parent() ? "" : " COMMAND");
+    for (const CLI::Option* option : app->get_options())
+      if (option->get_required()) usage += " " + option->get_name() + make_option_opts(option);
+    return usage + " [OPTION]...\n\n";
+  }
+  std::string make_group(std::string group, bool is_positional,
+                         std::vector<const CLI::Option*> options) const override {
+    return CLI::Formatter::make_group(group, is_positional, options).substr(1);  // a blank line
+  }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    return option->get_type_name().empty() ? "" : " " + option->get_type_name();
+  }
+};
+
+CLI::Option* add_text(CLI::App& app, std::string_view name, std::string_view value,
+                      const std::string& help, std::function<void(const std::string&)> take) {
+  const auto take_or_refuse = [take = std::move(take)](const std::string& text) {
+    try {
+      take(text);
+    } catch (const Error& error) {
+      throw CLI::ValidationError(fmt::format("--{}", error.what()));
+    }
+  };
+  return app.add_option_function<std::string>(fmt::format("--{}", name), take_or_refuse, help)
+      ->type_name(std::string(value));
+}
+
+template <class T>
+CLI::Option* add_setting(CLI::App& app, const Setting& setting, T& value) {
+  return add_text(app, setting.name, setting.value, fmt::format("{} [{}]", setting.help, value),
+                  [=, &value](const std::string& text) { assign(setting, text, value); });
+}
+
+CLI::Option* add_setting(CLI::App& app, const Setting& setting, bool& value) {
+  return app.add_flag(fmt::format("--{}", setting.name), value, std::string(setting.help));
+}
+
+CLI::Option* add_path(CLI::App& app, std::string_view name, std::string_view value,
+                      const std::string& help, std::function<void(const Path&)> take) {
+  return add_text(app, name, value, help, [=](const std::string& text) {
+    if (text.empty()) throw ValueError(fmt::format("{} is empty, but has to be a path", name));
+    take(text);
+  });
+}
+
+void add_run(CLI::App& app, Path& run) {
+  add_path(app, "run", "DIR", "directory of the run", [&](const Path& path) {
+    run = path;
+  })->required();
+}
+
+void add_train(CLI::App& app, TrainOptions& options) {
+  add_run(app, options.run);
+  add_path(app, "text", "FILE", "text to learn [Reel's own sources]",
+           [&](const Path& path) { options.text = path; });
+  app.add_flag("--resume", options.resume, "go on with the run that is in DIR");
+  add_text(app, "threads", "N", "threads to use [all cores]", [&](const std::string& text) {
+    int threads = 0;
+    assign({.name = "threads",
+            .allowed = "a whole number from 1 to 1024",
+            .allows = [](double n) { return n >= 1 && n <= 1024; }},
+           text, threads);
+    options.threads = threads;
+  });
+  each_setting(options.settings, [&](const Setting& setting, auto& value) {
+    add_setting(app, setting, value)->group(std::string(setting.group));
+  });
+  app.footer(
+      "Loss is in nats per character. Ctrl-C finishes the step and saves; --resume then\n"
+      "goes on to the same weights as if nothing had happened. With --resume only\n"
+      "--epochs and --threads may differ from the run's own settings.\n"
+      "DIR gets model.safetensors, config.json and metrics.jsonl.");
+}
+
+void add_sample(CLI::App& app, SampleOptions& options) {
+  add_run(app, options.run);
+  add_setting(app,
+              {.name = "length",
+               .help = "characters to write",
+               .value = "N",
+               .allowed = "a whole number from 1 to 1000000000",
+               .allows = [](double n) { return n >= 1 && n <= 1e9; }},
+              options.length);
+  add_text(app, "prime", "TEXT", "what it begins with",
+           [&](const std::string& text) { options.prime = text; });
+  add_setting(app,
+              {.name = "temperature",
+               .help = "below 1 safer, above 1 wilder; 0: the likeliest",
+               .value = "X",
+               .allowed = "a number, 0 or more",
+               .allows = allowed::not_negative},
+              options.temperature);
+  add_setting(app,
+              {.name = "top-k",
+               .help = "choose among the K likeliest; 0: among all",
+               .value = "K",
+               .allowed = "a whole number from 0 to 1000000",
+               .allows = allowed::natural},
+              options.top_k);
+  add_setting(app,
+              {.name = "top-p",
+               .help = "choose among the likeliest that make up P",
+               .value = "P",
+               .allowed = "a number greater than 0, at most 1",
+               .allows = allowed::part},
+              options.top_p);
+  add_setting(app,
+              {.name = "seed",
+               .help = "for the choices",
+               .value = "S",
+               .allowed = "a whole number of 64 bits, 0 or more",
+               .allows = allowed::any},
+              options.seed);
+}
+
+void add_eval(CLI::App& app, EvalOptions& options) {
+  add_run(app, options.run);
+  add_path(app, "text", "FILE", "text to predict, each character from those before it",
+           [&](const Path& path) { options.text = path; })
+      ->required();
+  app.add_flag("--json", options.json, "print one JSON object");
+}
+
+// What is wrong, and where to read more.
+UsageError usage_error(const CLI::App& app, const CLI::ParseError& error) {
+  const auto chosen = app.get_subcommands();
+  const std::string command = chosen.empty() ? "" : " " + chosen.front()->get_name();
+  const auto unknown = app.remaining(true);
+  std::string message = error.what();
+  if (!unknown.empty())
+    message = fmt::format("unknown {} {}",
+                          unknown.front().starts_with('-') ? "option"
+                          : chosen.empty()                 ? "command"
+                                                           : "argument",
+                          unknown.front());
+  else if (chosen.empty())
+    message = "a command is missing";
+  else if (dynamic_cast<const CLI::ArgumentMismatch*>(&error))
+    message = message.substr(0, message.find(':')) + " takes one value, once";
+  return UsageError(fmt::format("{}; see char_lm{} --help", message, command));
+}
+
+}  // namespace
+
+Command parse_command_line(int argc, char** argv) {
+  CLI::App app("Character-level language models: train one on a text, let it write.", "char_lm");
+  app.formatter(std::make_shared<Formatter>(22));
+  app.set_help_flag("-h,--help", "show this help");
+  TrainOptions train_options;
+  SampleOptions sample_options;
+  EvalOptions eval_options;
+  InfoOptions info_options;
+  const auto add = [&](const char* name, const char* help) {
+    return app.add_subcommand(name, help)->group("Commands");
+  };
+  CLI::App* train = add("train", "Learn a text.");
+  CLI::App* sample = add("sample", "Write text, character by character.");
+  CLI::App* eval = add("eval", "Measure how well a text is predicted.");
+  CLI::App* info = add("info", "Show the settings and the parameters of a run.");
+  train->formatter(std::make_shared<Formatter>(35));
+  add_train(*train, train_options);
+  add_sample(*sample, sample_options);
+  add_eval(*eval, eval_options);
+  add_run(*info, info_options.run);
+  app.require_subcommand(1);
+  app.footer("char_lm COMMAND --help tells the options of a command.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    return app.help();
+  } catch (const CLI::ParseError& error) {
+    throw usage_error(app, error);
+  }
+  if (*sample) return sample_options;
+  if (*eval) return eval_options;
+  if (*info) return info_options;
+  each_setting(train_options.settings, [&](const Setting& setting, const auto&) {
+    const std::string name(setting.name);
+    if (train->count("--" + name) > 0) train_options.given.insert(name);
+  });
+  train_options.program = argv[0];
+  return train_options;
+}
+
+}  // namespace reel::char_lm

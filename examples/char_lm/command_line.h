@@ -1,0 +1,21 @@
+#pragma once
+
+#include <variant>
+
+#include "commands.h"
+
+namespace reel::char_lm {
+
+/// A command and its options, or the help that was asked for.
+using Command = std::variant<std::string, TrainOptions, SampleOptions, EvalOptions, InfoOptions>;
+
+/// A command line that cannot be understood; says what to do about it.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Throws UsageError.
+Command parse_command_line(int argc, char** argv);
+
+}  // namespace reel::char_lm

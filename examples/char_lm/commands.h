@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "settings.h"
+
+/// The commands. Each throws reel::Error when it cannot do what it was asked, and returns the
+/// program's exit code otherwise.
+namespace reel::char_lm {
+
+struct TrainOptions {
+  std::filesystem::path run;
+  std::optional<std::filesystem::path> text;
+  Settings settings;
+  std::set<std::string> given;  ///< the names of the settings that the user gave
+  std::optional<int> threads;
+  bool resume = false;
+  std::string program;  ///< as it was called, for what it suggests to type
+};
+/// Exits with 128 + the signal when SIGINT or SIGTERM ended it.
+int train(const TrainOptions& options);
+
+struct SampleOptions {
+  std::filesystem::path run;
+  int length = 500;
+  std::string prime;
+  double temperature = 0.8;
+  int top_k = 0;
+  double top_p = 1;
+  std::uint64_t seed = 123;
+};
+int sample(const SampleOptions& options);
+
+struct EvalOptions {
+  std::filesystem::path run, text;
+  bool json = false;
+};
+int eval(const EvalOptions& options);
+
+struct InfoOptions {
+  std::filesystem::path run;
+};
+int info(const InfoOptions& options);
+
+}  // namespace reel::char_lm

@@ -1,0 +1,68 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "commands.h"
+#include "output.h"
+#include "progress.h"
+#include "report.h"
+#include "run_directory.h"
+
+namespace reel::char_lm {
+namespace {
+
+double norm_of(const Tensor& x) {
+  double sum = 0;
+  for (double value : x.to_vector()) sum += value * value;
+  return std::sqrt(sum);
+}
+
+std::string configuration(const RunConfig& config) {
+  std::string text;
+  const auto line = [&](std::string_view name, const std::string& value) {
+    text += fmt::format("{:<16}{}\n", name, value);
+  };
+  each_setting(config.settings, [&](const Setting& setting, const auto& value) {
+    line(setting.name, fmt::format("{}", value));
+  });
+  line("text", fmt::format("{} ({} bytes)", config.text.description(), config.text.bytes));
+  line("vocabulary", fmt::format("{} symbols", config.vocabulary.size()));
+  return text;
+}
+
+std::string training(const Progress& at, const RunConfig& config) {
+  std::string text = fmt::format("{:<16}step {}, {} of {} epochs\n", "trained", at.step,
+                                 at.epoch - 1, config.settings.epochs);
+  if (at.best_epoch > 0)
+    text += fmt::format("{:<16}{:.4f} nats/char, after epoch {}\n", "best validation", at.best_loss,
+                        at.best_epoch);
+  return text;
+}
+
+std::string table(const nn::NamedTensors& params) {
+  std::size_t width = 5;
+  for (const auto& [name, value] : params.tensors) width = std::max(width, name.size());
+  std::string text =
+      fmt::format("{:<{}}  {:<14}{:>12}{:>12}\n", "name", width, "shape", "count", "norm");
+  Index total = 0;
+  for (const auto& [name, value] : params.tensors) {
+    text += fmt::format("{:<{}}  {:<14}{:>12}{:>12.4f}\n", name, width, value.shape().str(),
+                        grouped(value.size()), norm_of(value));
+    total += value.size();
+  }
+  return text + fmt::format("{:<{}}  {:<14}{:>12}\n", "total", width, "", grouped(total));
+}
+
+}  // namespace
+
+int info(const InfoOptions& options) {
+  const RunDirectory run(options.run);
+  const RunConfig config = run.read_config();
+  const optim::Checkpoint checkpoint = run.load(config);
+  const Progress at = run.explain([&] { return progress_of(checkpoint); });
+  print(configuration(config) + training(at, config) + '\n' + table(checkpoint.params));
+  return 0;
+}
+
+}  // namespace reel::char_lm

@@ -1,0 +1,47 @@
+#include <csignal>
+#include <cstdio>
+#include <new>
+
+#include <reel/autograd/error.h>
+
+#include "command_line.h"
+#include "output.h"
+#include "terminal.h"
+
+using namespace reel;
+using namespace reel::char_lm;
+
+namespace {
+
+struct Run {
+  int operator()(const std::string& help) const {
+    print(help);
+    return 0;
+  }
+  int operator()(const TrainOptions& options) const {
+    std::signal(SIGPIPE, SIG_IGN);  // who stops reading the report does not stop the training
+    return train(options);
+  }
+  int operator()(const SampleOptions& options) const { return sample(options); }
+  int operator()(const EvalOptions& options) const { return eval(options); }
+  int operator()(const InfoOptions& options) const { return info(options); }
+};
+
+int fail(int code, const std::string& message) {
+  std::fprintf(stderr, "char_lm: %s\n", one_line(message).c_str());
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return std::visit(Run(), parse_command_line(argc, argv));
+  } catch (const UsageError& error) {
+    return fail(2, error.what());
+  } catch (const std::bad_alloc&) {
+    return fail(1, "there is not enough memory; try a smaller --hidden, --batch or --seq-len");
+  } catch (const std::exception& error) {
+    return fail(1, error.what());
+  }
+}

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <string_view>
+
+#include <reel/autograd/ops.h>
+#include <reel/nn/embedding.h>
+#include <reel/nn/gru.h>
+#include <reel/nn/linear.h>
+#include <reel/nn/lstm.h>
+#include <reel/nn/rnn.h>
+#include <reel/nn/stacked.h>
+
+#include "settings.h"
+
+namespace reel::char_lm {
+
+/// Predicts each next character of a text: embedding, a stack of recurrent layers, and a linear
+/// layer with one output for each symbol of the vocabulary.
+template <nn::Layer L>
+struct CharLm {
+  using State = typename nn::Stacked<L>::State;
+
+  CharLm(const Params& p, Index vocabulary_size, const Settings& s)
+      : embed(p / "embed", vocabulary_size, s.embed),
+        rnn(p / "rnn", s.embed, s.hidden, {.layers = s.layers, .dropout = s.dropout}),
+        head(p / "head", s.hidden, vocabulary_size) {}
+
+  /// Tokens i32 [T, B] -> logits [T, B, V] and the last state.
+  nn::Output<State> operator()(const Tensor& tokens, const State& state,
+                               const nn::Mode& mode = nn::Eval{}) const {
+    auto [y, next] = rnn(embed(tokens), state, mode);
+    return {head(y), std::move(next)};
+  }
+
+  nn::Embedding embed;
+  nn::Stacked<L> rnn;
+  nn::Linear head;
+};
+
+/// Calls f.operator()<L>() with the kind of layer that `--model` names.
+template <class F>
+decltype(auto) with_layer(std::string_view model, F&& f) {
+  if (model == "rnn") return f.template operator()<nn::Rnn>();
+  if (model == "gru") return f.template operator()<nn::Gru>();
+  return f.template operator()<nn::Lstm>();
+}
+
+inline DType dtype_of(const Settings& settings) { return settings.dtype == "f64" ? f64 : f32; }
+
+}  // namespace reel::char_lm

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <limits>
+
+#include <reel/optim/checkpoint.h>
+
+namespace reel::char_lm {
+
+/// Where a training is: all of its state that is numbers and not tensors.
+struct Progress {
+  Index step = 0;          ///< steps taken
+  Index epoch = 1;         ///< the running one
+  Index window = 0;        ///< the next of its windows
+  double epoch_loss = 0;   ///< sum over the steps of the epoch
+  double recent_loss = 0;  ///< sum over the steps since the last hundred
+  double grad_norm = 0;    ///< at the last step
+  double best_loss = std::numeric_limits<double>::infinity();  ///< of validation
+  Index best_epoch = 0;                                        ///< when it was; 0 is never
+  Index metrics_lines = 0;                                     ///< written so far
+};
+
+/// Calls f(name, member) for each.
+template <class P, class F>
+void each_number(P& p, F&& f) {
+  f("step", p.step);
+  f("epoch", p.epoch);
+  f("window", p.window);
+  f("epoch_loss", p.epoch_loss);
+  f("recent_loss", p.recent_loss);
+  f("grad_norm", p.grad_norm);
+  f("best_loss", p.best_loss);
+  f("best_epoch", p.best_epoch);
+  f("metrics_lines", p.metrics_lines);
+}
+
+/// The numbers for a checkpoint.
+std::map<std::string, double, std::less<>> numbers_of(const Progress& progress);
+/// The progress in a checkpoint. Throws ValueError when a number is missing, or is not a count
+/// where it has to be.
+Progress progress_of(const optim::Checkpoint& checkpoint);
+
+}  // namespace reel::char_lm

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <chrono>
+
+#include "metrics.h"
+#include "terminal.h"
+
+namespace reel::char_lm {
+
+/// How far a training is, for a line about it.
+struct Position {
+  Index step = 0, steps = 0;
+  int epoch = 0, epochs = 0;
+};
+
+/// What `train` prints on standard output: a line at each epoch, and on a terminal one that is
+/// redrawn, elsewhere one every 100 steps.
+class Report {
+ public:
+  Report() : terminal_(stdout) {}
+
+  void note(std::string_view text) { terminal_.line(text); }
+  /// After each step; draws as often as the eye can follow.
+  void step(const Position& position, double loss, double chars_per_s, double seconds_left);
+  /// After 100 steps.
+  void hundred(const Position& position, const Metrics& metrics, double seconds_left);
+  void epoch(const Position& position, const Metrics& metrics);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  Terminal terminal_;
+  Clock::time_point next_draw_{};
+};
+
+/// "12 s", "3 min 05 s", "2 h 07 min".
+std::string duration(double seconds);
+/// "121,000": a whole number for people, rounded to 3 digits.
+std::string about(double number);
+/// "1,115,394".
+std::string grouped(Index number);
+
+}  // namespace reel::char_lm

@@ -1,0 +1,87 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <vector>
+
+#include <reel/nn/generate.h>
+
+#include "commands.h"
+#include "output.h"
+#include "trained.h"
+
+namespace reel::char_lm {
+namespace {
+
+using datasets::TextMode;
+using datasets::Vocabulary;
+
+// "'é' (U+00E9)", "U+0007", "0xFF".
+std::string name_of(char32_t symbol, TextMode mode) {
+  const auto number = static_cast<std::uint32_t>(symbol);
+  if (mode == TextMode::bytes) return fmt::format("0x{:02X}", number);
+  if (number < 0x20 || (number >= 0x7F && number < 0xA0)) return fmt::format("U+{:04X}", number);
+  return fmt::format("'{}' (U+{:04X})", Vocabulary({symbol}, mode).decode({{0}}), number);
+}
+
+// The tokens of the prime. Throws ValueError naming all of its characters that the model does not
+// know.
+std::vector<std::int32_t> prime_tokens(const std::string& prime, const Vocabulary& vocabulary) {
+  if (prime.empty()) return {};
+  try {
+    const Vocabulary used(prime, vocabulary.mode());
+    std::vector<std::string> unknown;
+    for (char32_t symbol : used.symbols())
+      if (!std::ranges::binary_search(vocabulary.symbols(), symbol))
+        unknown.push_back(name_of(symbol, vocabulary.mode()));
+    if (!unknown.empty())
+      throw ValueError(fmt::format("the model has never seen {}", fmt::join(unknown, ", ")));
+    return vocabulary.encode(prime);
+  } catch (const ValueError& error) {
+    throw ValueError(fmt::format("--prime: {}", error.what()));
+  }
+}
+
+// What stands before a text that begins from nothing: the end of a line where there are lines.
+std::int32_t first_token(const Vocabulary& vocabulary) {
+  const auto newline = std::ranges::find(vocabulary.symbols(), U'\n');
+  return newline == vocabulary.symbols().end()
+             ? 0
+             : static_cast<std::int32_t>(newline - vocabulary.symbols().begin());
+}
+
+template <class Model>
+int write(const Model& model, const RunConfig& config, const SampleOptions& options) {
+  const std::vector<std::int32_t> prime = prime_tokens(options.prime, config.vocabulary);
+  const nn::Sampling sampling{
+      .temperature = options.temperature, .top_k = options.top_k, .top_p = options.top_p};
+  Rng rng(options.seed);
+  typename Model::State state;
+  Tensor logits;
+  const auto read = [&](std::int32_t token) {
+    auto [y, next] = model(full({1, 1}, token, i32), state);
+    logits = std::move(y);
+    state = std::move(next);
+  };
+  print(options.prime);
+  for (std::int32_t token : prime) read(token);
+  if (prime.empty()) read(first_token(config.vocabulary));
+  for (int i = 0; i < options.length; ++i) {
+    const std::int32_t token = nn::sample(logits, sampling, rng);
+    print(config.vocabulary.decode({&token, 1}));
+    if (i + 1 < options.length) read(token);
+  }
+  if (isatty(STDOUT_FILENO)) print("\n");  // so that the prompt begins a line
+  return 0;
+}
+
+}  // namespace
+
+int sample(const SampleOptions& options) {
+  return with_trained_model(RunDirectory(options.run), [&](const auto& model, const auto& config) {
+    return write(model, config, options);
+  });
+}
+
+}  // namespace reel::char_lm

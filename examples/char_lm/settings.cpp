@@ -1,0 +1,76 @@
+#include "settings.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include <reel/autograd/error.h>
+
+namespace reel::char_lm {
+namespace {
+
+[[noreturn]] void refuse(const Setting& setting, std::string_view text) {
+  throw ValueError(
+      fmt::format("{} is \"{}\", but has to be {}", setting.name, text, setting.allowed));
+}
+
+template <class T>
+void assign_number(const Setting& setting, std::string_view text, T& value) {
+  const char* end = text.data() + text.size();
+  T number{};
+  const auto [stop, error] = std::from_chars(text.data(), end, number);
+  if (error != std::errc() || stop != end || !setting.allows(static_cast<double>(number)))
+    refuse(setting, text);
+  value = number;
+}
+
+// Whether `text` is one of "a|b|c".
+bool is_choice(std::string_view choices, std::string_view text) {
+  while (true) {
+    const std::size_t bar = choices.find('|');
+    if (choices.substr(0, bar) == text) return true;
+    if (bar == std::string_view::npos) return false;
+    choices.remove_prefix(bar + 1);
+  }
+}
+
+}  // namespace
+
+std::string key_of(const Setting& setting) {
+  std::string key(setting.name);
+  std::ranges::replace(key, '-', '_');
+  return key;
+}
+
+void assign(const Setting& setting, const std::string& text, std::string& value) {
+  if (!is_choice(setting.value, text)) refuse(setting, text);
+  value = text;
+}
+
+void assign(const Setting& setting, const std::string& text, int& value) {
+  assign_number(setting, text, value);
+}
+
+void assign(const Setting& setting, const std::string& text, std::uint64_t& value) {
+  assign_number(setting, text, value);
+}
+
+void assign(const Setting& setting, const std::string& text, double& value) {
+  assign_number(setting, text, value);
+}
+
+void assign(const Setting& setting, const std::string& text, bool& value) {
+  if (text != "true" && text != "false") refuse(setting, text);
+  value = text == "true";
+}
+
+std::map<std::string, std::string> texts_of(const Settings& settings) {
+  std::map<std::string, std::string> texts;
+  each_setting(settings, [&](const Setting& setting, const auto& value) {
+    texts.emplace(setting.name, fmt::format("{}", value));
+  });
+  return texts;
+}
+
+}  // namespace reel::char_lm

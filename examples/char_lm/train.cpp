@@ -1,0 +1,146 @@
+#include <fmt/format.h>
+
+#include <reel/autograd/threads.h>
+
+#include "commands.h"
+#include "trainer.h"
+
+namespace reel::char_lm {
+namespace {
+
+datasets::TextMode mode_of(const Settings& settings) {
+  return settings.bytes ? datasets::TextMode::bytes : datasets::TextMode::utf8;
+}
+
+// Throws unless the options given with --resume are those of the run; the number of epochs may be
+// another one.
+void require_same_settings(const RunConfig& run, const TrainOptions& options) {
+  const auto theirs = texts_of(run.settings), given = texts_of(options.settings);
+  for (const std::string& name : options.given)
+    if (name != "epochs" && theirs.at(name) != given.at(name))
+      throw ValueError(fmt::format(
+          "--{} {} contradicts the run in {}, which has {}; leave it out, or give another --run",
+          name, given.at(name), options.run.string(), theirs.at(name)));
+}
+
+// The text of a run that goes on, from where it was unless --text says where it is now.
+Corpus same_corpus(const RunConfig& config, const TrainOptions& options) {
+  Corpus corpus = read_corpus(options.text.value_or(config.text.path), mode_of(config.settings));
+  if (!corpus.id.same_content(config.text) || corpus.vocabulary != config.vocabulary)
+    throw ValueError(fmt::format(
+        "{}: not the text that the run in {} was begun with ({} bytes, "
+        "then {}); give that one with --text, or another --run",
+        corpus.id.description(), options.run.string(), corpus.id.bytes, config.text.bytes));
+  return corpus;
+}
+
+class Training {
+ public:
+  explicit Training(const TrainOptions& options) : options_(options), run_(options.run) {}
+
+  int operator()() {
+    if (options_.threads) set_threads(*options_.threads);
+    return options_.resume ? resume() : begin();
+  }
+
+ private:
+  int begin() {
+    run_.require_vacant();
+    const Corpus corpus = read_corpus(options_.text.value_or(""), mode_of(options_.settings));
+    const RunConfig config{options_.settings, corpus.id, corpus.vocabulary};
+    return with_trainer(config, corpus, [&](auto& trainer) {
+      run_.make();
+      const RunLock lock(run_);
+      run_.require_vacant();
+      run_.write(config);
+      trainer.save();
+      describe(config, corpus, trainer);
+      return finish(trainer, config);
+    });
+  }
+
+  int resume() {
+    run_.require_run();
+    const RunLock lock(run_);
+    RunConfig config = run_.read_config();
+    require_same_settings(config, options_);
+    const Corpus corpus = same_corpus(config, options_);
+    if (options_.given.contains("epochs")) config.settings.epochs = options_.settings.epochs;
+    return with_trainer(config, corpus, [&](auto& trainer) {
+      if (run_.never_saved())
+        trainer.save();
+      else
+        restore(trainer, config);
+      if (options_.given.contains("epochs")) run_.write(config);
+      describe(config, corpus, trainer);
+      return finish(trainer, config);
+    });
+  }
+
+  template <class F>
+  int with_trainer(const RunConfig& config, const Corpus& corpus, F&& f) {
+    const datasets::Split split = split_for(corpus, config.settings);
+    return with_layer(config.settings.model, [&]<class L>() {
+      Trainer<L> trainer(config, split, run_, report_);
+      return f(trainer);
+    });
+  }
+
+  template <class T>
+  void restore(T& trainer, const RunConfig& config) const {
+    const optim::Checkpoint checkpoint = run_.load(config);
+    run_.explain([&] { trainer.restore(checkpoint); });
+  }
+
+  template <class T>
+  void describe(const RunConfig& config, const Corpus& corpus, const T& trainer) {
+    const Settings& s = config.settings;
+    report_.note(fmt::format("text   {}: {} {}, {} different", corpus.id.description(),
+                             grouped(std::ssize(corpus.tokens)), s.bytes ? "bytes" : "characters",
+                             corpus.vocabulary.size()));
+    report_.note(fmt::format("model  {}: {} x {}, {} parameters in {}; {} thread{}", s.model,
+                             s.layers, s.hidden, grouped(trainer.params().count()), s.dtype,
+                             threads(), threads() == 1 ? "" : "s"));
+    if (s.dropout > 0 && s.layers == 1)
+      report_.note("note   --dropout acts between layers; with --layers 1 it does nothing");
+    if (options_.resume)
+      report_.note(fmt::format("run    {}: goes on after step {}", options_.run.string(),
+                               trainer.progress().step));
+    else
+      report_.note(fmt::format("run    {}; Ctrl-C saves and stops", options_.run.string()));
+  }
+
+  template <class T>
+  int finish(T& trainer, const RunConfig& config) {
+    const InterruptGuard guard;
+    const Index before = trainer.progress().step;
+    const int signal = trainer.run();
+    const Progress& at = trainer.progress();
+    const std::string program = shell_word(options_.program);
+    const std::string run = shell_word(options_.run.string());
+    if (signal != 0) {
+      report_.note(fmt::format("stopped after step {} and saved; go on with", at.step));
+      report_.note(fmt::format("  {} train --resume --run {}", program, run));
+      return 128 + signal;
+    }
+    if (at.best_epoch > 0)
+      report_.note(fmt::format("best validation loss {:.4f} nats/char, after epoch {}",
+                               at.best_loss, at.best_epoch));
+    report_.note(before == at.step
+                     ? fmt::format("nothing left to do after {} epochs; give more with --epochs",
+                                   config.settings.epochs)
+                     : "finished; see what it writes with");
+    report_.note(fmt::format("  {} sample --run {}", program, run));
+    return 0;
+  }
+
+  const TrainOptions& options_;
+  RunDirectory run_;
+  Report report_;
+};
+
+}  // namespace
+
+int train(const TrainOptions& options) { return Training(options)(); }
+
+}  // namespace reel::char_lm

@@ -1,0 +1,47 @@
+#include "trainer.h"
+
+#include <algorithm>
+
+#include <reel/optim/adam.h>
+#include <reel/optim/adamw.h>
+#include <reel/optim/rmsprop.h>
+#include <reel/optim/schedule.h>
+#include <reel/optim/sgd.h>
+
+namespace reel::char_lm {
+
+std::unique_ptr<optim::Optimizer> make_optimizer(const Params& params, const Settings& settings) {
+  using namespace optim;
+  if (settings.optimizer == "adamw")
+    return std::make_unique<AdamW>(params, AdamWOptions{.learning_rate = settings.lr});
+  if (settings.optimizer == "rmsprop")
+    return std::make_unique<RmsProp>(params, RmsPropOptions{.learning_rate = settings.lr});
+  if (settings.optimizer == "sgd")
+    return std::make_unique<Sgd>(params, SgdOptions{.learning_rate = settings.lr});
+  return std::make_unique<Adam>(params, AdamOptions{.learning_rate = settings.lr});
+}
+
+double learning_rate(const Settings& settings, Index epoch) {
+  return optim::ExponentialDecay{
+      .learning_rate = settings.lr, .factor = settings.lr_decay, .after = settings.lr_decay_after}
+      .at(static_cast<int>(epoch));
+}
+
+Error diverged(const std::string& how, Index step, Index saved_step, const RunDirectory& run) {
+  return Error(fmt::format(
+      "step {}: {}, so training stopped; {} keeps the state of step {}; try a smaller --lr or "
+      "--clip in a new run",
+      step, how, run.model_file().string(), saved_step));
+}
+
+std::string first_not_finite(const Params& params) {
+  for (const Param& param : params.list()) {
+    const bool finite = dispatch_real(param.dtype(), [&]<class T>() {
+      return std::ranges::all_of(param.value().values<T>(), [](T x) { return std::isfinite(x); });
+    });
+    if (!finite) return param.name();
+  }
+  return {};
+}
+
+}  // namespace reel::char_lm

@@ -1,0 +1,286 @@
+#pragma once
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <optional>
+
+#include <reel/autograd/tape.h>
+#include <reel/optim/clip.h>
+#include <reel/optim/optimizer.h>
+
+#include "corpus.h"
+#include "interrupt.h"
+#include "metrics.h"
+#include "model.h"
+#include "progress.h"
+#include "report.h"
+#include "run_directory.h"
+
+namespace reel::char_lm {
+
+std::unique_ptr<optim::Optimizer> make_optimizer(const Params& params, const Settings& settings);
+/// The learning rate of an epoch.
+double learning_rate(const Settings& settings, Index epoch);
+/// The error of a training that diverged at `step`.
+Error diverged(const std::string& how, Index step, Index saved_step, const RunDirectory& run);
+/// The name of the first parameter that holds an infinite number or NaN; empty if none does.
+std::string first_not_finite(const Params& params);
+
+/// Seconds on a clock that only goes forward.
+inline double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// Characters and the time they took.
+struct Pace {
+  double chars = 0, seconds = 0;
+
+  void add(double more_chars, double more_seconds) {
+    chars += more_chars;
+    seconds += more_seconds;
+  }
+  double chars_per_s() const { return seconds > 0 ? chars / seconds : 0; }
+};
+
+/// Trains a CharLm over epochs of windows; the state is carried from window to window.
+template <nn::Layer L>
+class Trainer {
+ public:
+  Trainer(const RunConfig& config, const datasets::Split& text, const RunDirectory& run,
+          Report& report)
+      : config_(config),
+        run_(run),
+        report_(report),
+        train_(text.train, config.settings.batch, config.settings.seq_len),
+        params_(config.settings.seed, dtype_of(config.settings)),
+        model_(params_, config.vocabulary.size(), config.settings),
+        optimizer_(make_optimizer(params_, config.settings)),
+        rng_(Rng(config.settings.seed).stream("dropout")) {
+    if (!text.valid.empty())
+      valid_.emplace(text.valid, config.settings.batch, config.settings.seq_len);
+  }
+
+  const Params& params() const { return params_; }
+  const Progress& progress() const { return at_; }
+
+  /// Goes on from a checkpoint. Throws Error when it does not fit the model or the text.
+  void restore(const optim::Checkpoint& checkpoint);
+  /// Saves the state as it is.
+  void save();
+  /// Trains to the end of the last epoch, or until a signal comes; saves in either case. Returns
+  /// the signal, or 0.
+  int run();
+
+ private:
+  using State = typename CharLm<L>::State;
+  static constexpr double save_every_s = 60;
+
+  struct Stopped {};
+  static void stop_if_asked() {
+    if (InterruptGuard::signal() != 0) throw Stopped{};
+  }
+
+  void train_epoch();
+  double step();
+  void after_step(double loss, double seconds);
+  void end_epoch();
+  std::optional<double> validate() const;
+
+  void require_finite(const char* what, double value, Index step) const {
+    if (!std::isfinite(value))
+      throw diverged(fmt::format("the {} is {}", what, value), step, saved_step_, run_);
+  }
+  Metrics metrics(double train_loss, const Pace& pace) const;
+  Position position() const;
+  double seconds_left() const;
+
+  const RunConfig& config_;
+  const RunDirectory& run_;
+  Report& report_;
+  datasets::Windows train_;
+  std::optional<datasets::Windows> valid_;
+
+  Params params_;
+  CharLm<L> model_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
+  Rng rng_;
+  State state_;
+  Progress at_;
+
+  std::optional<MetricsFile> metrics_;
+  double start_ = 0;  // when this session would have begun without pauses
+  double saved_at_ = 0;
+  Index saved_step_ = 0;
+  Pace epoch_pace_, recent_pace_, shown_pace_;
+};
+
+template <nn::Layer L>
+void Trainer<L>::restore(const optim::Checkpoint& checkpoint) {
+  const Progress at = progress_of(checkpoint);
+  if (at.epoch < 1 || at.window > train_.count())
+    throw ValueError("its place in the text is not one of this text");
+  State state;
+  if (!checkpoint.carried.empty()) {
+    state.layers.resize(model_.rnn.layers.size());
+    state = nn::unflatten(state, checkpoint.carried);
+  }
+  const Shape shape{train_.batch(), model_.rnn.output_size()};
+  for (const Tensor& x : checkpoint.carried)
+    if (x.shape() != shape || x.dtype() != params_.dtype())
+      throw ValueError("its carried state is not one of this model");
+  optimizer_->restore(checkpoint.optimizer);
+  nn::load_params(checkpoint.params, params_);
+  rng_ = Rng(checkpoint.rng);
+  state_ = std::move(state);
+  at_ = at;
+  saved_step_ = at.step;
+}
+
+template <nn::Layer L>
+void Trainer<L>::save() {
+  if (const std::string name = first_not_finite(params_); !name.empty())
+    throw diverged(name + " is no longer finite", at_.step, saved_step_, run_);
+  run_.save(config_, {.params = nn::from_params(params_),
+                      .optimizer = optimizer_->state(),
+                      .carried = nn::flatten(state_),
+                      .rng = rng_.state(),
+                      .numbers = numbers_of(at_)});
+  saved_step_ = at_.step;
+  saved_at_ = seconds_now();
+}
+
+template <nn::Layer L>
+int Trainer<L>::run() {
+  metrics_.emplace(run_.metrics_file(), at_.metrics_lines);
+  saved_at_ = seconds_now();
+  start_ = saved_at_ - metrics_->elapsed_s();
+  try {
+    while (at_.epoch <= config_.settings.epochs) {
+      train_epoch();
+      end_epoch();
+    }
+    return 0;
+  } catch (const Stopped&) {
+    save();
+    return InterruptGuard::signal();
+  }
+}
+
+template <nn::Layer L>
+void Trainer<L>::train_epoch() {
+  optimizer_->set_learning_rate(learning_rate(config_.settings, at_.epoch));
+  epoch_pace_ = {};
+  while (at_.window < train_.count()) {
+    stop_if_asked();
+    const double before = seconds_now();
+    const double loss = step();
+    after_step(loss, seconds_now() - before);
+  }
+}
+
+// One window: forward, backward, and a better model.
+template <nn::Layer L>
+double Trainer<L>::step() {
+  const auto [inputs, targets] = train_[at_.window];
+  Tape tape;
+  auto [logits, next] = model_(inputs, state_, nn::Train{rng_});
+  const Tensor loss = cross_entropy(logits, targets);
+  require_finite("loss", loss.item(), at_.step + 1);
+  Gradients gradients = tape.gradient(loss, params_);
+  const double clip = config_.settings.clip;
+  at_.grad_norm = clip > 0 ? optim::clip_by_norm(gradients, clip) : gradients.norm();
+  require_finite("norm of the gradient", at_.grad_norm, at_.step + 1);
+  optimizer_->step(gradients);
+  state_ = nn::detach(next);  // the value goes on, the gradient stops here
+  return loss.item();
+}
+
+template <nn::Layer L>
+void Trainer<L>::after_step(double loss, double seconds) {
+  const auto chars = static_cast<double>(train_.batch() * train_.seq_len());
+  at_.epoch_loss += loss;
+  at_.recent_loss += loss;
+  ++at_.step;
+  ++at_.window;
+  epoch_pace_.add(chars, seconds);
+  recent_pace_.add(chars, seconds);
+  shown_pace_ = {0.98 * shown_pace_.chars + chars, 0.98 * shown_pace_.seconds + seconds};
+
+  const Index recent_steps = (at_.step - 1) % 100 + 1;
+  const double recent_loss = at_.recent_loss / static_cast<double>(recent_steps);
+  report_.step(position(), recent_loss, shown_pace_.chars_per_s(), seconds_left());
+  if (recent_steps == 100) {
+    const Metrics line = metrics(recent_loss, recent_pace_);
+    metrics_->append(line);
+    report_.hundred(position(), line, seconds_left());
+    ++at_.metrics_lines;
+    at_.recent_loss = 0;
+    recent_pace_ = {};
+  }
+  if (seconds_now() - saved_at_ > save_every_s) save();
+}
+
+template <nn::Layer L>
+void Trainer<L>::end_epoch() {
+  const std::optional<double> valid_loss = validate();
+  if (valid_loss) require_finite("validation loss", *valid_loss, at_.step);
+  Metrics line = metrics(at_.epoch_loss / static_cast<double>(train_.count()), epoch_pace_);
+  line.valid_loss = valid_loss;
+  metrics_->append(line);
+  report_.epoch(position(), line);
+  if (valid_loss && *valid_loss < at_.best_loss) {
+    at_.best_loss = *valid_loss;
+    at_.best_epoch = at_.epoch;
+  }
+  ++at_.metrics_lines;
+  ++at_.epoch;
+  at_.window = 0;
+  at_.epoch_loss = 0;
+  state_ = {};
+  save();
+}
+
+template <nn::Layer L>
+std::optional<double> Trainer<L>::validate() const {
+  if (!valid_) return std::nullopt;
+  State state;
+  double sum = 0;
+  for (const auto& [inputs, targets] : *valid_) {
+    stop_if_asked();
+    auto [logits, next] = model_(inputs, state);
+    sum += cross_entropy(logits, targets).item();
+    state = std::move(next);
+  }
+  return sum / static_cast<double>(valid_->count());
+}
+
+template <nn::Layer L>
+Metrics Trainer<L>::metrics(double train_loss, const Pace& pace) const {
+  return {.step = at_.step,
+          .epoch = static_cast<int>(at_.epoch),
+          .train_loss = train_loss,
+          .lr = optimizer_->learning_rate(),
+          .grad_norm = at_.grad_norm,
+          .chars_per_s = pace.chars_per_s(),
+          .elapsed_s = seconds_now() - start_};
+}
+
+template <nn::Layer L>
+Position Trainer<L>::position() const {
+  return {.step = at_.step,
+          .steps = config_.settings.epochs * train_.count(),
+          .epoch = static_cast<int>(at_.epoch),
+          .epochs = config_.settings.epochs};
+}
+
+template <nn::Layer L>
+double Trainer<L>::seconds_left() const {
+  const Position p = position();
+  const auto chars = static_cast<double>((p.steps - p.step) * train_.batch() * train_.seq_len());
+  return chars / shown_pace_.chars_per_s();
+}
+
+}  // namespace reel::char_lm

@@ -1,0 +1,95 @@
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include <reel/autograd/ops.h>
+#include <reel/autograd/tape.h>
+
+namespace {
+std::atomic<std::size_t> allocations{0};
+}
+
+// Every allocation of the test program passes here and is counted.
+void* operator new(std::size_t bytes) {
+  ++allocations;
+  if (void* block = std::malloc(bytes == 0 ? 1 : bytes)) return block;
+  throw std::bad_alloc();
+}
+void* operator new(std::size_t bytes, std::align_val_t alignment) {
+  ++allocations;
+  const std::size_t unit = static_cast<std::size_t>(alignment);
+  if (void* block = std::aligned_alloc(unit, (bytes + unit - 1) / unit * unit)) return block;
+  throw std::bad_alloc();
+}
+void operator delete(void* block) noexcept { std::free(block); }
+void operator delete(void* block, std::size_t) noexcept { std::free(block); }
+void operator delete(void* block, std::align_val_t) noexcept { std::free(block); }
+void operator delete(void* block, std::size_t, std::align_val_t) noexcept { std::free(block); }
+
+using namespace reel;
+
+namespace {
+
+Tensor draw(Rng& rng, const Shape& shape, DType dtype) { return rng.normal(shape, 0, 0.1, dtype); }
+
+// The allocations of each of several calls.
+template <class F>
+std::vector<std::size_t> counted(int calls, F f) {
+  std::vector<std::size_t> counts;
+  for (int i = 0; i < calls; ++i) {
+    const std::size_t before = allocations;
+    f();
+    counts.push_back(allocations - before);
+  }
+  return counts;
+}
+
+}  // namespace
+
+TEST_CASE("a training step asks the heap for nothing from the third on") {
+  const Params params(1);
+  const Param embedding = params.create("embedding", {11, 16}, draw),
+              w = params.create("w", {16, 16}, draw), bias = params.create("bias", {16}, draw),
+              head = params.create("head", {11, 16}, draw), out = params.create("out", {11}, draw),
+              gain = params.create("gain", {16}, draw);
+  Rng rng(1);
+  const Tensor rows = tensor({4}, {1, 3, 5, 7}, i32), targets = tensor({4}, {2, 4, 6, 8}, i32);
+  Tensor state = zeros({4, 16});
+  double loss = 0;
+  const auto step = [&] {
+    Tape tape;
+    Tensor h = state;
+    for (int t = 0; t < 5; ++t) {
+      const Tensor x = gather_rows(embedding, rows);
+      h = tanh(matmul(h, w) + x + bias);
+      h = dropout(layer_norm(h, gain, bias), 0.1, rng);
+      h = sigmoid(concat({slice(h, 1, 0, 8), slice(h, 1, 8, 16)}, 1));
+    }
+    const Tensor logits = affine(h, head, out);
+    const Tensor y =
+        cross_entropy(logits, targets) + 1e-3 * mean(square(h)) + sum(softmax(logits), {0, 1});
+    loss = y.item();
+    Gradients gradients = tape.gradient(y, params);
+    gradients *= 0.5;
+    gradients.each([&](const std::shared_ptr<ParamEntry>& entry, const Tensor& g) {
+      const std::span<const float> from = g.values<float>();
+      const std::span<float> to = Param(entry).edit<float>();
+      for (std::size_t i = 0; i < to.size(); ++i) to[i] -= 0.1f * from[i];
+    });
+    state = h.detach();
+  };
+  const auto counts = counted(6, step);
+  CHECK(loss > 0);
+  CHECK(counts[0] > 0);
+  for (std::size_t i = 2; i < counts.size(); ++i) CHECK(counts[i] == 0);
+}
+
+TEST_CASE("inference asks the heap for nothing once it is warm") {
+  Rng rng(1);
+  const Tensor w = rng.normal({16, 16});
+  Tensor h = rng.normal({1, 16});
+  const auto counts = counted(4, [&] { h = tanh(matmul(h, w) * 0.5 + h); });
+  CHECK(counts[3] == 0);
+}

@@ -1,0 +1,210 @@
+// What the documentation shows, compiled and run. The pages quote the lines between the marks.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <iostream>
+#include <numeric>
+
+#include <reel/reel.h>
+
+using namespace reel;
+
+namespace {
+
+void check_close(const Tensor& found, std::initializer_list<double> expected) {
+  REQUIRE(found.size() == static_cast<Index>(expected.size()));
+  Index i = 0;
+  for (double e : expected)
+    CHECK(found.to_vector()[static_cast<std::size_t>(i++)] == doctest::Approx(e).epsilon(1e-3));
+}
+
+// [own_op]
+// ln(1 + eˣ), computed so that it cannot overflow.
+const Op<> softplus_op{{
+    .name = "softplus",
+    .arguments = {"x"},
+    .shape = same_shape,
+    .forward =
+        []<Real T>(Ctx<T> c) {
+          std::ranges::transform(c.in(0), c.out().begin(), [](T x) {
+            return std::max(x, T(0)) + std::log1p(std::exp(-std::abs(x)));
+          });
+        },
+    .gradient =
+        rule([](Vjp& v) { v.add(0, [&] { return v.g() * sigmoid(v.in()); }); }, keeps_inputs),
+    .samples = {normal({3, 4}), values({-20, 0, 20}), normal({0, 2})},
+}};
+
+Tensor softplus(const Tensor& x, Site site = {}) { return softplus_op({&x}, site); }
+// [/own_op]
+
+// [own_cell]
+// A recurrent unit with one gate (Zhou et al., 2016).
+struct OneGateCell {
+  using State = nn::HiddenState;
+
+  OneGateCell(const Params& p, Index input_size, Index hidden_size)
+      : gate(p / "gate", input_size + hidden_size, hidden_size),
+        candidate(p / "candidate", input_size + hidden_size, hidden_size) {}
+
+  nn::Output<State> operator()(const Tensor& x, const State& state, const nn::Mode&) const {
+    const Tensor h = state.h.defined() ? state.h : zeros({x.size(0), output_size()}, x.dtype());
+    const Tensor f = sigmoid(gate(concat({x, h}, -1)));
+    const Tensor n = tanh(candidate(concat({x, f * h}, -1)));
+    const Tensor next = (1 - f) * h + f * n;
+    return {next, {next}};
+  }
+  Index output_size() const { return gate.w.shape()[0]; }
+
+  nn::Linear gate, candidate;
+};
+// [/own_cell]
+
+TEST_CASE("docs: the tape worked through by hand") {
+  Params params(0, f64);
+  Param w = params.create("w", {2}, nn::init::constant(0));
+  w.set(tensor({2}, {2, 0.5}, f64));
+  const Param b = params.create("b", {}, nn::init::constant(0.5));
+  const Tensor x = tensor({2}, {0.5, -1}, f64);
+
+  // [tape]
+  Tape tape;
+  const Tensor u = x * w;  // x = (0.5, -1), w = (2, 0.5)
+  const Tensor v = u + b;  // b = 0.5, a scalar
+  const Tensor y = tanh(v);
+  const Tensor loss = sum(y);
+  const std::size_t records = tape.size();
+  const Gradients gradients = tape.gradient(loss, params, {.keep = true});
+  const std::vector<Tensor> inner = tape.gradient(loss, {y, v, u});
+  // [/tape]
+  CHECK(records == 5);  // sum is two: sum_to and reshape
+  CHECK(u.trace().slot == 2);
+  CHECK(v.trace().slot == 4);
+  CHECK(y.trace().slot == 5);
+  CHECK(loss.trace().slot == 7);
+  check_close(u, {1, -0.5});
+  check_close(v, {1.5, 0});
+  check_close(y, {0.9051, 0});
+  check_close(loss, {0.9051});
+  check_close(gradients["w"], {0.0904, -1});
+  check_close(gradients["b"], {1.1807});
+  check_close(inner[0], {1, 1});
+  check_close(inner[1], {0.1807, 1});
+  check_close(inner[2], {0.1807, 1});
+  CHECK(tape.size() == 0);
+}
+
+TEST_CASE("docs: the gradient of a gradient") {
+  const Tensor start = tensor({2}, {0.5, -1}, f64);
+  // [second_order]
+  Tape tape;
+  const Tensor x = tape.watch(start);
+  const Tensor y = sum(tanh(x));
+  const Tensor dy = tape.gradient(y, {x}, {.create_graph = true})[0];  // 1 - tanh²(x), recorded
+  const Tensor ddy = tape.gradient(sum(dy), {x})[0];                   // -2 tanh(x) (1 - tanh²(x))
+  // [/second_order]
+  const auto expected = [](double at) {
+    return -2 * std::tanh(at) * (1 - std::tanh(at) * std::tanh(at));
+  };
+  check_close(ddy, {expected(0.5), expected(-1)});
+}
+
+TEST_CASE("docs: truncated backpropagation") {
+  std::vector<std::int32_t> tokens(200);
+  std::iota(tokens.begin(), tokens.end(), 0);
+  for (std::int32_t& token : tokens) token %= 7;
+  const datasets::Windows windows(tokens, 3, 5);
+  Params params(1);
+  const nn::Embedding embed(params / "embed", 7, 4);
+  const nn::Lstm lstm(params / "lstm", 4, 8);
+  const nn::Linear head(params / "head", 8, 7);
+  optim::Adam adam(params, {.learning_rate = 0.05});
+  double last = 0;
+  const auto train = [&](const Tensor& inputs, const Tensor& targets, const nn::LstmState& state) {
+    // [train]
+    Tape tape;
+    const auto [y, next] = lstm(embed(inputs), state);
+    const Tensor loss = cross_entropy(head(y), targets);
+    adam.step(tape.gradient(loss, params));
+    // [/train]
+    last = loss.item();
+    return next;
+  };
+  for (int epoch = 0; epoch < 10; ++epoch) {
+    // [tbptt]
+    nn::LstmState state;  // undefined tensors: zeros
+    for (const auto& [inputs, targets] : windows) state = detach(train(inputs, targets, state));
+    // [/tbptt]
+    CHECK(state.h.shape() == Shape{3, 8});
+  }
+  CHECK(last < 1);
+}
+
+TEST_CASE("docs: checking gradients") {
+  // [check_gradients]
+  Params params(1, f64);  // differences of f32 numbers would be too coarse
+  const nn::Lstm lstm(params / "lstm", 3, 4);
+  const nn::Linear head(params / "head", 4, 5);
+  Rng rng(2);
+  const Tensor x = rng.normal({6, 2, 3}, 0, 1, f64), targets = full({6, 2}, 1, i32);
+  const GradientReport report = check_gradients(
+      [&] { return cross_entropy(head(lstm(x).y), targets); }, params, {.order = 2});
+  std::cout << report.str();  // a line for each parameter and order; report.ok is the verdict
+  // [/check_gradients]
+  CHECK(report.ok);
+}
+
+TEST_CASE("docs: an op of one's own") {
+  const GradientReport report =
+      check_gradients([](std::span<const Tensor> in) { return softplus(in[0]); },
+                      std::vector<Tensor>{tensor({3}, {-1, 0.5, 30}, f64)}, {.order = 2});
+  CHECK(report.ok);
+}
+
+TEST_CASE("docs: a cell of one's own") {
+  Params params(3, f64);
+  // [use_cell]
+  using OneGate = nn::Stacked<nn::Bidirectional<nn::Unroll<OneGateCell>>>;
+  const OneGate layers(params, 3, 4, {.layers = 2});
+  // [/use_cell]
+  Rng rng(4);
+  const Tensor x = rng.normal({3, 2, 3}, 0, 1, f64);
+  const std::vector<std::int32_t> lengths{3, 2};
+  const auto y = [&] { return layers(x, {}, nn::Eval{}, {.lengths = tensor({2}, lengths)}).y; };
+  CHECK(y().shape() == Shape{3, 2, 8});
+  CHECK(check_gradients(y, params, {.mode = GradcheckOptions::Mode::fast}).ok);
+}
+
+TEST_CASE("docs: an LSTM's step in ops is 15 records") {
+  Tape tape;
+  const Tensor h = tape.watch(zeros({2, 3}));
+  lstm_step(tape.watch(zeros({2, 12})), h, h, tape.watch(zeros({12, 3})));
+  CHECK(tape.size() == 15);
+}
+
+TEST_CASE("docs: a state that was not detached is refused") {
+  Params params(1);
+  const nn::Lstm lstm(params, 3, 3);
+  const Tensor x = ones({2, 2, 3});
+  nn::LstmState state;
+  {
+    Tape tape;
+    state = lstm(x).state;
+  }
+  Tape tape;
+  CHECK_THROWS_WITH_AS(
+      lstm(x, state),
+      doctest::Contains("lstm: h0 was recorded on another tape or before this one was used up; "
+                        "detach() carries its value across windows ("),
+      StaleTensorError);
+}
+
+TEST_CASE("docs: errors name the place") {
+  const Tensor a = zeros({2, 3}), b = zeros({4, 5});
+  CHECK_THROWS_WITH_AS(matmul(a, b),
+                       doctest::Contains("matmul: the inner sizes 3 of a and 4 of b differ; "
+                                         "a is f32 [2, 3], b is f32 [4, 5] ("),
+                       ShapeError);
+}
+
+}  // namespace

@@ -1,0 +1,164 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include <reel/autograd/ops.h>
+#include <reel/autograd/tape.h>
+
+using namespace reel;
+using doctest::Contains;
+
+namespace {
+
+Tensor draw(Rng& rng, const Shape& shape, DType dtype) { return rng.normal(shape, 0, 1, dtype); }
+
+std::vector<std::string> names(const Params& params) {
+  std::vector<std::string> result;
+  for (const Param& p : params.list()) result.push_back(p.name());
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("parameters are named, listed and counted by part") {
+  const Params params(1);
+  const Params lstm = params / "lstm";
+  lstm.create("w", {2, 3}, draw);
+  params.create("b", {4}, draw);
+  (lstm / "0").create("w", {1}, draw);
+  CHECK(names(params) == std::vector<std::string>{"lstm.w", "b", "lstm.0.w"});
+  CHECK(names(lstm) == std::vector<std::string>{"lstm.w", "lstm.0.w"});
+  CHECK(params.count() == 11);
+  CHECK(lstm.count() == 7);
+  CHECK(lstm["w"].shape() == Shape{2, 3});
+  CHECK(lstm.contains(*lstm["w"].entry()));
+  CHECK(!lstm.contains(*params["b"].entry()));
+}
+
+TEST_CASE("initial values depend on the seed and the name alone") {
+  const Params a(1), b(1), c(2);
+  a.create("x", {3}, draw);
+  const Tensor w = a.create("w", {3}, draw).value();
+  CHECK(b.create("w", {3}, draw).value().to_vector() == w.to_vector());
+  CHECK(c.create("w", {3}, draw).value().to_vector() != w.to_vector());
+}
+
+TEST_CASE("errors of the store name the parameter") {
+  const Params params(1);
+  const Params part = params / "cell";
+  part.create("w", {2}, draw);
+  CHECK_THROWS_WITH_AS(
+      part.create("w", {2}, draw),
+      "parameter cell.w exists already: give each module a part of its own, as in p / "
+      "\"name\"",
+      ValueError);
+  part.create("b", {2}, draw);
+  CHECK_THROWS_WITH_AS(part["v"], "there is no parameter cell.v; there are: w, b", ValueError);
+  CHECK_THROWS_WITH_AS(Params(1, i32), "Params: parameters are f32 or f64, not i32", DTypeError);
+  Param w = part["w"];
+  CHECK_THROWS_WITH_AS(w.set(zeros({3})), "parameter cell.w has shape [2], not [3]", ShapeError);
+  CHECK_THROWS_WITH_AS(w.set(zeros({2}, f64)),
+                       "parameter cell.w is f32, not f64; convert the value with to()", DTypeError);
+  CHECK(w.entry()->version == 0);
+  CHECK(params.count() == 4);
+}
+
+TEST_CASE("a copy of a store has values of its own, for a model built once more on it") {
+  const Params params(1);
+  Param w = params.create("w", {2}, [](Rng&, const Shape& s, DType t) { return full(s, 0.1, t); });
+  const Params copy = params.clone(), exact = params.to(f64);
+  w.edit<float>()[0] = 5;
+  CHECK(copy["w"].value().at({0}) == doctest::Approx(0.1));
+  CHECK(exact["w"].dtype() == f64);
+  CHECK(exact["w"].value().at({1}) == static_cast<double>(0.1f));
+
+  CHECK_THROWS_WITH_AS(copy.create("w", {3}, draw),
+                       "parameter w has shape [2], but the module asks for [3]", ShapeError);
+  const Param claimed = copy.create("w", {2}, draw);
+  CHECK(claimed.value().at({0}) == doctest::Approx(0.1));
+  CHECK_THROWS_AS(copy.create("w", {2}, draw), ValueError);
+
+  const Params part = (params / "a");
+  part.create("b.w", {1}, draw);
+  CHECK(names((part / "b").clone()) == std::vector<std::string>{"w"});
+}
+
+TEST_CASE("a parameter stands for a tensor") {
+  const Params params(1, f64);
+  const Param w =
+      params.create("w", {2}, [](Rng&, const Shape& s, DType t) { return full(s, 3, t); });
+  const Tensor plain = w;
+  CHECK(plain.trace().generation == 0);
+  CHECK((w * w).to_vector() == std::vector<double>{9, 9});
+  CHECK((2 - w).to_vector() == std::vector<double>{-1, -1});
+  CHECK((-w).to_vector() == std::vector<double>{-3, -3});
+  CHECK(tanh(w).size() == 2);
+  Tape tape;
+  const Gradients g = tape.gradient(sum(w * w + 2 * w), params);
+  CHECK(g["w"].to_vector() == std::vector<double>{8, 8});
+  CHECK(g[w].to_vector() == std::vector<double>{8, 8});
+}
+
+TEST_CASE("gradients are values: added, scaled, measured") {
+  const Params params(1, f64);
+  const Param a = params.create("a", {2}, draw), b = params.create("b", {1}, draw),
+              unused = params.create("unused", {5}, draw);
+  const auto gradient_of = [&](auto f) {
+    Tape tape;
+    return tape.gradient(f(), params);
+  };
+  Gradients g = gradient_of([&] { return sum(3 * a); });
+  CHECK(g.find(b) == nullptr);
+  CHECK_THROWS_WITH_AS(g["b"], "there is no gradient of parameter b: the loss did not depend on it",
+                       GradientError);
+  g += gradient_of([&] { return sum(a) + 4 * sum(b); });
+  CHECK(g["a"].to_vector() == std::vector<double>{4, 4});
+  CHECK(g["b"].to_vector() == std::vector<double>{4});
+  CHECK(g.norm() == doctest::Approx(std::sqrt(48)));
+  const Gradients before = g;
+  g *= 0.5;
+  CHECK(g["a"].to_vector() == std::vector<double>{2, 2});
+  CHECK(before["a"].to_vector() == std::vector<double>{4, 4});
+  int visited = 0;
+  before.each([&](const auto& entry, const Tensor&) { visited += entry->name != "unused"; });
+  CHECK(visited == 2);
+
+  CHECK_THROWS_WITH_AS(g.set(*a.entry(), zeros({3}, f64)),
+                       "parameter a is f64 [2], its gradient cannot be f64 [3]", ShapeError);
+  const Params other(1);
+  const Param stranger = other.create("a", {2}, draw);
+  CHECK_THROWS_WITH_AS(g.set(*stranger.entry(), zeros({2})),
+                       "parameter a is not of these gradients' store", ValueError);
+  CHECK(g.find(unused) == nullptr);
+}
+
+TEST_CASE("only the asked part of a store gets gradients") {
+  const Params params(1, f64);
+  const Param w = (params / "head").create("w", {1}, draw), u = params.create("u", {1}, draw);
+  Tape tape;
+  const Gradients g = tape.gradient(sum(w * u), params / "head");
+  CHECK(g["w"].item() == u.value().item());
+  CHECK(g.find(u) == nullptr);
+}
+
+TEST_CASE("shared and repeated parameters get the sum of their gradients") {
+  const Params params(1, f64);
+  const Param w =
+      params.create("w", {1}, [](Rng&, const Shape& s, DType t) { return full(s, 2, t); });
+  const Param same = w;
+  Tape tape;
+  CHECK(tape.gradient(sum(w * same * same), params)["w"].item() == 12);
+}
+
+TEST_CASE("many parameters find their leaves") {
+  const Params params(1, f64);
+  std::vector<Param> list;
+  for (int i = 0; i < 300; ++i) list.push_back(params.create(std::to_string(i), {1}, draw));
+  Tape tape;
+  Tensor loss = scalar(0, f64);
+  for (int repeat = 0; repeat < 2; ++repeat)
+    for (int i = 0; i < 300; ++i)
+      loss = loss + (i + 1) * sum(list[static_cast<std::size_t>(i)].tensor());
+  const Gradients g = tape.gradient(loss, params);
+  for (int i = 0; i < 300; ++i) REQUIRE(g[list[static_cast<std::size_t>(i)]].item() == 2 * (i + 1));
+}

@@ -1,0 +1,238 @@
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <cmath>
+
+#include <reel/autograd/ops.h>
+#include <reel/autograd/tape.h>
+
+using namespace reel;
+
+namespace {
+
+Tensor filled_with_two(Rng&, const Shape& shape, DType dtype) { return full(shape, 2, dtype); }
+
+// The derivatives of f at x, of orders 1 to n, each taken of the one before.
+template <class F>
+std::vector<double> derivatives(F f, double at, int n) {
+  Tape tape;
+  const Tensor x = tape.watch(scalar(at, f64));
+  std::vector<double> result;
+  Tensor y = f(x);
+  for (int order = 1; order <= n; ++order) {
+    y = tape.gradient(y, {x}, {.create_graph = order < n})[0];
+    result.push_back(y.item());
+  }
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("nothing is recorded without a tape, and only what depends on watched tensors with one") {
+  const Tensor x = scalar(2, f64);
+  CHECK(Tape::current() == nullptr);
+  CHECK(square(x).trace().generation == 0);
+  Tape tape;
+  CHECK(Tape::current() == &tape);
+  CHECK(square(x).trace().generation == 0);
+  CHECK(tape.size() == 0);
+  const Tensor y = square(tape.watch(x));
+  CHECK(y.trace().generation != 0);
+  CHECK(tape.size() == 1);
+  {
+    const NoRecord no_record;
+    CHECK(Tape::current() == nullptr);
+    CHECK(square(y).trace().generation == 0);
+  }
+  {
+    Tape inner;
+    CHECK(Tape::current() == &inner);
+    const TapeScope outer(&tape);
+    CHECK(Tape::current() == &tape);
+  }
+  CHECK(Tape::current() == &tape);
+  CHECK(tape.size() == 1);
+}
+
+TEST_CASE("gradients add up over all paths") {
+  Tape tape;
+  const Tensor x = tape.watch(scalar(3, f64)), z = tape.watch(scalar(5, f64));
+  const Tensor a = x * x;
+  const Tensor y = a * a + a * x + x - 2 * a;  // x^4 + x^3 + x - 2x^2
+  const auto g = tape.gradient(y, {x, z});
+  CHECK(g[0].item() == 4 * 27 + 3 * 9 + 1 - 12);
+  CHECK(g[1].item() == 0);
+  CHECK(tape.size() == 0);
+}
+
+TEST_CASE("a tensor that is the output, an intermediate or asked twice has its gradient") {
+  Tape tape;
+  const Tensor x = tape.watch(scalar(3, f64));
+  const Tensor h = square(x);
+  const Tensor y = h * x;
+  const auto g = tape.gradient(y, {y, h, x, x});
+  CHECK(g[0].item() == 1);
+  CHECK(g[1].item() == 3);
+  CHECK(g[2].item() == 27);
+  CHECK(g[3].item() == 27);
+}
+
+TEST_CASE("a watched intermediate is a variable of its own") {
+  Tape tape;
+  const Tensor x = tape.watch(scalar(3, f64));
+  const Tensor h = tape.watch(square(x));
+  const auto g = tape.gradient(h * x, {x, h});
+  CHECK(g[0].item() == 9);
+  CHECK(g[1].item() == 3);
+}
+
+TEST_CASE("a gradient stops where a tensor is detached") {
+  Tape tape;
+  const Tensor x = tape.watch(scalar(3, f64));
+  CHECK(tape.gradient(x * detach(square(x)), {x})[0].item() == 9);
+}
+
+TEST_CASE("a seed takes the place of 1") {
+  Tape tape;
+  const Tensor x = tape.watch(tensor({3}, {1, 2, 3}, f64));
+  const Tensor y = square(x);
+  const auto g = tape.gradient(y, {x}, {.seed = tensor({3}, {1, 0, -1}, f64)});
+  CHECK(g[0].to_vector() == std::vector<double>{2, 0, -6});
+}
+
+TEST_CASE("a result is a plain tensor, also when a recorded seed passes through") {
+  Tape tape;
+  const Tensor x = tape.watch(scalar(3, f64));
+  const Tensor g = tape.gradient(x, {x}, {.seed = 2 * x})[0];
+  CHECK(g.item() == 6);
+  CHECK(g.trace().generation == 0);
+}
+
+TEST_CASE("a kept tape serves several gradients") {
+  Tape tape;
+  const Tensor x = tape.watch(scalar(3, f64));
+  const Tensor y = tanh(x) * x;
+  const double first = tape.gradient(y, {x}, {.keep = true})[0].item();
+  CHECK(tape.gradient(y, {x}, {.keep = true})[0].item() == first);
+  CHECK(tape.gradient(square(y), {x})[0].item() == 2 * y.item() * first);
+  CHECK(tape.size() == 0);
+}
+
+TEST_CASE("gradients of gradients") {
+  const double x = 0.7, t = std::tanh(x), d = 1 - t * t;
+  const auto close = [](const std::vector<double>& values, const std::vector<double>& expected) {
+    REQUIRE(values.size() == expected.size());
+    for (std::size_t i = 0; i < values.size(); ++i)
+      CHECK(values[i] == doctest::Approx(expected[i]).epsilon(1e-12));
+  };
+  close(derivatives([](const Tensor& z) { return square(square(z)); }, 2, 4), {32, 48, 48, 24});
+  close(derivatives([](const Tensor& z) { return tanh(z); }, x, 3),
+        {d, -2 * t * d, -2 * d * d + 4 * t * t * d});
+  close(derivatives([](const Tensor& z) { return exp(2 * z); }, x, 3),
+        {2 * std::exp(2 * x), 4 * std::exp(2 * x), 8 * std::exp(2 * x)});
+  close(derivatives([](const Tensor& z) { return log(z); }, x, 3),
+        {1 / x, -1 / (x * x), 2 / (x * x * x)});
+  close(derivatives([](const Tensor& z) { return 1 / z; }, x, 2), {-1 / (x * x), 2 / (x * x * x)});
+}
+
+TEST_CASE("the gradient of a linear function has the gradient zero") {
+  Tape tape;
+  const Tensor x = tape.watch(tensor({2}, {1, 2}, f64)), w = tape.watch(tensor({2}, {3, 4}, f64));
+  const Tensor g = tape.gradient(sum(w * x), {x}, {.create_graph = true})[0];
+  const auto second = tape.gradient(sum(g * g), {x, w});
+  CHECK(second[0].to_vector() == std::vector<double>{0, 0});
+  CHECK(second[1].to_vector() == std::vector<double>{6, 8});
+}
+
+TEST_CASE("a Hessian times a vector is the gradient of a projected gradient") {
+  Tape tape;
+  const Tensor x = tape.watch(tensor({2}, {1, 2}, f64));
+  const Tensor y = sum(square(x) * x);  // Hessian: diag(6x)
+  const Tensor g = tape.gradient(y, {x}, {.create_graph = true})[0];
+  const Tensor v = tensor({2}, {1, -1}, f64);
+  CHECK(tape.gradient(g, {x}, {.seed = v})[0].to_vector() == std::vector<double>{6, -12});
+}
+
+TEST_CASE("an inner tape differentiates inside a computation that an outer one records") {
+  const Params params(1, f64);
+  const Param w = params.create("w", {1}, filled_with_two);
+  Tape outer;
+  const Tensor x = outer.watch(ones({1}, f64));
+  Tensor inner_gradient;
+  {
+    Tape inner;
+    inner_gradient = inner.gradient(sum(square(w)), params)["w"];
+  }
+  const Tensor loss = sum(x * w * inner_gradient);
+  CHECK(outer.gradient(loss, params)["w"].item() == 4);
+}
+
+TEST_CASE("integers on the way are constants") {
+  Tape tape;
+  const Tensor x = tape.watch(tensor({3}, {-1, 2, 3}, f64));
+  const Tensor y = sum(where(x > 0, x, 0 * x));
+  CHECK(tape.gradient(y, {x})[0].to_vector() == std::vector<double>{0, 1, 1});
+}
+
+TEST_CASE("one tape holds both precisions") {
+  Tape tape;
+  const Tensor x = tape.watch(scalar(3, f32)), y = tape.watch(scalar(3, f64));
+  const Tensor a = square(x), b = square(y);
+  CHECK(tape.gradient(a, {x, y}, {.keep = true})[0].dtype() == f32);
+  CHECK(tape.gradient(b, {x, y})[1].item() == 6);
+}
+
+TEST_CASE("values that no gradient reads are released at once, the others on the way back") {
+  // How many blocks the heap had to give for the way forward and for the way back.
+  const auto blocks = [](Tensor (*f)(const Tensor&)) {
+    Tape tape;
+    const Tensor x = tape.watch(zeros({1 << 16}));
+    pool::trim();
+    const std::size_t before = pool::statistics().heap_allocations;
+    Tensor y = x;
+    for (int i = 0; i < 100; ++i) y = f(y);
+    y = sum(y);
+    const std::size_t forward = pool::statistics().heap_allocations;
+    tape.gradient(y, {x});
+    return std::pair{forward - before, pool::statistics().heap_allocations - forward};
+  };
+  const auto [adding, adding_back] = blocks([](const Tensor& y) { return y + 1; });
+  CHECK(adding < 50);
+  CHECK(adding_back < 50);
+  const auto [squashing, squashing_back] = blocks([](const Tensor& y) { return tanh(y); });
+  CHECK(squashing >= 100);  // its gradient reads the output
+  CHECK(squashing_back < 50);
+}
+
+TEST_CASE("parameters are leaves, recorded once") {
+  const Params params(1, f64);
+  Param w = params.create("w", {2}, filled_with_two);
+  Tape tape;
+  CHECK(w.tensor().trace().slot == w.tensor().trace().slot);
+  CHECK(tape.gradient(sum(square(w)), params)["w"].to_vector() == std::vector<double>{4, 4});
+  w.edit<double>()[0] = 5;  // the tape is empty again: no complaint
+  CHECK(tape.gradient(sum(square(w)), params)["w"].to_vector() == std::vector<double>{10, 4});
+}
+
+TEST_CASE("a million records go forward and backward in a loop, quickly") {
+  using Clock = std::chrono::steady_clock;
+  constexpr int pairs = 500'000;
+  Tape tape;
+  const Tensor x = tape.watch(full({8}, 0.5)), step = full({8}, 1e-3);
+  const auto start = Clock::now();
+  Tensor y = x;
+  for (int i = 0; i < pairs; ++i) y = add(tanh(y), step);
+  const auto middle = Clock::now();
+  REQUIRE(tape.size() == 2 * pairs);
+  const Tensor g = tape.gradient(y, {x}, {.seed = ones({8})})[0];
+  const auto end = Clock::now();
+  CHECK(std::isfinite(g.at({0})));
+
+  const auto per_record = [](auto duration) {
+    return std::chrono::duration<double, std::nano>(duration).count() / (2 * pairs);
+  };
+  const double forward = per_record(middle - start), backward = per_record(end - middle);
+  INFO("forward ", forward, " ns, backward ", backward, " ns a record");
+  CHECK(forward < 10'000);
+  CHECK(backward < 20'000);
+}

@@ -1,0 +1,209 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <sstream>
+#include <thread>
+
+#include <reel/autograd/matrix.h>
+#include <reel/autograd/ops.h>
+#include <reel/autograd/tape.h>
+
+using namespace reel;
+using doctest::Contains;
+
+TEST_CASE("a shape knows its sizes, strides and neighbours") {
+  const Shape shape{2, 3, 4};
+  CHECK(shape.rank() == 3);
+  CHECK(shape.size() == 24);
+  CHECK(shape.stride(0) == 12);
+  CHECK(shape.stride(2) == 1);
+  CHECK(shape.str() == "[2, 3, 4]");
+  CHECK(Shape{}.str() == "[]");
+  CHECK(Shape{}.size() == 1);
+  CHECK(Shape{2, 0}.size() == 0);
+  CHECK(shape.with(1, 5) == Shape{2, 5, 4});
+  CHECK(shape.insert(0, 7) == Shape{7, 2, 3, 4});
+  CHECK(shape.insert(3, 7) == Shape{2, 3, 4, 7});
+  CHECK(shape.erase(1) == Shape{2, 4});
+  CHECK(shape != Shape{2, 3});
+  CHECK_THROWS_WITH_AS((Shape{1, 2, 3, 4, 5}),
+                       Contains("shape [1, 2, 3, 4, 5]: a tensor has at most 4"), ShapeError);
+  CHECK_THROWS_WITH_AS((Shape{2, -1}), Contains("shape [2, -1]"), ShapeError);
+  CHECK_THROWS_AS(Shape({1, 2, 3, 4}).insert(0, 1), ShapeError);
+}
+
+TEST_CASE("shapes broadcast as in NumPy") {
+  CHECK(broadcast({3, 4}, {4}) == Shape{3, 4});
+  CHECK(broadcast({2, 1, 3}, {5, 1}) == Shape{2, 5, 3});
+  CHECK(broadcast({}, {2}) == Shape{2});
+  CHECK(broadcast({0, 3}, {1, 3}) == Shape{0, 3});
+  CHECK_THROWS_WITH_AS(
+      broadcast({2, 3}, {4}),
+      "shapes [2, 3] and [4] do not broadcast: sizes 3 and 4 differ and neither is 1", ShapeError);
+}
+
+TEST_CASE("tensors are made from numbers") {
+  CHECK(tensor({2, 2}, {1, 2, 3, 4}).to_vector() == std::vector<double>{1, 2, 3, 4});
+  CHECK(full({2}, 0.5, f64).to_vector() == std::vector<double>{0.5, 0.5});
+  CHECK(zeros({0}).size() == 0);
+  CHECK(ones({}, i32).item() == 1);
+  CHECK(scalar(2.5).shape() == Shape{});
+  const std::vector<std::int32_t> indices{4, 5};
+  CHECK(tensor({2}, indices).dtype() == i32);
+  CHECK(tensor({2}, {1.5, 2.6}, i32).to_vector() == std::vector<double>{2, 3});
+  CHECK_THROWS_WITH_AS(tensor({2, 2}, {1, 2, 3}),
+                       "tensor: 3 values cannot fill shape [2, 2], which has 4 elements",
+                       ShapeError);
+}
+
+TEST_CASE("the numbers can be read") {
+  const Tensor x = tensor({2, 3}, {1, 2, 3, 4, 5, 6}, f64);
+  CHECK(x.at({1, 0}) == 4);
+  CHECK(x.values<double>()[5] == 6);
+  CHECK(x.size(-1) == 3);
+  CHECK(x.size(0) == 2);
+  CHECK(matrix<double>(x)(1, 2) == 6);
+  CHECK(matrix<double>(reshape(x, {3, 1, 2})).rows() == 3);
+  CHECK(matrix<double>(scalar(7, f64))(0, 0) == 7);
+  CHECK(x.str() == "f64 [2, 3] [[1, 2, 3], [4, 5, 6]]");
+  CHECK(tensor({9}, {0, 1, 2, 3, 4, 5, 6, 7, 8}).str() == "f32 [9] [0, 1, 2, 3, ..., 5, 6, 7, 8]");
+  CHECK(reinterpret_cast<std::uintptr_t>(x.buffer().data()) % 64 == 0);
+  std::ostringstream out;
+  out << scalar(3, i32);
+  CHECK(out.str() == "i32 [] 3");
+
+  CHECK_THROWS_WITH_AS(x.item(), "item: a tensor of shape [2, 3] is not a single number",
+                       ShapeError);
+  CHECK_THROWS_WITH_AS(x.at({2, 0}), "at: no such element in a tensor of shape [2, 3]", ShapeError);
+  CHECK_THROWS_WITH_AS(x.at({1}), "at: a tensor of shape [2, 3] takes 2 indices, not 1",
+                       ShapeError);
+  CHECK_THROWS_WITH_AS(x.values<float>(),
+                       "the elements of this tensor are f64, not f32; convert it with to()",
+                       DTypeError);
+  CHECK_THROWS_WITH_AS(x.size(2),
+                       Contains("size: axis 2 is out of range for a tensor of rank 2; use -2 "
+                                "to 1 ("),
+                       ShapeError);
+  CHECK_THROWS_WITH_AS(x.size(2), Contains("test_tensor.cpp:"), ShapeError);
+}
+
+TEST_CASE("an undefined tensor only says so") {
+  const Tensor none;
+  CHECK(!none.defined());
+  CHECK(none.str() == "undefined");
+  CHECK_THROWS_WITH_AS(none.values<float>(), "this tensor is undefined: it was never given a value",
+                       Error);
+  CHECK_THROWS_WITH_AS(tanh(none), Contains("tanh: x is undefined: it was never given a value"),
+                       ValueError);
+}
+
+TEST_CASE("handles share a buffer until one is edited") {
+  Tensor a = tensor({3}, {1, 2, 3});
+  const Tensor b = a;
+  CHECK(a.buffer().shares(b.buffer()));
+  a.edit<float>()[0] = 9;
+  CHECK(!a.buffer().shares(b.buffer()));
+  CHECK(a.to_vector() == std::vector<double>{9, 2, 3});
+  CHECK(b.to_vector() == std::vector<double>{1, 2, 3});
+  const void* place = a.buffer().data();
+  a.edit<float>()[1] = 8;  // alone: in place
+  CHECK(a.buffer().data() == place);
+  CHECK(a.detach().buffer().shares(a.buffer()));
+}
+
+TEST_CASE("an edited tensor is no longer recorded") {
+  Tape tape;
+  Tensor x = tape.watch(tensor({2}, {1, 2}));
+  const Tensor y = square(x);
+  x.edit<float>()[0] = 5;
+  CHECK(x.trace().generation == 0);
+  CHECK(tape.gradient(sum(y), {y})[0].to_vector() == std::vector<double>{1, 1});
+}
+
+TEST_CASE("the tape keeps the values it recorded when a handle is edited") {
+  Tape tape;
+  const Tensor x = tape.watch(tensor({2}, {1, 2}));
+  Tensor c = tensor({2}, {3, 4});
+  const Tensor y = sum(x * c);
+  c.edit<float>()[0] = 100;
+  CHECK(tape.gradient(y, {x})[0].to_vector() == std::vector<double>{3, 4});
+}
+
+TEST_CASE("conversion rounds to nearest and is not recorded") {
+  Tape tape;
+  const Tensor x = tape.watch(tensor({3}, {0.1, -1.6, 2.5}, f64));
+  CHECK(x.to(i32).to_vector() == std::vector<double>{0, -2, 2});
+  CHECK(x.to(f32).trace().generation == 0);
+  CHECK(x.to(f64).trace().generation == 0);
+  CHECK(x.to(f64).buffer().shares(x.buffer()));
+}
+
+TEST_CASE("numbers in expressions take the dtype of the tensor") {
+  CHECK((2 * ones({2}, f64)).dtype() == f64);
+  CHECK((1 - ones({2})).dtype() == f32);
+  CHECK((3 * tensor({2}, {1, 2}, i32)).to_vector() == std::vector<double>{3, 6});
+  CHECK_THROWS_WITH_AS(0.5 * tensor({2}, {1, 2}, i32),
+                       Contains("the number 0.5 cannot be an operand of an i32 tensor; convert the "
+                                "tensor with to() ("),
+                       DTypeError);
+  CHECK_THROWS_AS(mean(tensor({2}, {1, 2}, i32)), DTypeError);
+}
+
+TEST_CASE("functions name the axis that is out of range and the call") {
+  const Tensor x = zeros({2, 3});
+  CHECK_THROWS_WITH_AS(softmax(x, 2), Contains("softmax: axis 2 is out of range"), ShapeError);
+  CHECK_THROWS_WITH_AS(sum(x, {0, -3}), Contains("sum: axis -3 is out of range"), ShapeError);
+  CHECK_THROWS_WITH_AS(flip(x, 5), Contains("test_tensor.cpp:"), ShapeError);
+  CHECK_THROWS_WITH_AS(softmax(scalar(1)), Contains("a tensor of rank 0, which has no axes"),
+                       ShapeError);
+  CHECK_THROWS_WITH_AS(split(x, 2, 1),
+                       Contains("split: axis 1 of shape [2, 3] has 3 elements, not a "
+                                "multiple of 2 ("),
+                       ShapeError);
+  CHECK_THROWS_WITH_AS(stack(std::vector<Tensor>{}), Contains("stack: there is nothing to join ("),
+                       ValueError);
+  CHECK_THROWS_WITH_AS(slice(x, 1, 2, 5),
+                       Contains("slice: elements 2 to 5 of axis 1 do not exist; x is f32 [2, 3] ("),
+                       ShapeError);
+  CHECK_THROWS_WITH_AS(reshape(x, {4, -1}),
+                       Contains("reshape: 6 elements cannot take shape [4, 1]"), ShapeError);
+}
+
+TEST_CASE("values out of range name the op and the call") {
+  const Tensor table = zeros({3, 2}), rows = tensor({2}, {1, 3}, i32);
+  CHECK_THROWS_WITH_AS(
+      gather_rows(table, rows),
+      Contains("gather_rows: row 3 at position 1 is not among the 3 rows (0 to 2) ("), ValueError);
+  CHECK_THROWS_WITH_AS(cross_entropy(zeros({2, 3}), rows),
+                       Contains("cross_entropy: target 3 at position 1 is not among the 3 classes"),
+                       ValueError);
+  Rng rng(1);
+  CHECK_THROWS_WITH_AS(dropout(table, 1, rng),
+                       Contains("dropout: the rate must be in [0, 1), not 1 ("), ValueError);
+  CHECK(rng.state().position == 0);
+}
+
+TEST_CASE("the pool gives released blocks out again") {
+  pool::trim();
+  CHECK(pool::statistics().cached_bytes == 0);
+  const void* place = nullptr;
+  {
+    const Tensor x = zeros({1000});
+    place = x.buffer().data();
+  }
+  CHECK(pool::statistics().cached_bytes >= 4000);
+  const std::size_t asked = pool::statistics().heap_allocations;
+  const Tensor y = zeros({1000});
+  CHECK(y.buffer().data() == place);
+  CHECK(pool::statistics().heap_allocations == asked);
+}
+
+TEST_CASE("a tensor may be released by another thread") {
+  Tensor x = ones({1000});
+  std::thread([y = std::move(x)]() mutable {
+    CHECK(y.size() == 1000);
+    y = Tensor();
+    CHECK(pool::statistics().cached_bytes >= 4000);
+  }).join();
+}
