@@ -8,8 +8,8 @@
 namespace reel {
 
 /// The tensor for Eigen, as a matrix over the same memory: all axes but the last are rows, so that
-/// [T, B, F] is (T·B) x F, and a scalar is 1 x 1. Valid while the tensor lives. Throws DTypeError when T is
-/// not the element type.
+/// [T, B, F] is (T·B) x F, and a scalar is 1 x 1. Valid while the tensor lives. Throws DTypeError
+/// when T is not the element type.
 template <Element T>
 auto matrix(const Tensor& x) {
   using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;

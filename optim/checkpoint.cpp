@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <optional>
@@ -26,16 +25,19 @@ class Checksum {
  public:
   void add(std::span<const std::byte> bytes) {
     add_word(bytes.size());
-    for (; !bytes.empty(); bytes = bytes.subspan(std::min<std::size_t>(bytes.size(), 8))) {
-      std::uint64_t word = 0;
-      std::memcpy(&word, bytes.data(), std::min<std::size_t>(bytes.size(), 8));
-      add_word(word);
-    }
+    const std::byte *at = bytes.data(), *end = at + bytes.size();
+    for (; end - at >= 8; at += 8) add_word(word_of(at, 8));
+    if (at != end) add_word(word_of(at, static_cast<std::size_t>(end - at)));
   }
   void add(std::string_view text) { add(std::as_bytes(std::span(text))); }
   std::string str() const { return fmt::format("{:016x}", hash_); }
 
  private:
+  static std::uint64_t word_of(const std::byte* bytes, std::size_t count) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, bytes, count);
+    return word;
+  }
   void add_word(std::uint64_t word) {
     hash_ = (hash_ ^ word) * 0x9E3779B97F4A7C15;
     hash_ ^= hash_ >> 32;  // or the highest bits of a word would reach no others
@@ -48,7 +50,8 @@ std::string checksum_of(const nn::NamedTensors& content) {
   Checksum checksum;
   for (const auto& [name, value] : content.tensors) {
     checksum.add(name);
-    dispatch(value.dtype(), [&]<class T>() { checksum.add(std::as_bytes(value.values<T>())); });
+    dispatch(value.dtype(),
+             [&, &value = value]<class T>() { checksum.add(std::as_bytes(value.values<T>())); });
   }
   for (const auto& [name, text] : content.metadata)
     if (name != checksum_key) {

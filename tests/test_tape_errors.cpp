@@ -23,7 +23,8 @@ std::string error_of(F f) {
   return "nothing thrown";
 }
 
-std::string here(int line) { return "(" + Site(__FILE__, line).str() + ")"; }
+// How an error ends that names a line of this file.
+std::string at(int line) { return " (" + Site(__FILE__, line).str() + ")"; }
 
 // A function of a library on top: its errors shall name who called it.
 Tensor layer(const Tensor& x, Site site = {}) {
@@ -36,32 +37,40 @@ Tensor layer(const Tensor& x, Site site = {}) {
 TEST_CASE("an error names the user's line") {
   const Tensor a = zeros({2, 2}), b = zeros({3});
   const std::string what =
-      "add: shapes [2, 2] and [3] do not broadcast: sizes 2 and 3 differ and neither is 1; a is "
-      "f32 "
-      "[2, 2], b is f32 [3] ";
-  CHECK(error_of<ShapeError>([&] { add(a, b); }) == what + here(__LINE__));
-  CHECK(error_of<ShapeError>([&] { a + b; }) == what + here(__LINE__));
-  CHECK(error_of<ShapeError>([&] { layer(a); }).ends_with(here(__LINE__)));
-  CHECK(error_of<ShapeError>([&] { mean(a, 7); }).ends_with(here(__LINE__)));
-  CHECK(error_of<ShapeError>([&] { 2 * a + b; }).ends_with(here(__LINE__)));
-  CHECK(error_of<ShapeError>([&] { matmul(a, b); }).ends_with(here(__LINE__)));
-  CHECK(error_of<ShapeError>([&] {
-          concat({a, b}, 0);
-        }) ==
-        "concat: shapes must agree on all axes but 0; inputs[0] is f32 [2, 2], inputs[1] is f32 "
-        "[3] " +
-            here(__LINE__ - 2));
-  CHECK(error_of<DTypeError>([&] { a* a.to(f64); }) ==
-        "mul: the arguments differ in dtype; convert one with to(); a is f32 [2, 2], b is f64 [2, "
-        "2] " +
-            here(__LINE__ - 2));
-  CHECK(error_of<DTypeError>([&] { tanh(a.to(i32)); }) ==
-        "tanh: it does not take i32; x is i32 [2, 2] " + here(__LINE__ - 1));
-  CHECK(error_of<DTypeError>([&] { gather_rows(a, b); }) ==
-        "gather_rows: rows must be i32; table is f32 [2, 2], rows is f32 [3] " +
-            here(__LINE__ - 1));
-  // The outermost scope is gone after an error.
-  CHECK(error_of<ShapeError>([&] { add(a, b); }) == what + here(__LINE__));
+      "add: shapes [2, 2] and [3] do not broadcast: sizes 2 and 3 differ and "
+      "neither is 1; a is f32 [2, 2], b is f32 [3]";
+  CHECK(error_of<ShapeError>([&] { add(a, b); }) == what + at(__LINE__));
+  CHECK(error_of<ShapeError>([&] { a + b; }) == what + at(__LINE__));
+  CHECK(error_of<ShapeError>([&] { layer(a); }).ends_with(at(__LINE__)));
+  CHECK(error_of<ShapeError>([&] { mean(a, 7); }).ends_with(at(__LINE__)));
+  CHECK(error_of<ShapeError>([&] { 2 * a + b; }).ends_with(at(__LINE__)));
+  CHECK(error_of<ShapeError>([&] { matmul(a, b); }).ends_with(at(__LINE__)));
+  CHECK(error_of<ShapeError>([&] { concat({a, b}, 0); }).ends_with(at(__LINE__)));
+  CHECK(error_of<DTypeError>([&] { a + a.to(f64); }).ends_with(at(__LINE__)));
+  CHECK(error_of<ValueError>([&] { a + Tensor(); }).ends_with(at(__LINE__)));
+  CHECK(error_of<ShapeError>([&] { reshape(a, {3, -1}); }).ends_with(at(__LINE__)));
+  // The scope of the layer is gone after its error.
+  CHECK(error_of<ShapeError>([&] { add(a, b); }) == what + at(__LINE__));
+}
+
+TEST_CASE("an error names op, arguments and shapes") {
+  const Tensor a = zeros({2, 2}), b = zeros({3});
+  CHECK_THROWS_WITH_AS(concat({a, b}, 0),
+                       Contains("concat: shapes must agree on all axes but 0; inputs[0] is f32 [2, "
+                                "2], inputs[1] is f32 [3] ("),
+                       ShapeError);
+  CHECK_THROWS_WITH_AS(mul(a, a.to(f64)),
+                       Contains("mul: the arguments differ in dtype; convert one with to(); a is "
+                                "f32 [2, 2], b is f64 [2, 2] ("),
+                       DTypeError);
+  CHECK_THROWS_WITH_AS(tanh(a.to(i32)), Contains("tanh: it does not take i32; x is i32 [2, 2] ("),
+                       DTypeError);
+  CHECK_THROWS_WITH_AS(
+      gather_rows(a, b),
+      Contains("gather_rows: rows must be i32; table is f32 [2, 2], rows is f32 [3] ("),
+      DTypeError);
+  CHECK_THROWS_WITH_AS(add(a, Tensor()),
+                       Contains("add: b is undefined: it was never given a value ("), ValueError);
 }
 
 TEST_CASE("the product says what does not fit") {
@@ -91,9 +100,9 @@ TEST_CASE("a tensor of an earlier tape is stale") {
   const Tensor x = tape.watch(scalar(3, f64));
   const std::string what =
       "mul: b was recorded on another tape or before this one was used up; detach() carries its "
-      "value across windows ";
-  CHECK(error_of<StaleTensorError>([&] { x* state; }) == what + here(__LINE__));
-  CHECK(error_of<StaleTensorError>([&] { layer(state); }).ends_with(here(__LINE__)));
+      "value across windows";
+  CHECK(error_of<StaleTensorError>([&] { mul(x, state); }) == what + at(__LINE__));
+  CHECK(error_of<StaleTensorError>([&] { layer(state); }).ends_with(at(__LINE__)));
   CHECK(tape.size() == 0);
   CHECK(tape.gradient(x * state.detach(), {x})[0].item() == 9);
   CHECK_THROWS_AS(square(x), StaleTensorError);  // used up by that gradient
@@ -199,7 +208,7 @@ TEST_CASE("an error on the way back says where the op was recorded, and leaves a
             ") (in the gradient of broken recorded at " + place + ")");
   CHECK(tape.size() == 0);
   CHECK_THROWS_AS(square(y), StaleTensorError);
-  CHECK(error_of<ShapeError>([&] { reshape(zeros({2}), {3}); }).ends_with(here(__LINE__)));
+  CHECK(error_of<ShapeError>([&] { reshape(zeros({2}), {3}); }).ends_with(at(__LINE__)));
 }
 
 TEST_CASE("a call with bad arguments records nothing and moves no generator") {

@@ -44,7 +44,8 @@ CLI::Option* add_text(CLI::App& app, std::string_view name, std::string_view val
     }
   };
   return app.add_option_function<std::string>(fmt::format("--{}", name), take_or_refuse, help)
-      ->type_name(std::string(value));
+      ->type_name(std::string(value))
+      ->take_last();
 }
 
 template <class T>
@@ -58,7 +59,7 @@ CLI::Option* add_setting(CLI::App& app, const Setting& setting, bool& value) {
 }
 
 CLI::Option* add_path(CLI::App& app, std::string_view name, std::string_view value,
-                      const std::string& help, std::function<void(const Path&)> take) {
+                      const std::string& help, const std::function<void(const Path&)>& take) {
   return add_text(app, name, value, help, [=](const std::string& text) {
     if (text.empty()) throw ValueError(fmt::format("{} is empty, but has to be a path", name));
     take(text);
@@ -158,7 +159,7 @@ UsageError usage_error(const CLI::App& app, const CLI::ParseError& error) {
   else if (chosen.empty())
     message = "a command is missing";
   else if (dynamic_cast<const CLI::ArgumentMismatch*>(&error))
-    message = message.substr(0, message.find(':')) + " takes one value, once";
+    message = message.substr(0, message.find(':')) + " takes a value";
   return UsageError(fmt::format("{}; see char_lm{} --help", message, command));
 }
 

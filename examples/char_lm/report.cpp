@@ -23,8 +23,8 @@ std::string fitting(const std::vector<std::string>& parts, int width) {
 std::vector<std::string> parts_of(const Position& at, double loss, double chars_per_s,
                                   double seconds_left) {
   return {fmt::format("epoch {}/{}", at.epoch, at.epochs),
-          fmt::format("step {}/{}", at.step, at.steps), fmt::format("loss {:.3f}", loss),
-          fmt::format("{} chars/s", about(chars_per_s)),
+          fmt::format("step {:>{}}/{}", at.step, fmt::formatted_size("{}", at.steps), at.steps),
+          fmt::format("loss {:.3f}", loss), fmt::format("{} chars/s", about(chars_per_s)),
           fmt::format("{} left", duration(seconds_left))};
 }
 

@@ -122,6 +122,16 @@ void RunDirectory::make() const {
         fmt::format("{}: cannot make the directory: {}", path_.string(), error.message()));
 }
 
+void RunDirectory::remove_leftovers() const {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(path_, ignored)) {
+    const std::string name = entry.path().filename().string();  // as nn::AtomicFile makes them
+    for (const auto& file : {model_file(), config_file()})
+      if (name.starts_with("." + file.filename().string()) && name.ends_with(".tmp"))
+        std::filesystem::remove(entry.path(), ignored);
+  }
+}
+
 void RunDirectory::write(const RunConfig& config) const {
   const auto replace = Json::error_handler_t::replace;  // a path need not be UTF-8
   nn::write_file(config_file(), json_of(config).dump(2, ' ', false, replace) + '\n');

@@ -40,6 +40,8 @@ class RunDirectory {
 
   /// Makes the directory if need be.
   void make() const;
+  /// Removes what writing left half done when a process was killed. Only for who has the lock.
+  void remove_leftovers() const;
   void write(const RunConfig& config) const;
   RunConfig read_config() const;
 

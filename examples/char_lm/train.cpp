@@ -39,6 +39,7 @@ class Training {
   explicit Training(const TrainOptions& options) : options_(options), run_(options.run) {}
 
   int operator()() {
+    const InterruptGuard guard;
     if (options_.threads) set_threads(*options_.threads);
     return options_.resume ? resume() : begin();
   }
@@ -65,13 +66,14 @@ class Training {
     RunConfig config = run_.read_config();
     require_same_settings(config, options_);
     const Corpus corpus = same_corpus(config, options_);
+    config.text.path = corpus.id.path;
     if (options_.given.contains("epochs")) config.settings.epochs = options_.settings.epochs;
     return with_trainer(config, corpus, [&](auto& trainer) {
       if (run_.never_saved())
         trainer.save();
       else
         restore(trainer, config);
-      if (options_.given.contains("epochs")) run_.write(config);
+      if (options_.text || options_.given.contains("epochs")) run_.write(config);
       describe(config, corpus, trainer);
       return finish(trainer, config);
     });
@@ -112,7 +114,7 @@ class Training {
 
   template <class T>
   int finish(T& trainer, const RunConfig& config) {
-    const InterruptGuard guard;
+    run_.remove_leftovers();
     const Index before = trainer.progress().step;
     const int signal = trainer.run();
     const Progress& at = trainer.progress();

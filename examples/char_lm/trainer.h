@@ -115,6 +115,7 @@ class Trainer {
   double saved_at_ = 0;
   Index saved_step_ = 0;
   Pace epoch_pace_, recent_pace_, shown_pace_;
+  double shown_loss_ = NAN;  // a moving average
 };
 
 template <nn::Layer L>
@@ -211,7 +212,8 @@ void Trainer<L>::after_step(double loss, double seconds) {
 
   const Index recent_steps = (at_.step - 1) % 100 + 1;
   const double recent_loss = at_.recent_loss / static_cast<double>(recent_steps);
-  report_.step(position(), recent_loss, shown_pace_.chars_per_s(), seconds_left());
+  shown_loss_ = std::isnan(shown_loss_) ? loss : 0.95 * shown_loss_ + 0.05 * loss;
+  report_.step(position(), shown_loss_, shown_pace_.chars_per_s(), seconds_left());
   if (recent_steps == 100) {
     const Metrics line = metrics(recent_loss, recent_pace_);
     metrics_->append(line);

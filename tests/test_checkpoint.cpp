@@ -1,0 +1,106 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include <reel/nn/safetensors.h>
+#include <reel/optim/checkpoint.h>
+
+#include "temporary_directory.h"
+
+using namespace reel;
+using optim::Checkpoint;
+
+namespace {
+
+Checkpoint example() {
+  Checkpoint checkpoint;
+  checkpoint.params.tensors["head.w"] = tensor({2, 2}, {1, -2, 0.1, 1e-30}, f64);
+  checkpoint.params.tensors["head.b"] = tensor({2}, {1, 2});
+  checkpoint.optimizer.tensors["adam.steps.head.w"] = scalar(7, f64);
+  checkpoint.optimizer.tensors["adam.m.head.w"] = zeros({2, 2}, f64);
+  for (int i = 0; i < 12; ++i) checkpoint.carried.push_back(full({1, 3}, i));
+  checkpoint.rng = {.seed = UINT64_MAX, .stream = 0x123456789ABCDEF1, .position = 3};
+  checkpoint.numbers = {{"step", 12}, {"loss", 0.1}, {"best", INFINITY}, {"tiny", 5e-324}};
+  checkpoint.texts = {{"config", "{\"é\": \"\n\"}"}};
+  return checkpoint;
+}
+
+void check_equal(const nn::NamedTensors& a, const nn::NamedTensors& b) {
+  REQUIRE(a.tensors.size() == b.tensors.size());
+  for (const auto& [name, value] : a.tensors) {
+    CHECK(b[name].dtype() == value.dtype());
+    CHECK(b[name].shape() == value.shape());
+    CHECK(b[name].to_vector() == value.to_vector());
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a checkpoint comes back exactly as it was") {
+  const TemporaryDirectory directory;
+  const Checkpoint before = example();
+  save_checkpoint(directory / "run", before);
+  const Checkpoint after = optim::load_checkpoint(directory / "run");
+  check_equal(before.params, after.params);
+  check_equal(before.optimizer, after.optimizer);
+  REQUIRE(after.carried.size() == 12);
+  for (int i = 0; i < 12; ++i) CHECK(after.carried[static_cast<std::size_t>(i)].at({0, 2}) == i);
+  CHECK(after.rng == before.rng);
+  CHECK(after.numbers == before.numbers);
+  CHECK(after.texts == before.texts);
+  CHECK(after.number("loss") == 0.1);
+  CHECK(message_of<ValueError>([&] { after.number("lost"); }) ==
+        "the checkpoint has no number \"lost\"");
+}
+
+TEST_CASE("equal checkpoints make equal files, and other programs find the weights by name") {
+  const TemporaryDirectory directory;
+  save_checkpoint(directory / "a", example());
+  save_checkpoint(directory / "b", optim::load_checkpoint(directory / "a"));
+  CHECK(content_of(directory / "a") == content_of(directory / "b"));
+  CHECK(nn::load_safetensors(directory / "a")["head.b"].to_vector() == std::vector<double>{1, 2});
+}
+
+TEST_CASE("names that a checkpoint keeps for itself are refused") {
+  const TemporaryDirectory directory;
+  Checkpoint parameter = example(), text = example();
+  parameter.params.tensors["run.w"] = ones({1});
+  text.texts["run.rng"] = "1 2 3";
+  for (const Checkpoint& checkpoint : {parameter, text})
+    CHECK(contains(message_of<ValueError>([&] { save_checkpoint(directory / "a", checkpoint); }),
+                   "a name that does not begin with \"run.\""));
+  CHECK(directory.count() == 0);
+}
+
+TEST_CASE("what is no checkpoint, or a damaged one, is refused") {
+  const TemporaryDirectory directory;
+  const auto message = [&] {
+    return message_of<FileError>([&] { optim::load_checkpoint(directory / "a"); });
+  };
+  save_checkpoint(directory / "a", example());
+  nn::NamedTensors content = nn::load_safetensors(directory / "a");
+  const auto with = [&](const std::string& key, const std::string& text) {
+    nn::NamedTensors changed = content;
+    changed.metadata.erase("run.checksum");
+    changed.metadata[key] = text;
+    nn::save_safetensors(directory / "a", changed);
+    return message();
+  };
+  CHECK(contains(with("run.rng", "1 2"), "not three whole numbers"));
+  CHECK(contains(with("run.rng", "1 2 -3"), "not three whole numbers"));
+  CHECK(contains(with("run.number.step", "12 "), "run.number.step is not a number"));
+  CHECK(contains(with("run.number.step", "0x"), "run.number.step is not a number"));
+  CHECK(with("config", "another, but no checksum either") == "nothing was thrown");
+
+  SUBCASE("a changed number") { content.tensors["head.b"] = tensor({2}, {1, 2.0000002}); }
+  SUBCASE("a changed text") { content.metadata["config"] = ""; }
+  SUBCASE("tensors that changed places") {
+    std::swap(content.tensors["run.carried.1"], content.tensors["run.carried.2"]);
+  }
+  nn::save_safetensors(directory / "a", content);
+  CHECK(contains(message(), "a: it is damaged"));
+
+  content.metadata.clear();
+  nn::save_safetensors(directory / "a", content);
+  CHECK(contains(message(), "a: it is not a checkpoint"));
+}
