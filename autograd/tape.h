@@ -44,7 +44,8 @@ class Tape {
   /// does not depend have none.
   /// Throws GradientError for a loss that is not on this tape, not a single number (and no seed),
   /// or that depends on an op without a gradient; StaleTensorError when a parameter was changed
-  /// since.
+  /// since. When the gradient of an op itself fails, GradientError says where the op was recorded,
+  /// and the tape is empty afterwards unless it was to be kept.
   Gradients gradient(const Tensor& loss, const Params& params, const GradientOptions& options = {});
 
   /// The gradients of `y` with respect to `inputs`, which are watched or recorded tensors of this

@@ -167,6 +167,14 @@ TEST_CASE("an inner tape differentiates inside a computation that an outer one r
   CHECK(outer.gradient(loss, params)["w"].item() == 4);
 }
 
+TEST_CASE("an op may have more inputs than there are bits to declare what it keeps") {
+  Tape tape;
+  std::vector<Tensor> parts;
+  for (int i = 0; i < 40; ++i) parts.push_back(tape.watch(full({1}, i, f64)));
+  const auto g = tape.gradient(sum(square(concat(parts, 0))), parts);
+  for (int i = 0; i < 40; ++i) CHECK(g[static_cast<std::size_t>(i)].item() == 2 * i);
+}
+
 TEST_CASE("integers on the way are constants") {
   Tape tape;
   const Tensor x = tape.watch(tensor({3}, {-1, 2, 3}, f64));
