@@ -355,10 +355,10 @@ std::string GradientReport::str() const {
   return text;
 }
 
-GradientReport check_gradients(const TensorFunction& f, const Params& params,
+GradientReport check_gradients(const TensorFunction& loss, const Params& params,
                                const std::vector<NamedTensor>& inputs,
                                const GradcheckOptions& options) {
-  return Checker(f, params, inputs, options).run();
+  return Checker(loss, params, inputs, options).run();
 }
 
 GradientReport check_gradients(const TensorFunction& f, const std::vector<NamedTensor>& inputs,

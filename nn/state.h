@@ -73,7 +73,7 @@ std::vector<Tensor> flatten(const State& state) {
 template <class State>
 State unflatten(const State& like, std::span<const Tensor> tensors) {
   std::size_t next = 0;
-  const State state = like.map([&](const Tensor&) {
+  State state = like.map([&](const Tensor&) {
     return next < tensors.size() ? tensors[next++] : throw ValueError("unflatten: too few tensors");
   });
   if (next != tensors.size()) throw ValueError("unflatten: too many tensors");

@@ -375,7 +375,7 @@ std::vector<Shape> variants(const Shape& shape, bool other_ranks) {
   for (int axis = 0; axis < shape.rank(); ++axis)
     result.push_back(shape.with(axis, shape[axis] + 1));
   if (other_ranks && shape.rank() < Shape::max_rank) result.push_back(shape.insert(0, 2));
-  if (other_ranks && shape.rank() > 0) result.push_back({});
+  if (other_ranks && shape.rank() > 0) result.emplace_back();
   return result;
 }
 

@@ -355,8 +355,8 @@ Tensor reshape(const Tensor& x, const Shape& shape, Site site) {
   return reshape_op({&x}, {shape}, site);
 }
 
-Tensor reshape(const Tensor& x, std::initializer_list<Index> sizes, Site site) {
-  PoolVector<Index> known(sizes);
+Tensor reshape(const Tensor& x, std::initializer_list<Index> shape, Site site) {
+  PoolVector<Index> known(shape);
   const auto open = std::ranges::find(known, -1);
   if (open != known.end()) {
     Index product = 1;

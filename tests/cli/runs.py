@@ -13,6 +13,7 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(os.environ.get("REEL_BUILD", ROOT / "build"))
 CHAR_LM = os.environ.get("CHAR_LM", str(BUILD / "examples" / "char_lm"))
+SANITIZED = b"__asan_init" in pathlib.Path(CHAR_LM).read_bytes()  # slower, and no bad_alloc
 METRIC_KEYS = ["step", "epoch", "train_loss", "valid_loss", "lr", "grad_norm", "chars_per_s",
                "elapsed_s"]
 

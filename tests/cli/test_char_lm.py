@@ -268,7 +268,7 @@ class Using(runs.CharLmTest):
                 process.stdout.read(1)
                 best = min(best, time.monotonic() - begin)
                 process.stdout.read()
-        self.assertLess(best, 0.05 if "asan" not in runs.CHAR_LM else 1)
+        self.assertLess(best, 1 if runs.SANITIZED else 0.05)
 
     def test_eval_of_a_model_that_knows_nothing(self):
         model = self.trained / "model.safetensors"

@@ -81,6 +81,7 @@ class Texts(runs.CharLmTest):
             self.file("bad.txt", ("ab" * least)[:least])
             self.succeed(*base, "--run", f"enough{least}")
 
+    @unittest.skipIf(runs.SANITIZED, "the sanitizer ends the program instead")
     def test_sizes_no_memory_has_room_for(self):
         self.refuse(1, "train", "--text", self.text, "--run", "new", *self.small, "--hidden",
                     1000000, says="not enough memory")
