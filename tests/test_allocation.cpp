@@ -23,6 +23,10 @@ void* operator new(std::size_t bytes, std::align_val_t alignment) {
   if (void* block = std::aligned_alloc(unit, (bytes + unit - 1) / unit * unit)) return block;
   throw std::bad_alloc();
 }
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+  ++allocations;
+  return std::malloc(bytes == 0 ? 1 : bytes);
+}
 void operator delete(void* block) noexcept { std::free(block); }
 void operator delete(void* block, std::size_t) noexcept { std::free(block); }
 void operator delete(void* block, std::align_val_t) noexcept { std::free(block); }
