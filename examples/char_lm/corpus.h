@@ -21,7 +21,7 @@ struct TextId {
   bool same_content(const TextId& other) const {
     return bytes == other.bytes && hash == other.hash;
   }
-  /// "/home/me/input.txt", or what the default text is.
+  /// "/texts/input.txt", or what the default text is.
   std::string description() const;
 };
 
