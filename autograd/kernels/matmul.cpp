@@ -169,6 +169,7 @@ PackedMatrix<T>::PackedMatrix(MatrixView<T> b)
       cols_(b.cols),
       data_(ceil_div(b.cols, panel_cols<T>) * panel_cols<T> * b.rows) {
   constexpr Index cols_per_task = 16 * panel_cols<T>;
+  if (rows_ == 0) return;  // nothing to copy, perhaps from no address
   parallel_for(ceil_div(cols_, cols_per_task), [&](Index task) {
     const Index col = task * cols_per_task;
     pack_panels(b.col_range(col, std::min(col + cols_per_task, cols_)), data_.data() + col * rows_,

@@ -5,7 +5,9 @@
 
 #include <reel/autograd/op.h>
 
-namespace reel::testing {
+/// The checks that every op has to pass, of the library or of a program: the tests loop over the
+/// registry with them.
+namespace reel {
 
 /// What is wrong with an op, one sentence each; empty when it passes.
 using Complaints = std::vector<std::string>;
@@ -57,4 +59,7 @@ inline constexpr Check all_checks[] = {
 /// near, otherwise 2; 0 for an op without gradient.
 int orders_checked(const OpSpec& op);
 
-}  // namespace reel::testing
+/// Every check on one op.
+Complaints check_op(const OpSpec& op);
+
+}  // namespace reel

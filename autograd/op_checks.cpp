@@ -1,4 +1,4 @@
-#include "op_checks.h"
+#include <reel/autograd/op_checks.h>
 
 #include <fmt/format.h>
 
@@ -12,7 +12,7 @@
 #include <reel/autograd/tape.h>
 #include <reel/autograd/threads.h>
 
-namespace reel::testing {
+namespace reel {
 namespace {
 
 const Site call_site("caller.cpp", 7);
@@ -468,4 +468,12 @@ Complaints check_none(const OpSpec& op) {
   });
 }
 
-}  // namespace reel::testing
+Complaints check_op(const OpSpec& op) {
+  Complaints all;
+  for (const Check& check : all_checks)
+    for (const std::string& complaint : check.run(op))
+      all.push_back(fmt::format("{}: {}", check.name, complaint));
+  return all;
+}
+
+}  // namespace reel
