@@ -3,9 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 
+#include <reel/autograd/inspect.h>
 #include <reel/autograd/ops.h>
+#include <reel/autograd/scope.h>
 
 namespace reel {
 namespace {
@@ -16,11 +17,6 @@ void add_in_place(Buffer& sum, const Tensor& term) {
   std::transform(from.begin(), from.end(), static_cast<const T*>(sum.data()),
                  static_cast<T*>(sum.data()), std::plus{});
 }
-
-std::string recorded_at(std::string_view op, const char* file, int line) {
-  return fmt::format("in the gradient of {} recorded at {}", op, Site(file, line).str());
-}
-
 }  // namespace
 
 Backward::Backward(Tape& tape, const GradientOptions& options)
@@ -39,10 +35,13 @@ void Backward::run(std::int32_t output) {
                                  name_of(seed.dtype()), seed.shape().str(), name_of(y.dtype),
                                  y.shape.str()));
   const TapeScope scope(options_.create_graph ? &tape_ : nullptr);
-  gradients_.resize(tape_.slots_.size());
+  for (const Tape::Hook& hook : tape_.hooks_) mark(static_cast<std::size_t>(hook.slot), needed);
+  gradients_.grow_to(tape_.slots_.size());
   mark_from(0);
   start(output, seed.defined() ? seed : ones(y.shape, y.dtype));
   pass(0);
+  for (const Tape::Hook& hook : tape_.hooks_)  // of values that no record made
+    guarded([&] { apply_hooks(hook.slot); }, [] { return std::string("in a hook"); });
 }
 
 void Backward::start(std::int32_t output, const Tensor& seed) {
@@ -58,10 +57,11 @@ void Backward::throw_blocked(std::int32_t slot) const {
     if (slot < record.first_output || slot >= record.first_output + record.output_count) continue;
     if (record.op->derivative == OpSpec::Derivative::none)
       throw GradientError(fmt::format("gradient: {} has no gradient: {} (recorded at {})",
-                                      record.op->name, record.op->why_none,
-                                      Site(record.file, record.line).str()));
-    for (int i = 0; i < record.input_count; ++i)
-      if (marks_[static_cast<std::size_t>(input(record, i))] & blocked) slot = input(record, i);
+                                      record.op->name, record.op->why_none, record.site().str()));
+    for (int i = 0; i < record.input_count; ++i) {
+      const std::int32_t from = tape_.input_slot(record, i);
+      if (marks_[static_cast<std::size_t>(from)] & blocked) slot = from;
+    }
   }
 }
 
@@ -73,7 +73,7 @@ void Backward::mark_from(std::size_t first_record) {
     const Tape::Record& record = tape_.records_[r];
     unsigned marks = unneeded;
     for (int i = 0; i < record.input_count; ++i)
-      marks |= marks_[static_cast<std::size_t>(input(record, i))];
+      marks |= marks_[static_cast<std::size_t>(tape_.input_slot(record, i))];
     if (marks == unneeded) continue;
     marks = needed | (marks & blocked);
     if (record.op->derivative == OpSpec::Derivative::none) marks |= blocked;
@@ -89,35 +89,82 @@ void Backward::pass(std::size_t first_record) {
 }
 
 void Backward::step(std::size_t r) {
-  const Tape::Record record = tape_.records_[r];  // a copy: recording may move the records
-  bool reached = false, useful = false;
+  const Tape::Record& record = tape_.records_[r];
+  bool reached = false;
   for (int k = 0; k < record.output_count; ++k)
     reached |=
         static_cast<bool>(gradients_[static_cast<std::size_t>(record.first_output + k)].buffer);
-  for (int i = 0; reached && i < record.input_count; ++i) useful |= is_needed(input(record, i));
-  if (useful) {
-    alignas(8) std::byte attr[64];
-    if (record.op->attr_size > 0)
-      std::memcpy(attr, &tape_.attributes_[static_cast<std::size_t>(record.attr)],
-                  record.op->attr_size);
-    const OpSpec& op = *record.op;
-    try {
-      const SiteScope scope(Site(record.file, record.line));
-      if (op.derivative == OpSpec::Derivative::rule) {
-        Vjp v(*this, r);
-        op.rule(v, attr);
-      } else if (options_.create_graph) {
-        apply_specification(record, attr);
-      } else {
-        apply_fused(record, attr);
-      }
-    } catch (const std::exception& e) {
-      finish();  // half of the values are released: nothing on the tape is of use any more
-      throw GradientError(
-          fmt::format("{} ({})", e.what(), recorded_at(op.name, record.file, record.line)));
-    }
+  if (reached) {
+    const auto where = [&] {
+      return fmt::format("in the gradient of {} recorded at {}", record.op->name,
+                         record.site().str());
+    };
+    guarded([&] { serve(r); }, where);
   }
   release(record);
+}
+
+// Calls f, and says of what it throws where that was. Half of the values are released by then:
+// nothing on the tape is of use any more.
+template <class F, class Where>
+void Backward::guarded(F f, Where where) {
+  try {
+    f();
+  } catch (const NotFiniteError& e) {
+    const std::string text = fmt::format("{} ({})", e.what(), where());
+    finish();
+    throw NotFiniteError(text);
+  } catch (const std::exception& e) {
+    const std::string text = fmt::format("{} ({})", e.what(), where());
+    finish();
+    throw GradientError(text);
+  }
+}
+
+// Hands the gradients of a record's outputs on to its inputs.
+void Backward::serve(std::size_t r) {
+  const Tape::Record& record = tape_.records_[r];
+  const OpSpec& op = *record.op;
+  if (!tape_.hooks_.empty())
+    for (int k = 0; k < record.output_count; ++k) apply_hooks(record.first_output + k);
+  bool useful = false;
+  for (int i = 0; i < record.input_count; ++i) useful |= is_needed(tape_.input_slot(record, i));
+  if (!useful) return;
+
+  const SiteScope site(record.site());
+  const PlaceScope place({tape_.module_name(record), record.step});
+  const bool timed = tape_.options_.profile;
+  const auto begin = timed ? Profile::Clock::now() : Profile::Clock::time_point();
+  const void* attr =
+      op.attr_size > 0 ? &tape_.attributes_[static_cast<std::size_t>(record.attr)] : nullptr;
+  if (op.derivative == OpSpec::Derivative::rule) {
+    Vjp v(*this, r);
+    op.rule(v, attr);
+  } else if (options_.create_graph) {
+    apply_specification(record, attr);
+  } else {
+    apply_fused(record, attr);
+  }
+  if (timed)
+    tape_.profile_.add(op.name, Profile::Pass::backward, current_place.module, record.step, begin,
+                       0);
+}
+
+void Backward::apply_hooks(std::int32_t slot) {
+  if (marks_[static_cast<std::size_t>(slot)] & hooked) return;
+  mark(static_cast<std::size_t>(slot), hooked);
+  for (std::size_t h = 0; h < tape_.hooks_.size(); ++h) {
+    if (tape_.hooks_[h].slot != slot) continue;
+    const Tensor g = gradient(slot);
+    if (!g.defined()) return;
+    const Tensor replaced = tape_.hooks_[h].function(g);
+    if (!replaced.defined()) continue;
+    if (replaced.shape() != g.shape() || replaced.dtype() != g.dtype())
+      throw ShapeError(fmt::format("the hook's result is {} {}, but the gradient is {} {}",
+                                   name_of(replaced.dtype()), replaced.shape().str(),
+                                   name_of(g.dtype()), g.shape().str()));
+    store(slot, replaced);
+  }
 }
 
 // Everything that read this record's outputs comes later on the tape, so it has been served.
@@ -132,7 +179,7 @@ void Backward::release(const Tape::Record& record) {
 void Backward::apply_fused(const Tape::Record& record, const void* attr) {
   Tensors inputs, outputs, seeds, wanted_gradients;
   for (int i = 0; i < record.input_count; ++i) {
-    const std::int32_t slot = input(record, i);
+    const std::int32_t slot = tape_.input_slot(record, i);
     inputs.push_back(tape_.handle(slot));
     wanted_gradients.push_back(
         is_needed(slot) ? Tensor(inputs.back().shape(), inputs.back().dtype()) : Tensor());
@@ -145,21 +192,20 @@ void Backward::apply_fused(const Tape::Record& record, const void* attr) {
   record.op->backward[static_cast<std::size_t>(dtype)](
       {inputs, outputs, seeds, wanted_gradients, attr});
   for (int i = 0; i < record.input_count; ++i)
-    if (Tensor& g = wanted_gradients[static_cast<std::size_t>(i)]; g.defined()) {
-      const Tensor contribution = std::move(g);
-      accumulate(input(record, i), contribution);
-    }
+    if (Tensor& g = wanted_gradients[static_cast<std::size_t>(i)]; g.defined())
+      accumulate(tape_.input_slot(record, i), std::move(g));
 }
 
 // Records the specification in place of the fused op, hands it the gradients of the op's outputs
 // and walks back over what it recorded; the contributions arrive in the slots of the op's inputs.
 void Backward::apply_specification(const Tape::Record& record, const void* attr) {
   Tensors inputs;
-  for (int i = 0; i < record.input_count; ++i) inputs.push_back(tape_.handle(input(record, i)));
+  for (int i = 0; i < record.input_count; ++i)
+    inputs.push_back(tape_.handle(tape_.input_slot(record, i)));
   const std::size_t first = tape_.records_.size();
   const Tensors outputs = record.op->specification(inputs, attr);
   mark_from(first);
-  gradients_.resize(tape_.slots_.size());
+  gradients_.grow_to(tape_.slots_.size());
   for (std::size_t k = 0; k < outputs.size(); ++k) {
     const Tensor g = gradient(record.first_output + static_cast<std::int32_t>(k));
     if (g.defined() && outputs[k].trace().generation != 0) start(outputs[k].trace().slot, g);
@@ -175,35 +221,52 @@ Tensor Backward::gradient(std::int32_t slot) const {
   return Tensor(entry.buffer, of.shape, of.dtype, trace);
 }
 
-void Backward::accumulate(std::int32_t slot, const Tensor& contribution) {
-  const Tape::Slot of = tape_.slots_[static_cast<std::size_t>(slot)];
-  const Tensor term =
-      contribution.shape() == of.shape ? contribution : sum_to(contribution, of.shape);
+// The gradient of an output whose record is being served: out of the table, unless it is a result.
+Tensor Backward::take_gradient(std::int32_t slot) {
+  Tensor g = gradient(slot);
+  if ((marks_[static_cast<std::size_t>(slot)] & wanted) == 0)
+    gradients_[static_cast<std::size_t>(slot)] = {};
+  return g.defined() ? g : zeros(g.shape(), g.dtype());
+}
+
+void Backward::accumulate(std::int32_t slot, Tensor term) {
+  const Tape::Slot& of = tape_.slots_[static_cast<std::size_t>(slot)];
+  if (term.shape() != of.shape) term = sum_to(term, of.shape);
   if (term.dtype() != of.dtype)
     throw DTypeError(fmt::format("a gradient is {}, but the value is {}", name_of(term.dtype()),
                                  name_of(of.dtype)));
+  if (tape_.options_.check_finite)
+    if (const auto found = first_not_finite(term, current_place.step))
+      throw NotFiniteError(
+          fmt::format("check_finite: the gradient of {} is {}", tape_.slot_name(slot), *found));
   Entry& entry = gradients_[static_cast<std::size_t>(slot)];
-  const auto store = [&](const Tensor& sum) {
-    const Trace& trace = sum.trace();
-    gradients_[static_cast<std::size_t>(slot)] = {
-        sum.buffer(), options_.create_graph && trace.generation != 0 ? trace.slot : -1};
-  };
-  if (!entry.buffer)
-    store(term);
-  else if (!options_.create_graph && entry.buffer.unique())
-    dispatch_real(of.dtype, [&]<class T>() { add_in_place<T>(entry.buffer, term); });
-  else
-    store(add(gradient(slot), term));
+  if (entry.buffer && !options_.create_graph && entry.buffer.unique())
+    return dispatch_real(of.dtype, [&]<class T>() { add_in_place<T>(entry.buffer, term); });
+  store(slot, entry.buffer ? add(gradient(slot), term) : term);
+}
+
+void Backward::store(std::int32_t slot, const Tensor& g) {
+  const bool recorded = options_.create_graph && g.trace().generation != 0;
+  gradients_[static_cast<std::size_t>(slot)] = {g.buffer(), recorded ? g.trace().slot : -1};
 }
 
 void Backward::finish() {
   if (!options_.keep && !options_.create_graph) tape_.clear();
 }
 
+Vjp::Vjp(Backward& backward, std::size_t record)
+    : backward_(backward),
+      record_(record),
+      g_(backward.take_gradient(backward.tape_.records_[record].first_output)) {}
+
+std::int32_t Vjp::slot(int i) const {
+  return backward_.tape_.input_slot(backward_.tape_.records_[record_], i);
+}
+
 Tensor Vjp::in(int i) const {
-  const Tape::Record& record = backward_.tape_.records_[record_];
-  if ((record.op->keeps.inputs >> std::min(i, 31) & 1) == 0) throw_not_kept("input", i);
-  return backward_.tape_.handle(backward_.input(record, i));
+  const OpSpec& op = *backward_.tape_.records_[record_].op;
+  if ((op.keeps.inputs >> std::min(i, 31) & 1) == 0) throw_not_kept("input", i);
+  return backward_.tape_.handle(slot(i));
 }
 
 Tensor Vjp::out(int k) const {
@@ -213,24 +276,21 @@ Tensor Vjp::out(int k) const {
 }
 
 Tensor Vjp::g(int k) const {
-  const std::int32_t slot = backward_.tape_.records_[record_].first_output + k;
-  const Tensor gradient = backward_.gradient(slot);
-  return gradient.defined() ? gradient : zeros(gradient.shape(), gradient.dtype());
+  if (k == 0) return g_;
+  const Tensor g = backward_.gradient(backward_.tape_.records_[record_].first_output + k);
+  return g.defined() ? g : zeros(g.shape(), g.dtype());
 }
 
 Shape Vjp::shape(int i) const {
-  const Tape::Record& record = backward_.tape_.records_[record_];
-  return backward_.tape_.slots_[static_cast<std::size_t>(backward_.input(record, i))].shape;
+  return backward_.tape_.slots_[static_cast<std::size_t>(slot(i))].shape;
 }
 
 int Vjp::count() const { return backward_.tape_.records_[record_].input_count; }
 
-bool Vjp::needs(int i) const {
-  return backward_.is_needed(backward_.input(backward_.tape_.records_[record_], i));
-}
+bool Vjp::needs(int i) const { return backward_.is_needed(slot(i)); }
 
-void Vjp::accumulate(int i, const Tensor& contribution) {
-  backward_.accumulate(backward_.input(backward_.tape_.records_[record_], i), contribution);
+void Vjp::accumulate(int i, Tensor contribution) {
+  backward_.accumulate(slot(i), std::move(contribution));
 }
 
 }  // namespace reel

@@ -21,9 +21,9 @@ class Backward {
  private:
   friend class Vjp;
 
-  // Bits: whether a slot's gradient is to be computed, whether to keep it as a result, and whether
-  // an op without gradient stands between it and a wanted slot.
-  enum Mark : std::uint8_t { unneeded = 0, needed = 1, wanted = 2, blocked = 4 };
+  // Bits: whether a slot's gradient is to be computed, whether to keep it as a result, whether an
+  // op without gradient stands between it and a wanted slot, and whether its hooks have run.
+  enum Mark : std::uint8_t { unneeded = 0, needed = 1, wanted = 2, blocked = 4, hooked = 8 };
   // Shape and dtype are those of the slot the gradient belongs to.
   struct Entry {
     Buffer buffer;
@@ -38,6 +38,10 @@ class Backward {
   void throw_blocked(std::int32_t slot) const;
   void pass(std::size_t first_record);
   void step(std::size_t record);
+  void serve(std::size_t record);
+  template <class F, class Where>
+  void guarded(F f, Where where);
+  void apply_hooks(std::int32_t slot);
   void apply_fused(const Tape::Record& record, const void* attr);
   void apply_specification(const Tape::Record& record, const void* attr);
   void release(const Tape::Record& record);
@@ -45,16 +49,15 @@ class Backward {
   bool is_needed(std::int32_t slot) const {
     return marks_[static_cast<std::size_t>(slot)] != unneeded;
   }
-  std::int32_t input(const Tape::Record& record, int i) const {
-    return tape_.input_slots_[static_cast<std::size_t>(record.first_input + i)];
-  }
   Tensor gradient(std::int32_t slot) const;
-  void accumulate(std::int32_t slot, const Tensor& contribution);
+  Tensor take_gradient(std::int32_t slot);
+  void store(std::int32_t slot, const Tensor& g);
+  void accumulate(std::int32_t slot, Tensor contribution);
 
   Tape& tape_;
   GradientOptions options_;
   PoolVector<std::uint8_t> marks_;
-  PoolVector<Entry> gradients_;
+  Chunked<Entry> gradients_;
 };
 
 }  // namespace reel

@@ -42,59 +42,62 @@ struct FreeBlock {
   FreeBlock* next;
 };
 
-// Blocks can outlive the thread's lists (a tensor in a static variable); they then go to the heap.
-enum class Life : unsigned char { unborn, alive, gone };
-thread_local Life life = Life::unborn;
-
+// The thread's lists. They need no constructor and no destructor, so reaching them costs nothing.
 struct Lists {
+  // Blocks can outlive the thread's lists (a tensor in a static variable); they then go to the
+  // heap.
+  enum class Life : unsigned char { unborn, alive, gone };
+
   std::array<FreeBlock*, class_count> heads{};
   Statistics statistics;
+  Life life = Life::unborn;
 
-  Lists() { life = Life::alive; }
-  ~Lists() {
-    life = Life::gone;
-    clear();
-  }
   void clear() noexcept {
     for (FreeBlock*& head : heads)
       while (head) heap_release(std::exchange(head, head->next));
     statistics.cached_bytes = 0;
   }
 };
+constinit thread_local Lists lists;
 
-Lists& lists() {
-  thread_local Lists instance;
-  return instance;
-}
+// Returns the lists' blocks to the heap when the thread ends.
+struct Undertaker {
+  Undertaker() { lists.life = Lists::Life::alive; }
+  ~Undertaker() {
+    lists.life = Lists::Life::gone;
+    lists.clear();
+  }
+};
+void give_birth() { thread_local Undertaker undertaker; }
 
 }  // namespace
 
 void* allocate(std::size_t bytes) {
   if (bytes > std::size_t{1} << largest_log2) throw std::bad_alloc();
   const SizeClass c = size_class(bytes);
-  if (life == Life::gone) return heap_allocate(c.bytes);
-  Lists& l = lists();
-  FreeBlock*& head = l.heads[static_cast<std::size_t>(c.index)];
+  FreeBlock*& head = lists.heads[static_cast<std::size_t>(c.index)];
   if (!head) {
-    ++l.statistics.heap_allocations;
+    ++lists.statistics.heap_allocations;
     return heap_allocate(c.bytes);
   }
-  l.statistics.cached_bytes -= c.bytes;
+  lists.statistics.cached_bytes -= c.bytes;
   return std::exchange(head, head->next);
 }
 
 void release(void* block, std::size_t bytes) noexcept {
-  if (life == Life::gone) return heap_release(block);
+  if (lists.life != Lists::Life::alive) {
+    if (lists.life == Lists::Life::gone) return heap_release(block);
+    give_birth();
+  }
   const SizeClass c = size_class(bytes);
-  Lists& l = lists();
-  FreeBlock*& head = l.heads[static_cast<std::size_t>(c.index)];
+  FreeBlock*& head = lists.heads[static_cast<std::size_t>(c.index)];
   head = new (block) FreeBlock{head};
-  l.statistics.cached_bytes += c.bytes;
+  lists.statistics.cached_bytes += c.bytes;
 }
 
-Statistics statistics() { return lists().statistics; }
+Statistics statistics() { return lists.statistics; }
 
-void trim() noexcept { lists().clear(); }
+void trim() noexcept { lists.clear(); }
 
 }  // namespace pool
 

@@ -95,7 +95,8 @@ class Buffer {
     if (block_) block_->references.fetch_add(1, std::memory_order_relaxed);
   }
   void drop() noexcept {
-    if (block_ && block_->references.fetch_sub(1, std::memory_order_acq_rel) == 1)
+    // The only handle needs no atomic subtraction: nobody else can copy it meanwhile.
+    if (block_ && (unique() || block_->references.fetch_sub(1, std::memory_order_acq_rel) == 1))
       pool::release(block_, block_->bytes);
   }
 

@@ -69,6 +69,12 @@ class GradientError : public Error {
   using Error::Error;
 };
 
+/// A NaN or an infinity, found by a tape that watches for them.
+class NotFiniteError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A file that cannot be read or written, or whose content is not what it should be.
 class FileError : public Error {
  public:

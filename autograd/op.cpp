@@ -56,8 +56,21 @@ void check_count(const OpSpec& op, std::size_t given, Site site) {
                                op.variadic ? "at least " : "", expected, given, site.str()));
 }
 
+// Whether the common case is given: the right number of defined tensors of one dtype, none of which
+// has to be an integer.
+bool are_alike(const OpSpec& op, std::span<const Tensor* const> inputs) {
+  if (op.takes_integers || op.variadic || inputs.empty() || inputs.size() != op.arguments.size())
+    return false;
+  const DType dtype = inputs[0]->dtype();
+  bool alike = op.forward[static_cast<std::size_t>(dtype)] != nullptr;
+  for (const Tensor* x : inputs) alike &= x->defined() && x->dtype() == dtype;
+  return alike;
+}
+
 // The dtype that the real arguments share; it selects the kernel.
 DType check_dtypes(const OpSpec& op, std::span<const Tensor* const> inputs, Site site) {
+  if (are_alike(op, inputs)) return inputs[0]->dtype();
+  check_count(op, inputs.size(), site);
   const Arguments arguments(op, inputs, site);
   const Tensor* first = nullptr;
   for (int i = 0; i < arguments.count(); ++i) {
@@ -81,45 +94,69 @@ DType check_dtypes(const OpSpec& op, std::span<const Tensor* const> inputs, Site
   return dtype;
 }
 
-// Runs the op and returns how many outputs the caller sees.
-int execute(const OpSpec& op, std::span<const Tensor* const> inputs, const void* attr, Site site,
-            std::array<Tensor, max_outputs>& outputs) {
-  site = SiteScope::resolve(site);
-  check_count(op, inputs.size(), site);
-  const DType dtype = check_dtypes(op, inputs, site);
-  const Shapes shapes = op.shape(Arguments(op, inputs, site), attr);
-  Tape* tape = Tape::current();
-  const bool recording = tape && tape->watches(op, inputs, site);
-
-  const int visible = shapes.count - op.hidden_outputs;
-  const int made = recording ? shapes.count : visible;
-  for (int k = 0; k < made; ++k)
-    outputs[static_cast<std::size_t>(k)] =
-        Tensor(shapes.items[static_cast<std::size_t>(k)], op.integer_output ? i32 : dtype);
-  const std::span<Tensor> all(outputs.data(), static_cast<std::size_t>(made));
-  try {
-    op.forward[static_cast<std::size_t>(dtype)]({inputs, all, attr, recording});
-  } catch (const ValueError& e) {
-    throw ValueError(fmt::format("{} ({})", e.what(), site.str()));
+// A call whose arguments have passed every check.
+class Call {
+ public:
+  Call(const OpSpec& op, std::span<const Tensor* const> inputs, const void* attr, Site site)
+      : op_(op),
+        inputs_(inputs),
+        attr_(attr),
+        site_(SiteScope::resolve(site)),
+        dtype_(check_dtypes(op, inputs, site_)),
+        shapes_(op.shape(Arguments(op, inputs, site_), attr)),
+        tape_(Tape::current()) {
+    if (tape_ && !tape_->watches(op, inputs, site_)) tape_ = nullptr;
   }
-  if (recording) tape->record(op, inputs, all, attr, site);
-  return visible;
+
+  int visible() const { return shapes_.count() - op_.hidden_outputs; }
+  // How many outputs the kernel fills: all of them only for a tape.
+  int made() const { return tape_ ? shapes_.count() : visible(); }
+  Tensor new_output(int k) const { return Tensor(shapes_[k], op_.integer_output ? i32 : dtype_); }
+
+  void run(std::span<Tensor> outputs) const {
+    const bool timed = tape_ && tape_->options().profile;
+    const auto begin = timed ? Profile::Clock::now() : Profile::Clock::time_point();
+    try {
+      op_.forward[static_cast<std::size_t>(dtype_)]({inputs_, outputs, attr_, tape_ != nullptr});
+    } catch (const ValueError& e) {
+      throw ValueError(fmt::format("{} ({})", e.what(), site_.str()));
+    }
+    if (timed) tape_->add_to_profile(op_, outputs, begin);
+    if (tape_) tape_->record(op_, inputs_, outputs, attr_, site_);
+  }
+
+ private:
+  const OpSpec& op_;
+  std::span<const Tensor* const> inputs_;
+  const void* attr_;
+  Site site_;
+  DType dtype_;
+  Shapes shapes_;
+  Tape* tape_;  // null when nothing is to be recorded
+};
+
+Tensors run(const Call& call) {
+  Tensors outputs;
+  outputs.reserve(static_cast<std::size_t>(call.made()));
+  for (int k = 0; k < call.made(); ++k) outputs.push_back(call.new_output(k));
+  call.run(outputs);
+  outputs.resize(static_cast<std::size_t>(call.visible()));
+  return outputs;
 }
 
 }  // namespace
 
 Tensors run(const OpSpec& op, std::span<const Tensor* const> inputs, const void* attr, Site site) {
-  std::array<Tensor, max_outputs> outputs;
-  const int visible = execute(op, inputs, attr, site, outputs);
-  return Tensors(std::make_move_iterator(outputs.begin()),
-                 std::make_move_iterator(outputs.begin() + visible));
+  return run(Call(op, inputs, attr, site));
 }
 
 Tensor run_single(const OpSpec& op, std::span<const Tensor* const> inputs, const void* attr,
                   Site site) {
-  std::array<Tensor, max_outputs> outputs;
-  execute(op, inputs, attr, site, outputs);
-  return std::move(outputs[0]);
+  const Call call(op, inputs, attr, site);
+  if (call.made() > 1) return std::move(run(call).front());
+  Tensor output = call.new_output(0);
+  call.run({&output, 1});
+  return output;
 }
 
 }  // namespace reel

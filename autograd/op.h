@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <type_traits>
@@ -19,14 +20,20 @@ class Tape;
 inline constexpr int max_outputs = 6;
 using Tensors = PoolVector<Tensor>;
 
-struct Shapes {
-  std::array<Shape, max_outputs> items{};
-  int count = 0;
-
-  Shapes(const Shape& only) : items{only}, count(1) {}
-  Shapes(std::initializer_list<Shape> several) : count(static_cast<int>(several.size())) {
-    std::copy(several.begin(), several.end(), items.begin());
+class Shapes {
+ public:
+  Shapes(const Shape& only) : count_(1) { std::construct_at(items_, only); }
+  Shapes(std::initializer_list<Shape> several) : count_(static_cast<int>(several.size())) {
+    std::uninitialized_copy(several.begin(), several.end(), items_);
   }
+  int count() const { return count_; }
+  const Shape& operator[](int k) const { return items_[k]; }
+
+ private:
+  union {  // only those there are get constructed
+    Shape items_[max_outputs];
+  };
+  int count_;
 };
 
 /// The arguments of a call, as a shape rule sees them: shapes and dtypes, no numbers.
@@ -160,14 +167,15 @@ class Backward;
 /// are recorded, which is what makes every order of derivative exist.
 class Vjp {
  public:
-  Vjp(Backward& backward, std::size_t record) : backward_(backward), record_(record) {}
+  Vjp(Backward& backward, std::size_t record);
 
   /// The value of input i. Throws Error when the rule did not declare that it reads it.
   Tensor in(int i = 0) const;
   /// The value of output k, likewise.
   Tensor out(int k = 0) const;
-  /// The gradient of output k: zeros where none arrived.
-  Tensor g(int k = 0) const;
+  /// The gradient of the output, or of output k: zeros where none arrived.
+  const Tensor& g() const { return g_; }
+  Tensor g(int k) const;
   Shape shape(int i = 0) const;
   int count() const;
   /// Whether the gradient of input i is wanted.
@@ -181,10 +189,12 @@ class Vjp {
   }
 
  private:
-  void accumulate(int i, const Tensor& contribution);
+  std::int32_t slot(int i) const;
+  void accumulate(int i, Tensor contribution);
 
   Backward& backward_;
   std::size_t record_;
+  Tensor g_;
 };
 
 /// Attributes of an op that has none.
@@ -220,7 +230,8 @@ struct OpSpec {
 
   std::string_view name;
   std::vector<Argument> arguments;
-  bool variadic = false;  ///< the last argument stands for any number of them
+  bool variadic = false;        ///< the last argument stands for any number of them
+  bool takes_integers = false;  ///< whether an argument has to be i32
   bool integer_output = false;
   int hidden_outputs = 0;  ///< trailing outputs that only the backward pass reads
   std::size_t attr_size = 0;
@@ -421,7 +432,8 @@ inline constexpr auto same_shape = [](const Arguments& in) -> Shape { return in[
 inline constexpr auto broadcast_shape = [](const Arguments& in) -> Shape {
   Shape shape = in[0];
   try {
-    for (int i = 1; i < in.count(); ++i) shape = broadcast(shape, in[i]);
+    for (int i = 1; i < in.count(); ++i)
+      if (in[i] != shape) shape = broadcast(shape, in[i]);
   } catch (const ShapeError& e) {
     in.fail(e.what());
   }
@@ -434,6 +446,7 @@ Op<Attr>::Op(const Definition<Attr>& d) {
   for (const ArgumentName& a : d.arguments) {
     spec_.arguments.push_back({a.name, a.integer});
     spec_.variadic |= a.variadic;
+    spec_.takes_integers |= a.integer;
   }
   spec_.integer_output = d.integer_output;
   spec_.hidden_outputs = d.hidden_outputs;

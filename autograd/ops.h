@@ -27,9 +27,9 @@ class Operand {
   Operand(const Operand&) = delete;
   Operand& operator=(const Operand&) = delete;
 
-  /// The operand as a tensor; a number becomes a scalar with the dtype of `other`. Throws
-  /// DTypeError for a number with a fraction where that dtype is i32.
-  Tensor resolve(const Operand& other) const;
+  /// The operand as a tensor; a number becomes a scalar with the dtype of `other`, kept in
+  /// `number`. Throws DTypeError for a number with a fraction where that dtype is i32.
+  const Tensor& resolve(const Operand& other, Tensor& number) const;
   Site site() const { return site_; }
 
  private:

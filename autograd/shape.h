@@ -56,8 +56,10 @@ class Shape {
     return product;
   }
 
-  constexpr bool operator==(const Shape& other) const {
-    return rank_ == other.rank_ && std::equal(begin(), end(), other.begin());
+  constexpr bool operator==(const Shape& other) const {  // sizes beyond the rank are all 0
+    Index difference = rank_ ^ other.rank_;
+    for (std::size_t a = 0; a < max_rank; ++a) difference |= sizes_[a] ^ other.sizes_[a];
+    return difference == 0;
   }
 
   /// "[2, 3]"; "[]" for a scalar.

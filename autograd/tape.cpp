@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include <reel/autograd/backward.h>
+#include <reel/autograd/scope.h>
 
 namespace reel {
 namespace {
@@ -23,7 +24,10 @@ std::size_t hash(const ParamEntry* entry) {
 
 }  // namespace
 
-Tape::Tape() : previous_(current_tape), generation_(next_generation()) { current_tape = this; }
+Tape::Tape(const TapeOptions& options)
+    : options_(options), previous_(current_tape), generation_(next_generation()) {
+  current_tape = this;
+}
 
 Tape::~Tape() { current_tape = previous_; }
 
@@ -39,6 +43,7 @@ void Tape::clear() {
   attributes_.clear();
   leaves_.clear();
   leaf_table_.clear();
+  hooks_.clear();
   generation_ = next_generation();
 }
 
@@ -81,7 +86,24 @@ std::int32_t Tape::add_slot(const Tensor& value, bool differentiable, bool keep)
   return static_cast<std::int32_t>(slots_.size()) - 1;
 }
 
-std::int32_t Tape::input_slot(const Tensor& input, bool keep) {
+std::int32_t Tape::module_id(std::string_view name) {
+  if (name.empty()) return -1;
+  const auto is_named = [&](std::int32_t id) {
+    return id >= 0 && modules_[static_cast<std::size_t>(id)] == name;
+  };
+  const std::int32_t last = records_.empty() ? -1 : records_.back().module;
+  if (is_named(last)) return last;
+  for (std::int32_t id = 0; id < static_cast<std::int32_t>(modules_.size()); ++id)
+    if (is_named(id)) return id;
+  modules_.emplace_back(name);
+  return static_cast<std::int32_t>(modules_.size()) - 1;
+}
+
+void Tape::on_gradient(const Tensor& x, GradientHook hook) {
+  hooks_.push_back({require(x, "on_gradient", "the tensor").slot, std::move(hook)});
+}
+
+std::int32_t Tape::slot_of(const Tensor& input, bool keep) {
   if (input.trace().generation != generation_) return add_slot(input, false, keep);
   Slot& slot = slots_[static_cast<std::size_t>(input.trace().slot)];
   if (keep && !slot.buffer) slot.buffer = input.buffer();
@@ -113,42 +135,47 @@ void Tape::record(const OpSpec& op, std::span<const Tensor* const> inputs,
   const auto kept = [](std::uint32_t mask, std::size_t i) {
     return mask >> std::min<std::size_t>(i, 31) & 1;
   };
-  const Record record{&op,
-                      site.file,
-                      site.line,
-                      static_cast<std::int32_t>(input_slots_.size()),
-                      static_cast<std::int32_t>(inputs.size()),
-                      0,
-                      static_cast<std::int32_t>(outputs.size()),
-                      static_cast<std::int32_t>(attributes_.size())};
+  if (options_.check_finite) check_finite(op, inputs, outputs, site);
+  Record record{&op,
+                site.file,
+                site.line,
+                static_cast<std::int32_t>(input_slots_.size()),
+                static_cast<std::int32_t>(inputs.size()),
+                0,  // first_output, below
+                static_cast<std::int32_t>(outputs.size()),
+                0,
+                module_id(current_place.module),
+                current_place.step};
   for (std::size_t i = 0; i < inputs.size(); ++i)
-    input_slots_.push_back(input_slot(*inputs[i], kept(op.keeps.inputs, i)));
+    input_slots_.push_back(slot_of(*inputs[i], kept(op.keeps.inputs, i)));
   if (op.attr_size > 0) {
-    attributes_.resize(attributes_.size() + (op.attr_size + 7) / 8);
-    std::memcpy(&attributes_[static_cast<std::size_t>(record.attr)], attr, op.attr_size);
+    std::array<std::uint64_t, 8> words{};
+    std::memcpy(words.data(), attr, op.attr_size);
+    record.attr =
+        static_cast<std::int32_t>(attributes_.append_run(words.data(), (op.attr_size + 7) / 8));
   }
+  record.first_output = static_cast<std::int32_t>(slots_.size());
   records_.push_back(record);
-  records_.back().first_output = static_cast<std::int32_t>(slots_.size());
   for (std::size_t k = 0; k < outputs.size(); ++k) {
     Tensor& out = outputs[k];
     const std::int32_t slot = add_slot(out, is_real(out.dtype()), kept(op.keeps.outputs, k));
-    out = Tensor(out.buffer(), out.shape(), out.dtype(), {generation_, slot});
+    out.set_trace({generation_, slot});
   }
 }
 
-Trace Tape::require(const Tensor& x, const char* what) const {
+Trace Tape::require(const Tensor& x, const char* call, const char* what) const {
   if (x.defined() && !is_real(x.dtype()))
-    throw GradientError(fmt::format("gradient: {} is i32, and integers have no gradient", what));
+    throw GradientError(fmt::format("{}: {} is i32, and integers have no gradient", call, what));
   if (x.trace().generation == 0)
     throw GradientError(fmt::format(
-        "gradient: {} was not recorded on this tape; watch() the inputs that it depends on, or use "
+        "{}: {} was not recorded on this tape; watch() the inputs that it depends on, or use "
         "parameters, while the tape is current",
-        what));
+        call, what));
   if (x.trace().generation != generation_)
-    throw StaleTensorError(fmt::format(
-        "gradient: {} was recorded on another tape, or this tape was used up by an earlier "
-        "gradient; pass {{.keep = true}} to take several",
-        what));
+    throw StaleTensorError(
+        fmt::format("{}: {} was recorded on another tape, or this tape was used up by an earlier "
+                    "gradient; pass {{.keep = true}} to take several",
+                    call, what));
   return x.trace();
 }
 
@@ -162,7 +189,7 @@ void Tape::check_parameters() const {
 }
 
 Gradients Tape::gradient(const Tensor& loss, const Params& params, const GradientOptions& options) {
-  const Trace y = require(loss, "the loss");
+  const Trace y = require(loss, "gradient", "the loss");
   check_parameters();
   Backward backward(*this, options);
   for (const Leaf& leaf : leaves_)
@@ -180,8 +207,8 @@ Gradients Tape::gradient(const Tensor& loss, const Params& params, const Gradien
 
 std::vector<Tensor> Tape::gradient(const Tensor& y, std::span<const Tensor> inputs,
                                    const GradientOptions& options) {
-  const Trace output = require(y, "the output");
-  for (const Tensor& x : inputs) require(x, "an input");
+  const Trace output = require(y, "gradient", "the output");
+  for (const Tensor& x : inputs) require(x, "gradient", "an input");
   check_parameters();
   Backward backward(*this, options);
   for (const Tensor& x : inputs) backward.want(x.trace().slot);

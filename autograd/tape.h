@@ -1,11 +1,17 @@
 #pragma once
 
+#include <functional>
 #include <initializer_list>
+#include <iosfwd>
+#include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
+#include <reel/autograd/chunked.h>
 #include <reel/autograd/gradients.h>
 #include <reel/autograd/op.h>
+#include <reel/autograd/profile.h>
 
 namespace reel {
 
@@ -21,6 +27,17 @@ struct GradientOptions {
   bool keep = false;
 };
 
+/// What a tape watches for besides recording.
+struct TapeOptions {
+  /// Throw NotFiniteError at the first NaN or infinity that an op computes, forward or backward.
+  bool check_finite = false;
+  /// Measure every op for `Tape::profile`.
+  bool profile = false;
+};
+
+/// Looks at the gradient of a tensor, and may replace it: an undefined result leaves it as it is.
+using GradientHook = std::function<Tensor(const Tensor& gradient)>;
+
 /// Records ops, in the order in which they run, for as long as it lives; the backward pass is one
 /// loop over the records in reverse.
 ///
@@ -29,7 +46,7 @@ struct GradientOptions {
 /// attributes and the place of the call.
 class Tape {
  public:
-  Tape();
+  explicit Tape(const TapeOptions& options = {});
   ~Tape();
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
@@ -57,6 +74,23 @@ class Tape {
     return gradient(y, std::span(inputs.begin(), inputs.size()), options);
   }
 
+  /// Calls `hook` with the gradient of x in every gradient that reaches it, once all contributions
+  /// are in; what it returns takes the gradient's place. Several hooks run in the order in which
+  /// they were added. Throws GradientError or StaleTensorError for a tensor that is not on this
+  /// tape; what a hook throws, or a result of another shape or dtype, is a GradientError of the
+  /// pass.
+  void on_gradient(const Tensor& x, GradientHook hook);
+
+  /// A table with a line for each record: op, inputs, outputs, bytes of the outputs and how many of
+  /// them the tape holds, module, time step and the place of the call.
+  void print() const;
+  void print(std::ostream& out) const;
+  /// The graph in the language of Graphviz: `dot -Tsvg`.
+  std::string dot() const;
+  /// What the ops of this tape took, forward and backward, since it was made with `.profile`; it
+  /// outlives the records. Empty without that option.
+  const Profile& profile() const { return profile_; }
+
   /// The number of records.
   std::size_t size() const { return records_.size(); }
   /// Forgets all records. Handles from before are stale: using them throws.
@@ -71,6 +105,10 @@ class Tape {
   /// Appends a record, and gives the outputs their slots. Called by `run`.
   void record(const OpSpec& op, std::span<const Tensor* const> inputs, std::span<Tensor> outputs,
               const void* attr, Site site);
+  const TapeOptions& options() const { return options_; }
+  /// Notes how long a kernel took. Called by `run`, before it records.
+  void add_to_profile(const OpSpec& op, std::span<const Tensor> outputs,
+                      Profile::Clock::time_point begin);
 
  private:
   friend class Backward;
@@ -91,26 +129,47 @@ class Tape {
     std::int32_t input_count;
     std::int32_t first_output;  // a slot; outputs are consecutive
     std::int32_t output_count;
-    std::int32_t attr;  // offset in attributes_
+    std::int32_t attr;    // offset in attributes_
+    std::int32_t module;  // in modules_; -1 for none
+    std::int32_t step;    // time step; -1 for none
+
+    Site site() const { return Site(file, line); }
   };
   struct Leaf {
     std::shared_ptr<ParamEntry> entry;
     std::uint64_t version;
     std::int32_t slot;
   };
+  struct Hook {
+    std::int32_t slot;
+    GradientHook function;
+  };
 
   std::int32_t add_slot(const Tensor& value, bool differentiable, bool keep);
-  std::int32_t input_slot(const Tensor& input, bool keep);
+  std::int32_t slot_of(const Tensor& input, bool keep);
+  std::int32_t input_slot(const Record& record, std::int32_t i) const {
+    return input_slots_[static_cast<std::size_t>(record.first_input + i)];
+  }
   Tensor handle(std::int32_t slot) const;
-  Trace require(const Tensor& x, const char* what) const;
+  Trace require(const Tensor& x, const char* call, const char* what) const;
   void check_parameters() const;
+  std::int32_t module_id(std::string_view name);
+  std::string_view module_name(const Record& record) const;
+  const ParamEntry* parameter(std::int32_t slot) const;
+  std::string slot_name(std::int32_t slot) const;
+  void check_finite(const OpSpec& op, std::span<const Tensor* const> inputs,
+                    std::span<const Tensor> outputs, Site site) const;
 
+  TapeOptions options_;
   Tape* previous_;
   std::uint32_t generation_;
-  PoolVector<Slot> slots_;
-  PoolVector<Record> records_;
-  PoolVector<std::int32_t> input_slots_;
-  PoolVector<std::uint64_t> attributes_;  // bytes in units of 8
+  Chunked<Slot> slots_;
+  Chunked<Record> records_;
+  Chunked<std::int32_t> input_slots_;
+  Chunked<std::uint64_t> attributes_;  // bytes in units of 8
+  PoolVector<std::string> modules_;    // names seen, for as long as the tape lives
+  PoolVector<Hook> hooks_;
+  Profile profile_;
   PoolVector<Leaf> leaves_;
   PoolVector<std::int32_t> leaf_table_;  // open addressing: entry address -> index in leaves_
 };

@@ -51,11 +51,10 @@ void print(std::string& text, const Tensor& x, int axis, Index offset) {
 Tensor::Tensor(const Shape& shape, DType dtype)
     : buffer_(bytes_of(shape, dtype)), shape_(shape), dtype_(dtype) {}
 
-void Tensor::require(DType dtype) const {
+void Tensor::throw_not(DType dtype) const {
   if (!defined()) throw Error("this tensor is undefined: it was never given a value");
-  if (dtype != dtype_)
-    throw DTypeError(fmt::format("the elements of this tensor are {}, not {}; convert it with to()",
-                                 name_of(dtype_), name_of(dtype)));
+  throw DTypeError(fmt::format("the elements of this tensor are {}, not {}; convert it with to()",
+                               name_of(dtype_), name_of(dtype)));
 }
 
 void Tensor::own() {

@@ -80,10 +80,15 @@ class Tensor {
   std::string str() const;
 
   const Trace& trace() const { return trace_; }
+  /// Says where this handle was recorded. Called by Tape.
+  void set_trace(const Trace& trace) { trace_ = trace; }
   const Buffer& buffer() const { return buffer_; }
 
  private:
-  void require(DType dtype) const;
+  void require(DType dtype) const {
+    if (!defined() || dtype != dtype_) throw_not(dtype);
+  }
+  [[noreturn]] void throw_not(DType dtype) const;
   void own();
 
   Buffer buffer_;

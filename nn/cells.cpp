@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include <reel/autograd/ops.h>
+#include <reel/autograd/scope.h>
 #include <reel/nn/gru_cell.h>
 #include <reel/nn/init.h>
 #include <reel/nn/lstm_cell.h>
@@ -39,7 +40,7 @@ RnnCell::RnnCell(const Params& p, Index input_size, Index hidden_size, const Opt
 
 Output<HiddenState> RnnCell::operator()(const Tensor& x, const State& state, const Mode&,
                                         Site site) const {
-  const SiteScope scope(site);
+  const ModuleScope scope(w_hh.name(), site);
   const Tensor h = defined_state(state.h, x, w_hh);
   const Tensor next = rnn_step(affine(x, w_ih, b), h, w_hh, activation);
   return {next, {next}};
@@ -62,7 +63,7 @@ GruCell::GruCell(const Params& p, Index input_size, Index hidden_size, const Opt
 
 Output<HiddenState> GruCell::operator()(const Tensor& x, const State& state, const Mode&,
                                         Site site) const {
-  const SiteScope scope(site);
+  const ModuleScope scope(w_hh.name(), site);
   const Tensor h = defined_state(state.h, x, w_hh);
   const Tensor next = gru_step(affine(x, w_ih, b), h, w_hh, b_hn, reset);
   return {next, {next}};
@@ -86,7 +87,7 @@ LstmCell::LstmCell(const Params& p, Index input_size, Index hidden_size, const O
 
 Output<LstmState> LstmCell::operator()(const Tensor& x, const State& state, const Mode&,
                                        Site site) const {
-  const SiteScope scope(site);
+  const ModuleScope scope(w_hh.name(), site);
   const Tensor h = defined_state(state.h, x, w_hh), c = defined_state(state.c, x, w_hh);
   const LstmStep next = lstm_step(affine(x, w_ih, b), h, c, w_hh);
   return {next.h, {next.h, next.c}};

@@ -1,6 +1,7 @@
 #include <reel/nn/embedding.h>
 
 #include <reel/autograd/ops.h>
+#include <reel/autograd/scope.h>
 #include <reel/nn/init.h>
 #include <reel/nn/sizes.h>
 
@@ -12,7 +13,8 @@ Embedding::Embedding(const Params& p, Index count, Index size, const Initializer
 }
 
 Tensor Embedding::operator()(const Tensor& symbols, Site site) const {
-  return gather_rows(w, symbols, site);
+  const ModuleScope scope(w.name(), site);
+  return gather_rows(w, symbols);
 }
 
 }  // namespace reel::nn

@@ -1,6 +1,7 @@
 #include <reel/nn/layer_norm.h>
 
 #include <reel/autograd/ops.h>
+#include <reel/autograd/scope.h>
 #include <reel/nn/init.h>
 #include <reel/nn/sizes.h>
 
@@ -14,7 +15,8 @@ LayerNorm::LayerNorm(const Params& p, Index size, double epsilon) : epsilon(epsi
 }
 
 Tensor LayerNorm::operator()(const Tensor& x, Site site) const {
-  return layer_norm(x, gain, bias, epsilon, site);
+  const ModuleScope scope(gain.name(), site);
+  return layer_norm(x, gain, bias, epsilon);
 }
 
 }  // namespace reel::nn

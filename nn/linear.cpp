@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include <reel/autograd/ops.h>
+#include <reel/autograd/scope.h>
 #include <reel/nn/init.h>
 #include <reel/nn/sizes.h>
 
@@ -17,7 +18,8 @@ Linear::Linear(const Params& p, Index input_size, Index output_size, const Linea
 }
 
 Tensor Linear::operator()(const Tensor& x, Site site) const {
-  return b.defined() ? affine(x, w, b, site) : matmul(x, w, false, true, site);
+  const ModuleScope scope(w.name(), site);
+  return b.defined() ? affine(x, w, b) : matmul(x, w, false, true);
 }
 
 }  // namespace reel::nn

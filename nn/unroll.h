@@ -3,6 +3,7 @@
 #include <utility>
 
 #include <reel/autograd/ops.h>
+#include <reel/autograd/scope.h>
 #include <reel/nn/layer.h>
 
 namespace reel::nn {
@@ -30,6 +31,7 @@ struct Unroll {
     State state = initial;
     for (Index s = 0; s < steps; ++s) {
       const Index t = options.reverse ? steps - 1 - s : s;
+      const StepScope step(t);
       auto [y, next] = cell(select(x, 0, t), state, mode);
       if (const Tensor active = active_rows(lengths, t); active.defined()) {
         y = where(active, y, scalar(0, y.dtype()));

@@ -73,6 +73,11 @@ class BroadcastPlan {
 template <class Out, class In, class F>
 void broadcast_binary(const Shape& shape, Out* out, const In* a, const Shape& a_shape, const In* b,
                       const Shape& b_shape, F f) {
+  if (a_shape == b_shape) {
+    const Index n = shape.size();
+    for (Index i = 0; i < n; ++i) out[i] = f(a[i], b[i]);
+    return;
+  }
   const BroadcastPlan<2> plan(shape, {&a_shape, &b_shape});
   plan.each_row(
       [&](const std::array<Index, 2>& offset, Index n, const std::array<Index, 2>& stride) {

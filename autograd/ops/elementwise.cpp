@@ -270,8 +270,8 @@ const Op<> tanh_op{{
     .arguments = {"x"},
     .shape = same_shape,
     .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return kernels::vtanh(x); }); },
-    .gradient =
-        rule([](Vjp& v) { v.add(0, [&] { return v.g() * (1 - square(v.out())); }); }, keeps_output),
+    .gradient = rule([](Vjp& v) { v.add(0, [&] { return v.g() - v.g() * square(v.out()); }); },
+                     keeps_output),
     .samples = {normal({3, 4}), normal({17}), values({-20, 0, 20})},
 }};
 
@@ -326,7 +326,7 @@ Tensor tanh(const Tensor& x, Site site) { return tanh_op({&x}, site); }
 Tensor sigmoid(const Tensor& x, Site site) { return sigmoid_op({&x}, site); }
 Tensor relu(const Tensor& x, Site site) { return relu_op({&x}, site); }
 
-Tensor Operand::resolve(const Operand& other) const {
+const Tensor& Operand::resolve(const Operand& other, Tensor& number) const {
   if (tensor_) return *tensor_;
   const DType dtype = other.tensor_ ? other.tensor_->dtype() : f32;
   if (dtype == i32 && number_ != std::nearbyint(number_))
@@ -334,14 +334,14 @@ Tensor Operand::resolve(const Operand& other) const {
         fmt::format("the number {} cannot be an operand of an i32 tensor; convert the "
                     "tensor with to() ({})",
                     number_, SiteScope::resolve(site_).str()));
-  return scalar(number_, dtype);
+  return number = scalar(number_, dtype);
 }
 
 namespace {
 // Runs a binary op on operands at the place where they were written.
 Tensor operate(const Op<>& op, const Operand& a, const Operand& b) {
-  const Tensor x = a.resolve(b), y = b.resolve(a);
-  return op({&x, &y}, a.site());
+  Tensor number_a, number_b;
+  return op({&a.resolve(b, number_a), &b.resolve(a, number_b)}, a.site());
 }
 }  // namespace
 
@@ -351,6 +351,9 @@ Tensor operator*(const Operand& a, const Operand& b) { return operate(mul_op, a,
 Tensor operator/(const Operand& a, const Operand& b) { return operate(div_op, a, b); }
 Tensor operator<(const Operand& a, const Operand& b) { return operate(less_op, a, b); }
 Tensor operator>(const Operand& a, const Operand& b) { return operate(greater_op, a, b); }
-Tensor operator-(const Operand& a) { return neg(a.resolve(a), a.site()); }
+Tensor operator-(const Operand& a) {
+  Tensor number;
+  return neg(a.resolve(a, number), a.site());
+}
 
 }  // namespace reel

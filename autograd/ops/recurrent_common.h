@@ -5,6 +5,7 @@
 #include <reel/autograd/op.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/recurrent.h>
+#include <reel/autograd/scope.h>
 
 // What the definitions of rnn, gru and lstm share: shape rules and the loop of a specification.
 namespace reel::detail {
@@ -23,6 +24,7 @@ Tensors unroll_specification(const Tensor& p, Tensors states, const Tensor& leng
   Tensors y(static_cast<std::size_t>(steps));
   for (Index s = 0; s < steps; ++s) {
     const Index t = reverse ? steps - 1 - s : s;
+    const StepScope step_scope(t);
     Tensors next = states;
     step(select(p, 0, t), next);
     const Tensor active = active_rows(lengths, t);

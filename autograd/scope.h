@@ -1,0 +1,57 @@
+#pragma once
+
+#include <string_view>
+#include <utility>
+
+#include <reel/autograd/error.h>
+#include <reel/autograd/shape.h>
+
+namespace reel {
+
+/// Where in a model the ops of a thread run: the tape notes it with every record, so that tables,
+/// profiles and errors can say it.
+struct ModelPlace {
+  std::string_view module = {};  ///< "lstm.0"; empty outside of modules
+  std::int32_t step = -1;        ///< the time step; -1 outside of a sequence
+};
+
+inline constinit thread_local ModelPlace current_place;
+
+/// What the name of a parameter says of its module: that of "lstm.0.w_hh" is "lstm.0".
+inline std::string_view module_of(std::string_view parameter) {
+  const std::size_t dot = parameter.rfind('.');
+  return dot == std::string_view::npos ? std::string_view() : parameter.substr(0, dot);
+}
+
+/// Puts the ops in its lifetime at a place.
+class PlaceScope {
+ public:
+  explicit PlaceScope(const ModelPlace& place) : previous_(std::exchange(current_place, place)) {}
+  ~PlaceScope() { current_place = previous_; }
+  PlaceScope(const PlaceScope&) = delete;
+  PlaceScope& operator=(const PlaceScope&) = delete;
+
+ private:
+  ModelPlace previous_;
+};
+
+/// Names the module whose ops run in its lifetime, by one of its parameters, and lends them the
+/// site of the call as SiteScope does. The name must outlive the scope.
+class ModuleScope {
+ public:
+  ModuleScope(std::string_view parameter, Site site)
+      : site_(site), place_({module_of(parameter), current_place.step}) {}
+
+ private:
+  SiteScope site_;
+  PlaceScope place_;
+};
+
+/// Says which time step of a sequence the ops in its lifetime belong to.
+class StepScope : PlaceScope {
+ public:
+  explicit StepScope(Index step)
+      : PlaceScope({current_place.module, static_cast<std::int32_t>(step)}) {}
+};
+
+}  // namespace reel
