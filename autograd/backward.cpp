@@ -132,7 +132,7 @@ void Backward::serve(std::size_t r) {
   if (!useful) return;
 
   const SiteScope site(record.site());
-  const PlaceScope place({tape_.module_name(record), record.step});
+  const PlaceScope place(tape_.place_of(record));
   const bool timed = tape_.options_.profile;
   const auto begin = timed ? Profile::Clock::now() : Profile::Clock::time_point();
   const void* attr =
@@ -254,38 +254,37 @@ void Backward::finish() {
   if (!options_.keep && !options_.create_graph) tape_.clear();
 }
 
-Vjp::Vjp(Backward& backward, std::size_t record)
+Vjp::Vjp(Backward& backward, std::size_t r)
     : backward_(backward),
-      record_(record),
-      g_(backward.take_gradient(backward.tape_.records_[record].first_output)) {}
+      op_(*backward.tape_.records_[r].op),
+      first_input_(backward.tape_.records_[r].first_input),
+      input_count_(backward.tape_.records_[r].input_count),
+      first_output_(backward.tape_.records_[r].first_output),
+      g_(backward.take_gradient(first_output_)) {}
 
 std::int32_t Vjp::slot(int i) const {
-  return backward_.tape_.input_slot(backward_.tape_.records_[record_], i);
+  return backward_.tape_.input_slots_[static_cast<std::size_t>(first_input_ + i)];
 }
 
 Tensor Vjp::in(int i) const {
-  const OpSpec& op = *backward_.tape_.records_[record_].op;
-  if ((op.keeps.inputs >> std::min(i, 31) & 1) == 0) throw_not_kept("input", i);
+  if ((op_.keeps.inputs >> std::min(i, 31) & 1) == 0) throw_not_kept("input", i);
   return backward_.tape_.handle(slot(i));
 }
 
 Tensor Vjp::out(int k) const {
-  const Tape::Record& record = backward_.tape_.records_[record_];
-  if ((record.op->keeps.outputs >> k & 1) == 0) throw_not_kept("output", k);
-  return backward_.tape_.handle(record.first_output + k);
+  if ((op_.keeps.outputs >> k & 1) == 0) throw_not_kept("output", k);
+  return backward_.tape_.handle(first_output_ + k);
 }
 
 Tensor Vjp::g(int k) const {
   if (k == 0) return g_;
-  const Tensor g = backward_.gradient(backward_.tape_.records_[record_].first_output + k);
+  const Tensor g = backward_.gradient(first_output_ + k);
   return g.defined() ? g : zeros(g.shape(), g.dtype());
 }
 
 Shape Vjp::shape(int i) const {
   return backward_.tape_.slots_[static_cast<std::size_t>(slot(i))].shape;
 }
-
-int Vjp::count() const { return backward_.tape_.records_[record_].input_count; }
 
 bool Vjp::needs(int i) const { return backward_.is_needed(slot(i)); }
 

@@ -40,7 +40,7 @@ std::int64_t bytes_of(const Shape& shape, DType dtype) {
 
 // The module that was named, or else that of the first parameter among the inputs.
 std::string_view Tape::module_name(const Record& record) const {
-  if (record.module >= 0) return modules_[static_cast<std::size_t>(record.module)];
+  if (record.module >= 0) return place_of(record).module;
   for (std::int32_t i = 0; i < record.input_count; ++i)
     if (const ParamEntry* entry = parameter(input_slot(record, i))) return module_of(entry->name);
   return {};

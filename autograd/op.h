@@ -177,7 +177,7 @@ class Vjp {
   const Tensor& g() const { return g_; }
   Tensor g(int k) const;
   Shape shape(int i = 0) const;
-  int count() const;
+  int count() const { return input_count_; }
   /// Whether the gradient of input i is wanted.
   bool needs(int i) const;
 
@@ -193,7 +193,8 @@ class Vjp {
   void accumulate(int i, Tensor contribution);
 
   Backward& backward_;
-  std::size_t record_;
+  const OpSpec& op_;
+  std::int32_t first_input_, input_count_, first_output_;
   Tensor g_;
 };
 

@@ -71,7 +71,8 @@ void Profile::add(std::string_view op, Pass pass, std::string_view module, std::
 std::string Profile::str() const {
   return totals("op", events_, [](const Event& event) { return event.op; }) + '\n' +
          totals("module", events_, [this](const Event& event) -> std::string_view {
-           return event.module < 0 ? "(none)" : modules_[static_cast<std::size_t>(event.module)];
+           if (event.module < 0) return "(none)";
+           return modules_[static_cast<std::size_t>(event.module)];
          });
 }
 

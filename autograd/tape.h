@@ -12,6 +12,7 @@
 #include <reel/autograd/gradients.h>
 #include <reel/autograd/op.h>
 #include <reel/autograd/profile.h>
+#include <reel/autograd/scope.h>
 
 namespace reel {
 
@@ -154,6 +155,10 @@ class Tape {
   Trace require(const Tensor& x, const char* call, const char* what) const;
   void check_parameters() const;
   std::int32_t module_id(std::string_view name);
+  ModelPlace place_of(const Record& record) const {
+    if (record.module < 0) return {{}, record.step};
+    return {modules_[static_cast<std::size_t>(record.module)], record.step};
+  }
   std::string_view module_name(const Record& record) const;
   const ParamEntry* parameter(std::int32_t slot) const;
   std::string slot_name(std::int32_t slot) const;

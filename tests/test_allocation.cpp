@@ -8,23 +8,26 @@
 #include <reel/autograd/tape.h>
 
 namespace {
-std::atomic<std::size_t> allocations{0};
+std::atomic<std::size_t> allocations{0}, allocated_bytes{0};
 }
 
 // Every allocation of the test program passes here and is counted.
 void* operator new(std::size_t bytes) {
   ++allocations;
+  allocated_bytes += bytes;
   if (void* block = std::malloc(bytes == 0 ? 1 : bytes)) return block;
   throw std::bad_alloc();
 }
 void* operator new(std::size_t bytes, std::align_val_t alignment) {
   ++allocations;
+  allocated_bytes += bytes;
   const std::size_t unit = static_cast<std::size_t>(alignment);
   if (void* block = std::aligned_alloc(unit, (bytes + unit - 1) / unit * unit)) return block;
   throw std::bad_alloc();
 }
 void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
   ++allocations;
+  allocated_bytes += bytes;
   return std::malloc(bytes == 0 ? 1 : bytes);
 }
 void operator delete(void* block) noexcept { std::free(block); }
@@ -96,4 +99,21 @@ TEST_CASE("inference asks the heap for nothing once it is warm") {
   Tensor h = rng.normal({1, 16});
   const auto counts = counted(4, [&] { h = tanh(matmul(h, w) * 0.5 + h); });
   CHECK(counts[3] == 0);
+}
+
+TEST_CASE("a record takes at most 200 bytes beside the tensors") {
+  constexpr std::size_t records = 200'000, tensor_bytes = 64 + 64;  // header and 8 floats, aligned
+  pool::trim();
+  Tape tape;
+  const Tensor x = tape.watch(full({8}, 0.5));
+  const std::size_t before = allocated_bytes;
+  Tensor y = x;
+  for (std::size_t i = 0; i < records; ++i) y = tanh(y);  // keeps its output
+  const std::size_t recorded = allocated_bytes;
+  tape.gradient(y, {x}, {.seed = ones({8})});
+  const std::size_t per_record = (recorded - before) / records - tensor_bytes;
+  const std::size_t backward = (allocated_bytes - recorded) / records;
+  INFO("forward ", per_record, " bytes a record, backward ", backward);
+  CHECK(per_record >= 100);  // nothing is free
+  CHECK(per_record + backward <= 200);
 }
