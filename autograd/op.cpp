@@ -111,7 +111,10 @@ class Call {
   int visible() const { return shapes_.count() - op_.hidden_outputs; }
   // How many outputs the kernel fills: all of them only for a tape.
   int made() const { return tape_ ? shapes_.count() : visible(); }
-  Tensor new_output(int k) const { return Tensor(shapes_[k], op_.integer_output ? i32 : dtype_); }
+  Tensor new_output(int k) const {
+    if (op_.shares_input) return Tensor(inputs_[0]->buffer(), shapes_[k], dtype_);
+    return Tensor(shapes_[k], op_.integer_output ? i32 : dtype_);
+  }
 
   void run(std::span<Tensor> outputs) const {
     const bool timed = tape_ && tape_->options().profile;

@@ -16,9 +16,8 @@ namespace reel {
 struct OpSpec;
 class Tape;
 
-/// The results of an op, or the shapes of them: most ops have one, the recurrent layers several.
+/// The shapes of the results of an op: most ops have one, the recurrent layers several.
 inline constexpr int max_outputs = 6;
-using Tensors = PoolVector<Tensor>;
 
 class Shapes {
  public:
@@ -234,7 +233,8 @@ struct OpSpec {
   bool variadic = false;        ///< the last argument stands for any number of them
   bool takes_integers = false;  ///< whether an argument has to be i32
   bool integer_output = false;
-  int hidden_outputs = 0;  ///< trailing outputs that only the backward pass reads
+  int hidden_outputs = 0;     ///< trailing outputs that only the backward pass reads
+  bool shares_input = false;  ///< there is no kernel: see SharedInput
   std::size_t attr_size = 0;
 
   Shapes (*shape)(const Arguments&, const void* attr) = nullptr;
@@ -326,11 +326,20 @@ struct ShapeRule {
   Shapes (*call)(const Arguments&, const void*);
 };
 
+/// In place of a kernel: the only output is the first input's numbers in another shape of its size,
+/// and shares their memory.
+struct SharedInput {};
+inline constexpr SharedInput shared_input;
+
 template <class Attr>
 struct Kernel {
+  Kernel(SharedInput) : shares_input(true) {
+    by_dtype.fill([](const KernelCall&) {});
+  }
   template <class F>
   Kernel(F) : by_dtype{entry<F, float>(), entry<F, double>(), entry<F, std::int32_t>()} {}
   std::array<OpSpec::Forward, 3> by_dtype;
+  bool shares_input = false;
 
  private:
   template <class F, class T>
@@ -451,6 +460,7 @@ Op<Attr>::Op(const Definition<Attr>& d) {
   }
   spec_.integer_output = d.integer_output;
   spec_.hidden_outputs = d.hidden_outputs;
+  spec_.shares_input = d.forward.shares_input;
   spec_.attr_size = std::is_empty_v<Attr> ? 0 : sizeof(Attr);
   spec_.shape = d.shape.call;
   spec_.forward = d.forward.by_dtype;

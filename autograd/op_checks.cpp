@@ -327,7 +327,7 @@ Complaints check_kept_values(const OpSpec& op) {
         if (n != i && !declared(c.op.keeps.inputs, n) && !x[n].buffer().unique())
           complain(fmt::format("input {} is held, but not declared", n));
       for (std::size_t k = 0; k < outputs.size(); ++k)
-        if (!declared(c.op.keeps.outputs, k) && !outputs[k].buffer().unique())
+        if (!declared(c.op.keeps.outputs, k) && !c.op.shares_input && !outputs[k].buffer().unique())
           complain(fmt::format("output {} is held, but not declared", k));
       const Tensor& y = outputs[0];
       tape.gradient(y, {watched}, {.seed = ones(y.shape(), y.dtype())});

@@ -108,23 +108,40 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a = false, bool t
 /// x·wᵀ + b: x [..., D], w [H, D], b [H] -> [..., H]
 Tensor affine(const Tensor& x, const Tensor& w, const Tensor& b, Site site = {});
 
-// Shape.
-/// The same numbers in another shape of the same size; one size may be -1.
+// Shape. reshape, squeeze and expand copy no numbers: the result shares the memory of x.
+/// The same numbers in another shape of the same size; one size may be -1. Throws ShapeError for
+/// another size.
 Tensor reshape(const Tensor& x, std::initializer_list<Index> shape, Site site = {});
 Tensor reshape(const Tensor& x, const Shape& shape, Site site = {});
+/// Without one axis of size 1: [T, 1, F] -> [T, F]. Throws ShapeError for an axis of another size.
+Tensor squeeze(const Tensor& x, int axis, Site site = {});
+/// Without all axes of size 1.
+Tensor squeeze(const Tensor& x, Site site = {});
+/// With a new axis of size 1 at `axis` of the result, as NumPy's expand_dims: the inverse of
+/// squeeze. [T, F] -> [T, 1, F] for axis 1, [T, F, 1] for -1. Throws ShapeError for rank 4.
+Tensor expand(const Tensor& x, int axis, Site site = {});
+/// The axes in another order: axis a of the result is axis axes[a] of x. Throws ShapeError unless
+/// `axes` names each axis once.
+Tensor permute(const Tensor& x, std::span<const int> axes, Site site = {});
+inline Tensor permute(const Tensor& x, std::initializer_list<int> axes, Site site = {}) {
+  return permute(x, std::span(axes.begin(), axes.size()), site);
+}
 /// Exchanges two axes.
 Tensor transpose(const Tensor& x, int axis0 = -2, int axis1 = -1, Site site = {});
 /// Repeats along axes of size 1 and new leading axes.
 Tensor broadcast_to(const Tensor& x, const Shape& shape, Site site = {});
 /// The adjoint of broadcast_to: sums over the axes along which `shape` would be broadcast.
 Tensor sum_to(const Tensor& x, const Shape& shape, Site site = {});
-/// Elements begin <= i < end of one axis; negative ends count from the end.
-Tensor slice(const Tensor& x, int axis, Index begin, Index end, Site site = {});
-/// Element i of one axis, which goes away.
+/// Elements begin, begin + step, ... < end of one axis; a negative begin or end counts from the
+/// end. Throws ShapeError unless 0 <= begin <= end <= size and step >= 1; flip() reverses.
+Tensor slice(const Tensor& x, int axis, Index begin, Index end, Index step = 1, Site site = {});
+/// Element i of one axis, which goes away; a negative i counts from the end. Throws ShapeError
+/// where there is none.
 Tensor select(const Tensor& x, int axis, Index i, Site site = {});
-/// Puts `before` and `after` zeros at the ends of one axis.
-Tensor pad(const Tensor& x, int axis, Index before, Index after, Site site = {});
-/// Joins tensors along an axis that they have.
+/// The adjoint of slice: zeros in which the elements of one axis stand at before, before + step,
+/// ..., with `after` zeros behind the last.
+Tensor pad(const Tensor& x, int axis, Index before, Index after, Index step = 1, Site site = {});
+/// Joins tensors along an axis that they have. Throws ShapeError where other axes differ.
 Tensor concat(std::span<const Tensor> inputs, int axis, Site site = {});
 inline Tensor concat(std::initializer_list<Tensor> inputs, int axis, Site site = {}) {
   return concat(std::span(inputs.begin(), inputs.size()), axis, site);
@@ -134,10 +151,23 @@ Tensor stack(std::span<const Tensor> inputs, int axis = 0, Site site = {});
 inline Tensor stack(std::initializer_list<Tensor> inputs, int axis = 0, Site site = {}) {
   return stack(std::span(inputs.begin(), inputs.size()), axis, site);
 }
-/// Cuts an axis in `parts` equal parts.
-std::vector<Tensor> split(const Tensor& x, int parts, int axis, Site site = {});
+/// Cuts an axis in `parts` equal parts. Throws ShapeError where that does not go.
+Tensors split(const Tensor& x, int parts, int axis, Site site = {});
+/// Cuts an axis in parts of these sizes. Throws ShapeError unless they add up to the axis.
+Tensors split(const Tensor& x, std::span<const Index> sizes, int axis, Site site = {});
+inline Tensors split(const Tensor& x, std::initializer_list<Index> sizes, int axis,
+                     Site site = {}) {
+  return split(x, std::span(sizes.begin(), sizes.size()), axis, site);
+}
 /// Reverses an axis.
 Tensor flip(const Tensor& x, int axis, Site site = {});
+/// Each element of an axis `count` times in a row, as in NumPy: (a, b) -> (a, a, b, b).
+Tensor repeat(const Tensor& x, Index count, int axis, Site site = {});
+/// Zeroes what is above the k-th diagonal of the last two axes: x[i, j] stays where j <= i + k.
+/// Throws ShapeError below rank 2.
+Tensor tril(const Tensor& x, Index k = 0, Site site = {});
+/// Zeroes what is below it: x[i, j] stays where j >= i + k.
+Tensor triu(const Tensor& x, Index k = 0, Site site = {});
 
 // Reductions over some or all axes, which go away unless `keepdims`.
 Tensor sum(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
@@ -147,29 +177,105 @@ Tensor max(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site s
 /// ln Σ eˣ, without overflow
 Tensor logsumexp(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
 
-// Rows.
-/// table [N, F], rows i32 [...] -> [..., F]. Throws ValueError for a row outside 0 .. N-1.
+// Indices, i32. An index out of range throws ValueError naming it and its position.
+/// table [N, F], rows i32 [...] -> [..., F].
 Tensor gather_rows(const Tensor& table, const Tensor& rows, Site site = {});
-/// The adjoint of gather_rows: adds source [..., F] to the rows of zeros [N, F]. Throws likewise.
+/// The adjoint of gather_rows: adds source [..., F] to the rows of zeros [N, F].
 Tensor scatter_add_rows(const Tensor& source, const Tensor& rows, Index row_count, Site site = {});
+/// Along one axis the elements that the indices name: y[i, j] = x[indices[i, j], j] for axis 0. The
+/// indices agree with x in rank and in all other axes; the result has their shape.
+Tensor take_along(const Tensor& x, const Tensor& indices, int axis, Site site = {});
+/// The adjoint of take_along: adds source, which has the shape of the indices, to zeros whose axis
+/// has `size` elements.
+Tensor scatter_along(const Tensor& source, const Tensor& indices, Index size, int axis,
+                     Site site = {});
+/// 1 at each index and 0 elsewhere, along a new last axis: i32 [...] -> [..., classes]. Without
+/// gradient.
+Tensor one_hot(const Tensor& indices, Index classes, DType dtype = f32, Site site = {});
+/// `value` where the mask, i32 and broadcast to the shape of x, is not 0, and x elsewhere. Throws
+/// ValueError for a value that is not an i32 where x is.
+Tensor masked_fill(const Tensor& x, const Tensor& mask, double value, Site site = {});
 
-// Normalisation and losses.
+/// Some elements along an axis, and where they stood.
+struct Ordered {
+  Tensor values;   ///< with gradients
+  Tensor indices;  ///< i32
+};
+/// The elements of an axis from the smallest to the largest, or the other way. Equal ones stay in
+/// the order in which they come, and NaN comes last, in both directions.
+Ordered sort(const Tensor& x, int axis = -1, bool descending = false, Site site = {});
+/// The k largest elements of an axis, the largest first: the first k of a descending sort. Throws
+/// ShapeError unless 0 <= k <= size.
+Ordered topk(const Tensor& x, Index k, int axis = -1, Site site = {});
+/// The indices of sort and of topk alone, without gradient.
+Tensor argsort(const Tensor& x, int axis = -1, bool descending = false, Site site = {});
+Tensor topk_indices(const Tensor& x, Index k, int axis = -1, Site site = {});
+
+// Normalisation.
 /// eˣ / Σ eˣ along one axis
 Tensor softmax(const Tensor& x, int axis = -1, Site site = {});
 /// x - ln Σ eˣ along one axis
 Tensor log_softmax(const Tensor& x, int axis = -1, Site site = {});
-/// The mean over positions of -ln softmax(logits)[target], in nats: logits [..., V], targets i32
-/// [...]. With a mask or weights w [...]: Σ w·loss / Σ w. Throws ValueError for a target outside
-/// 0 .. V-1, also where the weight is 0.
-Tensor cross_entropy(const Tensor& logits, const Tensor& targets,
-                     const std::optional<Tensor>& weights = {}, Site site = {});
 /// gain·(x - mean) / √(variance + epsilon) + bias over the last axis: x [..., F], gain and bias [F]
 /// (Ba et al., "Layer normalization", 2016).
 Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor& bias, double epsilon = 1e-5,
                   Site site = {});
+/// gain·x / √(mean(x²) + epsilon) over the last axis: x [..., F], gain [F] (Zhang and Sennrich,
+/// "Root mean square layer normalization", 2019).
+Tensor rms_norm(const Tensor& x, const Tensor& gain, double epsilon = 1e-5, Site site = {});
 /// Zeroes each element with probability `rate` and divides the others by 1 - rate. The mask is a
 /// function of the generator's position, so the backward pass draws it again instead of storing it.
 /// Throws ValueError unless 0 <= rate < 1.
 Tensor dropout(const Tensor& x, double rate, Rng& rng, Site site = {});
+
+// Losses: scalars, means in nats. Weights, which may be a mask of zeros and ones, have the dtype of
+// the prediction and make a weighted mean of it; a position of weight 0 adds nothing, whatever its
+// numbers. Nothing to average (no position, or weights that sum to 0) throws ValueError. Targets
+// and weights have gradients too, where they are real.
+struct CrossEntropyOptions {
+  Tensor weights = {};         ///< p [...], of the positions
+  Tensor class_weights = {};   ///< c [V]
+  double label_smoothing = 0;  ///< e, from 0 to 1
+  /// Positions with this target do not count; it need not be one of the classes.
+  std::optional<std::int32_t> ignore_index = {};
+};
+/// How unlikely the targets are by softmax(logits), logits [..., V]; with ℓ = log_softmax(logits):
+///
+///     Σ p·((1 - e)·c[t]·(-ℓ[t]) + e/V·Σ c·(-ℓ)) / Σ p·c[t]    for targets t i32 [...]
+///     Σ p·Σ c·((1 - e)·q + e/V)·(-ℓ) / Σ p                    for probabilities q [..., V]
+///
+/// These are PyTorch's definitions. Throws ValueError for a target outside 0 .. V-1 that is not the
+/// ignored one, also where the weight is 0, and for ignore_index with probabilities.
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets,
+                     const CrossEntropyOptions& options, Site site = {});
+/// With weights [...] or none: Σ p·(-ℓ[t]) / Σ p.
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets,
+                     const std::optional<Tensor>& weights = {}, Site site = {});
+/// The same as cross_entropy for targets i32 [...], from log-probabilities ℓ [..., V].
+Tensor nll(const Tensor& log_probabilities, const Tensor& targets,
+           const CrossEntropyOptions& options = {}, Site site = {});
+
+// The losses below are means over elements, for targets of the very shape of x. Weights have
+// leading axes of x (none, some or all): each counts for all elements that it leads to.
+/// (x - t)²
+Tensor mse(const Tensor& x, const Tensor& targets, const std::optional<Tensor>& weights = {},
+           Site site = {});
+/// |x - t|, with derivative 0 at 0
+Tensor l1(const Tensor& x, const Tensor& targets, const std::optional<Tensor>& weights = {},
+          Site site = {});
+/// d²/2 where |d| <= delta, and delta·(|d| - delta/2) beyond, with d = x - t (Huber, "Robust
+/// estimation of a location parameter", 1964). Throws ValueError unless delta > 0.
+Tensor huber(const Tensor& x, const Tensor& targets, double delta = 1,
+             const std::optional<Tensor>& weights = {}, Site site = {});
+/// -(w·t·ln σ(x) + (1 - t)·ln(1 - σ(x))) for logits x and probabilities t, without overflow, where
+/// w is the weight of positive examples.
+Tensor bce_with_logits(const Tensor& logits, const Tensor& targets,
+                       const std::optional<Tensor>& weights = {}, double positive_weight = 1,
+                       Site site = {});
+/// The Kullback-Leibler divergence Σ t·(ln t - ℓ) over the last axis, for probabilities t and
+/// log-probabilities ℓ [..., V], with 0 ln 0 = 0; the mean over the positions [...], which the
+/// weights lead to (PyTorch's "batchmean"). At t = 0 the gradient of t ln t is taken as 0.
+Tensor kl_div(const Tensor& log_probabilities, const Tensor& targets,
+              const std::optional<Tensor>& weights = {}, Site site = {});
 
 }  // namespace reel

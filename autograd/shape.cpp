@@ -9,8 +9,8 @@ std::string Shape::str() const { return fmt::format("[{}]", fmt::join(begin(), e
 
 void Shape::throw_invalid(const Index* sizes, std::size_t count) {
   throw ShapeError(
-      fmt::format("shape [{}]: a tensor has at most {} axes and no negative size; reshape or merge "
-                  "axes first",
+      fmt::format("shape [{}]: a tensor has at most {} axes, no negative size and at most 2^59 "
+                  "elements; reshape or merge axes first",
                   fmt::join(sizes, sizes + count, ", "), max_rank));
 }
 

@@ -20,10 +20,13 @@ using Index = std::int64_t;
 class Shape {
  public:
   static constexpr int max_rank = 4;
+  /// So many elements that sizes in bytes still fit an Index; empty axes count as 1.
+  static constexpr Index max_size = Index{1} << 59;
 
   constexpr Shape() = default;
   constexpr Shape(std::initializer_list<Index> sizes) : Shape(sizes.begin(), sizes.size()) {}
-  /// Throws ShapeError when there are more than `max_rank` sizes or one is negative.
+  /// Throws ShapeError when there are more than `max_rank` sizes, one is negative, or they make
+  /// more than `max_size` elements.
   explicit constexpr Shape(std::span<const Index> sizes) : Shape(sizes.data(), sizes.size()) {}
 
   constexpr int rank() const { return rank_; }
@@ -40,9 +43,9 @@ class Shape {
 
   /// The same shape with `size` in place of the size of `axis`.
   constexpr Shape with(int axis, Index size) const {
-    Shape changed = *this;
-    changed.sizes_[static_cast<std::size_t>(axis)] = size;
-    return changed;
+    std::array<Index, max_rank> sizes = sizes_;
+    sizes[static_cast<std::size_t>(axis)] = size;
+    return Shape(sizes.data(), static_cast<std::size_t>(rank_));
   }
   /// The shape with a new axis of `size` before `axis` (`axis == rank()` appends).
   Shape insert(int axis, Index size) const;
@@ -67,10 +70,17 @@ class Shape {
 
  private:
   constexpr Shape(const Index* sizes, std::size_t count) {
-    if (count > max_rank || std::any_of(sizes, sizes + count, [](Index s) { return s < 0; }))
-      throw_invalid(sizes, count);
+    if (!valid(sizes, count)) throw_invalid(sizes, count);
     rank_ = static_cast<int>(count);
     std::copy_n(sizes, count, sizes_.begin());
+  }
+  static constexpr bool valid(const Index* sizes, std::size_t count) {
+    Index product = 1;
+    for (std::size_t a = 0; a < count; ++a)
+      if (sizes[a] < 0 || __builtin_mul_overflow(product, std::max<Index>(sizes[a], 1), &product) ||
+          product > max_size)
+        return false;
+    return count <= max_rank;
   }
   [[noreturn]] static void throw_invalid(const Index* sizes, std::size_t count);
 

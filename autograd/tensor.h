@@ -97,6 +97,9 @@ class Tensor {
   DType dtype_ = DType::f32;
 };
 
+/// Several tensors: the results of an op, the parts of a split.
+using Tensors = PoolVector<Tensor>;
+
 std::ostream& operator<<(std::ostream& out, const Tensor& x);
 
 /// `detach()` as a function, for states made of tensors (see `detach(state)` in nn/state.h).

@@ -286,7 +286,7 @@ Tensor gru_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, const Tens
   const Index n = h.size(-1);
   const Tensor p_rz = slice(p, -1, 0, 2 * n), p_n = slice(p, -1, 2 * n, 3 * n);
   const Tensor u_rz = slice(w_hh, 0, 0, 2 * n), u_n = slice(w_hh, 0, 2 * n, 3 * n);
-  const std::vector<Tensor> gates = split(sigmoid(p_rz + matmul(h, u_rz, false, true)), 2, -1);
+  const Tensors gates = split(sigmoid(p_rz + matmul(h, u_rz, false, true)), 2, -1);
   const Tensor &r = gates[0], &z = gates[1];
   const Tensor candidate = reset == Reset::after
                                ? tanh(p_n + r * (matmul(h, u_n, false, true) + b_hn))

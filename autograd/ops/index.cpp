@@ -1,22 +1,17 @@
 #include <fmt/format.h>
 
+#include <cmath>
+#include <limits>
+
+#include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/op.h>
 #include <reel/autograd/ops.h>
+#include <reel/autograd/ops/check_indices.h>
 
 namespace reel {
 namespace {
 
-struct RowCount {
-  Index rows;
-};
-
-// Throws before any row is touched.
-void check_rows(const char* op, std::span<const std::int32_t> rows, Index count) {
-  for (std::size_t i = 0; i < rows.size(); ++i)
-    if (rows[i] < 0 || rows[i] >= count)
-      throw ValueError(fmt::format("{}: row {} at position {} is not among the {} rows (0 to {})",
-                                   op, rows[i], i, count, count - 1));
-}
+// --- gather_rows and scatter_add_rows: each is the other's adjoint ---
 
 const Op<> gather_rows_op{{
     .name = "gather_rows",
@@ -29,7 +24,7 @@ const Op<> gather_rows_op{{
     .forward =
         []<class T>(Ctx<T> c) {
           const auto rows = c.indices(1);
-          check_rows("gather_rows", rows, c.shape(0)[0]);
+          check_indices("gather_rows", "row", "rows", rows, c.shape(0)[0]);
           const Index features = c.shape(0)[1];
           T* to = c.out().data();
           for (std::int32_t row : rows)
@@ -44,6 +39,10 @@ const Op<> gather_rows_op{{
                 with_inputs(normal({4, 3}), indices({0}, 4))},
 }};
 
+struct RowCount {
+  Index rows;
+};
+
 const Op<RowCount> scatter_add_rows_op{{
     .name = "scatter_add_rows",
     .arguments = {"source", integer("rows")},
@@ -51,12 +50,13 @@ const Op<RowCount> scatter_add_rows_op{{
       const int last = in[0].rank() - 1;
       if (in[0].rank() == 0 || in[0].erase(last) != in[1])
         in.fail("source must have the axes of rows and one of features");
+      if (table.rows < 0) in.fail(fmt::format("there cannot be {} rows", table.rows));
       return Shape{table.rows, in[0][last]};
     },
     .forward =
         []<class T>(Ctx<T> c, const RowCount& table) {
           const auto rows = c.indices(1);
-          check_rows("scatter_add_rows", rows, table.rows);
+          check_indices("scatter_add_rows", "row", "rows", rows, table.rows);
           const Index features = c.out_shape()[1];
           std::ranges::fill(c.out(), T(0));
           const T* from = c.in(0).data();
@@ -74,6 +74,75 @@ const Op<RowCount> scatter_add_rows_op{{
                 with_inputs(normal({0, 3}), indices({0}, 4)).attr(RowCount{4})},
 }};
 
+// --- one_hot ---
+
+struct Classes {
+  Index count;
+};
+
+const Op<Classes> one_hot_op{{
+    .name = "one_hot",
+    .arguments = {integer("indices")},
+    .shape = [](const Arguments& in, const Classes& classes) -> Shape {
+      if (in[0].rank() == Shape::max_rank) in.fail("indices must have at most 3 axes");
+      if (classes.count < 0) in.fail(fmt::format("there cannot be {} classes", classes.count));
+      return in[0].insert(in[0].rank(), classes.count);
+    },
+    .forward =
+        [](Ctx<std::int32_t> c, const Classes& classes) {
+          const auto indices = c.indices(0);
+          check_indices("one_hot", "index", "classes", indices, classes.count);
+          std::ranges::fill(c.out(), 0);
+          std::int32_t* row = c.out().data();
+          for (std::size_t i = 0; i < indices.size(); ++i, row += classes.count)
+            row[indices[i]] = 1;
+        },
+    .gradient = none("integers have no gradient"),
+    .samples = {with_inputs(indices({4}, 3)).attr(Classes{3}),
+                with_inputs(indices({2, 1, 5}, 1)).attr(Classes{1}),
+                with_inputs(indices({}, 7)).attr(Classes{7}),
+                with_inputs(indices({0}, 7)).attr(Classes{7})},
+    .integer_output = true,
+}};
+
+// --- masked_fill ---
+
+struct Filling {
+  double value;
+};
+
+const Op<Filling> masked_fill_op{{
+    .name = "masked_fill",
+    .arguments = {"x", integer("mask")},
+    .shape = [](const Arguments& in, const Filling& filling) -> Shape {
+      if (broadcast_shape(in) != in[0]) in.fail("the mask must broadcast to the shape of x");
+      if (in.dtype(0) == i32 && !(filling.value == std::nearbyint(filling.value) &&
+                                  std::abs(filling.value) <= std::numeric_limits<int>::max()))
+        throw ValueError(in.message(fmt::format("{} is not an i32", filling.value)));
+      return in[0];
+    },
+    .forward =
+        []<class T>(Ctx<T> c, const Filling& filling) {
+          const T* x = c.in(0).data();
+          const std::int32_t* mask = c.indices(1).data();
+          T* y = c.out().data();
+          const T value = static_cast<T>(filling.value);
+          const kernels::BroadcastPlan<1> plan(c.out_shape(), {&c.shape(1)});
+          plan.each_row([&](const auto& offset, Index n, const auto& stride) {
+            for (Index i = 0; i < n; ++i) y[i] = mask[offset[0] + i * stride[0]] ? value : x[i];
+            x += n;
+            y += n;
+          });
+        },
+    .gradient = rule([](Vjp& v) { v.add(0, [&] { return masked_fill(v.g(), v.in(1), 0); }); },
+                     Keeps::input(1)),
+    .samples = {with_inputs(normal({3, 4}), indices({3, 4}, 2)).attr(Filling{-2}),
+                with_inputs(normal({2, 3, 4}), indices({3, 1}, 2)).attr(Filling{0}),
+                with_inputs(normal({5}), indices({}, 2)).attr(Filling{7}),
+                with_inputs(normal({}), indices({}, 2)).attr(Filling{1}),
+                with_inputs(normal({0, 3}), indices({3}, 2)).attr(Filling{1})},
+}};
+
 }  // namespace
 
 Tensor gather_rows(const Tensor& table, const Tensor& rows, Site site) {
@@ -82,6 +151,14 @@ Tensor gather_rows(const Tensor& table, const Tensor& rows, Site site) {
 
 Tensor scatter_add_rows(const Tensor& source, const Tensor& rows, Index row_count, Site site) {
   return scatter_add_rows_op({&source, &rows}, {row_count}, site);
+}
+
+Tensor one_hot(const Tensor& indices, Index classes, DType dtype, Site site) {
+  return one_hot_op({&indices}, {classes}, site).to(dtype);
+}
+
+Tensor masked_fill(const Tensor& x, const Tensor& mask, double value, Site site) {
+  return masked_fill_op({&x, &mask}, {value}, site);
 }
 
 }  // namespace reel

@@ -182,7 +182,7 @@ LstmResult lstm(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const T
 }
 
 LstmStep lstm_step(const Tensor& p, const Tensor& h, const Tensor& c, const Tensor& w_hh) {
-  const std::vector<Tensor> gates = split(p + matmul(h, w_hh, false, true), 4, -1);
+  const Tensors gates = split(p + matmul(h, w_hh, false, true), 4, -1);
   const Tensor i = sigmoid(gates[0]), f = sigmoid(gates[1]), g = tanh(gates[2]),
                o = sigmoid(gates[3]);
   const Tensor c_next = f * c + i * g;

@@ -1,32 +1,23 @@
 #include <fmt/format.h>
-
-#include <cstring>
+#include <fmt/ranges.h>
 
 #include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/op.h>
 #include <reel/autograd/ops.h>
+#include <reel/autograd/ops/axis.h>
 
 namespace reel {
 namespace {
 
-// An axis of a row-major array splits it in `outer` blocks of `size` runs of `inner` elements.
-struct AxisView {
-  Index outer, size, inner;
-  AxisView(const Shape& shape, int axis) : outer(1), size(shape[axis]), inner(shape.stride(axis)) {
-    for (int a = 0; a < axis; ++a) outer *= shape[a];
-  }
-};
-
-template <class T>
-void copy_run(const T* from, Index count, T* to) {
-  std::copy_n(from, count, to);
-}
-
-// --- reshape ---
+// --- other shapes of the same numbers ---
 
 struct Target {
   Shape shape;
 };
+
+// The gradient of an op that only changes the shape.
+const auto back_in_shape =
+    rule([](Vjp& v) { v.add(0, [&] { return reshape(v.g(), v.shape()); }); }, keeps_nothing);
 
 const Op<Target> reshape_op{{
     .name = "reshape",
@@ -36,51 +27,131 @@ const Op<Target> reshape_op{{
         in.fail(fmt::format("{} elements cannot take shape {}", in[0].size(), to.shape.str()));
       return to.shape;
     },
-    .forward =
-        []<class T>(Ctx<T> c) {
-          copy_run(c.in(0).data(), static_cast<Index>(c.out().size()), c.out().data());
-        },
-    .gradient =
-        rule([](Vjp& v) { v.add(0, [&] { return reshape(v.g(), v.shape()); }); }, keeps_nothing),
+    .forward = shared_input,
+    .gradient = back_in_shape,
     .samples = {with_inputs(normal({3, 4})).attr(Target{{2, 6}}),
                 with_inputs(normal({1})).attr(Target{{}}),
+                with_inputs(normal({})).attr(Target{{1, 1, 1}}),
                 with_inputs(normal({0, 3})).attr(Target{{5, 0}})},
 }};
 
-// --- transpose ---
+struct AxisSet {
+  std::uint32_t axes;  // a bit for each
+};
+
+const Op<AxisSet> squeeze_op{{
+    .name = "squeeze",
+    .arguments = {"x"},
+    .shape = [](const Arguments& in, const AxisSet& gone) -> Shape {
+      Shape shape = in[0];
+      for (int axis = shape.rank() - 1; axis >= 0; --axis) {
+        if (!(gone.axes >> axis & 1)) continue;
+        if (shape[axis] != 1)
+          in.fail(fmt::format("axis {} has {} elements and cannot go away", axis, shape[axis]));
+        shape = shape.erase(axis);
+      }
+      return shape;
+    },
+    .forward = shared_input,
+    .gradient = back_in_shape,
+    .samples = {with_inputs(normal({3, 1, 2})).attr(AxisSet{0b010}),
+                with_inputs(normal({1, 5, 1, 1})).attr(AxisSet{0b1101}),
+                with_inputs(normal({1})).attr(AxisSet{1}), with_inputs(normal({})).attr(AxisSet{0}),
+                with_inputs(normal({0, 1})).attr(AxisSet{0b10})},
+}};
+
+const Op<Along> expand_op{{
+    .name = "expand",
+    .arguments = {"x"},
+    .shape = [](const Arguments& in, const Along& along) -> Shape {
+      if (in[0].rank() == Shape::max_rank) in.fail("there cannot be more than 4 axes");
+      return in[0].insert(along.axis, 1);
+    },
+    .forward = shared_input,
+    .gradient = back_in_shape,
+    .samples = {with_inputs(normal({3, 4})).attr(Along{1}),
+                with_inputs(normal({2, 1, 3})).attr(Along{3}),
+                with_inputs(normal({})).attr(Along{0}), with_inputs(normal({0})).attr(Along{0})},
+}};
+
+// --- permute and transpose ---
+
+// Axis a of the result is axis order[a] of x.
+using AxisOrder = std::array<int, Shape::max_rank>;
+
+Shape permuted(const Shape& x, const AxisOrder& order) {
+  const auto rank = static_cast<std::size_t>(x.rank());
+  std::array<Index, Shape::max_rank> sizes{};
+  for (std::size_t axis = 0; axis < rank; ++axis) sizes[axis] = x[order[axis]];
+  return Shape(std::span<const Index>(sizes).first(rank));
+}
+
+template <class T>
+void permute_values(Ctx<T> c, const AxisOrder& order) {
+  // Loops over the output's four axes; each steps through x by the stride of its origin.
+  std::array<Index, 4> size{1, 1, 1, 1}, stride{};
+  const Shape& out = c.out_shape();
+  for (int axis = 0; axis < out.rank(); ++axis) {
+    const auto loop = static_cast<std::size_t>(axis + 4 - out.rank());
+    size[loop] = out[axis];
+    stride[loop] = c.shape(0).stride(order[static_cast<std::size_t>(axis)]);
+  }
+  const T* x = c.in(0).data();
+  T* y = c.out().data();
+  for (Index i = 0; i < size[0]; ++i)
+    for (Index j = 0; j < size[1]; ++j)
+      for (Index k = 0; k < size[2]; ++k) {
+        const T* from = x + i * stride[0] + j * stride[1] + k * stride[2];
+        for (Index l = 0; l < size[3]; ++l) *y++ = from[l * stride[3]];
+      }
+}
+
+struct Permutation {
+  AxisOrder order;
+};
+
+const Op<Permutation> permute_op{{
+    .name = "permute",
+    .arguments = {"x"},
+    .shape = [](const Arguments& in, const Permutation& p) -> Shape {
+      return permuted(in[0], p.order);
+    },
+    .forward = []<class T>(Ctx<T> c, const Permutation& p) { permute_values(c, p.order); },
+    .gradient = rule(
+        [](Vjp& v, const Permutation& p) {
+          AxisOrder inverse{};
+          const int rank = v.shape().rank();
+          for (int axis = 0; axis < rank; ++axis)
+            inverse[static_cast<std::size_t>(p.order[static_cast<std::size_t>(axis)])] = axis;
+          v.add(0, [&] {
+            return permute(v.g(), std::span(inverse).first(static_cast<std::size_t>(rank)));
+          });
+        },
+        keeps_nothing),
+    .samples = {with_inputs(normal({2, 3, 4})).attr(Permutation{{2, 0, 1}}),
+                with_inputs(normal({2, 3, 1, 5})).attr(Permutation{{3, 1, 0, 2}}),
+                with_inputs(normal({3, 4})).attr(Permutation{{0, 1}}),
+                with_inputs(normal({})).attr(Permutation{}),
+                with_inputs(normal({2, 0, 3})).attr(Permutation{{1, 2, 0}})},
+}};
 
 struct AxisPair {
   int first, second;
+
+  AxisOrder order() const {
+    AxisOrder order{0, 1, 2, 3};
+    std::swap(order[static_cast<std::size_t>(first)], order[static_cast<std::size_t>(second)]);
+    return order;
+  }
 };
 
 const Op<AxisPair> transpose_op{{
     .name = "transpose",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const AxisPair& axes) -> Shape {
-      return in[0].with(axes.first, in[0][axes.second]).with(axes.second, in[0][axes.first]);
+      return permuted(in[0], axes.order());
     },
-    .forward =
-        []<class T>(Ctx<T> c, const AxisPair& axes) {
-          // Loops over the output's four axes; each steps through x by the stride of its origin.
-          std::array<Index, 4> size{1, 1, 1, 1}, stride{};
-          const Shape& out = c.out_shape();
-          for (int axis = 0; axis < out.rank(); ++axis) {
-            const int origin = axis == axes.first    ? axes.second
-                               : axis == axes.second ? axes.first
-                                                     : axis;
-            const auto loop = static_cast<std::size_t>(axis + 4 - out.rank());
-            size[loop] = out[axis];
-            stride[loop] = c.shape(0).stride(origin);
-          }
-          const T* x = c.in(0).data();
-          T* y = c.out().data();
-          for (Index i = 0; i < size[0]; ++i)
-            for (Index j = 0; j < size[1]; ++j)
-              for (Index k = 0; k < size[2]; ++k) {
-                const T* from = x + i * stride[0] + j * stride[1] + k * stride[2];
-                for (Index l = 0; l < size[3]; ++l) *y++ = from[l * stride[3]];
-              }
-        },
+    .forward = []<class T>(Ctx<T> c, const AxisPair& axes) { permute_values(c, axes.order()); },
     .gradient = rule(
         [](Vjp& v, const AxisPair& axes) {
           v.add(0, [&] { return transpose(v.g(), axes.first, axes.second); });
@@ -170,184 +241,65 @@ const Op<Target> sum_to_op{{
                 with_inputs(normal({0, 3})).attr(Target{{3}})},
 }};
 
-// --- slice and pad: each is the other's adjoint ---
+// --- tril and triu ---
 
-struct Range {
-  std::int64_t axis;
-  Index begin, end;
+struct Diagonal {
+  Index k;  // above the main one
 };
 
-const Op<Range> slice_op{{
-    .name = "slice",
-    .arguments = {"x"},
-    .shape = [](const Arguments& in, const Range& range) -> Shape {
-      const int axis = static_cast<int>(range.axis);
-      if (range.begin < 0 || range.begin > range.end || range.end > in[0][axis])
-        in.fail(
-            fmt::format("elements {} to {} of axis {} do not exist", range.begin, range.end, axis));
-      return in[0].with(axis, range.end - range.begin);
-    },
-    .forward =
-        []<class T>(Ctx<T> c, const Range& range) {
-          const AxisView x(c.shape(0), static_cast<int>(range.axis));
-          const Index run = (range.end - range.begin) * x.inner;
-          for (Index o = 0; o < x.outer; ++o)
-            copy_run(c.in(0).data() + (o * x.size + range.begin) * x.inner, run,
-                     c.out().data() + o * run);
-        },
-    .gradient = rule(
-        [](Vjp& v, const Range& range) {
-          const int axis = static_cast<int>(range.axis);
-          v.add(0, [&] { return pad(v.g(), axis, range.begin, v.shape()[axis] - range.end); });
-        },
-        keeps_nothing),
-    .samples = {with_inputs(normal({5, 3})).attr(Range{0, 1, 4}),
-                with_inputs(normal({2, 5, 3})).attr(Range{1, 0, 2}),
-                with_inputs(normal({2, 3})).attr(Range{1, 1, 1}),
-                with_inputs(normal({4})).attr(Range{0, 0, 4})},
-}};
-
-struct Padding {
-  std::int64_t axis;
-  Index before, after;
+constexpr auto matrices_shape = [](const Arguments& in) -> Shape {
+  if (in[0].rank() < 2) in.fail("there must be rows and columns");
+  return in[0];
 };
 
-const Op<Padding> pad_op{{
-    .name = "pad",
-    .arguments = {"x"},
-    .shape = [](const Arguments& in, const Padding& p) -> Shape {
-      if (p.before < 0 || p.after < 0)
-        in.fail(fmt::format("cannot pad by {} and {}; use slice() to shorten", p.before, p.after));
-      const int axis = static_cast<int>(p.axis);
-      return in[0].with(axis, p.before + in[0][axis] + p.after);
-    },
-    .forward =
-        []<class T>(Ctx<T> c, const Padding& p) {
-          const AxisView x(c.shape(0), static_cast<int>(p.axis));
-          T* y = c.out().data();
-          for (Index o = 0; o < x.outer; ++o) {
-            y = std::fill_n(y, p.before * x.inner, T(0));
-            y = std::copy_n(c.in(0).data() + o * x.size * x.inner, x.size * x.inner, y);
-            y = std::fill_n(y, p.after * x.inner, T(0));
-          }
-        },
-    .gradient = rule(
-        [](Vjp& v, const Padding& p) {
-          const int axis = static_cast<int>(p.axis);
-          v.add(0, [&] { return slice(v.g(), axis, p.before, p.before + v.shape()[axis]); });
-        },
-        keeps_nothing),
-    .samples = {with_inputs(normal({3, 2})).attr(Padding{0, 1, 2}),
-                with_inputs(normal({2, 3, 2})).attr(Padding{1, 0, 1}),
-                with_inputs(normal({0, 2})).attr(Padding{0, 2, 0})},
-}};
-
-// --- concat and stack ---
-
-struct Along {
-  int axis;
-};
-
-const Op<Along> concat_op{{
-    .name = "concat",
-    .arguments = {several("inputs")},
-    .shape = [](const Arguments& in, const Along& along) -> Shape {
-      Index size = 0;
-      for (int i = 0; i < in.count(); ++i) {
-        if (in[i].rank() != in[0].rank() || in[i].with(along.axis, 0) != in[0].with(along.axis, 0))
-          in.fail(fmt::format("shapes must agree on all axes but {}", along.axis));
-        size += in[i][along.axis];
-      }
-      return in[0].with(along.axis, size);
-    },
-    .forward =
-        []<class T>(Ctx<T> c, const Along& along) {
-          const AxisView y(c.out_shape(), along.axis);
-          Index begin = 0;
-          for (int i = 0; i < c.count(); ++i) {
-            const Index run = c.shape(i)[along.axis] * y.inner;
-            for (Index o = 0; o < y.outer; ++o)
-              copy_run(c.in(i).data() + o * run, run,
-                       c.out().data() + o * y.size * y.inner + begin);
-            begin += run;
-          }
-        },
-    .gradient = rule(
-        [](Vjp& v, const Along& along) {
-          Index begin = 0;
-          for (int i = 0; i < v.count(); ++i) {
-            const Index end = begin + v.shape(i)[along.axis];
-            v.add(i, [&] { return slice(v.g(), along.axis, begin, end); });
-            begin = end;
-          }
-        },
-        keeps_nothing),
-    .samples = {with_inputs(normal({2, 3}), normal({1, 3})).attr(Along{0}),
-                with_inputs(normal({2, 1, 2}), normal({2, 3, 2}), normal({2, 0, 2})).attr(Along{1}),
-                with_inputs(normal({4})).attr(Along{0})},
-}};
-
-const Op<Along> stack_op{{
-    .name = "stack",
-    .arguments = {several("inputs")},
-    .shape = [](const Arguments& in, const Along& along) -> Shape {
-      for (int i = 1; i < in.count(); ++i)
-        if (in[i] != in[0]) in.fail("the inputs must have one shape");
-      if (in[0].rank() == Shape::max_rank) in.fail("a stack would have more than 4 axes");
-      return in[0].insert(along.axis, in.count());
-    },
-    .forward =
-        []<class T>(Ctx<T> c, const Along& along) {
-          const AxisView y(c.out_shape(), along.axis);
-          for (int i = 0; i < c.count(); ++i)
-            for (Index o = 0; o < y.outer; ++o)
-              copy_run(c.in(i).data() + o * y.inner, y.inner,
-                       c.out().data() + (o * y.size + i) * y.inner);
-        },
-    .gradient = rule(
-        [](Vjp& v, const Along& along) {
-          for (int i = 0; i < v.count(); ++i)
-            v.add(i, [&] { return select(v.g(), along.axis, i); });
-        },
-        keeps_nothing),
-    .samples = {with_inputs(normal({2, 3}), normal({2, 3})).attr(Along{0}),
-                with_inputs(normal({2, 3}), normal({2, 3}), normal({2, 3})).attr(Along{2}),
-                with_inputs(normal({})).attr(Along{0})},
-}};
-
-// --- flip ---
-
-const Op<Along> flip_op{{
-    .name = "flip",
-    .arguments = {"x"},
-    .shape = same_shape,
-    .forward =
-        []<class T>(Ctx<T> c, const Along& along) {
-          const AxisView x(c.shape(0), along.axis);
-          for (Index o = 0; o < x.outer; ++o)
-            for (Index i = 0; i < x.size; ++i)
-              copy_run(c.in(0).data() + (o * x.size + i) * x.inner, x.inner,
-                       c.out().data() + (o * x.size + x.size - 1 - i) * x.inner);
-        },
-    .gradient =
-        rule([](Vjp& v, const Along& along) { v.add(0, [&] { return flip(v.g(), along.axis); }); },
-             keeps_nothing),
-    .samples = {with_inputs(normal({5})).attr(Along{0}),
-                with_inputs(normal({2, 3, 2})).attr(Along{1}),
-                with_inputs(normal({2, 3})).attr(Along{1})},
-}};
-
-PoolVector<const Tensor*> pointers(std::span<const Tensor> tensors) {
-  PoolVector<const Tensor*> result;
-  for (const Tensor& x : tensors) result.push_back(&x);
-  return result;
+// Copies the part of each matrix that ends (tril) or begins (triu) at the k-th diagonal.
+template <bool lower, class T>
+void copy_triangle(Ctx<T> c, Index k) {
+  const Shape& shape = c.shape(0);
+  const Index rows = shape[shape.rank() - 2], columns = shape[shape.rank() - 1];
+  const T* x = c.in(0).data();
+  T* y = c.out().data();
+  const T* const end = y + c.out().size();
+  for (Index row = 0; y != end; row = row + 1 == rows ? 0 : row + 1, x += columns, y += columns) {
+    const Index border = std::clamp<Index>(row + k + (lower ? 1 : 0), 0, columns);
+    std::copy_n(x, columns, y);
+    std::fill(lower ? y + border : y, lower ? y + columns : y + border, T(0));
+  }
 }
 
-int axis_of_first(std::span<const Tensor> inputs, int axis, int extra, const char* op, Site site) {
-  if (inputs.empty())
-    throw ValueError(fmt::format("{}: there is nothing to join ({})", op, site.str()));
-  return normalized_axis(axis, inputs[0].rank() + extra, op, site);
+// The k-th diagonal, or the last that is outside of the matrix.
+Diagonal diagonal_of(const Shape& shape, Index k) {
+  if (shape.rank() < 2) return {0};
+  return {std::clamp<Index>(k, -shape[shape.rank() - 2], shape[shape.rank() - 1])};
 }
+
+const Samples<Diagonal> triangle_samples{
+    with_inputs(normal({3, 4})).attr(Diagonal{0}),
+    with_inputs(normal({4, 3})).attr(Diagonal{1}),
+    with_inputs(normal({2, 3, 3})).attr(Diagonal{-1}),
+    with_inputs(normal({1, 5})).attr(Diagonal{-6}),
+    with_inputs(normal({2, 0, 3})).attr(Diagonal{0}),
+};
+
+const Op<Diagonal> tril_op{{
+    .name = "tril",
+    .arguments = {"x"},
+    .shape = matrices_shape,
+    .forward = []<class T>(Ctx<T> c, const Diagonal& d) { copy_triangle<true>(c, d.k); },
+    .gradient = rule([](Vjp& v, const Diagonal& d) { v.add(0, [&] { return tril(v.g(), d.k); }); },
+                     keeps_nothing),
+    .samples = triangle_samples,
+}};
+
+const Op<Diagonal> triu_op{{
+    .name = "triu",
+    .arguments = {"x"},
+    .shape = matrices_shape,
+    .forward = []<class T>(Ctx<T> c, const Diagonal& d) { copy_triangle<false>(c, d.k); },
+    .gradient = rule([](Vjp& v, const Diagonal& d) { v.add(0, [&] { return triu(v.g(), d.k); }); },
+                     keeps_nothing),
+    .samples = triangle_samples,
+}};
 
 }  // namespace
 
@@ -356,14 +308,43 @@ Tensor reshape(const Tensor& x, const Shape& shape, Site site) {
 }
 
 Tensor reshape(const Tensor& x, std::initializer_list<Index> shape, Site site) {
-  PoolVector<Index> known(shape);
-  const auto open = std::ranges::find(known, -1);
-  if (open != known.end()) {
-    Index product = 1;
-    for (Index s : known) product *= s == -1 ? 1 : s;
-    *open = product > 0 ? x.size() / product : 0;
+  PoolVector<Index> sizes(shape);
+  const auto open = std::ranges::find(sizes, -1);
+  if (open != sizes.end()) {
+    *open = 1;
+    const Index known = Shape(std::span<const Index>(sizes)).size();
+    *open = known > 0 ? x.size() / known : 0;
   }
-  return reshape(x, Shape(std::span<const Index>(known)), site);
+  return reshape(x, Shape(std::span<const Index>(sizes)), site);
+}
+
+Tensor squeeze(const Tensor& x, int axis, Site site) {
+  return squeeze_op({&x}, {1u << normalized_axis(axis, x.rank(), "squeeze", site)}, site);
+}
+
+Tensor squeeze(const Tensor& x, Site site) {
+  std::uint32_t axes = 0;
+  for (int axis = 0; axis < x.rank(); ++axis)
+    if (x.shape()[axis] == 1) axes |= 1u << axis;
+  return squeeze_op({&x}, {axes}, site);
+}
+
+Tensor expand(const Tensor& x, int axis, Site site) {
+  return expand_op({&x}, {normalized_axis(axis, x.rank() + 1, "expand", site)}, site);
+}
+
+Tensor permute(const Tensor& x, std::span<const int> axes, Site site) {
+  AxisOrder order{};
+  std::uint32_t seen = 0;
+  for (std::size_t a = 0; a < std::min<std::size_t>(axes.size(), Shape::max_rank); ++a) {
+    order[a] = normalized_axis(axes[a], x.rank(), "permute", site);
+    seen |= 1u << order[a];
+  }
+  if (axes.size() != static_cast<std::size_t>(x.rank()) || seen != (1u << x.rank()) - 1)
+    throw ShapeError(fmt::format(
+        "permute: axes ({}) do not name each of the {} axes of shape {} once ({})",
+        fmt::join(axes, ", "), x.rank(), x.shape().str(), SiteScope::resolve(site).str()));
+  return permute_op({&x}, {order}, site);
 }
 
 Tensor transpose(const Tensor& x, int axis0, int axis1, Site site) {
@@ -381,47 +362,12 @@ Tensor sum_to(const Tensor& x, const Shape& shape, Site site) {
   return sum_to_op({&x}, {shape}, site);
 }
 
-Tensor slice(const Tensor& x, int axis, Index begin, Index end, Site site) {
-  axis = normalized_axis(axis, x.rank(), "slice", site);
-  const Index size = x.shape()[axis];
-  return slice_op({&x}, {axis, begin < 0 ? begin + size : begin, end < 0 ? end + size : end}, site);
+Tensor tril(const Tensor& x, Index k, Site site) {
+  return tril_op({&x}, diagonal_of(x.shape(), k), site);
 }
 
-Tensor select(const Tensor& x, int axis, Index i, Site site) {
-  axis = normalized_axis(axis, x.rank(), "select", site);
-  const Index at = i < 0 ? i + x.shape()[axis] : i;
-  return reshape(slice(x, axis, at, at + 1, site), x.shape().erase(axis), site);
-}
-
-Tensor pad(const Tensor& x, int axis, Index before, Index after, Site site) {
-  return pad_op({&x}, {normalized_axis(axis, x.rank(), "pad", site), before, after}, site);
-}
-
-Tensor concat(std::span<const Tensor> inputs, int axis, Site site) {
-  const Along along{axis_of_first(inputs, axis, 0, "concat", site)};
-  return run_single(concat_op.spec(), pointers(inputs), &along, site);
-}
-
-Tensor stack(std::span<const Tensor> inputs, int axis, Site site) {
-  const Along along{axis_of_first(inputs, axis, 1, "stack", site)};
-  return run_single(stack_op.spec(), pointers(inputs), &along, site);
-}
-
-std::vector<Tensor> split(const Tensor& x, int parts, int axis, Site site) {
-  axis = normalized_axis(axis, x.rank(), "split", site);
-  const Index size = x.shape()[axis];
-  if (parts < 1 || size % parts != 0)
-    throw ShapeError(
-        fmt::format("split: axis {} of shape {} has {} elements, not a multiple of {} ({})", axis,
-                    x.shape().str(), size, parts, site.str()));
-  std::vector<Tensor> result;
-  for (Index p = 0; p < parts; ++p)
-    result.push_back(slice(x, axis, p * (size / parts), (p + 1) * (size / parts), site));
-  return result;
-}
-
-Tensor flip(const Tensor& x, int axis, Site site) {
-  return flip_op({&x}, {normalized_axis(axis, x.rank(), "flip", site)}, site);
+Tensor triu(const Tensor& x, Index k, Site site) {
+  return triu_op({&x}, diagonal_of(x.shape(), k), site);
 }
 
 }  // namespace reel

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <reel/autograd/shape.h>
+
+// What the ops along one axis share.
+namespace reel {
+
+struct Along {
+  int axis;
+};
+
+/// An axis of a row-major array splits it in `outer` blocks of `size` runs of `inner` elements.
+struct AxisView {
+  Index outer, size, inner;
+  AxisView(const Shape& shape, int axis) : outer(1), size(shape[axis]), inner(shape.stride(axis)) {
+    for (int a = 0; a < axis; ++a) outer *= shape[a];
+  }
+};
+
+}  // namespace reel

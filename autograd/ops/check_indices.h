@@ -1,0 +1,17 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include <reel/autograd/shape.h>
+
+namespace reel {
+
+/// Throws ValueError for an index outside of 0 .. count-1 that is not `exempt`, naming the op, the
+/// index (called `noun`), its position and the things (called `things`) that it should number.
+void check_indices(std::string_view op, std::string_view noun, std::string_view things,
+                   std::span<const std::int32_t> indices, Index count,
+                   std::optional<std::int32_t> exempt = {});
+
+}  // namespace reel

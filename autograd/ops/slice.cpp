@@ -1,0 +1,200 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <reel/autograd/op.h>
+#include <reel/autograd/ops.h>
+#include <reel/autograd/ops/axis.h>
+
+namespace reel {
+namespace {
+
+// --- slice and pad: each is the other's adjoint ---
+
+// How many elements `count` elements span that are `step` apart.
+Index span_of(Index count, Index step) { return count == 0 ? 0 : (count - 1) * step + 1; }
+
+struct Range {
+  std::int64_t axis;
+  Index begin, end, step;
+
+  Index count() const { return (end - begin) / step + ((end - begin) % step != 0); }
+};
+
+const Op<Range> slice_op{{
+    .name = "slice",
+    .arguments = {"x"},
+    .shape = [](const Arguments& in, const Range& range) -> Shape {
+      const int axis = static_cast<int>(range.axis);
+      if (range.step < 1)
+        in.fail(fmt::format("the step must be at least 1, not {}; flip() reverses", range.step));
+      if (range.begin < 0 || range.begin > range.end || range.end > in[0][axis])
+        in.fail(
+            fmt::format("elements {} to {} of axis {} do not exist", range.begin, range.end, axis));
+      return in[0].with(axis, range.count());
+    },
+    .forward =
+        []<class T>(Ctx<T> c, const Range& range) {
+          const AxisView x(c.shape(0), static_cast<int>(range.axis));
+          const Index count = range.count();
+          // Without gaps the elements are one run.
+          const Index runs = range.step == 1 ? 1 : count;
+          const Index run = range.step == 1 ? count * x.inner : x.inner;
+          T* y = c.out().data();
+          for (Index o = 0; o < x.outer; ++o) {
+            const T* from = c.in(0).data() + (o * x.size + range.begin) * x.inner;
+            for (Index i = 0; i < runs; ++i)
+              y = std::copy_n(from + i * range.step * x.inner, run, y);
+          }
+        },
+    .gradient = rule(
+        [](Vjp& v, const Range& range) {
+          const int axis = static_cast<int>(range.axis);
+          const Index after = v.shape()[axis] - range.begin - span_of(range.count(), range.step);
+          v.add(0, [&] { return pad(v.g(), axis, range.begin, after, range.step); });
+        },
+        keeps_nothing),
+    .samples = {with_inputs(normal({5, 3})).attr(Range{0, 1, 4, 1}),
+                with_inputs(normal({2, 5, 3})).attr(Range{1, 0, 2, 1}),
+                with_inputs(normal({2, 7, 2})).attr(Range{1, 1, 6, 2}),
+                with_inputs(normal({2, 7})).attr(Range{1, 0, 7, 3}),
+                with_inputs(normal({3})).attr(Range{0, 1, 3, 9}),
+                with_inputs(normal({2, 3})).attr(Range{1, 1, 1, 1}),
+                with_inputs(normal({2, 3})).attr(Range{1, 3, 3, 2}),
+                with_inputs(normal({4})).attr(Range{0, 0, 4, 1})},
+}};
+
+struct Padding {
+  std::int64_t axis;
+  Index before, after, step;
+};
+
+const Op<Padding> pad_op{{
+    .name = "pad",
+    .arguments = {"x"},
+    .shape = [](const Arguments& in, const Padding& p) -> Shape {
+      if (p.before < 0 || p.after < 0)
+        in.fail(fmt::format("cannot pad by {} and {}; use slice() to shorten", p.before, p.after));
+      if (p.step < 1) in.fail(fmt::format("the step must be at least 1, not {}", p.step));
+      const int axis = static_cast<int>(p.axis);
+      if (std::max(p.before, p.after) > Shape::max_size ||
+          p.step > Shape::max_size / std::max<Index>(in[0][axis], 1))
+        in.fail("the result would have too many elements");
+      return in[0].with(axis, p.before + span_of(in[0][axis], p.step) + p.after);
+    },
+    .forward =
+        []<class T>(Ctx<T> c, const Padding& p) {
+          const AxisView x(c.shape(0), static_cast<int>(p.axis));
+          const Index runs = p.step == 1 ? 1 : x.size;
+          const Index run = p.step == 1 ? x.size * x.inner : x.inner;
+          const T* from = c.in(0).data();
+          T* y = c.out().data();
+          for (Index o = 0; o < x.outer; ++o) {
+            y = std::fill_n(y, p.before * x.inner, T(0));
+            for (Index i = 0; i < runs; ++i, from += run) {
+              if (i > 0) y = std::fill_n(y, (p.step - 1) * x.inner, T(0));
+              y = std::copy_n(from, run, y);
+            }
+            y = std::fill_n(y, p.after * x.inner, T(0));
+          }
+        },
+    .gradient = rule(
+        [](Vjp& v, const Padding& p) {
+          const int axis = static_cast<int>(p.axis);
+          const Index end = p.before + span_of(v.shape()[axis], p.step);
+          v.add(0, [&] { return slice(v.g(), axis, p.before, end, p.step); });
+        },
+        keeps_nothing),
+    .samples = {with_inputs(normal({3, 2})).attr(Padding{0, 1, 2, 1}),
+                with_inputs(normal({2, 3, 2})).attr(Padding{1, 0, 1, 1}),
+                with_inputs(normal({2, 3, 2})).attr(Padding{1, 1, 2, 3}),
+                with_inputs(normal({1})).attr(Padding{0, 0, 0, 5}),
+                with_inputs(normal({2, 0})).attr(Padding{1, 1, 1, 2}),
+                with_inputs(normal({0, 2})).attr(Padding{0, 2, 0, 1})},
+}};
+
+// --- flip ---
+
+const Op<Along> flip_op{{
+    .name = "flip",
+    .arguments = {"x"},
+    .shape = same_shape,
+    .forward =
+        []<class T>(Ctx<T> c, const Along& along) {
+          const AxisView x(c.shape(0), along.axis);
+          for (Index o = 0; o < x.outer; ++o)
+            for (Index i = 0; i < x.size; ++i)
+              std::copy_n(c.in(0).data() + (o * x.size + i) * x.inner, x.inner,
+                          c.out().data() + (o * x.size + x.size - 1 - i) * x.inner);
+        },
+    .gradient =
+        rule([](Vjp& v, const Along& along) { v.add(0, [&] { return flip(v.g(), along.axis); }); },
+             keeps_nothing),
+    .samples = {with_inputs(normal({5})).attr(Along{0}),
+                with_inputs(normal({2, 3, 2})).attr(Along{1}),
+                with_inputs(normal({2, 3})).attr(Along{1})},
+}};
+
+// Throws ShapeError for sizes that do not cut an axis of `size` elements to pieces.
+void check_pieces(const Tensor& x, int axis, std::span<const Index> sizes, Site site) {
+  Index rest = x.shape()[axis];
+  bool valid = true;
+  for (Index s : sizes) {
+    valid = valid && s >= 0 && s <= rest;
+    if (valid) rest -= s;
+  }
+  if (!valid || rest != 0)
+    throw ShapeError(fmt::format("split: sizes ({}) do not make up axis {} of shape {} ({})",
+                                 fmt::join(sizes, ", "), axis, x.shape().str(),
+                                 SiteScope::resolve(site).str()));
+}
+
+}  // namespace
+
+Tensor slice(const Tensor& x, int axis, Index begin, Index end, Index step, Site site) {
+  axis = normalized_axis(axis, x.rank(), "slice", site);
+  const Index size = x.shape()[axis];
+  return slice_op({&x}, {axis, begin < 0 ? begin + size : begin, end < 0 ? end + size : end, step},
+                  site);
+}
+
+Tensor select(const Tensor& x, int axis, Index i, Site site) {
+  axis = normalized_axis(axis, x.rank(), "select", site);
+  const Index size = x.shape()[axis];
+  if (i < -size || i >= size)
+    throw ShapeError(fmt::format("select: axis {} of shape {} has no element {} ({})", axis,
+                                 x.shape().str(), i, SiteScope::resolve(site).str()));
+  const Index at = i < 0 ? i + size : i;
+  return squeeze(slice(x, axis, at, at + 1, 1, site), axis, site);
+}
+
+Tensor pad(const Tensor& x, int axis, Index before, Index after, Index step, Site site) {
+  return pad_op({&x}, {normalized_axis(axis, x.rank(), "pad", site), before, after, step}, site);
+}
+
+Tensor flip(const Tensor& x, int axis, Site site) {
+  return flip_op({&x}, {normalized_axis(axis, x.rank(), "flip", site)}, site);
+}
+
+Tensors split(const Tensor& x, std::span<const Index> sizes, int axis, Site site) {
+  axis = normalized_axis(axis, x.rank(), "split", site);
+  check_pieces(x, axis, sizes, site);
+  Tensors result;
+  Index begin = 0;
+  for (Index size : sizes) {
+    result.push_back(slice(x, axis, begin, begin + size, 1, site));
+    begin += size;
+  }
+  return result;
+}
+
+Tensors split(const Tensor& x, int parts, int axis, Site site) {
+  axis = normalized_axis(axis, x.rank(), "split", site);
+  const Index size = x.shape()[axis];
+  if (parts < 1 || size % parts != 0)
+    throw ShapeError(
+        fmt::format("split: axis {} of shape {} has {} elements, not a multiple of {} ({})", axis,
+                    x.shape().str(), size, parts, SiteScope::resolve(site).str()));
+  return split(x, PoolVector<Index>(static_cast<std::size_t>(parts), size / parts), axis, site);
+}
+
+}  // namespace reel
