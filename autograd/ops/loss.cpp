@@ -115,9 +115,10 @@ void class_loss_gradient(BackwardCtx<T> c, const ClassTargets& attr) {
     for (Index i = 0; i < classes; ++i) class_sum += call.class_weight(i);
     each_row(rows, [&](Index r) {
       T* d = dx + r * classes;
-      std::fill_n(d, classes, T(0));
-      if (call.weight(r) == 0) return;
-      const double factor = scale * call.weight(r), smooth = factor * call.smooth_share();
+      const double factor = scale * call.weight(r);
+      if (!softmax || factor == 0) std::fill_n(d, classes, T(0));
+      if (factor == 0) return;
+      const double smooth = factor * call.smooth_share();
       const double hard = factor * (1 - attr.smoothing) * call.class_weight(call.targets[r]);
       if constexpr (softmax) {
         const T all = static_cast<T>(hard + smooth * class_sum), log_sum = log_sums[r];

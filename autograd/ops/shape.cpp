@@ -86,9 +86,27 @@ Shape permuted(const Shape& x, const AxisOrder& order) {
   return Shape(std::span<const Index>(sizes).first(rank));
 }
 
+// Writes a row-major matrix from elements of x that are so far apart, in square tiles, so that each
+// piece of memory that is read or written serves while it is in the cache.
+template <class T>
+void copy_matrix(const T* x, Index row_stride, Index column_stride, Index rows, Index columns,
+                 T* y) {
+  constexpr Index tile = 16;
+  if (column_stride == 1) {
+    for (Index row = 0; row < rows; ++row)
+      std::copy_n(x + row * row_stride, columns, y + row * columns);
+    return;
+  }
+  for (Index row0 = 0; row0 < rows; row0 += tile)
+    for (Index column0 = 0; column0 < columns; column0 += tile)
+      for (Index row = row0; row < std::min(rows, row0 + tile); ++row)
+        for (Index column = column0; column < std::min(columns, column0 + tile); ++column)
+          y[row * columns + column] = x[row * row_stride + column * column_stride];
+}
+
 template <class T>
 void permute_values(Ctx<T> c, const AxisOrder& order) {
-  // Loops over the output's four axes; each steps through x by the stride of its origin.
+  // The output's four axes; each steps through x by the stride of its origin.
   std::array<Index, 4> size{1, 1, 1, 1}, stride{};
   const Shape& out = c.out_shape();
   for (int axis = 0; axis < out.rank(); ++axis) {
@@ -99,11 +117,8 @@ void permute_values(Ctx<T> c, const AxisOrder& order) {
   const T* x = c.in(0).data();
   T* y = c.out().data();
   for (Index i = 0; i < size[0]; ++i)
-    for (Index j = 0; j < size[1]; ++j)
-      for (Index k = 0; k < size[2]; ++k) {
-        const T* from = x + i * stride[0] + j * stride[1] + k * stride[2];
-        for (Index l = 0; l < size[3]; ++l) *y++ = from[l * stride[3]];
-      }
+    for (Index j = 0; j < size[1]; ++j, y += size[2] * size[3])
+      copy_matrix(x + i * stride[0] + j * stride[1], stride[2], stride[3], size[2], size[3], y);
 }
 
 struct Permutation {
