@@ -192,7 +192,7 @@ class Checker {
             "check_gradients: the result of the function is {}, but {} is {}, so it does not "
             "depend on it; the function has to use what is checked",
             name_of(y.dtype()), v.name, name_of(v.start.dtype())));
-    return {y};
+    return {curved_ ? y + 0.5 * tanh(y) : y};
   }
 
   // The gradients of the outputs' projection on this order's cotangents.
@@ -211,8 +211,12 @@ class Checker {
   const Tensor& cotangent(int order, std::size_t output, const Tensor& like) {
     cotangents_.resize(std::max(cotangents_.size(), static_cast<std::size_t>(order)));
     auto& of_order = cotangents_[static_cast<std::size_t>(order) - 1];
-    if (output == of_order.size())
-      of_order.push_back(tensor(like.shape(), random_numbers(rng_, like.size()), like.dtype()));
+    if (output == of_order.size()) {
+      const bool one_number = order == 1 && like.size() == 1;  // whose gradient has a meaning
+      of_order.push_back(
+          one_number ? ones(like.shape(), like.dtype())
+                     : tensor(like.shape(), random_numbers(rng_, like.size()), like.dtype()));
+    }
     if (of_order[output].shape() != like.shape())
       throw ShapeError("check_gradients: the shape of the result differs from call to call");
     return of_order[output];
@@ -250,7 +254,9 @@ class Checker {
 
   // Returns whether all evaluations at one point agreed.
   bool check_order(int order) {
-    const auto below = std::exchange(analytic_, analytic_gradients(order));
+    curved_ = order > 1;
+    const auto below = order > 1 ? analytic_gradients(order - 1) : std::vector<Numbers>{};
+    analytic_ = analytic_gradients(order);
     const auto again = analytic_gradients(order);
     base_ = outputs_at(order, arguments_);
     c_ = flat(cotangents_[static_cast<std::size_t>(order) - 1]);
@@ -458,6 +464,7 @@ class Checker {
   std::vector<Tensor> arguments_;
   std::vector<std::vector<Tensor>> cotangents_;  // by order, then by output
   // Of the order that is being checked:
+  bool curved_ = false;            // whether the function's result is bent
   std::vector<Numbers> analytic_;  // the gradients of the projection, by variable
   Numbers base_, c_;               // the outputs where nothing is moved, and their cotangents
   GradientReport report_;

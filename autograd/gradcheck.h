@@ -82,16 +82,16 @@ struct NamedTensor {
 /// itself take gradients: `Tape::current()->gradient(y, x, {.create_graph = true})`, or hvp and its
 /// like.
 ///
-/// f(x) of any shape is projected on a random cotangent c. The analytic value is that of
-/// Tape::gradient; the numeric one is the dot product of c with
-/// (8 (f(x+h) - f(x-h)) - (f(x+2h) - f(x-2h))) / 12h, whose error is of order h^4. Where they
-/// differ they are compared once more with smaller and larger h: near a kink, where f bends
-/// strongly and where rounding is coarse another step may tell more, and a wrong gradient is wrong
-/// at all.
+/// f(x) is projected on a cotangent c, random unless f(x) is a single number. The analytic value is
+/// that of Tape::gradient; the numeric one is the dot product of c with (8 (f(x+h) - f(x-h)) -
+/// (f(x+2h) - f(x-2h))) / 12h, whose error is of order h^4. Where they differ they are compared
+/// once more with smaller and larger h: near a kink, where f bends strongly and where rounding is
+/// coarse another step may tell more, and a wrong gradient is wrong at all.
 ///
 /// For order n the gradients of order n - 1, taken with `create_graph`, stand in the place of f,
 /// and have to equal those without it: of a fused op, order 1 checks the kernel, the orders above
-/// its specification and that the two agree. i32 inputs are constants.
+/// its specification and that the two agree. They are gradients of y + tanh(y)/2 for y = f(x), so
+/// that what arrives at an op depends on x as it does within a model. i32 inputs are constants.
 ///
 /// Everything is evaluated twice at x, and more often when something is wrong: results with other
 /// bits are reported as not deterministic.
