@@ -68,9 +68,11 @@ struct GradientReport {
 
   /// A table, one line for each row.
   std::string str() const;
+  /// A line for each row that failed, with numbers rounded to what does not depend on the machine.
+  std::string summary() const;
 };
 
-/// "ok", "kink", "WRONG", "not finite", "not deterministic".
+/// "ok", "kink", "wrong", "not finite", "not deterministic".
 std::string_view name_of(GradientReport::Verdict verdict);
 
 struct NamedTensor {

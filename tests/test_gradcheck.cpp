@@ -80,6 +80,10 @@ TEST_CASE("a wrong element is found and named") {
   CHECK(row.analytic == doctest::Approx(1.001 * row.numeric).epsilon(1e-9));
   CHECK(report.str().starts_with("gradients: 2 of 4 checks failed\ninput"));
   CHECK(report.str().find("WRONG    1/12") != std::string::npos);
+  CHECK(
+      report.summary().starts_with("gradients: 2 of 4 checks failed\n"
+                                   "x1[1, 3], order 1: WRONG (1 of 12); analytic "));
+  CHECK(report.summary().find(", ratio 1.001\nx1[") != std::string::npos);
 }
 
 TEST_CASE("the fast mode finds and names one wrong element among many") {
@@ -186,6 +190,7 @@ TEST_CASE("a function that is not deterministic is reported as such") {
   const auto replayed = check_gradients(noisy, random_inputs({{20}}), {.replay = {&rng}});
   CHECK_MESSAGE(replayed.ok, replayed.str());
   CHECK(report.str().find("options.replay") != std::string::npos);
+  CHECK(report.summary() == "gradients: 1 of 1 checks failed\nx0, order 1: not deterministic\n");
   CHECK(replayed.str().find("options.replay") == std::string::npos);
 
   // Two draws of one element agree half of the time.
