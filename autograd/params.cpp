@@ -7,6 +7,22 @@
 
 namespace reel {
 
+std::string coordinate_name(const ParamEntry& entry, Index flat) {
+  const Shape& shape = entry.value.shape();
+  if (shape.rank() == 0) return entry.name;
+  std::vector<std::string> places;
+  for (int axis = 0; axis < shape.rank(); ++axis) {
+    Index i = flat / shape.stride(axis) % shape[axis];
+    if (axis == 0 && !entry.blocks.empty()) {
+      const Index rows = shape[0] / std::ssize(entry.blocks);
+      places.push_back(entry.blocks[static_cast<std::size_t>(i / rows)]);
+      i %= rows;
+    }
+    places.push_back(std::to_string(i));
+  }
+  return fmt::format("{}[{}]", entry.name, fmt::join(places, ", "));
+}
+
 Tensor Param::tensor() const {
   Tape* tape = Tape::current();
   return tape ? tape->leaf(entry_) : entry_->value;
@@ -53,8 +69,13 @@ Params Params::operator/(std::string_view name) const {
   return Params(store_, fmt::format("{}{}.", prefix_, name));
 }
 
-Param Params::create(std::string_view name, const Shape& shape, const Initializer& init) const {
+Param Params::create(std::string_view name, const Shape& shape, const Initializer& init,
+                     const std::vector<std::string>& blocks) const {
   const std::string full = prefix_ + std::string(name);
+  if (!blocks.empty() && (shape.rank() == 0 || shape[0] % std::ssize(blocks) != 0))
+    throw ShapeError(
+        fmt::format("parameter {} has shape {}, which is not made of {} blocks of rows", full,
+                    shape.str(), blocks.size()));
   if (const auto entry = store_->find(full)) {
     if (entry->bound)
       throw ValueError(fmt::format(
@@ -64,10 +85,12 @@ Param Params::create(std::string_view name, const Shape& shape, const Initialize
       throw ShapeError(fmt::format("parameter {} has shape {}, but the module asks for {}", full,
                                    entry->value.shape().str(), shape.str()));
     entry->bound = true;
+    entry->blocks = blocks;
     return Param(entry);
   }
   Rng rng = store_->rng.stream(full);
-  return Param(store_->add({.name = full, .value = init(rng, shape, store_->dtype)}));
+  return Param(
+      store_->add({.name = full, .value = init(rng, shape, store_->dtype), .blocks = blocks}));
 }
 
 Param Params::operator[](std::string_view name) const {
@@ -97,8 +120,12 @@ Params Params::to(DType dtype) const {
   each([&](const auto& entry) {
     Tensor value = entry->value.to(dtype);
     dispatch_real(dtype, [&]<class T>() { value.edit<T>(); });  // a copy of its own
-    copy.store_->add(
-        {.name = entry->name.substr(prefix_.size()), .value = std::move(value), .bound = false});
+    ParamEntry unclaimed = *entry;
+    unclaimed.name = entry->name.substr(prefix_.size());
+    unclaimed.value = std::move(value);
+    unclaimed.version = 0;
+    unclaimed.bound = false;
+    copy.store_->add(std::move(unclaimed));
   });
   return copy;
 }

@@ -20,8 +20,14 @@ struct ParamEntry {
   Tensor value;
   std::uint64_t version = 0;  ///< counts the changes of the value
   std::size_t index = 0;      ///< place in its store
-  bool bound = true;          ///< whether a module has claimed it
+  /// Names of the equal blocks that the first axis is made of, such as gates; for reports.
+  std::vector<std::string> blocks = {};
+  bool bound = true;  ///< whether a module has claimed it
 };
+
+/// The name of an element by its place in row-major order: "b[17]", "w_hh[forget, 3, 17]" where the
+/// first axis has named blocks, "scale" of a scalar.
+std::string coordinate_name(const ParamEntry& entry, Index flat);
 
 /// A handle to a parameter, which stands for its current value wherever a tensor is expected; on a
 /// tape it is a leaf. Copies share the parameter, so a copied module shares its weights.
@@ -68,9 +74,12 @@ class Params {
   /// The part of the store whose names begin with "name.".
   Params operator/(std::string_view name) const;
 
-  /// Makes a new parameter, or claims one that `clone`, `to` or a file brought along. Throws
-  /// ValueError for a name that is taken, ShapeError when the claimed one has another shape.
-  Param create(std::string_view name, const Shape& shape, const Initializer& init) const;
+  /// Makes a new parameter, or claims one that `clone`, `to` or a file brought along. `blocks` may
+  /// name the equal blocks that its first axis is made of, such as gates; reports use the names.
+  /// Throws ValueError for a name that is taken, ShapeError when the claimed one has another shape
+  /// or the first axis is not made of that many blocks.
+  Param create(std::string_view name, const Shape& shape, const Initializer& init,
+               const std::vector<std::string>& blocks = {}) const;
   /// The parameter of that name. Throws ValueError, listing the names there are, if there is none.
   Param operator[](std::string_view name) const;
 
@@ -82,7 +91,7 @@ class Params {
 
   /// A store of its own with copies of the values, unclaimed: construct the model once more on it.
   Params clone() const { return to(dtype()); }
-  /// The same in another element type: train in f32, verify the gradients in f64.
+  /// The same in another element type: train in f32, check the gradients in f64 (check_gradients).
   Params to(DType dtype) const;
 
   /// Whether `param` is of this part.

@@ -1,16 +1,24 @@
-"""Checks that README.md and docs/ show code that is compiled, and link to files that exist.
+"""Checks that README.md and docs/ show code that is compiled, what programs print, and link to
+files that exist.
 
 A C++ block follows a comment that names its source: the whole file, `<!-- from FILE -->`, or the
-lines between `// [name]` and `// [/name]` in it, `<!-- from FILE [name] -->`.
+lines between `// [name]` and `// [/name]` in it, `<!-- from FILE [name] -->`. A block of what a
+program of the build prints follows `<!-- printed by PROGRAM ARGUMENT... -->`.
+
+With --write it puts into the pages what these sources and programs say now.
 """
+import os
 import pathlib
 import re
+import subprocess
+import sys
 import textwrap
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILD = pathlib.Path(os.environ.get("REEL_BUILD", ROOT / "build"))
 BLOCK = re.compile(
-    r"(?:^<!-- from (?P<file>\S+)(?: \[(?P<region>\w+)\])? -->\n+)?"
+    r"(?:^<!-- (?:from (?P<file>\S+)(?: \[(?P<region>\w+)\])?|printed by (?P<program>[^\n]+?)) -->\n+)?"
     r"^```(?P<language>[^`\n]*)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
@@ -22,10 +30,9 @@ def pages():
 
 
 def blocks(text):
-    """The fenced blocks of a page, as (line, file or None, region or None, language, code)."""
+    """The fenced blocks of a page, as (line, match)."""
     for match in BLOCK.finditer(text):
-        line = text.count("\n", 0, match.start("code"))
-        yield line, match["file"], match["region"], match["language"], match["code"]
+        yield text.count("\n", 0, match.start("code")), match
 
 
 def region_of(text, name):
@@ -34,27 +41,47 @@ def region_of(text, name):
     return textwrap.dedent(match[1]) if match else None
 
 
+def source_of(block):
+    """What a block has to show, or None where it names no source, or one that is not there."""
+    if block["program"]:
+        program, *words = block["program"].split()
+        return subprocess.run([BUILD / program, *words], stdout=subprocess.PIPE, check=True,
+                              timeout=60, text=True).stdout
+    if not block["file"]:
+        return None
+    source = (ROOT / block["file"]).read_text(encoding="utf-8")
+    return region_of(source, block["region"]) if block["region"] else source
+
+
+def rewritten(text):
+    """A page with every block as its source has it."""
+    def block(match):
+        source = source_of(match)
+        whole, begin = match[0], match.start("code") - match.start()
+        return whole if source is None else whole[:begin] + source + whole[match.end("code") -
+                                                                           match.start():]
+    return BLOCK.sub(block, text)
+
+
 class Docs(unittest.TestCase):
     maxDiff = None
 
     def test_every_cpp_block_names_its_source(self):
         for page in pages():
-            for line, file, _, language, _ in blocks(page.read_text(encoding="utf-8")):
+            for line, block in blocks(page.read_text(encoding="utf-8")):
                 with self.subTest(f"{page.name}:{line}"):
-                    self.assertFalse(language == "cpp" and not file,
+                    self.assertFalse(block["language"] == "cpp" and not block["file"],
                                      "put <!-- from FILE --> or <!-- from FILE [name] --> above")
 
     def test_every_block_equals_its_source(self):
         for page in pages():
-            for line, file, region, _, code in blocks(page.read_text(encoding="utf-8")):
-                if not file:
+            for line, block in blocks(page.read_text(encoding="utf-8")):
+                if not block["file"] and not block["program"]:
                     continue
-                with self.subTest(f"{page.name}:{line} from {file} {region or ''}"):
-                    source = (ROOT / file).read_text(encoding="utf-8")
-                    if region:
-                        source = region_of(source, region)
-                        self.assertIsNotNone(source, f"{file} has no region // [{region}]")
-                    self.assertEqual(source, code)
+                with self.subTest(f"{page.name}:{line}, {block[0].splitlines()[0]}"):
+                    source = source_of(block)
+                    self.assertIsNotNone(source, "the file has no such region")
+                    self.assertEqual(source, block["code"], "./dev docs --write puts it right")
 
     def test_links_lead_to_files(self):
         for page in pages():
@@ -64,13 +91,32 @@ class Docs(unittest.TestCase):
 
     def test_a_changed_block_is_noticed(self):
         page = "text\n<!-- from a.cpp [loop] -->\n```cpp\nfor (;;) {\n}\n```\n\n```cpp\nint i;\n```\n"
-        (first, second) = blocks(page)
-        self.assertEqual(first, (3, "a.cpp", "loop", "cpp", "for (;;) {\n}\n"))
-        self.assertEqual(second, (8, None, None, "cpp", "int i;\n"))
+        (line, first), (next_line, second) = blocks(page)
+        self.assertEqual((line, next_line), (3, 8))
+        self.assertEqual(first.groups(), ("a.cpp", "loop", None, "cpp", "for (;;) {\n}\n"))
+        self.assertEqual(second.groups(), (None, None, None, "cpp", "int i;\n"))
         source = "int main() {\n  // [loop]\n  for (;;) {\n  }\n  // [/loop]\n}\n"
-        self.assertEqual(region_of(source, "loop"), first[-1])
+        self.assertEqual(region_of(source, "loop"), first["code"])
         self.assertIsNone(region_of(source, "lo"))
+
+    def test_what_a_program_prints_is_put_into_a_page(self):
+        page = "<!-- printed by examples/gradient_checks {} -->\n```\n{}```\nrest\n"
+        page = page.format("mean", "old\n") + page.format("model", "")
+        (_, first), (_, second) = blocks(page)
+        self.assertEqual(first["program"], "examples/gradient_checks mean")
+        self.assertEqual(second["program"], "examples/gradient_checks model")
+        new = rewritten(page)
+        self.assertIn("mean -->\n```\ngradients: 1 of 1 checks failed\n", new)
+        self.assertIn("\n```\nrest\n<!-- printed", new)
+        self.assertTrue(new.endswith("```\ngradients: 0 of 18 checks failed\n```\nrest\n"))
+        self.assertEqual(rewritten(new), new)
 
 
 if __name__ == "__main__":
-    unittest.main()
+    if sys.argv[1:] != ["--write"]:
+        unittest.main()
+    for page in pages():
+        old = page.read_text(encoding="utf-8")
+        if rewritten(old) != old:
+            page.write_text(rewritten(old), encoding="utf-8")
+            print(f"{page.relative_to(ROOT)}: rewritten")

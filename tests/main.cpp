@@ -3,9 +3,12 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <string_view>
 
 #include <reel/autograd/op_checks.h>
+
+#include "random_graphs.h"
 
 namespace {
 
@@ -41,6 +44,25 @@ int check_ops(std::span<char* const> names) {
   return count;
 }
 
+// Checks random graphs of ops: --random-graphs COUNT [--seed FIRST]. With a count of 1 and the seed
+// of a failure the same graph is made once more, and printed.
+int random_graphs(int argc, char** argv) {
+  using namespace reel::testing;
+  const bool has_seed = argc > 4 && std::string_view(argv[3]) == "--seed";
+  const reel::Index count = argc > 2 ? std::atoll(argv[2]) : 0;
+  const std::uint64_t seed = has_seed ? std::strtoull(argv[4], nullptr, 10) : 0;
+  if (count < 1 || (argc > 3 && !has_seed)) {
+    std::puts("usage: reel-tests --random-graphs COUNT [--seed FIRST]");
+    return 2;
+  }
+  if (count == 1) std::fputs(random_graph(seed).text.c_str(), stdout);
+  const RandomGraphsReport report = check_random_graphs(count, seed);
+  for (const std::string& failure : report.failures) std::puts(failure.c_str());
+  std::printf("%zd graphs of %zu ops: %zu false alarms, %zd at a kink\n", report.graphs,
+              report.ops.size(), report.failures.size(), report.kinks);
+  return report.failures.empty() ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -51,5 +73,6 @@ int main(int argc, char** argv) {
   }
   if (command == "--check-ops")
     return check_ops({argv + 2, static_cast<std::size_t>(argc - 2)}) == 0 ? 0 : 1;
+  if (command == "--random-graphs") return random_graphs(argc, argv);
   return doctest::Context(argc, argv).run();
 }

@@ -4,6 +4,7 @@
 
 #include <reel/autograd/ops.h>
 #include <reel/autograd/tape.h>
+#include <reel/nn/init.h>
 
 using namespace reel;
 using doctest::Contains;
@@ -161,4 +162,18 @@ TEST_CASE("many parameters find their leaves") {
       loss = loss + (i + 1) * sum(list[static_cast<std::size_t>(i)].tensor());
   const Gradients g = tape.gradient(loss, params);
   for (int i = 0; i < 300; ++i) REQUIRE(g[list[static_cast<std::size_t>(i)]].item() == 2 * (i + 1));
+}
+
+TEST_CASE("blocks of rows have names") {
+  const Params params(1);
+  const Param w = params.create("w", {6, 2}, nn::init::constant(0), {"reset", "update", "new"});
+  CHECK(coordinate_name(*w.entry(), 0) == "w[reset, 0, 0]");
+  CHECK(coordinate_name(*w.entry(), 7) == "w[update, 1, 1]");
+  CHECK(coordinate_name(*w.entry(), 11) == "w[new, 1, 1]");
+  const Param b = params.create("b", {2}, nn::init::constant(0));
+  CHECK(coordinate_name(*b.entry(), 1) == "b[1]");
+  CHECK(coordinate_name(*params.create("s", {}, nn::init::constant(0)).entry(), 0) == "s");
+  CHECK_THROWS_WITH_AS(params.create("v", {5, 2}, nn::init::constant(0), {"input", "forget"}),
+                       "parameter v has shape [5, 2], which is not made of 2 blocks of rows",
+                       ShapeError);
 }

@@ -144,6 +144,51 @@ void add_eval(CLI::App& app, EvalOptions& options) {
   app.add_flag("--json", options.json, "print one JSON object");
 }
 
+// Whether a setting says what is to be checked, and on which numbers.
+bool is_checked(const Setting& setting) {
+  constexpr std::string_view others[] = {"seq-len", "batch", "seed"};
+  return setting.name != "dtype" &&
+         (setting.group == "Model" || std::ranges::find(others, setting.name) != std::end(others));
+}
+
+void add_gradcheck(CLI::App& app, GradcheckCommand& options) {
+  add_path(app, "run", "DIR", "check the model of a run, not a new one",
+           [&](const Path& path) { options.run = path; });
+  each_setting(options.settings, [&](const Setting& setting, auto& value) {
+    if (is_checked(setting)) add_setting(app, setting, value);
+  });
+  add_setting(app,
+              {.name = "vocabulary",
+               .help = "different characters",
+               .value = "N",
+               .allowed = allowed::whole_words,
+               .allows = allowed::whole},
+              options.vocabulary);
+  add_setting(app,
+              {.name = "order",
+               .help = "highest order of derivative to check",
+               .value = "N",
+               .allowed = "1, 2 or 3",
+               .allows = [](double n) { return n >= 1 && n <= 3; }},
+              options.order);
+  app.add_flag("--fast", options.fast, "random directions, not every coordinate");
+  app.add_flag("--json", options.json, "print one JSON object");
+  app.footer(
+      "Compares, in f64, the gradients of the loss on random characters with central\n"
+      "differences: those by all parameters, by the vectors that enter the recurrent\n"
+      "layers and by the initial states. Exits with 0 when all agree, otherwise with 1.");
+}
+
+// The names of the settings that were given to a command.
+std::set<std::string> given_settings(const CLI::App& app, const Settings& settings) {
+  std::set<std::string> given;
+  each_setting(settings, [&](const Setting& setting, const auto&) {
+    const CLI::Option* option = app.get_option_no_throw(fmt::format("--{}", setting.name));
+    if (option && option->count() > 0) given.emplace(setting.name);
+  });
+  return given;
+}
+
 // What is wrong, and where to read more.
 UsageError usage_error(const CLI::App& app, const CLI::ParseError& error) {
   const auto chosen = app.get_subcommands();
@@ -173,6 +218,7 @@ Command parse_command_line(int argc, char** argv) {
   SampleOptions sample_options;
   EvalOptions eval_options;
   InfoOptions info_options;
+  GradcheckCommand gradcheck_options;
   const auto add = [&](const char* name, const char* help) {
     return app.add_subcommand(name, help)->group("Commands");
   };
@@ -180,11 +226,13 @@ Command parse_command_line(int argc, char** argv) {
   CLI::App* sample = add("sample", "Write text, character by character.");
   CLI::App* eval = add("eval", "Measure how well a text is predicted.");
   CLI::App* info = add("info", "Show the settings and the parameters of a run.");
-  train->formatter(std::make_shared<Formatter>(35));
+  CLI::App* gradcheck = add("gradcheck", "Compare a model's gradients with differences.");
+  for (CLI::App* command : {train, gradcheck}) command->formatter(std::make_shared<Formatter>(35));
   add_train(*train, train_options);
   add_sample(*sample, sample_options);
   add_eval(*eval, eval_options);
   add_run(*info, info_options.run);
+  add_gradcheck(*gradcheck, gradcheck_options);
   app.require_subcommand(1);
   app.footer("char_lm COMMAND --help tells the options of a command.");
   try {
@@ -197,10 +245,12 @@ Command parse_command_line(int argc, char** argv) {
   if (*sample) return sample_options;
   if (*eval) return eval_options;
   if (*info) return info_options;
-  each_setting(train_options.settings, [&](const Setting& setting, const auto&) {
-    const std::string name(setting.name);
-    if (train->count("--" + name) > 0) train_options.given.insert(name);
-  });
+  if (*gradcheck) {
+    gradcheck_options.given = given_settings(*gradcheck, gradcheck_options.settings);
+    if (gradcheck->count("--vocabulary") > 0) gradcheck_options.given.insert("vocabulary");
+    return gradcheck_options;
+  }
+  train_options.given = given_settings(*train, train_options.settings);
   train_options.program = argv[0];
   return train_options;
 }

@@ -7,7 +7,8 @@
 namespace reel::char_lm {
 
 /// A command and its options, or the help that was asked for.
-using Command = std::variant<std::string, TrainOptions, SampleOptions, EvalOptions, InfoOptions>;
+using Command = std::variant<std::string, TrainOptions, SampleOptions, EvalOptions, InfoOptions,
+                             GradcheckCommand>;
 
 /// A command line that cannot be understood; says what to do about it.
 class UsageError : public std::runtime_error {

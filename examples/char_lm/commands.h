@@ -46,4 +46,15 @@ struct InfoOptions {
 };
 int info(const InfoOptions& options);
 
+struct GradcheckCommand {
+  std::optional<std::filesystem::path> run;  ///< whose model to check, instead of a new one
+  Settings settings{.model = "lstm", .hidden = 4, .embed = 3, .seq_len = 4, .batch = 2};
+  std::set<std::string> given;  ///< the names of the options about the model that the user gave
+  int vocabulary = 5;
+  int order = 1;
+  bool fast = false, json = false;
+};
+/// Exits with 0 when every gradient is right, otherwise with 1.
+int gradcheck(const GradcheckCommand& options);
+
 }  // namespace reel::char_lm

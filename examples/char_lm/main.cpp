@@ -25,6 +25,7 @@ struct Run {
   int operator()(const SampleOptions& options) const { return sample(options); }
   int operator()(const EvalOptions& options) const { return eval(options); }
   int operator()(const InfoOptions& options) const { return info(options); }
+  int operator()(const GradcheckCommand& options) const { return gradcheck(options); }
 };
 
 int fail(int code, const std::string& message) {

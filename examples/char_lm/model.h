@@ -28,7 +28,11 @@ struct CharLm {
   /// Tokens i32 [T, B] -> logits [T, B, V] and the last state.
   nn::Output<State> operator()(const Tensor& tokens, const State& state,
                                const nn::Mode& mode = nn::Eval{}) const {
-    auto [y, next] = rnn(embed(tokens), state, mode);
+    return from_vectors(embed(tokens), state, mode);
+  }
+  /// The same from the characters' embeddings [T, B, E].
+  nn::Output<State> from_vectors(const Tensor& x, const State& state, const nn::Mode& mode) const {
+    auto [y, next] = rnn(x, state, mode);
     return {head(y), std::move(next)};
   }
 

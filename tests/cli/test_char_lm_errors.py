@@ -14,7 +14,7 @@ from runs import CHAR_LM, read_safetensors, write_safetensors
 
 class CommandLine(runs.CharLmTest):
     def test_help(self):
-        for words in ([], ["train"], ["sample"], ["eval"], ["info"]):
+        for words in ([], ["train"], ["sample"], ["eval"], ["info"], ["gradcheck"]):
             text = self.succeed(*words, "--help").decode()
             self.assertLessEqual(max(map(len, text.splitlines())), 80)
         text = self.succeed("train", "--help").decode()
@@ -36,7 +36,10 @@ class CommandLine(runs.CharLmTest):
                 (["train", *run, "--dtype", "f16"], "f32 or f64"),
                 (["train", *run, "--text", ""], "--text is empty"),
                 (["eval", *run], "--text is required"),
-                (["info"], "--run is required")):
+                (["info"], "--run is required"),
+                (["gradcheck", "--model", "cnn"], "rnn, gru or lstm"),
+                (["gradcheck", "--dtype", "f32"], "unknown option --dtype"),
+                (["gradcheck", "--epochs", 3], "unknown option --epochs")):
             with self.subTest(words):
                 self.refuse(2, *words, says=[says, "--help"])
 
@@ -54,6 +57,10 @@ class CommandLine(runs.CharLmTest):
             for value in values:
                 self.refuse(2, "sample", "--run", "new", f"--{option}", value,
                             says=f"--{option} is")
+        for option, values in {"order": ["0", "4", "x"], "vocabulary": ["0"], "layers": ["0"],
+                               "dropout": ["1"]}.items():
+            for value in values:
+                self.refuse(2, "gradcheck", f"--{option}", value, says=f"--{option} is")
 
 
 class Texts(runs.CharLmTest):
@@ -109,6 +116,7 @@ class RunDirectories(runs.CharLmTest):
         self.refuse(1, "sample", "--run", run, says=says)
         self.refuse(1, "eval", "--run", run, "--text", self.text, says=says)
         self.refuse(1, "info", "--run", run, says=says)
+        self.refuse(1, "gradcheck", "--run", run, says=says)
         self.refuse(1, "train", "--resume", "--run", run, "--epochs", 5, says=says)
 
     def test_none_there(self):

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include <reel/autograd/gradcheck.h>
+
+/// Functions composed of random ops of the registry, to look for false alarms of the checker and
+/// for gradients that are only wrong in company.
+namespace reel::testing {
+
+struct RandomGraph {
+  std::vector<NamedTensor> inputs;
+  TensorFunction f;
+  std::string text;                ///< a line for each input and op
+  std::set<std::string_view> ops;  ///< names of the ops of the registry that it was made to have
+};
+
+/// The graph is a function of the seed and the registry. Every op of the registry can be in it: a
+/// sample gives its attributes and shapes, and values of earlier nodes are brought into them and
+/// into the domain of its generators.
+RandomGraph random_graph(std::uint64_t seed);
+
+struct RandomGraphsReport {
+  Index graphs = 0, kinks = 0;
+  std::set<std::string_view> ops;
+  std::vector<std::string> failures;  ///< seed, graph and report of each
+};
+
+/// Checks the graphs of seeds `first` up: order 1 of all, in the fast mode but for one in four, and
+/// order 2 of one in four.
+RandomGraphsReport check_random_graphs(Index count, std::uint64_t first);
+
+}  // namespace reel::testing
