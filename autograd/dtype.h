@@ -33,6 +33,11 @@ constexpr std::string_view name_of(DType dtype) {
   return dtype == DType::f32 ? "f32" : dtype == DType::f64 ? "f64" : "i32";
 }
 
+/// The type in which elements are added and multiplied: integers wrap around, as NumPy's do,
+/// instead of overflowing.
+template <Element T>
+using Modular = std::conditional_t<std::is_same_v<T, std::int32_t>, std::uint32_t, T>;
+
 /// Calls `f.template operator()<T>()` with the C++ type of `dtype`.
 template <class F>
 decltype(auto) dispatch(DType dtype, F&& f) {

@@ -139,7 +139,7 @@ std::vector<Tensor> converted(std::span<const Tensor> inputs, DType dtype) {
 
 bool smooth(const OpSpec::Sample& sample) {
   return std::ranges::all_of(sample.inputs, [](const Generator& g) {
-    return g.kind == Generator::Kind::normal || g.kind == Generator::Kind::positive ||
+    return g.kind == Generator::Kind::normal || g.kind == Generator::Kind::uniform ||
            g.kind == Generator::Kind::indices;
   });
 }

@@ -53,12 +53,18 @@ class Axes {
   PoolVector<int> axes_;
 };
 
-// Elementwise, two operands: z = a + b and so on.
+// Elementwise, two operands: z = a + b and so on. Where an op takes i32, sums and products wrap
+// around. A division takes no i32.
 Tensor add(const Tensor& a, const Tensor& b, Site site = {});
 Tensor sub(const Tensor& a, const Tensor& b, Site site = {});
 Tensor mul(const Tensor& a, const Tensor& b, Site site = {});
 Tensor div(const Tensor& a, const Tensor& b, Site site = {});
-/// max(a, b); where they are equal each gets half of the gradient.
+/// aᵇ, f32 or f64: NaN where a < 0 and b is no whole number, 1 where b = 0. The gradient of b is
+/// NaN where a < 0, and both are those of a constant at 0⁰.
+Tensor pow(const Tensor& a, const Tensor& b, Site site = {});
+/// a + w (b - a), f32 or f64, with a tensor or a number as w.
+Tensor lerp(const Tensor& a, const Tensor& b, const Operand& w, Site site = {});
+/// max(a, b); where they are equal each gets half of the gradient. NaN where a or b is.
 Tensor maximum(const Tensor& a, const Tensor& b, Site site = {});
 /// min(a, b), likewise.
 Tensor minimum(const Tensor& a, const Tensor& b, Site site = {});
@@ -71,42 +77,102 @@ Tensor operator*(const Operand& a, const Operand& b);
 Tensor operator/(const Operand& a, const Operand& b);
 Tensor operator-(const Operand& a);
 
-// Comparisons: i32 tensors of 0 and 1, without gradient.
+// Comparisons: i32 tensors of 0 and 1, without gradient. With a NaN only not_equal holds. == and !=
+// are no operators: they would be taken for a comparison of whole tensors.
 Tensor less(const Tensor& a, const Tensor& b, Site site = {});
+Tensor less_equal(const Tensor& a, const Tensor& b, Site site = {});
 Tensor greater(const Tensor& a, const Tensor& b, Site site = {});
+Tensor greater_equal(const Tensor& a, const Tensor& b, Site site = {});
 Tensor equal(const Tensor& a, const Tensor& b, Site site = {});
+Tensor not_equal(const Tensor& a, const Tensor& b, Site site = {});
 Tensor operator<(const Operand& a, const Operand& b);
+Tensor operator<=(const Operand& a, const Operand& b);
 Tensor operator>(const Operand& a, const Operand& b);
+Tensor operator>=(const Operand& a, const Operand& b);
 
-// Elementwise, one operand.
-/// -x
+// Logic: from i32, where not 0 is true, to i32 tensors of 0 and 1, without gradient.
+Tensor logical_and(const Tensor& a, const Tensor& b, Site site = {});
+Tensor logical_or(const Tensor& a, const Tensor& b, Site site = {});
+Tensor logical_xor(const Tensor& a, const Tensor& b, Site site = {});
+Tensor logical_not(const Tensor& x, Site site = {});
+
+// Elementwise, one operand: f32 or f64, and i32 where it says so.
+/// -x, also i32
 Tensor neg(const Tensor& x, Site site = {});
-/// eˣ
-Tensor exp(const Tensor& x, Site site = {});
-/// ln x
-Tensor log(const Tensor& x, Site site = {});
+/// x², also i32
+Tensor square(const Tensor& x, Site site = {});
 /// √x
 Tensor sqrt(const Tensor& x, Site site = {});
-/// x²
-Tensor square(const Tensor& x, Site site = {});
-/// |x|, with derivative 0 at 0
+/// 1 / √x
+Tensor rsqrt(const Tensor& x, Site site = {});
+/// 1 / x
+Tensor reciprocal(const Tensor& x, Site site = {});
+/// x to the power of a number: NaN where x < 0 and that is no whole number, 1 for exponent 0.
+Tensor pow(const Tensor& x, double exponent, Site site = {});
+/// eˣ
+Tensor exp(const Tensor& x, Site site = {});
+/// eˣ - 1, accurate near 0
+Tensor expm1(const Tensor& x, Site site = {});
+/// ln x
+Tensor log(const Tensor& x, Site site = {});
+/// ln(1 + x), accurate near 0
+Tensor log1p(const Tensor& x, Site site = {});
+/// sin x
+Tensor sin(const Tensor& x, Site site = {});
+/// cos x
+Tensor cos(const Tensor& x, Site site = {});
+/// sin x / cos x
+Tensor tan(const Tensor& x, Site site = {});
+/// 2/√π ∫₀ˣ e^(-t²) dt
+Tensor erf(const Tensor& x, Site site = {});
+/// |x|, also i32; its derivative is 0 at 0
 Tensor abs(const Tensor& x, Site site = {});
-/// -1, 0 or 1; its derivative is 0
+/// -1, 0 or 1, also i32; its derivative is 0
 Tensor sign(const Tensor& x, Site site = {});
+/// The largest whole number up to x; its derivative is 0
+Tensor floor(const Tensor& x, Site site = {});
+/// The nearest whole number, of two the even one; its derivative is 0
+Tensor round(const Tensor& x, Site site = {});
+/// min(max(x, low), high), also i32; its derivative is 1 from low to high, bounds included, and 0
+/// elsewhere. Either bound may be infinite. Throws ValueError if low > high or one is NaN, and
+/// DTypeError for an i32 tensor and a bound with a fraction.
+Tensor clamp(const Tensor& x, double low, double high, Site site = {});
+
+// Activations.
 /// (eˣ - e⁻ˣ) / (eˣ + e⁻ˣ)
 Tensor tanh(const Tensor& x, Site site = {});
 /// 1 / (1 + e⁻ˣ)
 Tensor sigmoid(const Tensor& x, Site site = {});
-/// max(x, 0), with derivative 0 at 0
+/// -ln(1 + e⁻ˣ), without overflow
+Tensor log_sigmoid(const Tensor& x, Site site = {});
+/// ln(1 + eˣ), without overflow
+Tensor softplus(const Tensor& x, Site site = {});
+/// max(x, 0), also i32; its derivative is 0 at 0
 Tensor relu(const Tensor& x, Site site = {});
+/// x where x > 0, elsewhere slope·x; its derivative at 0 is the slope (Maas et al., "Rectifier
+/// nonlinearities improve neural network acoustic models", 2013).
+Tensor leaky_relu(const Tensor& x, double slope = 0.01, Site site = {});
+/// x where x > 0, elsewhere alpha·(eˣ - 1); its derivative at 0 is alpha (Clevert et al., "Fast and
+/// accurate deep network learning by exponential linear units", 2016).
+Tensor elu(const Tensor& x, double alpha = 1, Site site = {});
+/// x·(1 + erf(x / √2)) / 2 (Hendrycks and Gimpel, "Gaussian error linear units", 2016).
+Tensor gelu(const Tensor& x, Site site = {});
+/// x·sigmoid(x) (Elfwing et al., "Sigmoid-weighted linear units", 2018).
+Tensor silu(const Tensor& x, Site site = {});
 
-// Products.
-/// op(a)·op(b), where op transposes if asked: [M, K]·[K, N] -> [M, N]. With b of rank 2 and a not
-/// transposed, a may have leading axes: [T, B, K]·[K, N] -> [T, B, N].
+// Products: f32 or f64.
+/// op(a)·op(b), where op transposes the last two axes if asked: [..., M, K]·[..., K, N] ->
+/// [..., M, N]. Leading axes broadcast; with b of rank 2 and a not transposed all rows of a are
+/// one product. Throws ShapeError for vectors, inner sizes that differ, and leading axes that do
+/// not broadcast.
 Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a = false, bool transpose_b = false,
               Site site = {});
-/// x·wᵀ + b: x [..., D], w [H, D], b [H] -> [..., H]
+/// x·wᵀ + b: x [..., N, D], w [H, D], b [H] -> [..., N, H]
 Tensor affine(const Tensor& x, const Tensor& w, const Tensor& b, Site site = {});
+/// aᵢ·bⱼ of vectors, also i32: [M], [N] -> [M, N]
+Tensor outer(const Tensor& a, const Tensor& b, Site site = {});
+/// Σ aᵢ·bᵢ of vectors: [N], [N] -> []
+Tensor dot(const Tensor& a, const Tensor& b, Site site = {});
 
 // Shape. reshape, squeeze and expand copy no numbers: the result shares the memory of x.
 /// The same numbers in another shape of the same size; one size may be -1. Throws ShapeError for
@@ -169,13 +235,46 @@ Tensor tril(const Tensor& x, Index k = 0, Site site = {});
 /// Zeroes what is below it: x[i, j] stays where j >= i + k.
 Tensor triu(const Tensor& x, Index k = 0, Site site = {});
 
-// Reductions over some or all axes, which go away unless `keepdims`.
+// Reductions over some or all axes, which go away unless `keepdims`. f32 or f64, and i32 where it
+// says so. Throw ShapeError for an axis out of range.
+/// Σ x, also i32, which wraps around; 0 over an empty axis.
 Tensor sum(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
+/// Σ x / n; NaN over an empty axis.
 Tensor mean(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
-/// The largest element; equal ones share the gradient. Throws ShapeError over an empty axis.
+/// Π x, also i32, which wraps around; 1 over an empty axis. The gradient needs no division, so it
+/// is right where elements are 0.
+Tensor prod(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
+/// Σ (x - mean)² / (n - correction). Throws ShapeError unless n > correction, and ValueError for a
+/// negative correction.
+Tensor var(const Tensor& x, const Axes& axes = {}, bool keepdims = false, int correction = 0,
+           Site site = {});
+/// √var, likewise; its gradient is 0 where it is 0. Beside `using namespace reel` it needs its full
+/// name, reel::std(x).
+Tensor std(const Tensor& x, const Axes& axes = {}, bool keepdims = false, int correction = 0,
+           Site site = {});
+/// √(Σ x²), without overflow; its gradient is 0 where it is 0.
+Tensor norm(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
+/// The largest element, also i32, or NaN if there is one; equal ones share the gradient. Throws
+/// ShapeError over an empty axis.
 Tensor max(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
-/// ln Σ eˣ, without overflow
+/// The smallest element, likewise.
+Tensor min(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
+/// ln Σ eˣ, without overflow. Throws ShapeError over an empty axis.
 Tensor logsumexp(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
+/// 1 if one of the elements is not 0, otherwise 0; x of any dtype -> i32, without gradient.
+Tensor any(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
+/// 1 if none of the elements is 0, otherwise 0; likewise.
+Tensor all(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
+
+// Along one axis.
+/// The index of the largest element, the first of equal ones; a NaN counts as the largest. x of any
+/// dtype -> i32, without gradient. Throws ShapeError for an empty axis.
+Tensor argmax(const Tensor& x, int axis = -1, bool keepdims = false, Site site = {});
+/// The index of the smallest element, likewise; a NaN counts as the smallest.
+Tensor argmin(const Tensor& x, int axis = -1, bool keepdims = false, Site site = {});
+/// y[i] = x[0] + ... + x[i], or in reverse y[i] = x[i] + ... + x[n-1]; also i32, which wraps
+/// around.
+Tensor cumsum(const Tensor& x, int axis = -1, bool reverse = false, Site site = {});
 
 // Indices, i32. An index out of range throws ValueError naming it and its position.
 /// table [N, F], rows i32 [...] -> [..., F].

@@ -19,8 +19,8 @@ Tensor Generator::draw(Rng& rng, DType dtype) const {
   switch (kind) {
     case Kind::normal:
       return rng.normal(shape, 0, 1, dtype);
-    case Kind::positive:
-      return rng.uniform(shape, 0.5, 2, dtype);
+    case Kind::uniform:
+      return rng.uniform(shape, low, high, dtype);
     case Kind::distinct:
       return shuffled_grid(rng, shape, dtype);
     case Kind::values:

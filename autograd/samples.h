@@ -10,12 +10,13 @@ namespace reel {
 /// Describes one input of a sample, from which tests draw a tensor. The generators keep away from
 /// the points where an op has a kink, so that checks need no loose tolerances.
 struct Generator {
-  enum class Kind { normal, positive, away_from_zero, distinct, indices, values };
+  enum class Kind { normal, uniform, away_from_zero, distinct, indices, values };
 
   Kind kind;
   Shape shape;
   Index limit = 0;                 ///< indices: 0 <= index < limit
   std::vector<double> fixed = {};  ///< values
+  double low = 0, high = 1;        ///< uniform: low <= x < high
 
   /// Draws a tensor; indices are i32 whatever `dtype` is.
   Tensor draw(Rng& rng, DType dtype) const;
@@ -23,8 +24,15 @@ struct Generator {
 
 /// Standard normal numbers.
 inline Generator normal(const Shape& shape) { return {Generator::Kind::normal, shape}; }
+/// Uniform in [low, high).
+inline Generator uniform(const Shape& shape, double low, double high) {
+  Generator generator{Generator::Kind::uniform, shape};
+  generator.low = low;
+  generator.high = high;
+  return generator;
+}
 /// Uniform in [0.5, 2).
-inline Generator positive(const Shape& shape) { return {Generator::Kind::positive, shape}; }
+inline Generator positive(const Shape& shape) { return uniform(shape, 0.5, 2); }
 /// Of either sign, at least 0.1 from zero.
 inline Generator away_from_zero(const Shape& shape) {
   return {Generator::Kind::away_from_zero, shape};

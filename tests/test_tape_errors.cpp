@@ -82,7 +82,11 @@ TEST_CASE("the product says what does not fit") {
   CHECK_THROWS_WITH_AS(matmul(a, a, true, true),
                        Contains("2 of a transposed and 3 of b transposed"), ShapeError);
   CHECK_THROWS_WITH_AS(matmul(a, v), Contains("matmul: both must be matrices"), ShapeError);
-  CHECK_THROWS_AS(matmul(t, a, true, false), ShapeError);
+  CHECK_THROWS_WITH_AS(matmul(t, a),
+                       Contains("the inner sizes 3 of a and 2 of b differ; a is f32 [2, 2, 3]"),
+                       ShapeError);
+  CHECK_THROWS_WITH_AS(matmul(zeros({3, 2, 3}), zeros({2, 3, 1})),
+                       Contains("matmul: leading axes: "), ShapeError);
   CHECK_THROWS_WITH_AS(affine(t, zeros({4, 2}), zeros({4})),
                        Contains("affine: x has 3 features, but w takes 2"), ShapeError);
   CHECK_THROWS_WITH_AS(affine(t, zeros({4, 3}), zeros({3})),

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 
+#include <reel/autograd/dtype.h>
 #include <reel/autograd/shape.h>
 
 namespace reel::kernels {
@@ -91,6 +93,52 @@ void broadcast_binary(const Shape& shape, Out* out, const In* a, const Shape& a_
           for (Index i = 0; i < n; ++i) out[i] = f(*x, y[i]);
         out += n;
       });
+}
+
+/// out = f(a, b, c), likewise.
+template <class Out, class A, class B, class C, class F>
+void broadcast_ternary(const Shape& shape, Out* out, const A* a, const Shape& a_shape, const B* b,
+                       const Shape& b_shape, const C* c, const Shape& c_shape, F f) {
+  const BroadcastPlan<3> plan(shape, {&a_shape, &b_shape, &c_shape});
+  plan.each_row(
+      [&](const std::array<Index, 3>& offset, Index n, const std::array<Index, 3>& stride) {
+        for (Index i = 0; i < n; ++i)
+          out[i] = f(a[offset[0] + i * stride[0]], b[offset[1] + i * stride[1]],
+                     c[offset[2] + i * stride[2]]);
+        out += n;
+      });
+}
+
+/// y = Σ term(x, j) over the elements x that are broadcast from element j of y: `shape` is that of
+/// x, and `small`, which broadcasts to it, that of y.
+template <class T, class F>
+void broadcast_sum(const Shape& shape, const T* x, const Shape& small, T* y, F term) {
+  const auto add = [](T a, T b) { return static_cast<T>(Modular<T>(a) + Modular<T>(b)); };
+  std::fill_n(y, small.size(), T(0));
+  const BroadcastPlan<1> plan(shape, {&small});
+  plan.each_row([&](const auto& offset, Index n, const auto& stride) {
+    const Index j = offset[0];
+    if (stride[0] == 1) {
+      for (Index i = 0; i < n; ++i) y[j + i] = add(y[j + i], term(x[i], j + i));
+    } else {
+      // Sixteen partial sums, added in a fixed order.
+      std::array<T, 16> lanes{};
+      Index i = 0;
+      for (; i + 16 <= n; i += 16)
+        for (std::size_t l = 0; l < 16; ++l)
+          lanes[l] = add(lanes[l], term(x[i + static_cast<Index>(l)], j));
+      for (std::size_t l = 0; i < n; ++i, ++l) lanes[l] = add(lanes[l], term(x[i], j));
+      for (std::size_t half = 8; half > 0; half /= 2)
+        for (std::size_t l = 0; l < half; ++l) lanes[l] = add(lanes[l], lanes[l + half]);
+      y[j] = add(y[j], lanes[0]);
+    }
+    x += n;
+  });
+}
+
+template <class T>
+void broadcast_sum(const Shape& shape, const T* x, const Shape& small, T* y) {
+  broadcast_sum(shape, x, small, y, [](T value, Index) { return value; });
 }
 
 }  // namespace reel::kernels

@@ -2,47 +2,98 @@
 
 #include <fmt/format.h>
 
+#include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/op.h>
 #include <reel/autograd/ops.h>
 
 namespace reel {
 namespace {
 
+template <class T>
+kernels::MatrixView<T> view(const T* numbers, Index rows, Index columns, bool transpose) {
+  const auto matrix = kernels::MatrixView<T>::row_major(numbers, rows, columns);
+  return transpose ? matrix.transposed() : matrix;
+}
+
+// All axes but the last `count`.
+Shape leading(const Shape& shape, int count) {
+  return Shape(std::span(shape.begin(), static_cast<std::size_t>(shape.rank() - count)));
+}
+
+// x as a matrix, its leading axes merged to rows.
+Tensor rows_of(const Tensor& x) {
+  return x.rank() == 2 ? x : reshape(x, Shape{leading(x.shape(), 1).size(), x.size(-1)});
+}
+
+// --- matmul ---
+
 struct Transposes {
   bool a, b;
 };
 
+Shape broadcast_leading(const Arguments& in) {
+  try {
+    return broadcast(leading(in[0], 2), leading(in[1], 2));
+  } catch (const ShapeError& e) {
+    in.fail(fmt::format("leading axes: {}", e.what()));
+  }
+}
+
+// Whether the rows of all matrices of a are the rows of a single product.
+bool merges_rows(const Shape& b, const Transposes& t) { return b.rank() == 2 && !t.a; }
+
 template <class T>
-kernels::MatrixView<T> view(std::span<const T> numbers, const Shape& shape, bool transpose) {
-  const auto matrix = kernels::MatrixView<T>::row_major(numbers.data(), shape[0], shape[1]);
-  return transpose ? matrix.transposed() : matrix;
+void multiply(Ctx<T> c, const Transposes& t) {
+  const Shape &a = c.shape(0), &b = c.shape(1), &out = c.out_shape();
+  const Index a_rows = a[a.rank() - 2], a_columns = a[a.rank() - 1];
+  const Index b_rows = b[b.rank() - 2], b_columns = b[b.rank() - 1];
+  const Index rows = out[out.rank() - 2], columns = out[out.rank() - 1];
+  const T *x = c.in(0).data(), *y = c.in(1).data();
+  T* z = c.out().data();
+  if (merges_rows(b, t)) {
+    kernels::matmul(view(x, leading(a, 1).size(), a_columns, false),
+                    view(y, b_rows, b_columns, t.b), z, columns, kernels::Write::assign);
+    return;
+  }
+  const Shape a_batch = leading(a, 2), b_batch = leading(b, 2);
+  const kernels::BroadcastPlan<2> plan(leading(out, 2), {&a_batch, &b_batch});
+  plan.each_row([&](const auto& offset, Index n, const auto& stride) {
+    for (Index i = 0; i < n; ++i) {
+      const T* from_a = x + (offset[0] + i * stride[0]) * (a_rows * a_columns);
+      const T* from_b = y + (offset[1] + i * stride[1]) * (b_rows * b_columns);
+      kernels::matmul(view(from_a, a_rows, a_columns, t.a), view(from_b, b_rows, b_columns, t.b), z,
+                      columns, kernels::Write::assign);
+      z += rows * columns;
+    }
+  });
 }
 
 const Op<Transposes> matmul_op{{
     .name = "matmul",
     .arguments = {"a", "b"},
     .shape = [](const Arguments& in, const Transposes& t) -> Shape {
-      if (in[0].rank() != 2 || in[1].rank() != 2)
-        in.fail("both must be matrices (only a, not transposed, may have leading axes)");
-      const Index rows = in[0][t.a ? 1 : 0], inner_a = in[0][t.a ? 0 : 1];
-      const Index inner_b = in[1][t.b ? 1 : 0], columns = in[1][t.b ? 0 : 1];
+      if (in[0].rank() < 2 || in[1].rank() < 2)
+        in.fail("both must be matrices, perhaps with leading axes; dot() and outer() take vectors");
+      const Shape a(std::span(in[0].end() - 2, 2)), b(std::span(in[1].end() - 2, 2));
+      const Index rows = a[t.a ? 1 : 0], inner_a = a[t.a ? 0 : 1];
+      const Index inner_b = b[t.b ? 1 : 0], columns = b[t.b ? 0 : 1];
       if (inner_a != inner_b)
         in.fail(fmt::format("the inner sizes {} of a{} and {} of b{} differ", inner_a,
                             t.a ? " transposed" : "", inner_b, t.b ? " transposed" : ""));
-      return Shape{rows, columns};
+      const Shape batch = broadcast_leading(in);
+      return batch.insert(batch.rank(), rows).insert(batch.rank() + 1, columns);
     },
-    .forward =
-        []<Real T>(Ctx<T> c, const Transposes& t) {
-          kernels::matmul(view(c.in(0), c.shape(0), t.a), view(c.in(1), c.shape(1), t.b),
-                          c.out().data(), c.out_shape()[1], kernels::Write::assign);
-        },
+    .forward = []<Real T>(Ctx<T> c, const Transposes& t) { multiply(c, t); },
     .gradient = rule(
         [](Vjp& v, const Transposes& t) {
           v.add(0, [&] {
             return t.a ? matmul(v.in(1), v.g(), t.b, true) : matmul(v.g(), v.in(1), false, !t.b);
           });
           v.add(1, [&] {
-            return t.b ? matmul(v.g(), v.in(0), true, t.a) : matmul(v.in(0), v.g(), !t.a, false);
+            const bool merges = merges_rows(v.shape(1), t);
+            const Tensor a = merges ? rows_of(v.in(0)) : v.in(0);
+            const Tensor g = merges ? rows_of(v.g()) : v.g();
+            return t.b ? matmul(g, a, true, t.a) : matmul(a, g, !t.a, false);
           });
         },
         keeps_inputs),
@@ -53,61 +104,121 @@ const Op<Transposes> matmul_op{{
                 with_inputs(normal({1, 1}), normal({1, 17})).attr(Transposes{false, false}),
                 with_inputs(normal({7, 19}), normal({19, 33})).attr(Transposes{false, false}),
                 with_inputs(normal({2, 0}), normal({0, 3})).attr(Transposes{false, false}),
-                with_inputs(normal({3, 3}), normal({3, 3})).attr(Transposes{false, false})},
+                with_inputs(normal({3, 3}), normal({3, 3})).attr(Transposes{false, false}),
+                with_inputs(normal({2, 3, 4}), normal({4, 2})).attr(Transposes{false, false}),
+                with_inputs(normal({2, 1, 3, 4}), normal({2, 4})).attr(Transposes{false, true}),
+                with_inputs(normal({2, 4, 3}), normal({4, 2})).attr(Transposes{true, false}),
+                with_inputs(normal({3, 4}), normal({2, 4, 2})).attr(Transposes{false, false}),
+                with_inputs(normal({2, 3, 2}), normal({2, 2, 3})).attr(Transposes{false, false}),
+                with_inputs(normal({2, 1, 4, 3}), normal({3, 2, 4})).attr(Transposes{true, true}),
+                with_inputs(normal({2, 2, 2}), normal({2, 2, 2})).attr(Transposes{true, false}),
+                with_inputs(normal({3, 2, 0}), normal({0, 2})).attr(Transposes{false, false}),
+                with_inputs(normal({0, 2, 3}), normal({1, 3, 2})).attr(Transposes{false, false})},
 }};
+
+// --- affine ---
 
 const Op<> affine_op{{
     .name = "affine",
     .arguments = {"x", "w", "b"},
     .shape = [](const Arguments& in) -> Shape {
-      if (in[0].rank() != 2 || in[1].rank() != 2 || in[2].rank() != 1)
-        in.fail("x must have an axis of features, w be a matrix and b a vector");
-      if (in[0][1] != in[1][1])
-        in.fail(fmt::format("x has {} features, but w takes {}", in[0][1], in[1][1]));
-      if (in[1][0] != in[2][0])
-        in.fail(fmt::format("w gives {} features, but b has {}", in[1][0], in[2][0]));
-      return Shape{in[0][0], in[1][0]};
+      const Shape &x = in[0], &w = in[1], &b = in[2];
+      if (x.rank() < 2 || w.rank() != 2 || b.rank() != 1)
+        in.fail("x must have axes of rows and of features, w be a matrix and b a vector");
+      const Index features = x[x.rank() - 1];
+      if (features != w[1])
+        in.fail(fmt::format("x has {} features, but w takes {}", features, w[1]));
+      if (w[0] != b[0]) in.fail(fmt::format("w gives {} features, but b has {}", w[0], b[0]));
+      return x.with(x.rank() - 1, w[0]);
     },
     .forward =
         []<Real T>(Ctx<T> c) {
-          const Index rows = c.out_shape()[0], columns = c.out_shape()[1];
+          const Index rows = leading(c.shape(0), 1).size(), columns = c.shape(2)[0];
+          const Index features = c.shape(1)[1];
           for (Index r = 0; r < rows; ++r) std::ranges::copy(c.in(2), c.out().data() + r * columns);
-          kernels::matmul(view(c.in(0), c.shape(0), false), view(c.in(1), c.shape(1), true),
-                          c.out().data(), columns, kernels::Write::add);
+          kernels::matmul(view(c.in(0).data(), rows, features, false),
+                          view(c.in(1).data(), columns, features, true), c.out().data(), columns,
+                          kernels::Write::add);
         },
     .gradient = rule(
         [](Vjp& v) {
           v.add(0, [&] { return matmul(v.g(), v.in(1)); });
-          v.add(1, [&] { return matmul(v.g(), v.in(0), true, false); });
-          v.add(2, [&] { return sum(v.g(), 0); });
+          v.add(1, [&] { return matmul(rows_of(v.g()), rows_of(v.in(0)), true, false); });
+          v.add(2, [&] { return sum(rows_of(v.g()), 0); });
         },
         Keeps::input(0) | Keeps::input(1)),
     .samples = {with_inputs(normal({3, 4}), normal({2, 4}), normal({2})),
                 with_inputs(normal({1, 1}), normal({17, 1}), normal({17})),
+                with_inputs(normal({2, 3, 2}), normal({3, 2}), normal({3})),
+                with_inputs(normal({2, 3, 0}), normal({2, 0}), normal({2})),
                 with_inputs(normal({0, 2}), normal({3, 2}), normal({3}))},
 }};
 
-// Calls f with the leading axes of x merged to rows, and gives its result their shape back.
-template <class F>
-Tensor over_rows(const Tensor& x, Site site, F f) {
-  if (x.rank() <= 2) return f(x);
-  const Index features = x.size(-1);
-  const Tensor rows = reshape(x, Shape{features == 0 ? 0 : x.size() / features, features}, site);
-  const Tensor y = f(rows);
-  return reshape(y, x.shape().with(x.rank() - 1, y.size(-1)), site);
-}
+// --- vectors ---
+
+const Op<> outer_op{{
+    .name = "outer",
+    .arguments = {"a", "b"},
+    .shape = [](const Arguments& in) -> Shape {
+      if (in[0].rank() != 1 || in[1].rank() != 1) in.fail("both must be vectors");
+      return Shape{in[0][0], in[1][0]};
+    },
+    .forward =
+        []<class T>(Ctx<T> c) {
+          T* row = c.out().data();
+          const Index columns = c.shape(1)[0];
+          for (const T a : c.in(0)) {
+            for (Index j = 0; j < columns; ++j)
+              row[j] =
+                  static_cast<T>(Modular<T>(a) * Modular<T>(c.in(1)[static_cast<std::size_t>(j)]));
+            row += columns;
+          }
+        },
+    .gradient = rule(
+        [](Vjp& v) {
+          v.add(0, [&] { return sum(v.g() * v.in(1), 1); });
+          v.add(1, [&] { return sum(v.g() * reshape(v.in(0), {v.shape(0)[0], 1}), 0); });
+        },
+        keeps_inputs),
+    .samples = {with_inputs(normal({3}), normal({4})), with_inputs(normal({17}), normal({1})),
+                with_inputs(normal({3}), normal({3})), with_inputs(normal({0}), normal({2}))},
+}};
+
+const Op<> dot_op{{
+    .name = "dot",
+    .arguments = {"a", "b"},
+    .shape = [](const Arguments& in) -> Shape {
+      if (in[0].rank() != 1 || in[1].rank() != 1) in.fail("both must be vectors");
+      if (in[0] != in[1]) in.fail("the vectors differ in length");
+      return Shape{};
+    },
+    .forward =
+        []<Real T>(Ctx<T> c) {
+          const Index n = c.shape(0)[0];
+          kernels::matmul(view(c.in(0).data(), 1, n, false), view(c.in(1).data(), n, 1, false),
+                          c.out().data(), 1, kernels::Write::assign);
+        },
+    .gradient = rule(
+        [](Vjp& v) {
+          v.add(0, [&] { return v.g() * v.in(1); });
+          v.add(1, [&] { return v.g() * v.in(0); });
+        },
+        keeps_inputs),
+    .samples = {with_inputs(normal({3}), normal({3})), with_inputs(normal({17}), normal({17})),
+                with_inputs(normal({1}), normal({1})), with_inputs(normal({0}), normal({0}))},
+}};
 
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b, Site site) {
-  const auto product = [&](const Tensor& rows) {
-    return matmul_op({&rows, &b}, {transpose_a, transpose_b}, site);
-  };
-  return b.rank() == 2 && !transpose_a ? over_rows(a, site, product) : product(a);
+  return matmul_op({&a, &b}, {transpose_a, transpose_b}, site);
 }
 
 Tensor affine(const Tensor& x, const Tensor& w, const Tensor& b, Site site) {
-  return over_rows(x, site, [&](const Tensor& rows) { return affine_op({&rows, &w, &b}, site); });
+  return affine_op({&x, &w, &b}, site);
 }
+
+Tensor outer(const Tensor& a, const Tensor& b, Site site) { return outer_op({&a, &b}, site); }
+Tensor dot(const Tensor& a, const Tensor& b, Site site) { return dot_op({&a, &b}, site); }
 
 }  // namespace reel

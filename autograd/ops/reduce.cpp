@@ -1,203 +1,244 @@
 #include <fmt/format.h>
 
-#include <limits>
+#include <cmath>
 
-#include <reel/autograd/kernels/broadcast.h>
-#include <reel/autograd/kernels/vector_math.h>
-#include <reel/autograd/op.h>
-#include <reel/autograd/ops.h>
+#include <reel/autograd/ops/reduction.h>
 
 namespace reel {
 namespace {
 
-struct Reduction {
-  std::uint32_t axes;  // a bit for each
-  bool keepdims;
-};
+using namespace detail;
+using kernels::broadcast_sum;
 
-// The shape with every reduced axis of size 1.
-Shape reduced(const Shape& shape, std::uint32_t axes) {
-  Shape result = shape;
-  for (int axis = 0; axis < shape.rank(); ++axis)
-    if (axes >> axis & 1) result = result.with(axis, 1);
-  return result;
-}
-
-Shape reduced_shape(const Shape& shape, const Reduction& r) {
-  Shape result = reduced(shape, r.axes);
-  for (int axis = shape.rank() - 1; axis >= 0 && !r.keepdims; --axis)
-    if (r.axes >> axis & 1) result = result.erase(axis);
-  return result;
-}
-
-constexpr auto nonempty_reduction = [](const Arguments& in, const Reduction& r) -> Shape {
-  if (in[0].size() == 0 && reduced(in[0], r.axes).size() > 0)
-    in.fail("there is nothing to reduce along an empty axis");
-  return reduced_shape(in[0], r);
-};
-
-// Brings a reduction's result or gradient back to where it broadcasts against the input.
-Tensor restored(const Tensor& y, const Shape& input, const Reduction& r) {
-  return reshape(y, reduced(input, r.axes));
-}
-
-// Calls f(y, x) for each element x and the element y of the result that it is reduced to.
-template <class T, class F>
-void fold(Ctx<T> c, const Reduction& r, F f) {
-  const Shape small = reduced(c.shape(0), r.axes);
-  const kernels::BroadcastPlan<1> plan(c.shape(0), {&small});
-  const T* x = c.in(0).data();
-  T* y = c.out().data();
-  plan.each_row([&](const auto& offset, Index n, const auto& stride) {
-    for (Index i = 0; i < n; ++i) f(y[offset[0] + i * stride[0]], x[i]);
-    x += n;
-  });
-}
+// --- sum and mean ---
 
 template <class T>
-void fold_max(Ctx<T> c, const Reduction& r) {
-  std::ranges::fill(c.out(), std::numeric_limits<T>::has_infinity
-                                 ? -std::numeric_limits<T>::infinity()
-                                 : std::numeric_limits<T>::lowest());
-  fold(c, r, [](T& y, T x) { y = x > y || x != x ? x : y; });
+void fold_mean(Ctx<T> c, const Reduction& r) {
+  broadcast_sum(c.shape(0), c.in(0).data(), reduced(c.shape(0), r), c.out().data());
+  const T count = static_cast<T>(group_size(c.shape(0), r));
+  for (T& y : c.out()) y /= count;
 }
 
-const Op<Reduction> max_op{{
-    .name = "max",
+const Samples<Reduction> sum_samples{
+    with_inputs(normal({3, 4})).attr(Reduction{3, false}),
+    with_inputs(normal({3, 4})).attr(Reduction{1, false}),
+    with_inputs(normal({3, 4})).attr(Reduction{2, true}),
+    with_inputs(normal({2, 3, 4})).attr(Reduction{5, false}),
+    with_inputs(normal({2, 1, 3, 17})).attr(Reduction{0b1010, false}),
+    with_inputs(normal({})).attr(Reduction{0, false}),
+    with_inputs(normal({0, 3})).attr(Reduction{2, false}),
+};
+
+const Op<Reduction> sum_op{{
+    .name = "sum",
     .arguments = {"x"},
-    .shape = nonempty_reduction,
-    .forward = []<class T>(Ctx<T> c, const Reduction& r) { fold_max(c, r); },
+    .shape = any_reduction,
+    .forward =
+        []<class T>(Ctx<T> c, const Reduction& r) {
+          broadcast_sum(c.shape(0), c.in(0).data(), reduced(c.shape(0), r), c.out().data());
+        },
     .gradient = rule(
         [](Vjp& v, const Reduction& r) {
-          const Tensor hits =
-              where(equal(v.in().detach(), restored(v.out().detach(), v.shape(), r)),
-                    scalar(1, v.g().dtype()), scalar(0, v.g().dtype()));
-          const Tensor share = hits / sum_to(hits, reduced(v.shape(), r.axes));
-          v.add(0, [&] { return restored(v.g(), v.shape(), r) * share; });
+          v.add(0, [&] { return broadcast_to(restored(v.g(), v.shape(), r), v.shape()); });
         },
-        keeps_all),
-    .samples = {with_inputs(distinct({3, 4})).attr(Reduction{3, false}),
-                with_inputs(distinct({3, 4})).attr(Reduction{2, true}),
-                with_inputs(distinct({2, 3, 4})).attr(Reduction{5, false}),
-                with_inputs(distinct({0, 4})).attr(Reduction{2, false})},
+        keeps_nothing),
+    .samples = sum_samples,
 }};
 
-const Op<Reduction> logsumexp_op{{
-    .name = "logsumexp",
+const Op<Reduction> mean_op{{
+    .name = "mean",
     .arguments = {"x"},
-    .shape = nonempty_reduction,
-    .forward =
-        []<Real T>(Ctx<T> c, const Reduction& r) {
-          fold_max(c, r);
-          const Index n = static_cast<Index>(c.out().size());
-          Scratch<T> largest(n);
-          for (Index i = 0; i < n; ++i) {
-            // An infinite maximum must not turn its own difference into a NaN.
-            const T y = c.out()[static_cast<std::size_t>(i)];
-            largest[i] = y - y == 0 ? y : T(0);
-          }
-          std::ranges::fill(c.out(), T(0));
-          const T* base = c.out().data();
-          fold(c, r, [&](T& y, T x) { y += kernels::vexp(x - largest[&y - base]); });
-          for (Index i = 0; i < n; ++i) {
-            T& y = c.out()[static_cast<std::size_t>(i)];
-            y = largest[i] + kernels::vlog(y);
-          }
-        },
+    .shape = any_reduction,
+    .forward = []<Real T>(Ctx<T> c, const Reduction& r) { fold_mean(c, r); },
     .gradient = rule(
         [](Vjp& v, const Reduction& r) {
           v.add(0, [&] {
-            return restored(v.g(), v.shape(), r) * exp(v.in() - restored(v.out(), v.shape(), r));
+            const Tensor share = v.g() / static_cast<double>(group_size(v.shape(), r));
+            return broadcast_to(restored(share, v.shape(), r), v.shape());
           });
+        },
+        keeps_nothing),
+    .samples = sum_samples,
+}};
+
+// --- prod ---
+
+// Multiplies the halves of an axis with each other until one element is left.
+Tensor product_along(Tensor x, int axis) {
+  if (x.size(axis) == 0) return ones(x.shape().with(axis, 1), x.dtype());
+  for (Index n = x.size(axis); n > 1; n = x.size(axis)) {
+    const Tensor halves = slice(x, axis, 0, n / 2) * slice(x, axis, n / 2, n / 2 * 2);
+    x = n % 2 == 0 ? halves : concat({halves, slice(x, axis, n - 1, n)}, axis);
+  }
+  return x;
+}
+
+const Op<Reduction> prod_op{{
+    .name = "prod",
+    .arguments = {"x"},
+    .shape = any_reduction,
+    .forward =
+        []<class T>(Ctx<T> c, const Reduction& r) {
+          fold(c, r, c.out(), T(1),
+               [](T y, T x) { return static_cast<T>(Modular<T>(y) * Modular<T>(x)); });
+        },
+    .gradient = fused(
+        []<Real T>(BackwardCtx<T> c, const Reduction& r) {
+          // The product of the others: of those before an element times of those behind it. No
+          // division, so zeros are numbers like all others.
+          const Index n = c.shape(0).size();
+          const Scratch<Index> result(n);
+          each_element(c.shape(0), r, [&](Index i, Index j) { result[i] = j; });
+          const Scratch<T> product(c.out_shape().size());
+          const T *x = c.in(0), *g = c.g();
+          T* to = c.grad(0);
+          std::fill_n(product.data(), c.out_shape().size(), T(1));
+          for (Index i = 0; i < n; ++i) {
+            to[i] = product[result[i]];
+            product[result[i]] *= x[i];
+          }
+          std::copy_n(g, c.out_shape().size(), product.data());
+          for (Index i = n - 1; i >= 0; --i) {
+            to[i] *= product[result[i]];
+            product[result[i]] *= x[i];
+          }
+        },
+        [](std::span<const Tensor> in, const Reduction& r) -> Tensors {
+          Tensor y = in[0];
+          for (int axis = 0; axis < y.rank(); ++axis)
+            if (r.axes >> axis & 1) y = product_along(y, axis);
+          return {reshape(y, result_shape(in[0].shape(), r))};
+        },
+        keeps_inputs),
+    .samples = {with_inputs(normal({3, 4})).attr(Reduction{3, false}),
+                with_inputs(normal({3, 4})).attr(Reduction{1, true}),
+                with_inputs(normal({2, 3, 4})).attr(Reduction{5, false}),
+                with_inputs(positive({17})).attr(Reduction{1, false}),
+                with_inputs(values({2, 0, -1.5, 3, 0.5})).attr(Reduction{1, false}),
+                with_inputs(values({0, -1.5, 0, 3})).attr(Reduction{1, false}),
+                with_inputs(values({0, 0, 2, 0})).attr(Reduction{1, true}),
+                with_inputs(normal({3, 1})).attr(Reduction{2, false}),
+                with_inputs(normal({})).attr(Reduction{0, false}),
+                with_inputs(normal({2, 0})).attr(Reduction{2, false})},
+}};
+
+// --- var, std and norm ---
+
+struct Spread {
+  Reduction over;
+  int correction;
+};
+
+constexpr auto spread_shape = [](const Arguments& in, const Spread& s) -> Shape {
+  if (s.correction < 0)
+    throw ValueError(in.message(fmt::format("the correction {} is negative", s.correction)));
+  const Shape result = result_shape(in[0], s.over);
+  const Index count = group_size(in[0], s.over);
+  if (count <= s.correction && result.size() > 0)
+    in.fail(fmt::format("{} elements are too few for correction {}", count, s.correction));
+  return result;
+};
+
+double degrees_of_freedom(const Shape& input, const Spread& s) {
+  return static_cast<double>(group_size(input, s.over) - s.correction);
+}
+
+template <class T>
+void fold_variance(Ctx<T> c, const Spread& s) {
+  fold_mean(c, s.over);
+  const Scratch<T> mean(static_cast<Index>(c.out().size()));
+  std::ranges::copy(c.out(), mean.data());
+  fold_sum(c, s.over, [&](T x, Index j) { return (x - mean[j]) * (x - mean[j]); });
+  for (T& y : c.out()) y /= static_cast<T>(degrees_of_freedom(c.shape(0), s));
+}
+
+// The elements' distances from the mean of their group.
+Tensor deviations(const Tensor& x, const Spread& s) {
+  return x - mean_op({&x}, {s.over.axes, true}, {});
+}
+
+// a / b, and 0 where b is 0.
+Tensor quotient_or_zero(const Tensor& a, const Tensor& b) {
+  const Tensor one = scalar(1, b.dtype()), zero = scalar(0, b.dtype());
+  const Tensor undefined = equal(b.detach(), zero);
+  return where(undefined, zero, a / where(undefined, one, b));
+}
+
+const Samples<Spread> spread_samples{
+    with_inputs(normal({3, 4})).attr(Spread{{3, false}, 0}),
+    with_inputs(normal({3, 4})).attr(Spread{{1, false}, 1}),
+    with_inputs(normal({2, 3, 4})).attr(Spread{{5, false}, 1}),
+    with_inputs(normal({2, 17})).attr(Spread{{2, true}, 0}),
+    with_inputs(values({100, 101, 103})).attr(Spread{{1, false}, 0}),
+    with_inputs(normal({0, 3})).attr(Spread{{2, false}, 1}),
+};
+
+const Op<Spread> var_op{{
+    .name = "var",
+    .arguments = {"x"},
+    .shape = spread_shape,
+    .forward = []<Real T>(Ctx<T> c, const Spread& s) { fold_variance(c, s); },
+    .gradient = rule(
+        [](Vjp& v, const Spread& s) {
+          v.add(0, [&] {
+            const Tensor slope = v.g() * (2 / degrees_of_freedom(v.shape(), s));
+            return restored(slope, v.shape(), s.over) * deviations(v.in(), s);
+          });
+        },
+        keeps_inputs),
+    .samples = spread_samples,
+}};
+
+const Op<Spread> std_op{{
+    .name = "std",
+    .arguments = {"x"},
+    .shape = spread_shape,
+    .forward =
+        []<Real T>(Ctx<T> c, const Spread& s) {
+          fold_variance(c, s);
+          for (T& y : c.out()) y = std::sqrt(y);
+        },
+    .gradient = rule(
+        [](Vjp& v, const Spread& s) {
+          v.add(0, [&] {
+            const Tensor slope =
+                quotient_or_zero(v.g() / degrees_of_freedom(v.shape(), s), v.out());
+            return restored(slope, v.shape(), s.over) * deviations(v.in(), s);
+          });
+        },
+        keeps_all),
+    .samples = spread_samples,
+}};
+
+const Op<Reduction> norm_op{{
+    .name = "norm",
+    .arguments = {"x"},
+    .shape = any_reduction,
+    .forward =
+        []<Real T>(Ctx<T> c, const Reduction& r) {
+          fold(c, r, c.out(), T(0), [](T y, T x) { return std::abs(x) > y ? std::abs(x) : y; });
+          // Divided by a power of two near the largest, no square overflows and nothing is rounded.
+          const Index n = static_cast<Index>(c.out().size());
+          const Scratch<T> scale(n);
+          T* y = c.out().data();
+          for (Index j = 0; j < n; ++j)
+            scale[j] = y[j] > 0 && std::isfinite(y[j]) ? std::ldexp(T(1), std::ilogb(y[j])) : T(1);
+          fold_sum(c, r, [&](T x, Index j) { return (x / scale[j]) * (x / scale[j]); });
+          for (Index j = 0; j < n; ++j) y[j] = scale[j] * std::sqrt(y[j]);
+        },
+    .gradient = rule(
+        [](Vjp& v, const Reduction& r) {
+          v.add(0,
+                [&] { return restored(quotient_or_zero(v.g(), v.out()), v.shape(), r) * v.in(); });
         },
         keeps_all),
     .samples = {with_inputs(normal({3, 4})).attr(Reduction{3, false}),
-                with_inputs(normal({3, 4})).attr(Reduction{2, true}),
-                with_inputs(normal({2, 3, 17})).attr(Reduction{5, false}),
-                with_inputs(values({700, 710, -700})).attr(Reduction{1, false})},
+                with_inputs(normal({3, 4})).attr(Reduction{1, true}),
+                with_inputs(normal({2, 3, 4})).attr(Reduction{5, false}),
+                with_inputs(normal({17})).attr(Reduction{1, false}),
+                with_inputs(away_from_zero({3, 1})).attr(Reduction{2, false}),
+                with_inputs(normal({2, 0})).attr(Reduction{2, false})},
 }};
-
-// --- along one axis ---
-
-struct Along {
-  int axis;
-};
-
-// Calls f(x, y, stride, size) for each line along the axis.
-template <class T, class F>
-void each_line(Ctx<T> c, int axis, F f) {
-  const Index size = c.shape(0)[axis], stride = c.shape(0).stride(axis);
-  const Index blocks = size == 0 ? 0 : static_cast<Index>(c.out().size()) / (size * stride);
-  for (Index o = 0; o < blocks; ++o)
-    for (Index i = 0; i < stride; ++i) {
-      const Index offset = o * size * stride + i;
-      f(c.in(0).data() + offset, c.out().data() + offset, stride, size);
-    }
-}
-
-// Writes e^(x - max x) and returns the sum and the maximum.
-template <class T>
-struct Exponentials {
-  T largest, sum;
-  Exponentials(const T* x, T* y, Index stride, Index size) : largest(x[0]), sum(0) {
-    for (Index i = 1; i < size; ++i) largest = std::max(largest, x[i * stride]);
-    for (Index i = 0; i < size; ++i) y[i * stride] = kernels::vexp(x[i * stride] - largest);
-    for (Index i = 0; i < size; ++i) sum += y[i * stride];
-  }
-};
-
-const Op<Along> softmax_op{{
-    .name = "softmax",
-    .arguments = {"x"},
-    .shape = same_shape,
-    .forward =
-        []<Real T>(Ctx<T> c, const Along& along) {
-          each_line(c, along.axis, [](const T* x, T* y, Index stride, Index size) {
-            const Exponentials<T> e(x, y, stride, size);
-            for (Index i = 0; i < size; ++i) y[i * stride] /= e.sum;
-          });
-        },
-    .gradient = rule(
-        [](Vjp& v, const Along& along) {
-          v.add(0, [&] {
-            const Tensor weighted = v.g() * v.out();
-            return weighted - v.out() * sum(weighted, along.axis, true);
-          });
-        },
-        keeps_output),
-    .samples = {with_inputs(normal({3, 4})).attr(Along{1}),
-                with_inputs(normal({2, 3, 4})).attr(Along{1}),
-                with_inputs(normal({17})).attr(Along{0}),
-                with_inputs(normal({0, 3})).attr(Along{1}),
-                with_inputs(values({700, 690, -700})).attr(Along{0})},
-}};
-
-const Op<Along> log_softmax_op{{
-    .name = "log_softmax",
-    .arguments = {"x"},
-    .shape = same_shape,
-    .forward =
-        []<Real T>(Ctx<T> c, const Along& along) {
-          each_line(c, along.axis, [](const T* x, T* y, Index stride, Index size) {
-            const Exponentials<T> e(x, y, stride, size);
-            const T log_sum = e.largest + kernels::vlog(e.sum);
-            for (Index i = 0; i < size; ++i) y[i * stride] = x[i * stride] - log_sum;
-          });
-        },
-    .gradient = rule(
-        [](Vjp& v, const Along& along) {
-          v.add(0, [&] { return v.g() - exp(v.out()) * sum(v.g(), along.axis, true); });
-        },
-        keeps_output),
-    .samples = {with_inputs(normal({3, 4})).attr(Along{1}),
-                with_inputs(normal({2, 3, 4})).attr(Along{0}),
-                with_inputs(normal({17})).attr(Along{0}),
-                with_inputs(values({700, 690, -700})).attr(Along{0})},
-}};
-
-Reduction reduction(const Tensor& x, const Axes& axes, bool keepdims, const char* op, Site site) {
-  return {axes.mask(x.rank(), op, site), keepdims};
-}
 
 }  // namespace
 
@@ -208,33 +249,28 @@ std::uint32_t Axes::mask(int rank, const char* op, Site site) const {
   return bits;
 }
 
-// A sum is the adjoint of a broadcast, which is an op already.
 Tensor sum(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
-  const Reduction r = reduction(x, axes, keepdims, "sum", site);
-  const Tensor kept = sum_to(x, reduced(x.shape(), r.axes), site);
-  return r.keepdims ? kept : reshape(kept, reduced_shape(x.shape(), r), site);
+  return sum_op({&x}, reduction(x, axes, keepdims, "sum", site), site);
 }
 
 Tensor mean(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
-  const SiteScope scope(site);
-  const Tensor total = sum(x, axes, keepdims);
-  return total * (static_cast<double>(total.size()) / static_cast<double>(x.size()));
+  return mean_op({&x}, reduction(x, axes, keepdims, "mean", site), site);
 }
 
-Tensor max(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
-  return max_op({&x}, reduction(x, axes, keepdims, "max", site), site);
+Tensor prod(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
+  return prod_op({&x}, reduction(x, axes, keepdims, "prod", site), site);
 }
 
-Tensor logsumexp(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
-  return logsumexp_op({&x}, reduction(x, axes, keepdims, "logsumexp", site), site);
+Tensor var(const Tensor& x, const Axes& axes, bool keepdims, int correction, Site site) {
+  return var_op({&x}, {reduction(x, axes, keepdims, "var", site), correction}, site);
 }
 
-Tensor softmax(const Tensor& x, int axis, Site site) {
-  return softmax_op({&x}, {normalized_axis(axis, x.rank(), "softmax", site)}, site);
+Tensor std(const Tensor& x, const Axes& axes, bool keepdims, int correction, Site site) {
+  return std_op({&x}, {reduction(x, axes, keepdims, "std", site), correction}, site);
 }
 
-Tensor log_softmax(const Tensor& x, int axis, Site site) {
-  return log_softmax_op({&x}, {normalized_axis(axis, x.rank(), "log_softmax", site)}, site);
+Tensor norm(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
+  return norm_op({&x}, reduction(x, axes, keepdims, "norm", site), site);
 }
 
 }  // namespace reel

@@ -225,27 +225,7 @@ const Op<Target> sum_to_op{{
     },
     .forward =
         []<class T>(Ctx<T> c) {
-          const T* x = c.in(0).data();
-          T* y = c.out().data();
-          std::ranges::fill(c.out(), T(0));
-          const kernels::BroadcastPlan<1> plan(c.shape(0), {&c.out_shape()});
-          plan.each_row([&](const auto& offset, Index n, const auto& stride) {
-            T* to = y + offset[0];
-            if (stride[0] == 1) {
-              for (Index i = 0; i < n; ++i) to[i] += x[i];
-            } else {
-              // Sixteen partial sums, added in a fixed order.
-              std::array<T, 16> lanes{};
-              Index i = 0;
-              for (; i + 16 <= n; i += 16)
-                for (std::size_t l = 0; l < 16; ++l) lanes[l] += x[i + static_cast<Index>(l)];
-              for (std::size_t l = 0; i < n; ++i, ++l) lanes[l] += x[i];
-              for (std::size_t half = 8; half > 0; half /= 2)
-                for (std::size_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
-              *to += lanes[0];
-            }
-            x += n;
-          });
+          kernels::broadcast_sum(c.shape(0), c.in(0).data(), c.out_shape(), c.out().data());
         },
     .gradient = rule([](Vjp& v) { v.add(0, [&] { return broadcast_to(v.g(), v.shape()); }); },
                      keeps_nothing),

@@ -1,0 +1,186 @@
+#include <cmath>
+#include <numbers>
+
+#include <reel/autograd/kernels/vector_math.h>
+#include <reel/autograd/ops.h>
+#include <reel/autograd/ops/elementwise.h>
+
+namespace reel {
+namespace {
+
+using detail::map;
+using detail::map_gradient;
+
+// ln(1 + e^x), without overflow.
+template <class T>
+T log_one_plus_exp(T x) {
+  return (x > 0 ? x : T(0)) + std::log1p(kernels::vexp(-std::abs(x)));
+}
+
+const Op<> tanh_op{{
+    .name = "tanh",
+    .arguments = {"x"},
+    .shape = same_shape,
+    .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return kernels::vtanh(x); }); },
+    .gradient = rule([](Vjp& v) { v.add(0, [&] { return v.g() - v.g() * square(v.out()); }); },
+                     keeps_output),
+    .samples = {normal({3, 4}), normal({17}), values({-20, 0, 20})},
+}};
+
+const Op<> sigmoid_op{{
+    .name = "sigmoid",
+    .arguments = {"x"},
+    .shape = same_shape,
+    .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return kernels::vsigmoid(x); }); },
+    .gradient = rule([](Vjp& v) { v.add(0, [&] { return v.g() * (v.out() * (1 - v.out())); }); },
+                     keeps_output),
+    .samples = {normal({3, 4}), normal({17}), values({-40, 0, 40})},
+}};
+
+const Op<> log_sigmoid_op{{
+    .name = "log_sigmoid",
+    .arguments = {"x"},
+    .shape = same_shape,
+    .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return -log_one_plus_exp(-x); }); },
+    .gradient =
+        rule([](Vjp& v) { v.add(0, [&] { return v.g() * sigmoid(-v.in()); }); }, keeps_inputs),
+    .samples = {normal({3, 4}), normal({17}), values({-800, -40, 0, 40, 800}), normal({0})},
+}};
+
+const Op<> softplus_op{{
+    .name = "softplus",
+    .arguments = {"x"},
+    .shape = same_shape,
+    .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return log_one_plus_exp(x); }); },
+    .gradient =
+        rule([](Vjp& v) { v.add(0, [&] { return v.g() * sigmoid(v.in()); }); }, keeps_inputs),
+    .samples = {normal({3, 4}), normal({17}), values({-800, -40, 0, 40, 800}), normal({0})},
+}};
+
+const Op<> relu_op{{
+    .name = "relu",
+    .arguments = {"x"},
+    .shape = same_shape,
+    .forward = []<class T>(Ctx<T> c) { map(c, [](T x) { return x < 0 ? T(0) : x; }); },
+    .gradient = rule(
+        [](Vjp& v) {
+          v.add(0, [&] {
+            const Tensor zero = scalar(0, v.g().dtype());
+            return where(v.out().detach() > zero, v.g(), zero);
+          });
+        },
+        keeps_output),
+    .samples = {away_from_zero({3, 4}), away_from_zero({17}), away_from_zero({})},
+}};
+
+struct Slope {
+  double below;  // zero
+};
+
+const Op<Slope> leaky_relu_op{{
+    .name = "leaky_relu",
+    .arguments = {"x"},
+    .shape = same_shape,
+    .forward =
+        []<Real T>(Ctx<T> c, const Slope& slope) {
+          map(c, [s = static_cast<T>(slope.below)](T x) { return x > 0 ? x : s * x; });
+        },
+    .gradient = rule(
+        [](Vjp& v, const Slope& slope) {
+          v.add(0, [&] {
+            const Tensor x = v.in().detach();
+            return v.g() * where(x > 0, scalar(1, x.dtype()), scalar(slope.below, x.dtype()));
+          });
+        },
+        keeps_inputs),
+    .samples = {with_inputs(away_from_zero({3, 4})).attr(Slope{0.01}),
+                with_inputs(away_from_zero({17})).attr(Slope{-0.5}),
+                with_inputs(values({-40, 40})).attr(Slope{0.2}),
+                with_inputs(normal({0})).attr(Slope{0.1})},
+}};
+
+struct Alpha {
+  double value;
+};
+
+const Op<Alpha> elu_op{{
+    .name = "elu",
+    .arguments = {"x"},
+    .shape = same_shape,
+    .forward =
+        []<Real T>(Ctx<T> c, const Alpha& alpha) {
+          map(c, [a = static_cast<T>(alpha.value)](T x) {
+            return x > 0 ? x : a * kernels::vexpm1(x);
+          });
+        },
+    .gradient = rule(
+        [](Vjp& v, const Alpha& alpha) {
+          v.add(0, [&] {
+            const Tensor one = scalar(1, v.g().dtype());
+            return v.g() * where(v.in().detach() > 0, one, v.out() + alpha.value);
+          });
+        },
+        keeps_all),
+    .samples = {with_inputs(away_from_zero({3, 4})).attr(Alpha{1}),
+                with_inputs(away_from_zero({17})).attr(Alpha{-0.5}),
+                with_inputs(values({-40, 40})).attr(Alpha{1.5}),
+                with_inputs(normal({0})).attr(Alpha{1})},
+}};
+
+// The standard normal distribution function, accurate in its lower tail.
+template <class T>
+T normal_cdf(T x) {
+  return std::erfc(-x / std::numbers::sqrt2_v<T>) / 2;
+}
+
+const Op<> gelu_op{{
+    .name = "gelu",
+    .arguments = {"x"},
+    .shape = same_shape,
+    .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return x * normal_cdf(x); }); },
+    .gradient = fused(
+        []<Real T>(BackwardCtx<T> c) {
+          map_gradient(c, [](T x) {
+            constexpr T peak = std::numbers::inv_sqrtpi_v<T> / std::numbers::sqrt2_v<T>;
+            return normal_cdf(x) + x * (peak * kernels::vexp(-x * x / 2));
+          });
+        },
+        [](std::span<const Tensor> in) -> Tensors {
+          return {in[0] * (0.5 + 0.5 * erf(in[0] / std::numbers::sqrt2))};
+        },
+        keeps_inputs),
+    .samples = {normal({3, 4}), normal({17}), values({-40, 0, 40}), normal({0})},
+}};
+
+const Op<> silu_op{{
+    .name = "silu",
+    .arguments = {"x"},
+    .shape = same_shape,
+    .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return x * kernels::vsigmoid(x); }); },
+    .gradient = fused(
+        []<Real T>(BackwardCtx<T> c) {
+          map_gradient(c, [](T x) {
+            const T s = kernels::vsigmoid(x);
+            return s * (1 + x * (1 - s));
+          });
+        },
+        [](std::span<const Tensor> in) -> Tensors { return {in[0] * sigmoid(in[0])}; },
+        keeps_inputs),
+    .samples = {normal({3, 4}), normal({17}), values({-40, 0, 40}), normal({0})},
+}};
+
+}  // namespace
+
+Tensor tanh(const Tensor& x, Site site) { return tanh_op({&x}, site); }
+Tensor sigmoid(const Tensor& x, Site site) { return sigmoid_op({&x}, site); }
+Tensor log_sigmoid(const Tensor& x, Site site) { return log_sigmoid_op({&x}, site); }
+Tensor softplus(const Tensor& x, Site site) { return softplus_op({&x}, site); }
+Tensor relu(const Tensor& x, Site site) { return relu_op({&x}, site); }
+Tensor leaky_relu(const Tensor& x, double slope, Site site) {
+  return leaky_relu_op({&x}, {slope}, site);
+}
+Tensor elu(const Tensor& x, double alpha, Site site) { return elu_op({&x}, {alpha}, site); }
+Tensor gelu(const Tensor& x, Site site) { return gelu_op({&x}, site); }
+Tensor silu(const Tensor& x, Site site) { return silu_op({&x}, site); }
+
+}  // namespace reel

@@ -1,0 +1,188 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include <reel/autograd/ops.h>
+#include <reel/autograd/ops/elementwise.h>
+
+namespace reel {
+namespace {
+
+using detail::map2;
+
+const Samples<NoAttr> broadcasting_samples{
+    with_inputs(normal({3, 4}), normal({3, 4})),
+    with_inputs(normal({3, 4}), normal({4})),
+    with_inputs(normal({2, 1, 3}), normal({5, 1})),
+    with_inputs(normal({}), normal({2, 3})),
+    with_inputs(normal({2, 3}), normal({})),
+    with_inputs(normal({2, 1, 3, 1}), normal({1, 2, 1, 17})),
+    with_inputs(normal({0, 3}), normal({3})),
+};
+
+const Op<> add_op{{
+    .name = "add",
+    .arguments = {"a", "b"},
+    .shape = broadcast_shape,
+    .forward =
+        []<class T>(Ctx<T> c) {
+          map2(c, [](T a, T b) { return static_cast<T>(Modular<T>(a) + Modular<T>(b)); });
+        },
+    .gradient = rule(
+        [](Vjp& v) {
+          v.add(0, [&] { return v.g(); });
+          v.add(1, [&] { return v.g(); });
+        },
+        keeps_nothing),
+    .samples = broadcasting_samples,
+}};
+
+const Op<> sub_op{{
+    .name = "sub",
+    .arguments = {"a", "b"},
+    .shape = broadcast_shape,
+    .forward =
+        []<class T>(Ctx<T> c) {
+          map2(c, [](T a, T b) { return static_cast<T>(Modular<T>(a) - Modular<T>(b)); });
+        },
+    .gradient = rule(
+        [](Vjp& v) {
+          v.add(0, [&] { return v.g(); });
+          v.add(1, [&] { return -v.g(); });
+        },
+        keeps_nothing),
+    .samples = broadcasting_samples,
+}};
+
+const Op<> mul_op{{
+    .name = "mul",
+    .arguments = {"a", "b"},
+    .shape = broadcast_shape,
+    .forward =
+        []<class T>(Ctx<T> c) {
+          map2(c, [](T a, T b) { return static_cast<T>(Modular<T>(a) * Modular<T>(b)); });
+        },
+    .gradient = rule(
+        [](Vjp& v) {
+          v.add(0, [&] { return v.g() * v.in(1); });
+          v.add(1, [&] { return v.g() * v.in(0); });
+        },
+        keeps_inputs),
+    .samples = broadcasting_samples,
+}};
+
+const Op<> div_op{{
+    .name = "div",
+    .arguments = {"a", "b"},
+    .shape = broadcast_shape,
+    .forward = []<Real T>(Ctx<T> c) { map2(c, [](T a, T b) { return a / b; }); },
+    .gradient = rule(
+        [](Vjp& v) {
+          v.add(0, [&] { return v.g() / v.in(1); });
+          v.add(1, [&] { return -(v.g() * v.in(0) / square(v.in(1))); });
+        },
+        keeps_inputs),
+    .samples = {with_inputs(normal({3, 4}), away_from_zero({3, 4})),
+                with_inputs(normal({3, 4}), away_from_zero({4})),
+                with_inputs(normal({}), away_from_zero({2, 3})),
+                with_inputs(normal({2, 1, 3}), away_from_zero({5, 1})),
+                with_inputs(normal({0}), away_from_zero({1}))},
+}};
+
+const Op<> pow_op{{
+    .name = "pow",
+    .arguments = {"a", "b"},
+    .shape = broadcast_shape,
+    .forward = []<Real T>(Ctx<T> c) { map2(c, [](T a, T b) { return std::pow(a, b); }); },
+    .gradient = rule(
+        [](Vjp& v) {
+          // At a = 0 the rules for a > 0 would multiply 0 by infinity.
+          const Tensor one = scalar(1, v.in(0).dtype()), zero = scalar(0, one.dtype());
+          const Tensor a_is_zero = equal(v.in(0).detach(), zero);
+          v.add(0, [&] {
+            const Tensor constant = logical_and(a_is_zero, equal(v.in(1).detach(), zero));
+            return v.g() * (v.in(1) * pow(v.in(0), where(constant, one, v.in(1) - 1)));
+          });
+          v.add(1, [&] { return v.g() * (v.out() * log(where(a_is_zero, one, v.in(0)))); });
+        },
+        keeps_all),
+    .samples =
+        {with_inputs(positive({3, 4}), positive({3, 4})),
+         with_inputs(positive({3, 4}), normal({4})), with_inputs(positive({}), normal({2, 3})),
+         with_inputs(positive({2, 1, 3}), normal({5, 1})), with_inputs(positive({17}), normal({1})),
+         with_inputs(values({0.5, 2, 40}), values({-3})),
+         with_inputs(values({0.5}), values({-8, 0, 8})), with_inputs(positive({0}), normal({1}))},
+}};
+
+const Op<> lerp_op{{
+    .name = "lerp",
+    .arguments = {"a", "b", "w"},
+    .shape = broadcast_shape,
+    .forward =
+        []<Real T>(Ctx<T> c) {
+          kernels::broadcast_ternary(c.out_shape(), c.out().data(), c.in(0).data(), c.shape(0),
+                                     c.in(1).data(), c.shape(1), c.in(2).data(), c.shape(2),
+                                     [](T a, T b, T w) { return a + w * (b - a); });
+        },
+    .gradient = rule(
+        [](Vjp& v) {
+          v.add(0, [&] { return v.g() * (1 - v.in(2)); });
+          v.add(1, [&] { return v.g() * v.in(2); });
+          v.add(2, [&] { return v.g() * (v.in(1) - v.in(0)); });
+        },
+        keeps_inputs),
+    .samples = {with_inputs(normal({3, 4}), normal({3, 4}), normal({3, 4})),
+                with_inputs(normal({3, 4}), normal({4}), normal({})),
+                with_inputs(normal({2, 1, 3}), normal({5, 1}), normal({1})),
+                with_inputs(normal({}), normal({17}), normal({})),
+                with_inputs(normal({0}), normal({1}), normal({}))},
+}};
+
+}  // namespace
+
+Tensor add(const Tensor& a, const Tensor& b, Site site) { return add_op({&a, &b}, site); }
+Tensor sub(const Tensor& a, const Tensor& b, Site site) { return sub_op({&a, &b}, site); }
+Tensor mul(const Tensor& a, const Tensor& b, Site site) { return mul_op({&a, &b}, site); }
+Tensor div(const Tensor& a, const Tensor& b, Site site) { return div_op({&a, &b}, site); }
+Tensor pow(const Tensor& a, const Tensor& b, Site site) { return pow_op({&a, &b}, site); }
+Tensor lerp(const Tensor& a, const Tensor& b, const Operand& w, Site site) {
+  Tensor number;
+  return lerp_op({&a, &b, &w.resolve(a, number)}, site);
+}
+
+const Tensor& Operand::resolve(const Operand& other, Tensor& number) const {
+  if (tensor_) return *tensor_;
+  const DType dtype = other.tensor_ ? other.tensor_->dtype() : f32;
+  if (dtype == i32 && number_ != std::nearbyint(number_))
+    throw DTypeError(
+        fmt::format("the number {} cannot be an operand of an i32 tensor; convert the "
+                    "tensor with to() ({})",
+                    number_, SiteScope::resolve(site_).str()));
+  return number = scalar(number_, dtype);
+}
+
+namespace {
+
+// Calls a function on operands at the place where they were written.
+Tensor operate(Tensor (*f)(const Tensor&, const Tensor&, Site), const Operand& a,
+               const Operand& b) {
+  Tensor number_a, number_b;
+  return f(a.resolve(b, number_a), b.resolve(a, number_b), a.site());
+}
+
+}  // namespace
+
+Tensor operator+(const Operand& a, const Operand& b) { return operate(add, a, b); }
+Tensor operator-(const Operand& a, const Operand& b) { return operate(sub, a, b); }
+Tensor operator*(const Operand& a, const Operand& b) { return operate(mul, a, b); }
+Tensor operator/(const Operand& a, const Operand& b) { return operate(div, a, b); }
+Tensor operator<(const Operand& a, const Operand& b) { return operate(less, a, b); }
+Tensor operator<=(const Operand& a, const Operand& b) { return operate(less_equal, a, b); }
+Tensor operator>(const Operand& a, const Operand& b) { return operate(greater, a, b); }
+Tensor operator>=(const Operand& a, const Operand& b) { return operate(greater_equal, a, b); }
+Tensor operator-(const Operand& a) {
+  Tensor number;
+  return neg(a.resolve(a, number), a.site());
+}
+
+}  // namespace reel

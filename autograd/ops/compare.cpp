@@ -1,0 +1,231 @@
+#include <functional>
+
+#include <reel/autograd/ops.h>
+#include <reel/autograd/ops/elementwise.h>
+
+namespace reel {
+namespace {
+
+using detail::map;
+using detail::map2;
+
+// --- comparisons ---
+
+template <class T, class F>
+void compare(Ctx<T> c, F f) {
+  kernels::broadcast_binary(c.out_shape(), c.integer_out().data(), c.in(0).data(), c.shape(0),
+                            c.in(1).data(), c.shape(1),
+                            [f](T a, T b) { return static_cast<std::int32_t>(f(a, b)); });
+}
+
+const auto step = none("a comparison is a step");
+
+// Pairs that are nowhere close to equal.
+const Samples<NoAttr> unequal_samples{
+    with_inputs(distinct({3, 4}), values({0.05})),
+    with_inputs(values({1, 2, 3}), values({3, 1, 2})),
+    with_inputs(values({1, 2, 3}), values({0.5})),
+    with_inputs(positive({2, 1, 17}), uniform({3, 1}, -2, -1)),
+    with_inputs(normal({0, 3}), normal({3})),
+};
+
+const Op<> less_op{{
+    .name = "less",
+    .arguments = {"a", "b"},
+    .shape = broadcast_shape,
+    .forward = []<class T>(Ctx<T> c) { compare(c, std::less<T>{}); },
+    .gradient = step,
+    .samples = unequal_samples,
+    .integer_output = true,
+}};
+
+const Op<> less_equal_op{{
+    .name = "less_equal",
+    .arguments = {"a", "b"},
+    .shape = broadcast_shape,
+    .forward = []<class T>(Ctx<T> c) { compare(c, std::less_equal<T>{}); },
+    .gradient = step,
+    .samples = unequal_samples,
+    .integer_output = true,
+}};
+
+const Op<> greater_op{{
+    .name = "greater",
+    .arguments = {"a", "b"},
+    .shape = broadcast_shape,
+    .forward = []<class T>(Ctx<T> c) { compare(c, std::greater<T>{}); },
+    .gradient = step,
+    .samples = unequal_samples,
+    .integer_output = true,
+}};
+
+const Op<> greater_equal_op{{
+    .name = "greater_equal",
+    .arguments = {"a", "b"},
+    .shape = broadcast_shape,
+    .forward = []<class T>(Ctx<T> c) { compare(c, std::greater_equal<T>{}); },
+    .gradient = step,
+    .samples = unequal_samples,
+    .integer_output = true,
+}};
+
+const Op<> equal_op{{
+    .name = "equal",
+    .arguments = {"a", "b"},
+    .shape = broadcast_shape,
+    .forward = []<class T>(Ctx<T> c) { compare(c, std::equal_to<T>{}); },
+    .gradient = step,
+    .samples = unequal_samples,
+    .integer_output = true,
+}};
+
+const Op<> not_equal_op{{
+    .name = "not_equal",
+    .arguments = {"a", "b"},
+    .shape = broadcast_shape,
+    .forward = []<class T>(Ctx<T> c) { compare(c, std::not_equal_to<T>{}); },
+    .gradient = step,
+    .samples = unequal_samples,
+    .integer_output = true,
+}};
+
+// --- logic ---
+
+const auto truth = none("truth values have no slope");
+
+const Samples<NoAttr> truth_samples{
+    with_inputs(indices({3, 4}, 2), indices({3, 4}, 3)),
+    with_inputs(indices({2, 1, 3}, 2), indices({5, 1}, 2)),
+    with_inputs(indices({}, 2), indices({17}, 2)),
+    with_inputs(indices({0, 3}, 2), indices({3}, 2)),
+};
+
+const Op<> logical_and_op{{
+    .name = "logical_and",
+    .arguments = {integer("a"), integer("b")},
+    .shape = broadcast_shape,
+    .forward = [](Ctx<std::int32_t> c) { compare(c, std::logical_and<std::int32_t>{}); },
+    .gradient = truth,
+    .samples = truth_samples,
+    .integer_output = true,
+}};
+
+const Op<> logical_or_op{{
+    .name = "logical_or",
+    .arguments = {integer("a"), integer("b")},
+    .shape = broadcast_shape,
+    .forward = [](Ctx<std::int32_t> c) { compare(c, std::logical_or<std::int32_t>{}); },
+    .gradient = truth,
+    .samples = truth_samples,
+    .integer_output = true,
+}};
+
+const Op<> logical_xor_op{{
+    .name = "logical_xor",
+    .arguments = {integer("a"), integer("b")},
+    .shape = broadcast_shape,
+    .forward =
+        [](Ctx<std::int32_t> c) {
+          compare(c, [](std::int32_t a, std::int32_t b) { return (a != 0) != (b != 0); });
+        },
+    .gradient = truth,
+    .samples = truth_samples,
+    .integer_output = true,
+}};
+
+const Op<> logical_not_op{{
+    .name = "logical_not",
+    .arguments = {integer("x")},
+    .shape = same_shape,
+    .forward =
+        [](Ctx<std::int32_t> c) {
+          map(c, [](std::int32_t x) { return static_cast<std::int32_t>(x == 0); });
+        },
+    .gradient = truth,
+    .samples = {indices({3, 4}, 3), indices({}, 2), indices({17}, 2), indices({0}, 2)},
+    .integer_output = true,
+}};
+
+// --- choices ---
+
+// The gradient of maximum and minimum: to the operand that was taken, halves where they are equal.
+void choose_gradient(Vjp& v, Tensor (*first_wins)(const Tensor&, const Tensor&, Site)) {
+  const Tensor a = v.in(0).detach(), b = v.in(1).detach(), zero = scalar(0, a.dtype());
+  const Tensor tie = where(equal(a, b), scalar(0.5, a.dtype()), zero);
+  const Tensor share = where(first_wins(a, b, {}), scalar(1, a.dtype()), tie);
+  v.add(0, [&] { return v.g() * share; });
+  v.add(1, [&] { return v.g() * (1 - share); });
+}
+
+const Op<> maximum_op{{
+    .name = "maximum",
+    .arguments = {"a", "b"},
+    .shape = broadcast_shape,
+    .forward = []<class T>(Ctx<T> c) { map2(c, [](T a, T b) { return a > b || a != a ? a : b; }); },
+    .gradient = rule([](Vjp& v) { choose_gradient(v, greater); }, keeps_inputs),
+    .samples = unequal_samples,
+}};
+
+const Op<> minimum_op{{
+    .name = "minimum",
+    .arguments = {"a", "b"},
+    .shape = broadcast_shape,
+    .forward = []<class T>(Ctx<T> c) { map2(c, [](T a, T b) { return a < b || a != a ? a : b; }); },
+    .gradient = rule([](Vjp& v) { choose_gradient(v, less); }, keeps_inputs),
+    .samples = unequal_samples,
+}};
+
+const Op<> where_op{{
+    .name = "where",
+    .arguments = {integer("condition"), "a", "b"},
+    .shape = broadcast_shape,
+    .forward =
+        []<class T>(Ctx<T> c) {
+          kernels::broadcast_ternary(c.out_shape(), c.out().data(), c.indices(0).data(), c.shape(0),
+                                     c.in(1).data(), c.shape(1), c.in(2).data(), c.shape(2),
+                                     [](std::int32_t yes, T a, T b) { return yes ? a : b; });
+        },
+    .gradient = rule(
+        [](Vjp& v) {
+          const auto zero = [&] { return scalar(0, v.g().dtype()); };
+          v.add(1, [&] { return where(v.in(0), v.g(), zero()); });
+          v.add(2, [&] { return where(v.in(0), zero(), v.g()); });
+        },
+        Keeps::input(0)),
+    .samples = {with_inputs(indices({3, 4}, 2), normal({3, 4}), normal({3, 4})),
+                with_inputs(indices({3, 1}, 2), normal({4}), normal({})),
+                with_inputs(indices({}, 2), normal({2, 3}), normal({2, 3})),
+                with_inputs(indices({0}, 2), normal({0}), normal({1}))},
+}};
+
+}  // namespace
+
+Tensor less(const Tensor& a, const Tensor& b, Site site) { return less_op({&a, &b}, site); }
+Tensor less_equal(const Tensor& a, const Tensor& b, Site site) {
+  return less_equal_op({&a, &b}, site);
+}
+Tensor greater(const Tensor& a, const Tensor& b, Site site) { return greater_op({&a, &b}, site); }
+Tensor greater_equal(const Tensor& a, const Tensor& b, Site site) {
+  return greater_equal_op({&a, &b}, site);
+}
+Tensor equal(const Tensor& a, const Tensor& b, Site site) { return equal_op({&a, &b}, site); }
+Tensor not_equal(const Tensor& a, const Tensor& b, Site site) {
+  return not_equal_op({&a, &b}, site);
+}
+Tensor logical_and(const Tensor& a, const Tensor& b, Site site) {
+  return logical_and_op({&a, &b}, site);
+}
+Tensor logical_or(const Tensor& a, const Tensor& b, Site site) {
+  return logical_or_op({&a, &b}, site);
+}
+Tensor logical_xor(const Tensor& a, const Tensor& b, Site site) {
+  return logical_xor_op({&a, &b}, site);
+}
+Tensor logical_not(const Tensor& x, Site site) { return logical_not_op({&x}, site); }
+Tensor maximum(const Tensor& a, const Tensor& b, Site site) { return maximum_op({&a, &b}, site); }
+Tensor minimum(const Tensor& a, const Tensor& b, Site site) { return minimum_op({&a, &b}, site); }
+Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b, Site site) {
+  return where_op({&condition, &a, &b}, site);
+}
+
+}  // namespace reel

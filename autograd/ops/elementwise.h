@@ -1,0 +1,38 @@
+#pragma once
+
+#include <reel/autograd/kernels/broadcast.h>
+#include <reel/autograd/op.h>
+
+// What the kernels of the elementwise ops share.
+namespace reel::detail {
+
+/// y = f(x), each element.
+template <class T, class F>
+void map(Ctx<T> c, F f) {
+  const T* x = c.in(0).data();
+  T* y = c.out().data();
+  const Index n = static_cast<Index>(c.out().size());
+  for (Index i = 0; i < n; ++i) y[i] = f(x[i]);
+}
+
+/// y = f(a, b), each element, broadcasting.
+template <class T, class F>
+void map2(Ctx<T> c, F f) {
+  kernels::broadcast_binary(c.out_shape(), c.out().data(), c.in(0).data(), c.shape(0),
+                            c.in(1).data(), c.shape(1), f);
+}
+
+/// The gradient of a map whose derivative at x is f(x).
+template <class T, class F>
+void map_gradient(BackwardCtx<T> c, F f) {
+  const T *x = c.in(0), *g = c.g();
+  T* to = c.grad(0);
+  const Index n = c.shape(0).size();
+  for (Index i = 0; i < n; ++i) to[i] = g[i] * f(x[i]);
+}
+
+/// The gradient of a staircase.
+inline const auto flat =
+    rule([](Vjp& v) { v.add(0, [&] { return zeros(v.shape(), v.g().dtype()); }); }, keeps_nothing);
+
+}  // namespace reel::detail

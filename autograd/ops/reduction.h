@@ -1,0 +1,89 @@
+#pragma once
+
+#include <reel/autograd/kernels/broadcast.h>
+#include <reel/autograd/op.h>
+#include <reel/autograd/ops.h>
+
+// What the reductions share.
+namespace reel::detail {
+
+struct Reduction {
+  std::uint32_t axes;  ///< a bit for each
+  bool keepdims;
+};
+
+/// The shape with every reduced axis of size 1.
+inline Shape reduced(const Shape& shape, const Reduction& r) {
+  Shape result = shape;
+  for (int axis = 0; axis < shape.rank(); ++axis)
+    if (r.axes >> axis & 1) result = result.with(axis, 1);
+  return result;
+}
+
+/// The number of elements that become one.
+inline Index group_size(const Shape& shape, const Reduction& r) {
+  Index product = 1;
+  for (int axis = 0; axis < shape.rank(); ++axis)
+    if (r.axes >> axis & 1) product *= shape[axis];
+  return product;
+}
+
+/// The shape of the result.
+inline Shape result_shape(const Shape& shape, const Reduction& r) {
+  Shape result = reduced(shape, r);
+  for (int axis = shape.rank() - 1; axis >= 0 && !r.keepdims; --axis)
+    if (r.axes >> axis & 1) result = result.erase(axis);
+  return result;
+}
+
+inline constexpr auto any_reduction = [](const Arguments& in, const Reduction& r) -> Shape {
+  return result_shape(in[0], r);
+};
+
+inline constexpr auto nonempty_reduction = [](const Arguments& in, const Reduction& r) -> Shape {
+  const Shape result = result_shape(in[0], r);
+  if (group_size(in[0], r) == 0 && result.size() > 0)
+    in.fail("there is nothing to reduce along an empty axis");
+  return result;
+};
+
+/// Brings a reduction's result or gradient to where it broadcasts against the input.
+inline Tensor restored(const Tensor& y, const Shape& input, const Reduction& r) {
+  const bool leading = (r.axes & (r.axes + 1)) == 0;  // axes that broadcasting adds by itself
+  return r.keepdims || leading ? y : reshape(y, reduced(input, r));
+}
+
+/// Calls f(i, j) for each element i and the element j of the result that it is reduced to.
+template <class F>
+void each_element(const Shape& shape, const Reduction& r, F f) {
+  const Shape small = reduced(shape, r);
+  const kernels::BroadcastPlan<1> plan(shape, {&small});
+  Index x = 0;
+  plan.each_row([&](const auto& offset, Index n, const auto& stride) {
+    for (Index i = 0; i < n; ++i) f(x + i, offset[0] + i * stride[0]);
+    x += n;
+  });
+}
+
+/// y = start, then y = f(y, x) for each x.
+template <class T, class Y, class F>
+void fold(Ctx<T> c, const Reduction& r, std::span<Y> out, Y start, F f) {
+  std::ranges::fill(out, start);
+  const T* x = c.in(0).data();
+  Y* y = out.data();
+  each_element(c.shape(0), r, [&](Index i, Index j) { y[j] = f(y[j], x[i]); });
+}
+
+/// y = Σ term(x, j)
+template <class T, class F>
+void fold_sum(Ctx<T> c, const Reduction& r, F term) {
+  kernels::broadcast_sum(c.shape(0), c.in(0).data(), reduced(c.shape(0), r), c.out().data(), term);
+}
+
+/// What a call asks for. Throws ShapeError, naming the op, for an axis out of range.
+inline Reduction reduction(const Tensor& x, const Axes& axes, bool keepdims, const char* op,
+                           Site site) {
+  return {axes.mask(x.rank(), op, site), keepdims};
+}
+
+}  // namespace reel::detail
