@@ -34,11 +34,17 @@ void Backward::run(std::int32_t output) {
     throw ShapeError(fmt::format("gradient: the seed is {} {}, but the output is {} {}",
                                  name_of(seed.dtype()), seed.shape().str(), name_of(y.dtype),
                                  y.shape.str()));
+  const Tensor start = seed.defined() ? seed : ones(y.shape, y.dtype);
+  run(std::span(&output, 1), std::span(&start, 1));
+}
+
+void Backward::run(std::span<const std::int32_t> outputs, std::span<const Tensor> seeds) {
   const TapeScope scope(options_.create_graph ? &tape_ : nullptr);
   for (const Tape::Hook& hook : tape_.hooks_) mark(static_cast<std::size_t>(hook.slot), needed);
   gradients_.grow_to(tape_.slots_.size());
   mark_from(0);
-  start(output, seed.defined() ? seed : ones(y.shape, y.dtype));
+  for (std::size_t k = 0; k < outputs.size(); ++k)
+    if (seeds[k].defined()) start(outputs[k], seeds[k]);
   pass(0);
   for (const Tape::Hook& hook : tape_.hooks_)  // of values that no record made
     guarded([&] { apply_hooks(hook.slot); }, [] { return std::string("in a hook"); });

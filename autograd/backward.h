@@ -13,6 +13,8 @@ class Backward {
   void want(std::int32_t slot) { mark(static_cast<std::size_t>(slot), wanted); }
   /// Runs the pass from an output. Throws GradientError as Tape::gradient says.
   void run(std::int32_t output);
+  /// The same from several outputs with a gradient for each; undefined ones are zero.
+  void run(std::span<const std::int32_t> outputs, std::span<const Tensor> seeds);
   /// The gradient of a wanted slot; undefined where nothing reached it.
   Tensor result(std::int32_t slot) const { return gradient(slot); }
   /// Empties the tape, unless the options keep it.

@@ -20,6 +20,14 @@ struct SequenceOptions {
   /// i32 [B], 0 <= length <= T: steps of a row from its length on leave its state as it is, and its
   /// y is zero there. By default all rows are T long.
   std::optional<Tensor> lengths = {};
+  /// Runs the sequence in segments of so many steps, each under a checkpoint (see checkpoint.h):
+  /// the tape keeps the states between them, and the backward pass computes one segment at a time
+  /// again. With about √T it holds O(√T) activations, for one more forward pass. 0: all steps at
+  /// once.
+  Index segment = 0;
+  /// Whether y is wanted. If not it is undefined, and exists for one segment at a time; asking for
+  /// that without `segment` throws ValueError.
+  bool outputs = true;
 };
 
 struct RnnResult {

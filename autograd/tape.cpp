@@ -44,6 +44,7 @@ void Tape::clear() {
   leaves_.clear();
   leaf_table_.clear();
   hooks_.clear();
+  held_.clear();
   generation_ = next_generation();
 }
 
@@ -78,6 +79,12 @@ Tensor Tape::leaf(const std::shared_ptr<ParamEntry>& entry) {
                     "gradient first, or start a new tape",
                     entry->name));
   return handle(leaf.slot);
+}
+
+std::vector<Param> Tape::parameters() const {
+  std::vector<Param> params;
+  for (const Leaf& leaf : leaves_) params.emplace_back(leaf.entry);
+  return params;
 }
 
 std::int32_t Tape::add_slot(const Tensor& value, bool differentiable, bool keep) {

@@ -99,6 +99,8 @@ class Tape {
 
   /// A parameter as a leaf; the same slot each time. Called by Param.
   Tensor leaf(const std::shared_ptr<ParamEntry>& entry);
+  /// The parameters that were used while this tape was current, in the order of their first use.
+  std::vector<Param> parameters() const;
 
   /// Whether one of the inputs is on this tape and differentiable. Throws StaleTensorError for
   /// inputs of another tape or of an earlier generation.
@@ -110,6 +112,8 @@ class Tape {
   /// Notes how long a kernel took. Called by `run`, before it records.
   void add_to_profile(const OpSpec& op, std::span<const Tensor> outputs,
                       Profile::Clock::time_point begin);
+  /// Keeps an object as long as the records: attributes are plain data, but may point to it.
+  void hold(std::shared_ptr<const void> object) { held_.push_back(std::move(object)); }
 
  private:
   friend class Backward;
@@ -177,6 +181,7 @@ class Tape {
   Profile profile_;
   PoolVector<Leaf> leaves_;
   PoolVector<std::int32_t> leaf_table_;  // open addressing: entry address -> index in leaves_
+  PoolVector<std::shared_ptr<const void>> held_;
 };
 
 /// Makes a tape, or with null none, the thread's current one for its lifetime.

@@ -26,7 +26,8 @@ struct Bidirectional {
     reversed.reverse = !options.reverse;
     auto there = forward(x, state.forward, mode, options);
     auto back = backward(x, state.backward, mode, reversed);
-    return {concat({there.y, back.y}, -1), {std::move(there.state), std::move(back.state)}};
+    Tensor y = options.outputs ? concat({there.y, back.y}, -1) : Tensor();
+    return {std::move(y), {std::move(there.state), std::move(back.state)}};
   }
 
   Index output_size() const { return forward.output_size() + backward.output_size(); }

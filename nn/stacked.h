@@ -43,10 +43,13 @@ struct Stacked {
       throw ShapeError(fmt::format("Stacked: the state has {} layers, the stack {} ({})",
                                    state.layers.size(), layers.size(), site.str()));
     Output<State> result{x, {}};
+    SequenceOptions below_top = options;
+    below_top.outputs = true;
     for (std::size_t i = 0; i < layers.size(); ++i) {
       if (i > 0) result.y = dropout(result.y, mode);
-      auto [y, last] = layers[i](
-          result.y, state.layers.empty() ? typename L::State{} : state.layers[i], mode, options);
+      auto [y, last] =
+          layers[i](result.y, state.layers.empty() ? typename L::State{} : state.layers[i], mode,
+                    i + 1 < layers.size() ? below_top : options);
       result.y = std::move(y);
       result.state.layers.push_back(std::move(last));
     }

@@ -1,9 +1,12 @@
 #pragma once
 
+#include <memory>
 #include <utility>
 
+#include <reel/autograd/checkpoint.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/scope.h>
+#include <reel/autograd/segments.h>
 #include <reel/nn/layer.h>
 
 namespace reel::nn {
@@ -25,6 +28,17 @@ struct Unroll {
   Output<State> operator()(const Tensor& x, const State& initial = {}, const Mode& mode = Eval{},
                            const SequenceOptions& options = {}, Site site = {}) const {
     const SiteScope scope(site);
+    return in_segments(options, "Unroll", site) ? run_in_segments(x, initial, mode, options, site)
+                                                : run(x, initial, mode, options);
+  }
+
+  Index output_size() const { return cell.output_size(); }
+
+  C cell;
+
+ private:
+  Output<State> run(const Tensor& x, const State& initial, const Mode& mode,
+                    const SequenceOptions& options) const {
     const Tensor lengths = resolve_lengths(options, x, "Unroll");
     const Index steps = x.size(0);
     Tensors outputs(static_cast<std::size_t>(steps));
@@ -43,11 +57,38 @@ struct Unroll {
     return {stack(outputs), std::move(state)};
   }
 
-  Index output_size() const { return cell.output_size(); }
+  // Each segment under a checkpoint, with the tensors of the state before it as inputs.
+  Output<State> run_in_segments(const Tensor& x, const State& initial, const Mode& mode,
+                                const SequenceOptions& options, Site site) const {
+    State state = initial;
+    Tensors outputs;
+    each_segment(x, options, "Unroll", site, [&](const Tensor& part, const Segment& segment) {
+      Tensors inputs{part};
+      state.map([&](const Tensor& s) { return s.defined() ? inputs.emplace_back(s) : s; });
+      const auto form =
+          std::make_shared<State>();  // of the state after it: which tensors there are
+      const auto run = [layer = *this, before = detach(state), form, segment, site,
+                        wanted = options.outputs](std::span<const Tensor> in, Rng* rng) {
+        const SiteScope scope(site);
+        std::size_t next = 1;
+        const State from =
+            before.map([&](const Tensor& s) { return s.defined() ? in[next++] : Tensor(); });
+        const Output<State> output = layer.run(
+            segment.of(in[0]), from, rng ? Mode(Train{*rng}) : Mode(Eval{}), segment.options);
+        *form = output.state.map([](const Tensor&) { return Tensor(); });
+        Tensors results;
+        if (wanted) results.push_back(output.y);
+        output.state.map([&](const Tensor& s) { return results.emplace_back(s); });
+        return results;
+      };
+      const Tensors results =
+          reel::detail::checkpoint(run, inputs, mode.training() ? &mode.rng() : nullptr, site);
+      if (options.outputs) outputs.push_back(results[0]);
+      state = unflatten(*form, std::span(results).subspan(options.outputs ? 1 : 0));
+    });
+    return {join_segments(std::move(outputs), options), std::move(state)};
+  }
 
-  C cell;
-
- private:
   // The next state for active rows; the others stay as they are.
   static State blend(const Tensor& active, const State& next, const State& current) {
     const std::vector<Tensor> before = flatten(current);

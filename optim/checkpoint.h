@@ -12,7 +12,8 @@
 namespace reel::optim {
 
 /// The whole state of a training run: what it takes to go on with the same bits as if it had never
-/// stopped.
+/// stopped. (Recomputation in the backward pass, which is called checkpointing too, is in
+/// autograd/checkpoint.h.)
 struct Checkpoint {
   nn::NamedTensors params = {};      ///< nn::from_params
   nn::NamedTensors optimizer = {};   ///< Optimizer::state

@@ -11,6 +11,7 @@
 #include <reel/autograd/kernels/recurrent.h>
 #include <reel/autograd/kernels/vector_math.h>
 #include <reel/autograd/ops/recurrent_common.h>
+#include <reel/autograd/segments.h>
 
 namespace reel {
 namespace {
@@ -275,6 +276,15 @@ const Op<Kind> gru_op{{
 GruResult gru(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const Tensor& b,
               const Tensor& b_hn, const Tensor& h0, Reset reset, const SequenceOptions& options,
               Site site) {
+  if (in_segments(options, "gru", site)) {
+    const auto whole = [reset, site](std::span<const Tensor> in, const SequenceOptions& within) {
+      const auto [y, h] = gru(in[0], in[1], in[2], in[3], in[4], in[5], reset, within, site);
+      return Tensors{y, h};
+    };
+    Tensors out =
+        detail::run_in_segments("gru", whole, x, {w_ih, w_hh, b, b_hn}, {h0}, options, site);
+    return {out[Y], out[H_N]};
+  }
   const Tensor lengths = resolve_lengths(options, x, "gru", site);
   const std::array<const Tensor*, 7> inputs{&x, &w_ih, &w_hh, &b, &b_hn, &h0, &lengths};
   Tensors out = gru_op.all(inputs, {reset, options.reverse}, site);

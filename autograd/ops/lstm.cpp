@@ -10,6 +10,7 @@
 #include <reel/autograd/kernels/recurrent.h>
 #include <reel/autograd/kernels/vector_math.h>
 #include <reel/autograd/ops/recurrent_common.h>
+#include <reel/autograd/segments.h>
 
 namespace reel {
 namespace {
@@ -175,6 +176,15 @@ const Op<Direction> lstm_op{{
 
 LstmResult lstm(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const Tensor& b,
                 const Tensor& h0, const Tensor& c0, const SequenceOptions& options, Site site) {
+  if (in_segments(options, "lstm", site)) {
+    const auto whole = [site](std::span<const Tensor> in, const SequenceOptions& within) {
+      const auto [y, h, c] = lstm(in[0], in[1], in[2], in[3], in[4], in[5], within, site);
+      return Tensors{y, h, c};
+    };
+    Tensors out =
+        detail::run_in_segments("lstm", whole, x, {w_ih, w_hh, b}, {h0, c0}, options, site);
+    return {out[Y], out[H_N], out[C_N]};
+  }
   const Tensor lengths = resolve_lengths(options, x, "lstm", site);
   const std::array<const Tensor*, 7> inputs{&x, &w_ih, &w_hh, &b, &h0, &c0, &lengths};
   Tensors out = lstm_op.all(inputs, {options.reverse}, site);

@@ -2,6 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include <reel/autograd/checkpoint.h>
+#include <reel/autograd/segments.h>
+
 namespace reel::detail {
 
 Shape check_sequence(const Arguments& in, Index gates, int first_state, int states) {
@@ -21,6 +26,30 @@ Shape check_sequence(const Arguments& in, Index gates, int first_state, int stat
             fmt::format("the initial states must be [{}, {}]", rows, h_size));
   require(in[in.count() - 1] == Shape{rows}, fmt::format("lengths must be [{}]", rows));
   return {steps, rows, h_size};
+}
+
+Tensors run_in_segments(const char* name, const SequenceOp& op, const Tensor& x,
+                        std::initializer_list<Tensor> weights, Tensors states,
+                        const SequenceOptions& options, Site site) {
+  Tensors outputs;
+  each_segment(x, options, name, site, [&](const Tensor& part, const Segment& segment) {
+    Tensors inputs{part};
+    inputs.insert(inputs.end(), weights);
+    inputs.insert(inputs.end(), states.begin(), states.end());
+    const auto run = [op, segment, wanted = options.outputs](std::span<const Tensor> in) {
+      Tensors arguments(in.begin(), in.end());
+      arguments[0] = segment.of(in[0]);
+      Tensors results = op(arguments, segment.options);
+      if (!wanted) results.erase(results.begin());
+      return results;
+    };
+    const Tensors results = checkpoint(run, inputs, site);
+    if (options.outputs) outputs.push_back(results[0]);
+    std::copy(results.end() - static_cast<std::ptrdiff_t>(states.size()), results.end(),
+              states.begin());
+  });
+  states.insert(states.begin(), join_segments(std::move(outputs), options));
+  return states;
 }
 
 }  // namespace reel::detail

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include <reel/autograd/op.h>
@@ -40,5 +41,13 @@ Tensors unroll_specification(const Tensor& p, Tensors states, const Tensor& leng
   results.insert(results.end(), states.begin(), states.end());
   return results;
 }
+
+/// A layer's op: from x, its weights and its states to y and the states after the last step.
+using SequenceOp = std::function<Tensors(std::span<const Tensor>, const SequenceOptions&)>;
+/// Runs it in segments, each under a checkpoint, and hands the states on. Returns y, undefined
+/// where the options do not want it, and the last states.
+Tensors run_in_segments(const char* name, const SequenceOp& op, const Tensor& x,
+                        std::initializer_list<Tensor> weights, Tensors states,
+                        const SequenceOptions& options, Site site);
 
 }  // namespace reel::detail

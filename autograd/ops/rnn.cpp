@@ -7,6 +7,7 @@
 #include <reel/autograd/kernels/recurrent.h>
 #include <reel/autograd/kernels/vector_math.h>
 #include <reel/autograd/ops/recurrent_common.h>
+#include <reel/autograd/segments.h>
 
 namespace reel {
 namespace {
@@ -142,6 +143,15 @@ const Op<Kind> rnn_op{{
 
 RnnResult rnn(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const Tensor& b,
               const Tensor& h0, Activation activation, const SequenceOptions& options, Site site) {
+  if (in_segments(options, "rnn", site)) {
+    const auto whole = [activation, site](std::span<const Tensor> in,
+                                          const SequenceOptions& within) {
+      const auto [y, h] = rnn(in[0], in[1], in[2], in[3], in[4], activation, within, site);
+      return Tensors{y, h};
+    };
+    Tensors out = detail::run_in_segments("rnn", whole, x, {w_ih, w_hh, b}, {h0}, options, site);
+    return {out[Y], out[H_N]};
+  }
   const Tensor lengths = resolve_lengths(options, x, "rnn", site);
   const std::array<const Tensor*, 6> inputs{&x, &w_ih, &w_hh, &b, &h0, &lengths};
   Tensors out = rnn_op.all(inputs, {activation, options.reverse}, site);

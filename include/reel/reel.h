@@ -1,6 +1,7 @@
 #pragma once
 
 /// All of Reel.
+#include <reel/autograd/checkpoint.h>
 #include <reel/autograd/functional.h>
 #include <reel/autograd/gradcheck.h>
 #include <reel/autograd/ops.h>

@@ -1,0 +1,180 @@
+#include <reel/autograd/checkpoint.h>
+
+#include <fmt/format.h>
+
+#include <optional>
+
+#include <reel/autograd/backward.h>
+
+namespace reel {
+namespace {
+
+// What it takes to run a function again. A record's attributes point to it.
+struct Recomputation {
+  detail::CheckpointedFunction f;
+  std::optional<Rng> rng;             // as it was before the first run
+  std::vector<Param> params;          // those that f used; the record has them as its last inputs
+  Tensors results;                    // of the first run: shapes and dtypes alone
+  std::vector<std::size_t> recorded;  // which results are outputs of the record
+
+  // The record's outputs once more, from its inputs.
+  Tensors run(std::span<const Tensor> inputs) const {
+    std::optional<Rng> replay = rng;
+    const Tensors again =
+        f(inputs.first(inputs.size() - params.size()), replay ? &*replay : nullptr);
+    require_same(again);
+    Tensors outputs;
+    for (std::size_t k : recorded) outputs.push_back(again[k]);
+    return outputs;
+  }
+
+ private:
+  void require_same(const Tensors& again) const {
+    constexpr const char* remedy = "it must compute the same in every run";
+    if (again.size() != results.size())
+      throw ValueError(
+          fmt::format("checkpoint: the function gave {} results, and {} when it ran "
+                      "again for the gradient; {}",
+                      results.size(), again.size(), remedy));
+    for (std::size_t k = 0; k < again.size(); ++k)
+      if (again[k].shape() != results[k].shape() || again[k].dtype() != results[k].dtype())
+        throw ShapeError(
+            fmt::format("checkpoint: result {} of the function was {} {}, and is {} {} "
+                        "when it ran again for the gradient; {}",
+                        k, name_of(results[k].dtype()), results[k].shape().str(),
+                        name_of(again[k].dtype()), again[k].shape().str(), remedy));
+  }
+};
+
+struct Attributes {
+  const Recomputation* recomputation;
+};
+
+const Recomputation& recomputation(const void* attr) {
+  return *static_cast<const Attributes*>(attr)->recomputation;
+}
+
+bool is_on(const Tape& tape, const Tensor& x, Site site = {nullptr});
+
+void backward(const BackwardCall& call) {
+  const Recomputation& r = recomputation(call.attr);
+  const std::size_t input_count = call.inputs.size() - r.params.size();
+  Tape tape;
+  Tensors sources;
+  for (std::size_t i = 0; i < call.inputs.size(); ++i) {
+    const Tensor x = call.inputs[i].detach();
+    const bool wanted = call.gradients[i].defined();
+    sources.push_back(i < input_count && wanted ? tape.watch(x) : x);
+  }
+  std::vector<std::int32_t> outputs;
+  Tensors seeds;
+  {
+    const Tensors again = r.run(sources);
+    for (std::size_t k = 0; k < again.size(); ++k)
+      if (is_on(tape, again[k])) {
+        outputs.push_back(again[k].trace().slot);
+        seeds.push_back(call.seeds[k]);
+      }
+  }
+  for (std::size_t p = 0; p < r.params.size(); ++p)
+    sources[input_count + p] = tape.leaf(r.params[p].entry());
+  if (tape.parameters().size() != r.params.size())
+    throw ValueError(
+        fmt::format("checkpoint: the function used parameter {} only when it ran again "
+                    "for the gradient; it must compute the same in every run",
+                    tape.parameters().back().name()));
+
+  Backward pass(tape, {});
+  for (std::size_t i = 0; i < sources.size(); ++i)
+    if (call.gradients[i].defined()) pass.want(sources[i].trace().slot);
+  pass.run(outputs, seeds);
+  for (std::size_t i = 0; i < sources.size(); ++i)
+    if (call.gradients[i].defined()) call.gradients[i] = pass.result(sources[i].trace().slot);
+}
+
+// Not in the registry: without a function to run there is nothing to call.
+const OpSpec& checkpoint_op() {
+  static const OpSpec op = [] {
+    OpSpec spec;
+    spec.name = "checkpoint";
+    spec.arguments = {{"inputs"}};
+    spec.variadic = true;
+    spec.attr_size = sizeof(Attributes);
+    spec.derivative = OpSpec::Derivative::fused;
+    spec.keeps = keeps_inputs;
+    spec.backward = {backward, backward};
+    spec.specification = [](std::span<const Tensor> in, const void* attr) {
+      return recomputation(attr).run(in);
+    };
+    return spec;
+  }();
+  return op;
+}
+
+// Whether a gradient can reach x on this tape. Throws StaleTensorError if it is of another one.
+bool is_on(const Tape& tape, const Tensor& x, Site site) {
+  const Tensor* const inputs[] = {&x};
+  return tape.watches(checkpoint_op(), inputs, site);
+}
+
+void require_defined(const Tensors& inputs, Site site) {
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    if (!inputs[i].defined())
+      throw ValueError(fmt::format(
+          "checkpoint: input {} is undefined: it was never given a value ({})", i, site.str()));
+}
+
+// The first run, on a tape of its own: from it come the parameters that f used and which of its
+// results can be differentiated. Returns the results without their history.
+Tensors first_run(Recomputation& r, const Tape& outer, const Tensors& inputs, Rng* rng, Site site) {
+  Tape tape;
+  Tensors sources;
+  for (const Tensor& x : inputs) {
+    sources.push_back(is_on(outer, x, site) ? tape.watch(x) : x.detach());
+  }
+  Tensors results = r.f(sources, rng);
+  r.params = tape.parameters();
+  for (std::size_t k = 0; k < results.size(); ++k) {
+    if (is_on(tape, results[k], site)) r.recorded.push_back(k);
+    results[k] = results[k].detach();
+  }
+  return results;
+}
+
+}  // namespace
+
+Tensors detail::checkpoint(CheckpointedFunction f, const Tensors& inputs, Rng* rng, Site site) {
+  site = SiteScope::resolve(site);
+  require_defined(inputs, site);
+  Tape* const tape = Tape::current();
+  if (!tape) return f(inputs, rng);
+
+  const auto r = std::make_shared<Recomputation>();
+  r->f = std::move(f);
+  if (rng) r->rng = *rng;
+  std::optional<Rng> drawn = r->rng;  // so that the caller's does not move if f throws
+  Tensors results;
+  try {
+    results = first_run(*r, *tape, inputs, drawn ? &*drawn : nullptr, site);
+  } catch (const StaleTensorError& e) {
+    throw StaleTensorError(fmt::format(
+        "{}; what was recorded outside of a checkpoint has to be one of its inputs ({})", e.what(),
+        site.str()));
+  }
+  if (rng) *rng = *drawn;
+  if (r->recorded.empty()) return results;
+
+  Tensors sources = inputs, outputs;
+  for (const Param& p : r->params) sources.push_back(tape->leaf(p.entry()));
+  std::vector<const Tensor*> pointers;
+  for (const Tensor& x : sources) pointers.push_back(&x);
+  for (const Tensor& y : results) r->results.push_back(Tensor(Buffer(), y.shape(), y.dtype()));
+  for (std::size_t k : r->recorded) outputs.push_back(results[k]);
+  const Attributes attributes{r.get()};
+  tape->hold(r);
+  tape->record(checkpoint_op(), pointers, outputs, &attributes, site);
+  for (std::size_t k = 0; k < outputs.size(); ++k) results[r->recorded[k]] = outputs[k];
+  return results;
+}
+
+}  // namespace reel
