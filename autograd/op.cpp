@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <new>
 
 #include <reel/autograd/tape.h>
 
@@ -94,6 +95,23 @@ DType check_dtypes(const OpSpec& op, std::span<const Tensor* const> inputs, Site
   return dtype;
 }
 
+// Throws what a kernel threw once more, with the op and the call.
+[[noreturn]] void rethrow_from_kernel(const OpSpec& op, Site site) {
+  const auto message = [&](std::string_view what) {
+    return fmt::format("{}{} ({})", what.starts_with(op.name) ? "" : fmt::format("{}: ", op.name),
+                       what, site.str());
+  };
+  try {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const ValueError& e) {
+    throw ValueError(message(e.what()));
+  } catch (const std::exception& e) {
+    throw Error(message(e.what()));
+  }
+}
+
 // A call whose arguments have passed every check.
 class Call {
  public:
@@ -121,8 +139,8 @@ class Call {
     const auto begin = timed ? Profile::Clock::now() : Profile::Clock::time_point();
     try {
       op_.forward[static_cast<std::size_t>(dtype_)]({inputs_, outputs, attr_, tape_ != nullptr});
-    } catch (const ValueError& e) {
-      throw ValueError(fmt::format("{} ({})", e.what(), site_.str()));
+    } catch (const std::exception&) {
+      rethrow_from_kernel(op_, site_);
     }
     if (timed) tape_->add_to_profile(op_, outputs, begin);
     if (tape_) tape_->record(op_, inputs_, outputs, attr_, site_);
