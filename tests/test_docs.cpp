@@ -109,6 +109,25 @@ TEST_CASE("docs: the gradient of a gradient") {
   check_close(ddy, {expected(0.5), expected(-1)});
 }
 
+TEST_CASE("docs: a sequence in segments") {
+  const Params params(1);
+  const nn::Linear head(params / "head", 8, 1);
+  const Tensor x = Rng(2).normal({400, 3, 2});
+  // [segments]
+  const nn::Lstm lstm(params / "lstm", 2, 8);
+  Tape tape;
+  const auto [y, last] = lstm(x, {}, nn::Eval{}, {.segment = 20, .outputs = false});
+  const Tensor loss = sum(square(head(last.h)));  // y is undefined: no one asked for it
+  const Gradients gradients = tape.gradient(loss, params);
+  // [/segments]
+  CHECK_FALSE(y.defined());
+  Tape whole;
+  const Gradients expected = whole.gradient(sum(square(head(lstm(x).state.h))), params);
+  gradients.each([&](const auto& entry, const Tensor& gradient) {
+    CHECK(max(abs(gradient - expected[entry->name])).item() <= 1e-5);
+  });
+}
+
 TEST_CASE("docs: truncated backpropagation") {
   std::vector<std::int32_t> tokens(200);
   std::iota(tokens.begin(), tokens.end(), 0);
