@@ -12,6 +12,7 @@ namespace {
 // What it takes to run a function again. A record's attributes point to it.
 struct Recomputation {
   detail::CheckpointedFunction f;
+  TapeOptions options;                // of the tapes on which it runs
   std::optional<Rng> rng;             // as it was before the first run
   std::vector<Param> params;          // those that f used; the record has them as its last inputs
   Tensors results;                    // of the first run: shapes and dtypes alone
@@ -59,7 +60,7 @@ bool is_on(const Tape& tape, const Tensor& x, Site site = {nullptr});
 void backward(const BackwardCall& call) {
   const Recomputation& r = recomputation(call.attr);
   const std::size_t input_count = call.inputs.size() - r.params.size();
-  Tape tape;
+  Tape tape(r.options);
   Tensors sources;
   for (std::size_t i = 0; i < call.inputs.size(); ++i) {
     const Tensor x = call.inputs[i].detach();
@@ -127,7 +128,7 @@ void require_defined(const Tensors& inputs, Site site) {
 // The first run, on a tape of its own: from it come the parameters that f used and which of its
 // results can be differentiated. Returns the results without their history.
 Tensors first_run(Recomputation& r, const Tape& outer, const Tensors& inputs, Rng* rng, Site site) {
-  Tape tape;
+  Tape tape(r.options);
   Tensors sources;
   for (const Tensor& x : inputs) {
     sources.push_back(is_on(outer, x, site) ? tape.watch(x) : x.detach());
@@ -151,8 +152,10 @@ Tensors detail::checkpoint(CheckpointedFunction f, const Tensors& inputs, Rng* r
 
   const auto r = std::make_shared<Recomputation>();
   r->f = std::move(f);
+  r->options.check_finite = tape->options().check_finite;
   if (rng) r->rng = *rng;
   std::optional<Rng> drawn = r->rng;  // so that the caller's does not move if f throws
+  const auto begin = Profile::Clock::now();
   Tensors results;
   try {
     results = first_run(*r, *tape, inputs, drawn ? &*drawn : nullptr, site);
@@ -170,6 +173,7 @@ Tensors detail::checkpoint(CheckpointedFunction f, const Tensors& inputs, Rng* r
   for (const Tensor& x : sources) pointers.push_back(&x);
   for (const Tensor& y : results) r->results.push_back(Tensor(Buffer(), y.shape(), y.dtype()));
   for (std::size_t k : r->recorded) outputs.push_back(results[k]);
+  if (tape->options().profile) tape->add_to_profile(checkpoint_op(), outputs, begin);
   const Attributes attributes{r.get()};
   tape->hold(r);
   tape->record(checkpoint_op(), pointers, outputs, &attributes, site);

@@ -23,7 +23,8 @@ struct Sequence {
   // Segment `number`, whose part begins with step `part_begin`.
   void call(const Tensor& part, Index part_begin, Index number) const {
     const Index first = begin(number), last = begin(number + 1);
-    f(part, {first - part_begin,
+    f(part, {first,
+             first - part_begin,
              last - part_begin,
              {.reverse = options.reverse, .lengths = lengths_within(first, last)}});
   }
@@ -53,6 +54,7 @@ struct Sequence {
 }  // namespace
 
 bool in_segments(const SequenceOptions& options, const char* op, Site site) {
+  site = SiteScope::resolve(site);
   if (options.segment < 0)
     throw ValueError(
         fmt::format("{}: a segment of {} steps; give a positive number, or 0 to run all "
@@ -75,7 +77,7 @@ void each_segment(const Tensor& x, const SequenceOptions& options, const char* o
   const Tensor lengths = resolve_lengths(options, x, op, site);
   const Index steps = x.rank() == 3 ? x.shape()[0] : 0;
   if (steps == 0)  // the shape rule says what is wrong
-    return f(x, {0, x.rank() > 0 ? x.shape()[0] : 0, {.lengths = lengths}});
+    return f(x, {0, 0, x.rank() > 0 ? x.shape()[0] : 0, {.lengths = lengths}});
   const Sequence sequence{steps, options.segment, options, lengths, f};
   const Index count = sequence.count();
   if (x.trace().generation != 0) return sequence.halve(x, 0, count);

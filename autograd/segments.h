@@ -14,6 +14,7 @@ bool in_segments(const SequenceOptions& options, const char* op, Site site = {})
 
 /// Consecutive steps of a sequence.
 struct Segment {
+  Index first;              ///< the step of the whole sequence that it begins with
   Index begin, end;         ///< its steps in the tensor that comes with it
   SequenceOptions options;  ///< for a layer that runs over them alone: direction, lengths within
 

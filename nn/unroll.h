@@ -29,7 +29,7 @@ struct Unroll {
                            const SequenceOptions& options = {}, Site site = {}) const {
     const SiteScope scope(site);
     return in_segments(options, "Unroll", site) ? run_in_segments(x, initial, mode, options, site)
-                                                : run(x, initial, mode, options);
+                                                : run(x, initial, mode, options, 0);
   }
 
   Index output_size() const { return cell.output_size(); }
@@ -37,15 +37,16 @@ struct Unroll {
   C cell;
 
  private:
+  // `first` is the number of the first step in the whole sequence.
   Output<State> run(const Tensor& x, const State& initial, const Mode& mode,
-                    const SequenceOptions& options) const {
+                    const SequenceOptions& options, Index first) const {
     const Tensor lengths = resolve_lengths(options, x, "Unroll");
     const Index steps = x.size(0);
     Tensors outputs(static_cast<std::size_t>(steps));
     State state = initial;
     for (Index s = 0; s < steps; ++s) {
       const Index t = options.reverse ? steps - 1 - s : s;
-      const StepScope step(t);
+      const StepScope step(first + t);
       auto [y, next] = cell(select(x, 0, t), state, mode);
       if (const Tensor active = active_rows(lengths, t); active.defined()) {
         y = where(active, y, scalar(0, y.dtype()));
@@ -65,16 +66,16 @@ struct Unroll {
     each_segment(x, options, "Unroll", site, [&](const Tensor& part, const Segment& segment) {
       Tensors inputs{part};
       state.map([&](const Tensor& s) { return s.defined() ? inputs.emplace_back(s) : s; });
-      const auto form =
-          std::make_shared<State>();  // of the state after it: which tensors there are
+      const auto form = std::make_shared<State>();  // the state after it, without its tensors
       const auto run = [layer = *this, before = detach(state), form, segment, site,
                         wanted = options.outputs](std::span<const Tensor> in, Rng* rng) {
         const SiteScope scope(site);
         std::size_t next = 1;
         const State from =
             before.map([&](const Tensor& s) { return s.defined() ? in[next++] : Tensor(); });
-        const Output<State> output = layer.run(
-            segment.of(in[0]), from, rng ? Mode(Train{*rng}) : Mode(Eval{}), segment.options);
+        const Output<State> output =
+            layer.run(segment.of(in[0]), from, rng ? Mode(Train{*rng}) : Mode(Eval{}),
+                      segment.options, segment.first);
         *form = output.state.map([](const Tensor&) { return Tensor(); });
         Tensors results;
         if (wanted) results.push_back(output.y);

@@ -245,7 +245,7 @@ TEST_CASE("what f captures lives as long as the record") {
 
 TEST_CASE("a chain of n steps in segments of √n takes a fraction of the memory") {
   constexpr int n = 400, segment = 20;
-  const Tensor start = zeros({4096}, f32);
+  const Tensor start = zeros({16384}, f32);
   const auto steps = [](const Tensor& x, int count) {
     Tensor y = x;
     for (int i = 0; i < count; ++i) y = reel::tanh(y);
@@ -266,7 +266,7 @@ TEST_CASE("a chain of n steps in segments of √n takes a fraction of the memory
     saved_gradient = tape.gradient(sum(y), {x})[0];
   });
   CHECK(same_bits(plain_gradient, saved_gradient));
-  CHECK(plain > n * 4096 * sizeof(float));
+  CHECK(plain > n * 16384 * sizeof(float));
   CHECK(saved * 8 < plain);
 }
 
@@ -342,6 +342,19 @@ TEST_CASE("an error in the backward pass names the checkpoint and leaves the tap
     const Tensor fresh = tape.watch(draw({3}, 19));
     CHECK(same_bits(tape.gradient(sum(square(fresh)), {fresh})[0], 2 * fresh.detach()));
   }
+}
+
+TEST_CASE("a tape that checks for NaN or profiles does so in checkpoints") {
+  const auto f = [](In in) { return sqrt(in[0]); };
+  {
+    Tape tape({.check_finite = true});
+    CHECK_THROWS_AS(checkpoint(f, {tape.watch(full({2}, -1))}), NotFiniteError);
+    CHECK(tape.size() == 0);
+  }
+  Tape tape({.profile = true});
+  const Tensor x = tape.watch(ones({2}));
+  tape.gradient(sum(checkpoint(f, {x})), {x});
+  CHECK(contains(tape.profile().str(), "checkpoint"));
 }
 
 TEST_CASE("memory does not grow when the backward pass of a checkpoint fails again and again") {

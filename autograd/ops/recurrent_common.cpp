@@ -66,7 +66,7 @@ Tensor resolve_lengths(const SequenceOptions& options, const Tensor& x, const ch
         throw ValueError(
             fmt::format("{}: a length is {}, but the sequence has {} steps; lengths are "
                         "between 0 and that ({})",
-                        op, length, steps, site.str()));
+                        op, length, steps, SiteScope::resolve(site).str()));
   return *options.lengths;
 }
 
