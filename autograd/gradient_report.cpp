@@ -1,9 +1,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include <reel/autograd/gradcheck.h>
+#include <reel/autograd/table.h>
 
 namespace reel {
 
@@ -41,23 +41,14 @@ std::string count_of_failures(const GradientReport& report) {
 }  // namespace
 
 std::string GradientReport::str() const {
-  using Cells = std::array<std::string, 9>;
-  std::vector<Cells> table{
-      {"input", "shape", "order", "verdict", "failed", "analytic", "numeric", "error", "worst"}};
+  Table table(
+      {"input", "shape", "order", "verdict", "failed", "analytic", "numeric", "error", "worst"});
   for (const Row& row : rows)
-    table.push_back({row.name, row.shape.str(), std::to_string(row.order), shown(row.verdict),
-                     fmt::format("{}/{}", row.failures, row.checked),
-                     fmt::format("{:.15g}", row.analytic), fmt::format("{:.15g}", row.numeric),
-                     fmt::format("{:.1e}", row.error), row.where});
-  std::array<std::size_t, 9> widths{};
-  for (const Cells& cells : table)
-    for (std::size_t c = 0; c < cells.size(); ++c) widths[c] = std::max(widths[c], cells[c].size());
-  std::string text = count_of_failures(*this);
-  for (const Cells& cells : table) {
-    for (std::size_t c = 0; c + 1 < cells.size(); ++c)
-      text += cells[c] + std::string(widths[c] - cells[c].size() + 2, ' ');
-    text += cells.back() + '\n';
-  }
+    table.add({row.name, row.shape.str(), std::to_string(row.order), shown(row.verdict),
+               fmt::format("{}/{}", row.failures, row.checked),
+               fmt::format("{:.15g}", row.analytic), fmt::format("{:.15g}", row.numeric),
+               fmt::format("{:.1e}", row.error), row.where});
+  std::string text = count_of_failures(*this) + table.str();
   if (std::ranges::count(rows, Verdict::not_deterministic, &Row::verdict) > 0)
     text += "give the sources of random numbers that the function draws from in options.replay\n";
   return text;
@@ -70,8 +61,8 @@ std::string GradientReport::summary() const {
     text += fmt::format("{}, order {}: {}", row.checked > 0 ? row.where : row.name, row.order,
                         shown(row.verdict));
     if (row.checked > 0)
-      text += fmt::format(" ({} of {}); analytic {:.4g}, numeric {:.4g}", row.failures,
-                          row.checked, row.analytic, row.numeric);
+      text += fmt::format(" ({} of {}); analytic {:.4g}, numeric {:.4g}", row.failures, row.checked,
+                          row.analytic, row.numeric);
     if (row.numeric != 0) text += fmt::format(", ratio {:.4g}", row.analytic / row.numeric);
     text += '\n';
   }

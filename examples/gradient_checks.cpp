@@ -72,7 +72,7 @@ struct Cell {
   }
 
   LstmStep operator()(const Tensor& x, const Tensor& h, const Tensor& c) const {
-    const std::vector<Tensor> gates = split(x + matmul(h, w, false, true), 4, -1);
+    const Tensors gates = split(x + matmul(h, w, false, true), 4, -1);
     const Tensor i = sigmoid(gates[0]), f = sigmoid(gates[1].detach()), g = tanh(gates[2]),
                  o = sigmoid(gates[3]);
     const Tensor next = f * c + i * g;

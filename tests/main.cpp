@@ -8,6 +8,7 @@
 
 #include <reel/autograd/op_checks.h>
 
+#include "compositions.h"
 #include "random_graphs.h"
 
 namespace {
@@ -28,6 +29,9 @@ void list_ops() {
   for (const reel::OpSpec* op : reel::registry())
     std::printf("%-20.*s %-8s %6d %7zu\n", static_cast<int>(op->name.size()), op->name.data(),
                 kind(*op), reel::orders_checked(*op), op->samples.size());
+  std::puts("\nmade of these:");
+  for (const auto& composition : reel::testing::compositions())
+    std::printf("%-20s %s\n", composition.name, reel::testing::ops_of(composition).c_str());
 }
 
 // Runs the checks on the ops that are named, for who writes one; returns how many complaints there

@@ -188,14 +188,16 @@ class Builder {
     return source;
   }
 
-  // A node's value, cut or repeated to fill a shape.
+  // A node's value, cut or repeated to fill a shape, plus constants: where all elements of a group
+  // are equal, a standard deviation has a kink.
   Node in_shape(const Shape& shape, std::size_t source) {
     const Index have = values_[source].size(), need = shape.size();
     const Index copies = need / have + 1, begin = rng_.integer(copies * have - need + 1);
     const double most = largest(values_[source]), factor = most > 2 ? 2 / most : 1;
+    const Tensor offsets = rng_.normal(shape, 0, 0.3, f64);
     return [=](Values values) {
       const std::vector<Tensor> repeated(static_cast<std::size_t>(copies), flat(values[source]));
-      return factor * reshape(slice(concat(repeated, 0), 0, begin, begin + need), shape);
+      return factor * reshape(slice(concat(repeated, 0), 0, begin, begin + need), shape) + offsets;
     };
   }
 

@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <iostream>
-#include <numbers>
 #include <numeric>
 
 #include <reel/reel.h>
@@ -18,25 +17,6 @@ void check_close(const Tensor& found, std::initializer_list<double> expected) {
   for (double e : expected)
     CHECK(found.to_vector()[static_cast<std::size_t>(i++)] == doctest::Approx(e).epsilon(1e-3));
 }
-
-// [own_op]
-// ln cosh x, computed so that it cannot overflow.
-const Op<> log_cosh_op{{
-    .name = "log_cosh",
-    .arguments = {"x"},
-    .shape = same_shape,
-    .forward =
-        []<Real T>(Ctx<T> c) {
-          std::ranges::transform(c.in(0), c.out().begin(), [](T x) {
-            return std::abs(x) + std::log1p(std::exp(-2 * std::abs(x))) - std::numbers::ln2_v<T>;
-          });
-        },
-    .gradient = rule([](Vjp& v) { v.add(0, [&] { return v.g() * tanh(v.in()); }); }, keeps_inputs),
-    .samples = {normal({3, 4}), values({-20, 0, 20}), normal({0, 2})},
-}};
-
-Tensor log_cosh(const Tensor& x, Site site = {}) { return log_cosh_op({&x}, site); }
-// [/own_op]
 
 // [own_cell]
 // A recurrent unit with one gate (Zhou et al., 2016).
@@ -170,13 +150,6 @@ TEST_CASE("docs: checking gradients") {
       [&] { return cross_entropy(head(lstm(x).y), targets); }, params, {.order = 2});
   std::cout << report.str();  // a line for each parameter and order; report.ok is the verdict
   // [/check_gradients]
-  CHECK(report.ok);
-}
-
-TEST_CASE("docs: an op of one's own") {
-  const GradientReport report =
-      check_gradients([](std::span<const Tensor> in) { return log_cosh(in[0]); },
-                      std::vector<Tensor>{tensor({3}, {-1, 0.5, 30}, f64)}, {.order = 2});
   CHECK(report.ok);
 }
 

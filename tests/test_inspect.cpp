@@ -15,9 +15,11 @@
 #include <reel/nn/unroll.h>
 
 #include "temporary_directory.h"
+#include "testing.h"
 
 using namespace reel;
 using doctest::Contains;
+using testing::error_of;
 
 namespace {
 
@@ -29,16 +31,6 @@ Tensor small_model(const Tensor& x, const Param& w) {
 }
 
 Tensor filled(Rng&, const Shape& shape, DType dtype) { return full(shape, 0.5, dtype); }
-
-template <class E, class F>
-std::string error_of(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "nothing thrown";
-}
 
 }  // namespace
 

@@ -7,8 +7,11 @@
 #include <reel/autograd/rng.h>
 #include <reel/autograd/tape.h>
 
+#include "testing.h"
+
 using namespace reel;
 using doctest::Contains;
+using testing::same_bits;
 
 namespace {
 
@@ -46,12 +49,6 @@ void check_product(const Shape& a_shape, const Shape& b_shape, const Shape& expe
                    y[static_cast<std::size_t>(flat(b_shape, {p, q, k, j}))];
           CHECK(z[at++] == doctest::Approx(sum).epsilon(1e-12));
         }
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() &&
-         std::memcmp(a.begin<float>(), b.begin<float>(),
-                     static_cast<std::size_t>(a.size()) * sizeof(float)) == 0;
 }
 
 }  // namespace

@@ -8,6 +8,8 @@
 #include <reel/autograd/tape.h>
 #include <reel/autograd/threads.h>
 
+#include "compositions.h"
+
 using namespace reel;
 
 namespace {
@@ -63,6 +65,43 @@ TEST_CASE("the registry is sorted and its names are unique") {
   CHECK(orders_checked(op_named("tanh")) == 3);
   CHECK(orders_checked(op_named("relu")) == 2);
   CHECK(orders_checked(op_named("less")) == 0);
+}
+
+TEST_CASE("the registry and what is made of it hold every op that the library promises") {
+  const char* const promised[] = {
+      // one operand
+      "neg", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "square", "reciprocal", "abs", "sign",
+      "sin", "cos", "tan", "tanh", "sigmoid", "log_sigmoid", "relu", "leaky_relu", "elu", "gelu",
+      "silu", "softplus", "erf", "clamp", "pow_scalar", "floor", "round",
+      // two and three
+      "add", "sub", "mul", "div", "pow", "maximum", "minimum", "less", "less_equal", "greater",
+      "greater_equal", "equal", "not_equal", "logical_and", "logical_or", "logical_xor",
+      "logical_not", "where", "lerp",
+      // products and reductions
+      "matmul", "affine", "outer", "dot", "sum", "mean", "max", "min", "prod", "var", "std",
+      "logsumexp", "norm", "argmax", "argmin", "cumsum", "any", "all",
+      // shapes and places
+      "reshape", "permute", "transpose", "squeeze", "expand", "broadcast_to", "slice", "pad",
+      "concat", "stack", "split", "flip", "repeat", "tril", "triu", "gather_rows",
+      "scatter_add_rows", "take_along", "scatter_along", "one_hot", "masked_fill", "sort", "topk",
+      // losses and layers
+      "softmax", "log_softmax", "cross_entropy", "soft_cross_entropy", "nll", "bce_with_logits",
+      "mse", "l1", "huber", "kl_div", "layer_norm", "rms_norm", "dropout", "rnn", "gru", "lstm"};
+  std::set<std::string_view> there;
+  for (const OpSpec* op : registry()) there.insert(op->name);
+  for (const auto& composition : testing::compositions()) there.insert(composition.name);
+  for (const char* name : promised) CHECK_MESSAGE(there.contains(name), name);
+}
+
+TEST_CASE("functions made of ops have the gradients of their ops") {
+  Rng rng(1);
+  for (const auto& composition : testing::compositions()) {
+    CAPTURE(composition.name);
+    CHECK(testing::ops_of(composition).size() > 0);
+    const Tensor x = distinct({4, 6}).draw(rng, f64);
+    const auto report = check_gradients(composition.call, std::vector{x}, {.order = 2});
+    CHECK_MESSAGE(report.ok, report.str());
+  }
 }
 
 TEST_CASE("an op exists in the registry while its definition lives") {
@@ -130,7 +169,7 @@ TEST_CASE("a wrong gradient is caught") {
          rule([](Vjp& v) { v.add(0, [&] { return 2 * v.g() * v.in().detach(); }); }, keeps_inputs),
          {normal({5})}}};
     CHECK(check_jacobian(op.spec()).empty());
-    CHECK(complains(check_derivatives(op.spec()), "x0     [5]    2      WRONG"));
+    CHECK(complains(check_derivatives(op.spec()), "x0     [5]        2  WRONG"));
   }
 }
 

@@ -1,21 +1,18 @@
 // checkpoint(): recomputation in the backward pass instead of storage.
 #include <doctest/doctest.h>
 
-#include <cstring>
 #include <functional>
 #include <memory>
 
 #include <reel/reel.h>
 
+#include "testing.h"
+
 using namespace reel;
+using testing::error_of;
+using testing::same_bits;
 
 namespace {
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
-         std::memcmp(a.buffer().data(), b.buffer().data(),
-                     static_cast<std::size_t>(a.size()) * size_of(a.dtype())) == 0;
-}
 
 Tensor draw(const Shape& shape, std::uint64_t seed, DType dtype = f64) {
   return Rng(seed).normal(shape, 0, 1, dtype);
@@ -53,19 +50,6 @@ void check_same(const Run& a, const Run& b) {
     REQUIRE(other);
     CHECK(same_bits(gradient, *other));
   });
-}
-
-// The message of what f throws, which must be of type E.
-template <class E, class F>
-std::string error_of(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  } catch (const std::exception& e) {
-    return std::string("of the wrong type: ") + e.what();
-  }
-  return "nothing was thrown";
 }
 
 bool contains(const std::string& text, const std::string& part) {

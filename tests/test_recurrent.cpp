@@ -4,17 +4,14 @@
 #include <reel/reel.h>
 
 #include <cmath>
-#include <cstring>
+
+#include "testing.h"
 
 using namespace reel;
+using testing::error_of;
+using testing::same_bits;
 
 namespace {
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
-         std::memcmp(a.buffer().data(), b.buffer().data(),
-                     static_cast<std::size_t>(a.size()) * size_of(a.dtype())) == 0;
-}
 
 void check_close(const Tensor& a, const Tensor& b, double tolerance = 1e-12) {
   REQUIRE(a.shape() == b.shape());
@@ -291,14 +288,7 @@ TEST_CASE("dropout between the layers of a stack acts while training alone, and 
 TEST_CASE("what does not fit a layer is named before any work") {
   const Params params(11);
   const nn::Lstm lstm(params / "lstm", 3, 4);
-  const auto message = [](auto f) {
-    try {
-      f();
-    } catch (const Error& e) {
-      return std::string(e.what());
-    }
-    return std::string("nothing was thrown");
-  };
+  const auto message = [](auto f) { return error_of<Error>(f); };
   const auto contains = [](const std::string& text, const std::string& part) {
     CHECK_MESSAGE(text.find(part) != std::string::npos, text);
   };

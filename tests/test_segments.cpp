@@ -2,19 +2,16 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <cstring>
 
 #include <reel/reel.h>
 
+#include "testing.h"
+
 using namespace reel;
+using testing::error_of;
+using testing::same_bits;
 
 namespace {
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
-         std::memcmp(a.buffer().data(), b.buffer().data(),
-                     static_cast<std::size_t>(a.size()) * size_of(a.dtype())) == 0;
-}
 
 double difference(const Tensor& a, const Tensor& b) {
   REQUIRE(a.shape() == b.shape());
@@ -120,15 +117,6 @@ struct NoisyCell {
 template <class L>
 L made(const Params& params) {
   return L(params, features, units);
-}
-
-std::string message(const auto& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
 }
 
 }  // namespace
@@ -253,33 +241,35 @@ TEST_CASE("options that make no sense are refused where the layer is called") {
     CHECK_MESSAGE(text.find(part) != std::string::npos, text);
   };
   const int line = __LINE__ + 1;
-  const std::string negative = message([&] { lstm(x, {}, nn::Eval{}, {.segment = -1}); });
+  const std::string negative = error_of<Error>([&] { lstm(x, {}, nn::Eval{}, {.segment = -1}); });
   contains(negative, "lstm: a segment of -1 steps");
   contains(negative, Site(__FILE__, line).str());
-  contains(message([&] { lstm(x, {}, nn::Eval{}, {.outputs = false}); }),
+  contains(error_of<Error>([&] { lstm(x, {}, nn::Eval{}, {.outputs = false}); }),
            "lstm: all steps at once make all outputs; give a segment too");
-  contains(message([&] { unrolled(x, {}, nn::Eval{}, {.outputs = false}); }), "Unroll: all steps");
-  contains(message([&] {
+  contains(error_of<Error>([&] { unrolled(x, {}, nn::Eval{}, {.outputs = false}); }),
+           "Unroll: all steps");
+  contains(error_of<Error>([&] {
              lstm(zeros({5, 2, 7}), {}, nn::Eval{}, {.segment = 2});
            }),
            "w_ih must be [16, 7] for these x and w_hh");
-  contains(message([&] {
+  contains(error_of<Error>([&] {
              lstm(zeros({2, 3}), {}, nn::Eval{}, {.segment = 2});
            }),
            "x must be [T, B, D]");
-  contains(message([&] {
+  contains(error_of<Error>([&] {
              lstm(zeros({0, 2, 3}), {}, nn::Eval{}, {.segment = 2});
            }),
            "the sequence has no steps");
   contains(
-      message([&] {
+      error_of<Error>([&] {
         lstm(x, {}, nn::Eval{}, {.lengths = lengths_of({5, 6}), .segment = 2});
       }),
       "a length is 6, but the sequence has 5 steps; lengths are between 0 and that (" __FILE__);
-  contains(message([&] {
+  contains(error_of<Error>([&] {
              lstm(x, {}, nn::Eval{}, {.lengths = lengths_of({5, 5, 5}), .segment = 2});
            }),
            "lengths must be [2]");
-  contains(message([&] { square(lstm(x, {}, nn::Eval{}, {.segment = 2, .outputs = false}).y); }),
-           "x is undefined");
+  contains(
+      error_of<Error>([&] { square(lstm(x, {}, nn::Eval{}, {.segment = 2, .outputs = false}).y); }),
+      "x is undefined");
 }

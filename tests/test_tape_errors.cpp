@@ -5,23 +5,15 @@
 #include <reel/autograd/ops.h>
 #include <reel/autograd/tape.h>
 
+#include "testing.h"
+
 using namespace reel;
 using doctest::Contains;
+using testing::error_of;
 
 namespace {
 
 Tensor filled_with_two(Rng&, const Shape& shape, DType dtype) { return full(shape, 2, dtype); }
-
-// What f() throws.
-template <class E, class F>
-std::string error_of(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "nothing thrown";
-}
 
 // How an error ends that names a line of this file.
 std::string at(int line) { return " (" + Site(__FILE__, line).str() + ")"; }

@@ -3,13 +3,15 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <cstring>
 #include <new>
 #include <stdexcept>
 
 #include <reel/reel.h>
 
+#include "testing.h"
+
 using namespace reel;
+using testing::error_of;
 
 namespace {
 
@@ -81,18 +83,6 @@ struct Breaks {
   explicit Breaks(Part part) { broken = part; }
   ~Breaks() { broken = Part::none; }
 };
-
-template <class E, class F>
-std::string error_of(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  } catch (const std::exception& e) {
-    return std::string("of the wrong type: ") + e.what();
-  }
-  return "nothing was thrown";
-}
 
 // What the op and its gradient are when nothing breaks, on this tape.
 void check_works(Tape& tape, const Op<>& op) {

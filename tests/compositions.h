@@ -1,0 +1,34 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <reel/autograd/gradcheck.h>
+#include <reel/autograd/ops.h>
+
+namespace reel::testing {
+
+/// A function of ops.h that is made of others instead of being one of the registry.
+struct Composition {
+  const char* name;
+  TensorFunction call;  ///< of one matrix [4, 6]
+};
+
+inline const std::vector<Composition>& compositions() {
+  using In = std::span<const Tensor>;
+  static const std::vector<Composition> all{
+      {"select", [](In x) { return select(x[0], 1, -2); }},
+      {"sort", [](In x) { return sort(x[0], 1, true).values; }},
+      {"split",
+       [](In x) {
+         return split(x[0], {1, 2, 3}, 1)[1];
+       }},
+      {"topk", [](In x) { return topk(x[0], 3, 0).values; }},
+  };
+  return all;
+}
+
+/// The names of the ops that a composition runs, in order.
+std::string ops_of(const Composition& composition);
+
+}  // namespace reel::testing
