@@ -6,6 +6,7 @@
 
 #include <reel/autograd/inspect.h>
 #include <reel/autograd/ops.h>
+#include <reel/autograd/ops/axis.h>
 #include <reel/autograd/scope.h>
 
 namespace reel {
@@ -251,6 +252,25 @@ void Backward::accumulate(std::int32_t slot, Tensor term) {
   store(slot, entry.buffer ? add(gradient(slot), term) : term);
 }
 
+// Adds to some of the elements of a gradient, if there is one to which nobody else has a handle.
+bool Backward::add_part(std::int32_t slot, const Tensor& part, int axis, Index begin, Index step) {
+  const Entry& entry = gradients_[static_cast<std::size_t>(slot)];
+  if (!entry.buffer || options_.create_graph || tape_.options_.check_finite ||
+      !entry.buffer.unique())
+    return false;
+  const AxisView whole(tape_.slots_[static_cast<std::size_t>(slot)].shape, axis);
+  dispatch_real(part.dtype(), [&]<class T>() {
+    const T* from = part.values<T>().data();
+    T* to = static_cast<T*>(entry.buffer.data());
+    for (Index o = 0; o < whole.outer; ++o)
+      for (Index k = 0; k < part.shape()[axis]; ++k, from += whole.inner) {
+        T* run = to + (o * whole.size + begin + k * step) * whole.inner;
+        for (Index i = 0; i < whole.inner; ++i) run[i] += from[i];
+      }
+  });
+  return true;
+}
+
 void Backward::store(std::int32_t slot, const Tensor& g) {
   const bool recorded = options_.create_graph && g.trace().generation != 0;
   gradients_[static_cast<std::size_t>(slot)] = {g.buffer(), recorded ? g.trace().slot : -1};
@@ -293,6 +313,13 @@ Shape Vjp::shape(int i) const {
 }
 
 bool Vjp::needs(int i) const { return backward_.is_needed(slot(i)); }
+
+void Vjp::add_slice(int i, const Tensor& part, int axis, Index begin, Index step) {
+  if (!needs(i) || backward_.add_part(slot(i), part, axis, begin, step)) return;
+  const Index count = part.shape()[axis];
+  const Index after = shape(i)[axis] - begin - (count == 0 ? 0 : (count - 1) * step + 1);
+  accumulate(i, pad(part, axis, begin, after, step));
+}
 
 void Vjp::accumulate(int i, Tensor contribution) {
   backward_.accumulate(slot(i), std::move(contribution));

@@ -53,6 +53,7 @@ class Backward {
   }
   Tensor gradient(std::int32_t slot) const;
   Tensor take_gradient(std::int32_t slot);
+  bool add_part(std::int32_t slot, const Tensor& part, int axis, Index begin, Index step);
   void store(std::int32_t slot, const Tensor& g);
   void accumulate(std::int32_t slot, Tensor contribution);
 

@@ -50,7 +50,7 @@ class Chunked {
     size_ = 0;
   }
 
-  static constexpr std::size_t block_size = 1024;
+  static constexpr std::size_t block_size = 256;
 
  private:
   PoolVector<T*> blocks_;

@@ -186,6 +186,9 @@ class Vjp {
   void add(int i, F&& f) {
     if (needs(i)) accumulate(i, f());
   }
+  /// Adds `part` to the elements begin, begin + step, ... along an axis of the gradient of input i,
+  /// if that is wanted: what adding pad(part, ...) does, without its zeros.
+  void add_slice(int i, const Tensor& part, int axis, Index begin, Index step = 1);
 
  private:
   std::int32_t slot(int i) const;

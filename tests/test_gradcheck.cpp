@@ -79,7 +79,7 @@ TEST_CASE("a wrong element is found and named") {
   CHECK(row.checked == 12);
   CHECK(row.analytic == doctest::Approx(1.001 * row.numeric).epsilon(1e-9));
   CHECK(report.str().starts_with("gradients: 2 of 4 checks failed\ninput"));
-  CHECK(report.str().find("WRONG    1/12") != std::string::npos);
+  CHECK(report.str().find("WRONG      1/12") != std::string::npos);
   CHECK(
       report.summary().starts_with("gradients: 2 of 4 checks failed\n"
                                    "x1[1, 3], order 1: WRONG (1 of 12); analytic "));

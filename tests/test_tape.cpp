@@ -92,6 +92,36 @@ TEST_CASE("a gradient stops where a tensor is detached") {
   CHECK(tape.gradient(x * detach(square(x)), {x})[0].item() == 9);
 }
 
+TEST_CASE("gradients of slices meet in the tensor that they were cut from") {
+  Tape tape;
+  const Tensor x = tape.watch(tensor({2, 5}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, f64));
+  const auto half = slice(x, 1, 0, 3), odd = slice(x, 1, 1, 5, 2), last = select(x, 0, 1);
+  const Tensor y = sum(half) + 10 * sum(odd) + 100 * sum(last);
+  const std::vector<double> expected{1, 11, 1, 10, 0, 101, 111, 101, 110, 100};
+  CHECK(tape.gradient(y, {x}, {.keep = true})[0].to_vector() == expected);
+  CHECK(tape.gradient(y, {x}, {.create_graph = true})[0].to_vector() == expected);
+  CHECK(tape.gradient(y + sum(2 * x), {x})[0].at({0, 0}) == 3);
+}
+
+TEST_CASE("steps of a long sequence cost the same on the way back as those of a short one") {
+  const auto time_of_step = [](Index steps) {
+    Tape tape;
+    const Tensor x = tape.watch(ones({steps, 64}));
+    Tensor sum_of_steps = zeros({64});
+    for (Index t = 0; t < steps; ++t) sum_of_steps = sum_of_steps + select(x, 0, t);
+    const auto start = std::chrono::steady_clock::now();
+    tape.gradient(sum(sum_of_steps), {x});
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() /
+           static_cast<double>(steps);
+  };
+  double shortest = time_of_step(400), longest = time_of_step(16'000);
+  for (int i = 0; i < 4; ++i) {
+    shortest = std::min(shortest, time_of_step(400));
+    longest = std::min(longest, time_of_step(16'000));
+  }
+  CHECK(longest < 8 * shortest);  // padding each step to the whole length takes 40 times as long
+}
+
 TEST_CASE("a seed takes the place of 1") {
   Tape tape;
   const Tensor x = tape.watch(tensor({3}, {1, 2, 3}, f64));
