@@ -88,7 +88,8 @@ struct NamedTensor {
 /// that of Tape::gradient; the numeric one is the dot product of c with (8 (f(x+h) - f(x-h)) -
 /// (f(x+2h) - f(x-2h))) / 12h, whose error is of order h^4. Where they differ they are compared
 /// once more with smaller and larger h: near a kink, where f bends strongly and where rounding is
-/// coarse another step may tell more, and a wrong gradient is wrong at all.
+/// coarse another step may tell more, and a wrong gradient is wrong at all. An error that is less
+/// than what neighbouring steps differ by, and passes at the whole derivative's size, passes.
 ///
 /// For order n the gradients of order n - 1, taken with `create_graph`, stand in the place of f,
 /// and have to equal those without it: of a fused op, order 1 checks the kernel, the orders above
