@@ -221,19 +221,24 @@ void Backward::apply_specification(const Tape::Record& record, const void* attr)
   for (std::size_t r = last; r-- > first;) step(r);
 }
 
-Tensor Backward::gradient(std::int32_t slot) const {
-  const Entry& entry = gradients_[static_cast<std::size_t>(slot)];
+Tensor Backward::tensor_of(std::int32_t slot, Entry entry) const {
   const Tape::Slot& of = tape_.slots_[static_cast<std::size_t>(slot)];
   const Trace trace = entry.slot < 0 ? Trace{} : Trace{tape_.generation_, entry.slot};
-  return Tensor(entry.buffer, of.shape, of.dtype, trace);
+  return Tensor(std::move(entry.buffer), of.shape, of.dtype, trace);
+}
+
+Tensor Backward::gradient(std::int32_t slot) const {
+  return tensor_of(slot, gradients_[static_cast<std::size_t>(slot)]);
 }
 
 // The gradient of an output whose record is being served: out of the table, unless it is a result.
 Tensor Backward::take_gradient(std::int32_t slot) {
-  Tensor g = gradient(slot);
-  if ((marks_[static_cast<std::size_t>(slot)] & wanted) == 0)
-    gradients_[static_cast<std::size_t>(slot)] = {};
-  return g.defined() ? g : zeros(g.shape(), g.dtype());
+  const bool is_result = (marks_[static_cast<std::size_t>(slot)] & wanted) != 0;
+  Entry& entry = gradients_[static_cast<std::size_t>(slot)];
+  Entry taken = is_result ? entry : std::exchange(entry, {});
+  if (taken.buffer) return tensor_of(slot, std::move(taken));
+  const Tape::Slot& of = tape_.slots_[static_cast<std::size_t>(slot)];
+  return zeros(of.shape, of.dtype);
 }
 
 void Backward::accumulate(std::int32_t slot, Tensor term) {
@@ -249,7 +254,7 @@ void Backward::accumulate(std::int32_t slot, Tensor term) {
   Entry& entry = gradients_[static_cast<std::size_t>(slot)];
   if (entry.buffer && !options_.create_graph && entry.buffer.unique())
     return dispatch_real(of.dtype, [&]<class T>() { add_in_place<T>(entry.buffer, term); });
-  store(slot, entry.buffer ? add(gradient(slot), term) : term);
+  store(slot, entry.buffer ? add(gradient(slot), term) : std::move(term));
 }
 
 // Adds to some of the elements of a gradient, if there is one to which nobody else has a handle.
@@ -271,9 +276,9 @@ bool Backward::add_part(std::int32_t slot, const Tensor& part, int axis, Index b
   return true;
 }
 
-void Backward::store(std::int32_t slot, const Tensor& g) {
+void Backward::store(std::int32_t slot, Tensor g) {
   const bool recorded = options_.create_graph && g.trace().generation != 0;
-  gradients_[static_cast<std::size_t>(slot)] = {g.buffer(), recorded ? g.trace().slot : -1};
+  gradients_[static_cast<std::size_t>(slot)] = {g.take_buffer(), recorded ? g.trace().slot : -1};
 }
 
 void Backward::finish() {

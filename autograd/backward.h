@@ -51,11 +51,12 @@ class Backward {
   bool is_needed(std::int32_t slot) const {
     return marks_[static_cast<std::size_t>(slot)] != unneeded;
   }
+  Tensor tensor_of(std::int32_t slot, Entry entry) const;
   Tensor gradient(std::int32_t slot) const;
   Tensor take_gradient(std::int32_t slot);
   bool add_part(std::int32_t slot, const Tensor& part, int axis, Index begin, Index step);
-  void store(std::int32_t slot, const Tensor& g);
-  void accumulate(std::int32_t slot, Tensor contribution);
+  void store(std::int32_t slot, Tensor g);
+  void accumulate(std::int32_t slot, Tensor term);
 
   Tape& tape_;
   GradientOptions options_;

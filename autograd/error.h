@@ -21,15 +21,21 @@ struct Site {
 /// line that called the layer. The outermost scope of a thread wins.
 class SiteScope {
  public:
-  explicit SiteScope(Site site);
-  ~SiteScope();
+  explicit SiteScope(Site site) : outermost_(!active_) {
+    if (outermost_) site_ = site;
+    active_ = true;
+  }
+  ~SiteScope() { active_ = !outermost_; }
   SiteScope(const SiteScope&) = delete;
   SiteScope& operator=(const SiteScope&) = delete;
 
   /// `site`, or that of the outermost scope where there is one.
-  static Site resolve(Site site);
+  static Site resolve(Site site) { return active_ ? site_ : site; }
 
  private:
+  static inline constinit thread_local bool active_ = false;
+  static inline constinit thread_local Site site_{nullptr, 0};
+
   bool outermost_;
 };
 

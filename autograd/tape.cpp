@@ -11,8 +11,6 @@
 namespace reel {
 namespace {
 
-thread_local Tape* current_tape = nullptr;
-
 std::uint32_t next_generation() {
   static std::atomic<std::uint32_t> last{0};
   return ++last;
@@ -25,16 +23,11 @@ std::size_t hash(const ParamEntry* entry) {
 }  // namespace
 
 Tape::Tape(const TapeOptions& options)
-    : options_(options), previous_(current_tape), generation_(next_generation()) {
-  current_tape = this;
+    : options_(options), previous_(current_), generation_(next_generation()) {
+  current_ = this;
 }
 
-Tape::~Tape() { current_tape = previous_; }
-
-Tape* Tape::current() { return current_tape; }
-
-TapeScope::TapeScope(Tape* tape) : previous_(std::exchange(current_tape, tape)) {}
-TapeScope::~TapeScope() { current_tape = previous_; }
+Tape::~Tape() { current_ = previous_; }
 
 void Tape::clear() {
   slots_.clear();

@@ -53,7 +53,7 @@ class Tape {
   Tape& operator=(const Tape&) = delete;
 
   /// The tape that records this thread's ops, or null.
-  static Tape* current();
+  static Tape* current() { return current_; }
 
   /// A handle to `x` as an independent variable of this tape. Throws DTypeError for integers.
   Tensor watch(const Tensor& x);
@@ -117,6 +117,7 @@ class Tape {
 
  private:
   friend class Backward;
+  friend class TapeScope;
   friend class Vjp;
 
   // A value of the tape. The buffer is held only if a gradient reads it.
@@ -169,6 +170,8 @@ class Tape {
   void check_finite(const OpSpec& op, std::span<const Tensor* const> inputs,
                     std::span<const Tensor> outputs, Site site) const;
 
+  static inline constinit thread_local Tape* current_ = nullptr;
+
   TapeOptions options_;
   Tape* previous_;
   std::uint32_t generation_;
@@ -187,8 +190,8 @@ class Tape {
 /// Makes a tape, or with null none, the thread's current one for its lifetime.
 class TapeScope {
  public:
-  explicit TapeScope(Tape* tape);
-  ~TapeScope();
+  explicit TapeScope(Tape* tape) : previous_(std::exchange(Tape::current_, tape)) {}
+  ~TapeScope() { Tape::current_ = previous_; }
   TapeScope(const TapeScope&) = delete;
   TapeScope& operator=(const TapeScope&) = delete;
 

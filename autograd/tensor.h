@@ -83,6 +83,8 @@ class Tensor {
   /// Says where this handle was recorded. Called by Tape.
   void set_trace(const Trace& trace) { trace_ = trace; }
   const Buffer& buffer() const { return buffer_; }
+  /// Gives the buffer away; the tensor is undefined afterwards.
+  Buffer take_buffer() { return std::move(buffer_); }
 
  private:
   void require(DType dtype) const {
