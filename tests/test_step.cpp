@@ -1,19 +1,15 @@
 // Steppers: the values of the layers over a sequence, a step at a time.
 #include <doctest/doctest.h>
 
-#include <cstring>
-
 #include <reel/reel.h>
 
+#include "testing.h"
+
 using namespace reel;
+using testing::error_of;
+using testing::same_bits;
 
 namespace {
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
-         std::memcmp(a.buffer().data(), b.buffer().data(),
-                     static_cast<std::size_t>(a.size()) * size_of(a.dtype())) == 0;
-}
 
 template <class State>
 void check_same_state(const State& a, const State& b) {
@@ -53,7 +49,8 @@ constexpr Sizes sizes[] = {{1, 1}, {3, 5}, {20, 19}, {64, 40}, {300, 24}, {24, 2
 template <class L, class... Options>
 void check_layer(const Options&... options) {
   for (const DType dtype : {f32, f64})
-    for (const auto& [features, units] : sizes) {
+    for (const Sizes& size : sizes) {
+      const Index features = size.features, units = size.units;
       const Params params(1, dtype);
       const L layer(params / "layer", features, units, options...);
       const nn::Stepper step(layer);
@@ -76,16 +73,6 @@ void check_layer(const Options&... options) {
         check_steps(read, tokens, typename L::State{}, layer(embed(tokens)));
       }
     }
-}
-
-template <class E, class F>
-std::string message_of(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "nothing of the kind was thrown";
 }
 
 void check_contains(const std::string& text, const std::string& part) {
@@ -112,7 +99,8 @@ TEST_CASE("a stack's stepper gives the bits of the stack") {
 TEST_CASE("a linear layer's stepper gives its bits") {
   for (const DType dtype : {f32, f64})
     for (const bool bias : {true, false})
-      for (const auto& [features, units] : sizes) {
+      for (const Sizes& size : sizes) {
+        const Index features = size.features, units = size.units;
         const Params params(1, dtype);
         const nn::Linear linear(params, features, units, {.bias = bias});
         const nn::Stepper step(linear);
@@ -141,7 +129,7 @@ TEST_CASE("a stepper refuses parameters that changed after it was made") {
     CHECK_NOTHROW(step(token));
     CHECK_NOTHROW(predict(h));
     p.edit<float>()[0] += 1;
-    const std::string message = message_of<StaleTensorError>([&] {
+    const std::string message = error_of<StaleTensorError>([&] {
       step(token);
       predict(h);
     });
@@ -162,7 +150,7 @@ TEST_CASE("steps are not recorded, and say so") {
   const nn::Stepper step(lstm);
   const Tensor x = ones({1, 3});
   Tape tape;
-  check_contains(message_of<GradientError>([&] { step(x); }), "a tape is current");
+  check_contains(error_of<GradientError>([&] { step(x); }), "a tape is current");
   const NoRecord pause;
   CHECK(same_bits(step(x).y, select(lstm(ones({1, 1, 3})).y, 0, 0)));
 }
@@ -176,9 +164,9 @@ TEST_CASE("what does not fit a stepper is named before any work") {
   const nn::Stepper step(lstm), read(embed, lstm);
   const nn::Stepper stacked(stack);
   const nn::Stepper predict(head);
-  const auto shape = [](auto f) { return message_of<ShapeError>(f); };
-  const auto dtype = [](auto f) { return message_of<DTypeError>(f); };
-  const auto value = [](auto f) { return message_of<ValueError>(f); };
+  const auto shape = [](auto f) { return error_of<ShapeError>(f); };
+  const auto dtype = [](auto f) { return error_of<DTypeError>(f); };
+  const auto value = [](auto f) { return error_of<ValueError>(f); };
   check_contains(shape([&] {
                    step(ones({2, 4}));
                  }),
