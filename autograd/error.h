@@ -63,7 +63,8 @@ class ValueError : public Error {
   using Error::Error;
 };
 
-/// A tensor or parameter that does not belong to the tape it is used with (any more).
+/// A tensor or parameter that does not belong to the tape it is used with (any more), or a
+/// parameter that changed after it was packed.
 class StaleTensorError : public Error {
  public:
   using Error::Error;

@@ -29,11 +29,12 @@ int main(int argc, char** argv) try {
     }
   }
   Rng rng(1);
-  auto last = rnn(embed(full({1, 1}, tokens[0], i32)));
+  const nn::Stepper step(embed, rnn);  // their weights packed, for one token at a time
+  auto last = step(full({1}, tokens[0], i32));
   for (int i = 0; i < 500; ++i) {
     const std::int32_t token = nn::sample(head(last.y), {.temperature = 0.8}, rng);
     std::cout << (i == 0 ? "\n" : "") << vocabulary.decode({{token}});
-    last = rnn(embed(full({1, 1}, token, i32)), last.state);
+    last = step(full({1}, token, i32), last.state);
   }
 } catch (const std::exception& error) {
   return std::cerr << "\nmin_char_lm: " << error.what() << '\n', 1;

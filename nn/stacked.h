@@ -17,6 +17,14 @@ struct StackOptions {
   double dropout = 0;
 };
 
+/// Throws ShapeError unless the state is empty or has so many layers.
+template <class State>
+void check_depth(const StackedState<State>& state, std::size_t layers, Site site) {
+  if (!state.layers.empty() && state.layers.size() != layers)
+    throw ShapeError(fmt::format("Stacked: the state has {} layers, the stack {} ({})",
+                                 state.layers.size(), layers, SiteScope::resolve(site).str()));
+}
+
 /// Layers on top of each other: the output of one is the input of the next. Parts `0`, `1`, ...
 template <Layer L>
 struct Stacked {
@@ -39,9 +47,7 @@ struct Stacked {
   Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
                            const SequenceOptions& options = {}, Site site = {}) const {
     const SiteScope scope(site);
-    if (!state.layers.empty() && state.layers.size() != layers.size())
-      throw ShapeError(fmt::format("Stacked: the state has {} layers, the stack {} ({})",
-                                   state.layers.size(), layers.size(), site.str()));
+    check_depth(state, layers.size(), site);
     Output<State> result{x, {}};
     SequenceOptions below_top = options;
     below_top.outputs = true;

@@ -6,6 +6,8 @@
 
 #include <reel/autograd/ops.h>
 #include <reel/autograd/tape.h>
+#include <reel/nn/generate.h>
+#include <reel/nn/stepper.h>
 
 namespace {
 std::atomic<std::size_t> allocations{0}, allocated_bytes{0};
@@ -99,6 +101,26 @@ TEST_CASE("inference asks the heap for nothing once it is warm") {
   Tensor h = rng.normal({1, 16});
   const auto counts = counted(4, [&] { h = tanh(matmul(h, w) * 0.5 + h); });
   CHECK(counts[3] == 0);
+}
+
+TEST_CASE("a stepper asks the heap for nothing once it is warm") {
+  const Params params(1);
+  const nn::Embedding embed(params / "embed", 11, 8);
+  const nn::Stacked<nn::Lstm> lstm(params / "lstm", 8, 16);
+  const nn::Stacked<nn::Gru> gru(params / "gru", 8, 16, {}, nn::GruOptions{.reset = Reset::before});
+  const nn::Linear head(params / "head", 16, 11);
+  const nn::Stepper predict(head);
+  Rng rng(1);
+  const auto generate = [&](const auto& stepper) {
+    auto last = stepper(full({1}, 3, i32));
+    const auto counts = counted(6, [&] {
+      const std::int32_t token = nn::sample(predict(last.y), {.top_k = 5, .top_p = 0.9}, rng);
+      last = stepper(full({1}, token, i32), last.state);
+    });
+    for (std::size_t i = 3; i < counts.size(); ++i) CHECK(counts[i] == 0);
+  };
+  generate(nn::Stepper(embed, lstm));
+  generate(nn::Stepper(embed, gru));
 }
 
 TEST_CASE("a record takes at most 200 bytes beside the tensors") {

@@ -137,6 +137,25 @@ TEST_CASE("docs: truncated backpropagation") {
     CHECK(state.h.shape() == Shape{3, 8});
   }
   CHECK(last < 1);
+
+  Rng rng(1);
+  std::vector<std::int32_t> text;
+  const std::int32_t first = 3;
+  {
+    // [generate]
+    const nn::Stepper step(embed, lstm);
+    const nn::Stepper predict(head);
+    auto last = step(full({1}, first, i32));
+    for (int i = 0; i < 20; ++i) {
+      const std::int32_t token = nn::sample(predict(last.y), {.temperature = 0.8}, rng);
+      text.push_back(token);
+      last = step(full({1}, token, i32), last.state);
+    }
+    // [/generate]
+  }
+  int learned = 0;
+  for (std::size_t i = 1; i < text.size(); ++i) learned += text[i] == (text[i - 1] + 1) % 7;
+  CHECK(learned > 9);  // three by chance
 }
 
 TEST_CASE("docs: checking gradients") {

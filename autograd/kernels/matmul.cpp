@@ -36,7 +36,7 @@ void multiply_block(MatrixView<T> a, bool packed, Panels<T> b, Index cols, Start
   const bool prefetches = tiling.count >= 4 && b.row_stride == panel_cols<T> &&
                           a.cols * cols * static_cast<Index>(sizeof(T)) > cached_bytes;
   for (Index p = 0; p < panels;) {
-    const bool wide = p + at_once <= panels;
+    const bool wide = at_once > 1 && p + at_once <= panels;
     const Index col = p * panel_cols<T>;
     for (Index t = 0; t < tiling.count; ++t) {
       const Index row = tiling.begin(t);

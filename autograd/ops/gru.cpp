@@ -8,7 +8,10 @@
 // where q is what reaches the recurrent product of n. Its first three blocks belong to W x + b, its
 // last three, with the reset after the product, to U h. n's own is q's when the reset comes before.
 
+#include <memory>
+
 #include <reel/autograd/kernels/recurrent.h>
+#include <reel/autograd/kernels/step.h>
 #include <reel/autograd/kernels/vector_math.h>
 #include <reel/autograd/ops/recurrent_common.h>
 #include <reel/autograd/segments.h>
@@ -115,12 +118,34 @@ struct Packed {
   }
 };
 
+// One step of some rows, up to the mix: `gates` [rows, 3 H] comes in as W x + b; `products` of that
+// size is room for U h.
+template <Real T>
+void step_gates(Reset reset, const Packed<T>& w, const T* b_hn, Index rows, Index n, const T* h,
+                T* gates, T* products, T* inner) {
+  const bool after = reset == Reset::after;
+  const Index width = 3 * n, product_width = w.first.cols();
+  multiply(MatrixView<T>::row_major(h, rows, n), w.first, products, product_width, Write::assign);
+  for (Index row = 0; row < rows; ++row) {
+    const T* product = products + row * product_width;
+    if (after)
+      row_after(n, gates + row * width, product, b_hn, inner + row * n);
+    else
+      row_before(n, gates + row * width, product, h + row * n, inner + row * n);
+  }
+  if (after) return;
+  multiply(MatrixView<T>::row_major(inner, rows, n), w.second, gates + 2 * n, width, Write::add);
+  for (Index row = 0; row < rows; ++row) {
+    T* candidate = gates + row * width + 2 * n;
+    for (Index j = 0; j < n; ++j) candidate[j] = kernels::vtanh(candidate[j] + b_hn[j]);
+  }
+}
+
 template <Real T>
 void forward(Ctx<T> c, const Kind& kind) {
   const Index steps = c.shape(X)[0], rows = c.shape(X)[1], features = c.shape(X)[2];
   const Index n = c.shape(W_HH)[1], width = 3 * n;
   const Schedule schedule{steps, rows, kind.reverse, c.indices(LENGTHS).data()};
-  const bool after = kind.reset == Reset::after;
   std::ranges::copy(c.in(H0), c.out(H_N).begin());
 
   Scratch<T> own_gates(c.recording() ? 0 : steps * rows * width), own_inner(rows * n);
@@ -138,24 +163,8 @@ void forward(Ctx<T> c, const Kind& kind) {
       const Index t = schedule.time(s);
       T* p = gates + t * rows * width;
       T* inner = c.recording() ? c.out(INNER).data() + t * rows * n : own_inner.data();
-      const Index product_width = after ? 3 * n : 2 * n;
-      multiply(MatrixView<T>::row_major(h + begin * n, count, n), w.first,
-               products.data() + begin * product_width, product_width, Write::assign);
-      for (Index row = begin; row < end; ++row) {
-        const T* product = products.data() + row * product_width;
-        if (after)
-          row_after(n, p + row * width, product, b_hn, inner + row * n);
-        else
-          row_before(n, p + row * width, product, h + row * n, inner + row * n);
-      }
-      if (!after) {
-        multiply(MatrixView<T>::row_major(inner + begin * n, count, n), w.second,
-                 p + begin * width + 2 * n, width, Write::add);
-        for (Index row = begin; row < end; ++row) {
-          T* candidate = p + row * width + 2 * n;
-          for (Index j = 0; j < n; ++j) candidate[j] = kernels::vtanh(candidate[j] + b_hn[j]);
-        }
-      }
+      step_gates(kind.reset, w, b_hn, count, n, h + begin * n, p + begin * width,
+                 products.data() + begin * width, inner + begin * n);
       for (Index row = begin; row < end; ++row) {
         const T* gate = p + row * width;
         T* y_row = y + (t * rows + row) * n;
@@ -290,6 +299,24 @@ GruResult gru(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const Ten
   Tensors out = gru_op.all(inputs, {reset, options.reverse}, site);
   return {out[Y], out[H_N]};
 }
+
+template <Real T>
+kernels::StepFunction<T> kernels::gru_step(const T* w_hh, const T* b_hn, Index n, Reset reset) {
+  const auto w = std::make_shared<const Packed<T>>(w_hh, n, reset, true);
+  return [w, bias = PoolVector<T>(b_hn, b_hn + n), n, reset](
+             Index rows, T* gates, const T* const* before, T* const* after) {
+    const Scratch<T> products(rows * 3 * n), inner(rows * n), y(n);
+    step_gates(reset, *w, bias.data(), rows, n, before[0], gates, products.data(), inner.data());
+    std::copy_n(before[0], rows * n, after[0]);
+    for (Index row = 0; row < rows; ++row) {
+      const T* gate = gates + row * 3 * n;
+      mix(n, gate + n, gate + 2 * n, after[0] + row * n, y.data());
+    }
+  };
+}
+template kernels::StepFunction<float> kernels::gru_step(const float*, const float*, Index, Reset);
+template kernels::StepFunction<double> kernels::gru_step(const double*, const double*, Index,
+                                                         Reset);
 
 Tensor gru_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, const Tensor& b_hn,
                 Reset reset) {

@@ -7,7 +7,10 @@
 //   d      [T, B, 4H]  the gradients before the nonlinearities
 // from which the gradients of x, the weights and the bias follow in one product each at the end.
 
+#include <memory>
+
 #include <reel/autograd/kernels/recurrent.h>
+#include <reel/autograd/kernels/step.h>
 #include <reel/autograd/kernels/vector_math.h>
 #include <reel/autograd/ops/recurrent_common.h>
 #include <reel/autograd/segments.h>
@@ -190,6 +193,22 @@ LstmResult lstm(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const T
   Tensors out = lstm_op.all(inputs, {options.reverse}, site);
   return {out[Y], out[H_N], out[C_N]};
 }
+
+template <Real T>
+kernels::StepFunction<T> kernels::lstm_step(const T* w_hh, Index n) {
+  const auto rows_of_w = MatrixView<T>::row_major(w_hh, 4 * n, n);
+  const auto w = std::make_shared<const PackedMatrix<T>>(rows_of_w.transposed());
+  return [w, n](Index rows, T* gates, const T* const* before, T* const* after) {
+    multiply(MatrixView<T>::row_major(before[0], rows, n), *w, gates, 4 * n, Write::add);
+    std::copy_n(before[1], rows * n, after[1]);
+    const Scratch<T> y(n), cell(n);
+    for (Index row = 0; row < rows; ++row)
+      row_forward(n, gates + row * 4 * n, after[1] + row * n, after[0] + row * n, y.data(),
+                  cell.data());
+  };
+}
+template kernels::StepFunction<float> kernels::lstm_step(const float*, Index);
+template kernels::StepFunction<double> kernels::lstm_step(const double*, Index);
 
 LstmStep lstm_step(const Tensor& p, const Tensor& h, const Tensor& c, const Tensor& w_hh) {
   const Tensors gates = split(p + matmul(h, w_hh, false, true), 4, -1);

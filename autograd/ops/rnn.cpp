@@ -4,7 +4,10 @@
 // H]: f' is a function of f, for tanh 1 - y² and for relu whether y > 0. The backward pass needs H
 // numbers a token for d [T, B, H], the gradients before f.
 
+#include <memory>
+
 #include <reel/autograd/kernels/recurrent.h>
+#include <reel/autograd/kernels/step.h>
 #include <reel/autograd/kernels/vector_math.h>
 #include <reel/autograd/ops/recurrent_common.h>
 #include <reel/autograd/segments.h>
@@ -157,6 +160,19 @@ RnnResult rnn(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const Ten
   Tensors out = rnn_op.all(inputs, {activation, options.reverse}, site);
   return {out[Y], out[H_N]};
 }
+
+template <Real T>
+kernels::StepFunction<T> kernels::rnn_step(const T* w_hh, Index n, Activation activation) {
+  const auto rows_of_w = MatrixView<T>::row_major(w_hh, n, n);
+  const auto w = std::make_shared<const PackedMatrix<T>>(rows_of_w.transposed());
+  return [w, n, activation](Index rows, T* gates, const T* const* before, T* const* after) {
+    multiply(MatrixView<T>::row_major(before[0], rows, n), *w, gates, n, Write::add);
+    for (Index row = 0; row < rows; ++row)
+      row_forward(n, activation, gates + row * n, after[0] + row * n);
+  };
+}
+template kernels::StepFunction<float> kernels::rnn_step(const float*, Index, Activation);
+template kernels::StepFunction<double> kernels::rnn_step(const double*, Index, Activation);
 
 Tensor rnn_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, Activation activation) {
   const Tensor sum = p + matmul(h, w_hh, false, true);

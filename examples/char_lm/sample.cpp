@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <reel/nn/generate.h>
+#include <reel/nn/stepper.h>
 
 #include "commands.h"
 #include "output.h"
@@ -57,18 +58,15 @@ int write(const Model& model, const RunConfig& config, const SampleOptions& opti
   const nn::Sampling sampling{
       .temperature = options.temperature, .top_k = options.top_k, .top_p = options.top_p};
   Rng rng(options.seed);
-  typename Model::State state;
-  Tensor logits;
-  const auto read = [&](std::int32_t token) {
-    auto [y, next] = model(full({1, 1}, token, i32), state);
-    logits = std::move(y);
-    state = std::move(next);
-  };
+  const nn::Stepper step(model.embed, model.rnn);
+  const nn::Stepper predict(model.head);
+  nn::Output<typename Model::State> last;
+  const auto read = [&](std::int32_t token) { last = step(full({1}, token, i32), last.state); };
   print(options.prime);
   for (std::int32_t token : prime) read(token);
   if (prime.empty()) read(first_token(config.vocabulary));
   for (int i = 0; i < options.length; ++i) {
-    const std::int32_t token = nn::sample(logits, sampling, rng);
+    const std::int32_t token = nn::sample(predict(last.y), sampling, rng);
     print(config.vocabulary.decode({&token, 1}));
     if (i + 1 < options.length) read(token);
   }

@@ -22,6 +22,7 @@
 #include <reel/nn/rnn.h>
 #include <reel/nn/safetensors.h>
 #include <reel/nn/stacked.h>
+#include <reel/nn/stepper.h>
 #include <reel/nn/unroll.h>
 #include <reel/optim/adam.h>
 #include <reel/optim/adamw.h>
