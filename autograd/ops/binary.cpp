@@ -83,6 +83,7 @@ const Op<> div_op{{
         },
         keeps_inputs),
     .samples = {with_inputs(normal({3, 4}), away_from_zero({3, 4})),
+                with_inputs(normal({2, 3}), positive({3})),
                 with_inputs(normal({3, 4}), away_from_zero({4})),
                 with_inputs(normal({}), away_from_zero({2, 3})),
                 with_inputs(normal({2, 1, 3}), away_from_zero({5, 1})),

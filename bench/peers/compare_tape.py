@@ -5,8 +5,8 @@
 
 The work is that of bench_tape: chains of a thousand ops on eight numbers, on one thread. Both
 programs run in turns (A B A B ...), and the medians are printed as a table, in nanoseconds of
-processor time an op; the ratio is LibTorch's time over Reel's. LibTorch's program is built beside bench_tape; where LibTorch is not installed
-this says so and ends with 77.
+processor time an op; the ratio is LibTorch's time over Reel's. LibTorch's program is built beside
+bench_tape; where LibTorch is not installed this says so and ends with 77.
 """
 import argparse
 import json
@@ -51,6 +51,16 @@ def libtorch(program):
     return json.loads(subprocess.run([program], check=True, capture_output=True, text=True).stdout)
 
 
+def by_pass(times):
+    """The same with the backward pass by itself, not together with the recording before it."""
+    both = "record_and_backward "
+    return {
+        name.replace(both, "backward "):
+            time - times["record " + name.removeprefix(both)] if name.startswith(both) else time
+        for name, time in times.items()
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -64,11 +74,11 @@ def main():
 
     ours, theirs, version = {}, {}, None
     for _ in range(options.rounds):
-        for name, time in reel(options.bench).items():
+        for name, time in by_pass(reel(options.bench)).items():
             ours.setdefault(name, []).append(time)
         report = libtorch(program)
         version = report.pop("version")
-        for name, time in report.items():
+        for name, time in by_pass(report).items():
             theirs.setdefault(name, []).append(time)
     own_version = re.search(r"version: '(\S+)'", (ROOT / "meson.build").read_text())[1]
     compiler = subprocess.run(["g++", "-dumpfullversion"], capture_output=True, text=True).stdout
