@@ -142,8 +142,9 @@ void Backward::serve(std::size_t r) {
   const PlaceScope place(tape_.place_of(record));
   const bool timed = tape_.options_.profile;
   const auto begin = timed ? Profile::Clock::now() : Profile::Clock::time_point();
-  const void* attr =
-      op.attr_size > 0 ? &tape_.attributes_[static_cast<std::size_t>(record.attr)] : nullptr;
+  static constexpr NoAttr none;
+  const void* attr = &none;
+  if (op.attr_size > 0) attr = &tape_.attributes_[static_cast<std::size_t>(record.attr)];
   if (op.derivative == OpSpec::Derivative::rule) {
     Vjp v(*this, r);
     op.rule(v, attr);
