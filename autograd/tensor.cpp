@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <ostream>
 
 namespace reel {
@@ -15,10 +16,14 @@ std::size_t bytes_of(const Shape& shape, DType dtype) {
 
 template <class To, class From>
 To converted(From value) {
-  if constexpr (std::is_integral_v<To> && std::is_floating_point_v<From>)
-    return static_cast<To>(std::nearbyint(value));
-  else
+  if constexpr (std::is_integral_v<To> && std::is_floating_point_v<From>) {
+    const double nearest = std::nearbyint(static_cast<double>(value));
+    if (!(nearest >= std::numeric_limits<To>::min() && nearest <= std::numeric_limits<To>::max()))
+      throw ValueError(fmt::format("{} cannot become an i32", value));
+    return static_cast<To>(nearest);
+  } else {
     return static_cast<To>(value);
+  }
 }
 
 double element(const Tensor& x, Index i) {

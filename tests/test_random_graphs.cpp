@@ -1,5 +1,8 @@
 #include <doctest/doctest.h>
 
+#include <functional>
+
+#include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/op.h>
 #include <reel/autograd/ops.h>
 
@@ -36,8 +39,8 @@ TEST_CASE("random graphs: a new op is in them, and found if it is wrong") {
         .shape = broadcast_shape,
         .forward =
             []<Real T>(Ctx<T> c) {
-              for (std::size_t i = 0; i < c.out().size(); ++i)
-                c.out()[i] = c.in(0)[i] * c.in(1)[i % c.in(1).size()];
+              kernels::broadcast_binary(c.out_shape(), c.out().data(), c.in(0).data(), c.shape(0),
+                                        c.in(1).data(), c.shape(1), std::multiplies<T>{});
             },
         .gradient = rule(
             [](Vjp& v, const Factor& f) {

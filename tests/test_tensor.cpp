@@ -207,3 +207,11 @@ TEST_CASE("a tensor may be released by another thread") {
     CHECK(pool::statistics().cached_bytes >= 4000);
   }).join();
 }
+
+TEST_CASE("numbers that no i32 holds do not become one") {
+  CHECK(tensor({3}, {-2147483648.0, 2147483647.0, 2.5}, f64).to(i32).to_vector() ==
+        std::vector<double>{-2147483648.0, 2147483647.0, 2});
+  for (const double number : {2147483648.0, -2147483649.0, 1e300, std::nan("")})
+    CHECK_THROWS_AS((void)scalar(number, f64).to(i32), ValueError);
+  CHECK_THROWS_WITH_AS((void)full({2}, 3e9, i32), "3000000000 cannot become an i32", ValueError);
+}

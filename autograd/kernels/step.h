@@ -16,12 +16,12 @@ template <Real T>
 using StepFunction =
     std::function<void(Index rows, T* gates, const T* const* before, T* const* after)>;
 
-/// The steps of layers with H units; each packs `w_hh` [G·H, H].
+/// The steps of layers with n = H units; each packs `w_hh` [G·H, H].
 template <Real T>
-StepFunction<T> rnn_step(const T* w_hh, Index h_size, Activation activation);
+StepFunction<T> rnn_step(const T* w_hh, Index n, Activation activation);
 template <Real T>
-StepFunction<T> gru_step(const T* w_hh, const T* b_hn, Index h_size, Reset reset);
+StepFunction<T> gru_step(const T* w_hh, const T* b_hn, Index n, Reset reset);
 template <Real T>
-StepFunction<T> lstm_step(const T* w_hh, Index h_size);
+StepFunction<T> lstm_step(const T* w_hh, Index n);
 
 }  // namespace reel::kernels
