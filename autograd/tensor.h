@@ -70,7 +70,8 @@ class Tensor {
   /// All elements as doubles.
   std::vector<double> to_vector() const;
 
-  /// The numbers in another element type, rounded to nearest; not recorded.
+  /// The numbers in another element type, rounded to nearest; not recorded. Throws ValueError for a
+  /// number that no i32 holds, NaN among them, where that is the type.
   Tensor to(DType dtype) const;
   /// The same numbers without their history. A state that is carried from one window of truncated
   /// backpropagation to the next passes through here: the value goes on, the gradient stops.
