@@ -4,6 +4,10 @@
 #include <bit>
 #include <new>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace reel {
 namespace pool {
 namespace {
@@ -32,14 +36,30 @@ SizeClass size_class(std::size_t bytes) {
           (std::size_t{1} << log2) + (above + 1) * step};
 }
 
-void* heap_allocate(std::size_t bytes) {
-  return ::operator new (bytes, std::align_val_t{alignment});
-}
-void heap_release(void* block) noexcept { ::operator delete (block, std::align_val_t{alignment}); }
+// A large block lies on huge pages as far as it fills them, where the system has such pages:
+// a product that strides through it then finds the addresses of its rows.
+constexpr std::size_t huge_page = std::size_t{2} << 20;
 
-// A waiting block holds the link to the next one in its own first bytes.
+std::align_val_t alignment_of(std::size_t bytes) {
+  return std::align_val_t{bytes < huge_page ? alignment : huge_page};
+}
+
+void* heap_allocate(std::size_t bytes) {
+  void* block = ::operator new(bytes, alignment_of(bytes));
+#ifdef MADV_HUGEPAGE
+  if (bytes >= huge_page) madvise(block, bytes / huge_page * huge_page, MADV_HUGEPAGE);
+#endif
+  return block;
+}
+
+void heap_release(void* block, std::size_t bytes) noexcept {
+  ::operator delete(block, alignment_of(bytes));
+}
+
+// A waiting block holds its size and the link to the next one in its own first bytes.
 struct FreeBlock {
   FreeBlock* next;
+  std::size_t bytes;
 };
 
 // The thread's lists. They need no constructor and no destructor, so reaching them costs nothing.
@@ -54,7 +74,10 @@ struct Lists {
 
   void clear() noexcept {
     for (FreeBlock*& head : heads)
-      while (head) heap_release(std::exchange(head, head->next));
+      while (FreeBlock* block = head) {
+        head = block->next;
+        heap_release(block, block->bytes);
+      }
     statistics.cached_bytes = 0;
   }
 };
@@ -86,12 +109,12 @@ void* allocate(std::size_t bytes) {
 
 void release(void* block, std::size_t bytes) noexcept {
   if (lists.life != Lists::Life::alive) {
-    if (lists.life == Lists::Life::gone) return heap_release(block);
+    if (lists.life == Lists::Life::gone) return heap_release(block, size_class(bytes).bytes);
     give_birth();
   }
   const SizeClass c = size_class(bytes);
   FreeBlock*& head = lists.heads[static_cast<std::size_t>(c.index)];
-  head = new (block) FreeBlock{head};
+  head = new (block) FreeBlock{head, c.bytes};
   lists.statistics.cached_bytes += c.bytes;
 }
 

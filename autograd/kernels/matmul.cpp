@@ -191,6 +191,12 @@ void multiply(MatrixView<T> a, const PackedMatrix<T>& b, const T* start, Index s
 template <Real T>
 void matmul(MatrixView<T> a, MatrixView<T> b, T* c, Index ldc, Write write) {
   const Start<T> start = start_of(c, ldc, write);
+  matmul(a, b, start.data, start.row_stride, c, ldc);
+}
+
+template <Real T>
+void matmul(MatrixView<T> a, MatrixView<T> b, const T* from, Index from_stride, T* c, Index ldc) {
+  const Start<T> start{from, from_stride};
   const Output<T> output{c, ldc};
   for_cells<T>(a.rows, b.cols, a.cols, [&](Index row, Index row_end, Index panel, Index panel_end) {
     const Index col = panel * panel_cols<T>;
@@ -224,6 +230,8 @@ template void multiply(MatrixView<double>, const PackedMatrix<double>&, const do
                        double*, Index);
 template void matmul(MatrixView<float>, MatrixView<float>, float*, Index, Write);
 template void matmul(MatrixView<double>, MatrixView<double>, double*, Index, Write);
+template void matmul(MatrixView<float>, MatrixView<float>, const float*, Index, float*, Index);
+template void matmul(MatrixView<double>, MatrixView<double>, const double*, Index, double*, Index);
 template void matmul(MatrixView<float>, const PackedMatrix<float>&, float*, Index, Write);
 template void matmul(MatrixView<double>, const PackedMatrix<double>&, double*, Index, Write);
 

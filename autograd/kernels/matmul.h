@@ -66,6 +66,10 @@ void multiply(MatrixView<T> a, const PackedMatrix<T>& b, const T* start, Index s
 template <Real T>
 void matmul(MatrixView<T> a, MatrixView<T> b, T* c, Index ldc, Write write);
 
+/// C = start + A * B with every row of `start` `start_stride` apart, split over threads().
+template <Real T>
+void matmul(MatrixView<T> a, MatrixView<T> b, const T* start, Index start_stride, T* c, Index ldc);
+
 /// C = or += A * B with B packed before, split over threads().
 template <Real T>
 void matmul(MatrixView<T> a, const PackedMatrix<T>& b, T* c, Index ldc, Write write);

@@ -76,28 +76,12 @@ struct Strip {
   Index row_stride;
 };
 
-template <class T>
-void store(const Packet<T>* sums, const T* start, T* c) {
-  for (int v = 0; v < 2; ++v) {
-    const Index j = v * lanes<T>;
-    packets::pstoreu(
-        c + j, start ? packets::padd(packets::ploadu<Packet<T>>(start + j), sums[v]) : sums[v]);
-  }
-}
-
-// The last panel may be wider than what is left of C; the memory beyond belongs to others.
-template <class T>
-void store_narrow(const Packet<T>* sums, Index cols, const T* start, T* c) {
-  T row[panel_cols<T>];
-  for (int v = 0; v < 2; ++v) packets::pstoreu(row + v * lanes<T>, sums[v]);
-  for (Index j = 0; j < cols; ++j) c[j] = start ? start[j] + row[j] : row[j];
-}
-
 /// C (Rows x cols, in Count panels) = start + A * B over `depth` k.
 template <class T, int Rows, int Count, bool Packed>
 void tile(Index depth, Strip<T> a, Panels<T> b, Index cols, Start<T> start, Output<T> c) {
   using P = Packet<T>;
   constexpr int vectors = 2 * Count;
+  constexpr Index width = Count * panel_cols<T>;
   P sum[Rows][vectors];
   const T* row[Rows];
   for (int i = 0; i < Rows; ++i) {
@@ -115,15 +99,26 @@ void tile(Index depth, Strip<T> a, Panels<T> b, Index cols, Start<T> start, Outp
       for (int v = 0; v < vectors; ++v) sum[i][v] = packets::pmadd(left, right[v], sum[i][v]);
     }
   }
-  for (int p = 0; p < Count; ++p)
-    for (int i = 0; i < Rows; ++i) {
-      const Index col = p * panel_cols<T>;
-      const T* from = start.at(i, col).data;
-      T* to = c.at(i, col).data;
-      if (cols - col >= panel_cols<T>)
-        store<T>(sum[i] + 2 * p, from, to);
-      else
-        store_narrow<T>(sum[i] + 2 * p, cols - col, from, to);
+  // Unrolled, so that the sums stay in their registers.
+  const auto store = [&sum](Start<T> from, Output<T> to) {
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; ++i)
+#pragma GCC unroll 16
+      for (int v = 0; v < vectors; ++v) {
+        const Index col = v * lanes<T>;
+        P total = sum[i][v];
+        if (from.data) total = packets::padd(packets::ploadu<P>(from.at(i, col).data), total);
+        packets::pstoreu(to.at(i, col).data, total);
+      }
+  };
+  if (cols >= width) return start.data ? store(start, c) : store({}, c);
+  // The last panel may be wider than what is left of C; the memory beyond belongs to others.
+  T sums[Rows * width];
+  store({}, {sums, width});
+  for (int i = 0; i < Rows; ++i)
+    for (Index j = 0; j < cols; ++j) {
+      const T total = sums[i * width + j];
+      *c.at(i, j).data = start.data ? *start.at(i, j).data + total : total;
     }
 }
 

@@ -8,6 +8,9 @@
 // What the kernels of the recurrent layers share. T steps, B rows, H units, G gates. A block of
 // rows of the batch goes through all steps on one thread: rows are independent, so there is one
 // fork and join a layer and none a step, and no bit depends on how the rows are split.
+//
+// What a layer does with one row of one step is a function that is not inlined: only as parameters
+// do pointers keep `__restrict`, without which its loop is not vector code.
 namespace reel::kernels {
 
 /// The order of the steps, and which rows take part in them.
@@ -50,9 +53,8 @@ void each_row_block(Index rows, F f) {
 /// p [N, M] = x [N, D] · wᵀ + b, the gates' input part of all steps at once.
 template <Real T>
 void input_product(const T* x, Index n, Index d, const T* w, const T* b, Index m, T* p) {
-  for (Index r = 0; r < n; ++r) std::copy_n(b, m, p + r * m);
-  matmul(MatrixView<T>::row_major(x, n, d), MatrixView<T>::row_major(w, m, d).transposed(), p, m,
-         Write::add);
+  matmul(MatrixView<T>::row_major(x, n, d), MatrixView<T>::row_major(w, m, d).transposed(), b, 0, p,
+         m);
 }
 
 /// out [M] = the sums of the columns of d [N, M].
@@ -71,6 +73,13 @@ void column_sums(MatrixView<T> d, T* out) {
 template <Real T>
 void start_gradient(const T* gradient, Index count, T* to) {
   gradient ? std::copy_n(gradient, count, to) : std::fill_n(to, count, T(0));
+}
+
+/// dh [n] += dy, or nothing where no gradient arrived.
+template <Real T>
+void add_gradient(const T* __restrict dy, Index n, T* __restrict dh) {
+  if (dy)
+    for (Index j = 0; j < n; ++j) dh[j] += dy[j];
 }
 
 /// From the gradients d [N, M] of p = x wᵀ: dx [N, D] = or += d w and dw [M, D] = dᵀ x, each only

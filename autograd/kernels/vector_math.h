@@ -101,9 +101,7 @@ template <Real T>
 [[gnu::always_inline]] inline Reduced<T> reduce(T x) {
   const Rounded<T> n = round_to_integer(x * T(1.4426950408889634074L));
   const T high = x - n.value * Format<T>::ln2_high;
-  const T low = n.value * Format<T>::ln2_low;
-  const T r = high - low;
-  const T lost = (high - r) - low;
+  const T r = multiply_add(n.value, -Format<T>::ln2_low, high);
   T series;  // of (e^r - 1 - r) / r^2
   if constexpr (std::is_same_v<T, float>)
     series = horner(r, 1 / 5040.0L, 1 / 720.0L, 1 / 120.0L, 1 / 24.0L, 1 / 6.0L, 0.5L);
@@ -111,7 +109,7 @@ template <Real T>
     series = horner(r, 1 / 6227020800.0L, 1 / 479001600.0L, 1 / 39916800.0L, 1 / 3628800.0L,
                     1 / 362880.0L, 1 / 40320.0L, 1 / 5040.0L, 1 / 720.0L, 1 / 120.0L, 1 / 24.0L,
                     1 / 6.0L, 0.5L);
-  return {n, r, multiply_add(series, r * r, lost)};
+  return {n, r, series * (r * r)};
 }
 
 /// e^x - 1 for x from lowest_expm1 on, except that the sign of zero is lost.
@@ -122,6 +120,16 @@ template <Real T>
   return 2 * multiply_add(half, p.tail, multiply_add(half, p.r, half - T(0.5)));
 }
 
+/// e^x for x from lowest_exp to highest_exp.
+template <Real T>
+[[gnu::always_inline]] inline T exp_in_range(T x) {
+  const Reduced<T> p = reduce(x);
+  // 2^n in two factors: the result may be subnormal or reach beyond the largest power.
+  constexpr auto above = Format<T>::exponent_bias + 1;  // 2 above + n is positive
+  const auto half = ((p.n.bits + 2 * above) >> 1) - above;
+  return (1 + (p.r + p.tail)) * power_of_two<T>(half) * power_of_two<T>(p.n.bits - half);
+}
+
 }  // namespace detail
 
 /// e^x.
@@ -130,11 +138,7 @@ template <Real T>
   using F = detail::Format<T>;
   x = x < F::lowest_exp ? F::lowest_exp : x;
   x = x > F::highest_exp ? F::highest_exp : x;
-  const detail::Reduced<T> p = detail::reduce(x);
-  // 2^n in two factors: the result may be subnormal or reach beyond the largest power.
-  const auto half = detail::round_to_integer(p.n.value * T(0.5)).bits;
-  return (1 + (p.r + p.tail)) * detail::power_of_two<T>(half) *
-         detail::power_of_two<T>(p.n.bits - half);
+  return detail::exp_in_range(x);
 }
 
 /// e^x - 1, accurate near zero.
@@ -201,7 +205,9 @@ template <Real T>
 /// The logistic function 1 / (1 + e^-x).
 template <Real T>
 [[gnu::always_inline]] inline T vsigmoid(T x) {
-  const T e = vexp(-detail::copy_sign(x, T(1)));
+  using F = detail::Format<T>;
+  const T negative = -detail::copy_sign(x, T(1));
+  const T e = detail::exp_in_range(negative < F::lowest_exp ? F::lowest_exp : negative);
   return (x < 0 ? e : T(1)) / (1 + e);
 }
 

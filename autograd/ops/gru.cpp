@@ -34,8 +34,8 @@ struct Kind {
 
 // The end of every step: h' = (1 - z) n + z h.
 template <Real T>
-void mix(Index n, const T* __restrict z, const T* __restrict candidate, T* __restrict h,
-         T* __restrict y) {
+[[gnu::noinline]] void mix(Index n, const T* __restrict z, const T* __restrict candidate,
+                           T* __restrict h, T* __restrict y) {
   for (Index j = 0; j < n; ++j) {
     h[j] = candidate[j] + z[j] * (h[j] - candidate[j]);
     y[j] = h[j];
@@ -44,12 +44,11 @@ void mix(Index n, const T* __restrict z, const T* __restrict candidate, T* __res
 
 // Reset after the product: `product` holds U h for r, z and n.
 template <Real T>
-void row_after(Index n, T* __restrict gates, const T* __restrict product, const T* __restrict b_hn,
-               T* __restrict q) {
-  T *r = gates, *z = gates + n, *candidate = gates + 2 * n;
+[[gnu::noinline]] void row_after(Index n, T* __restrict gates, const T* __restrict product,
+                                 const T* __restrict b_hn, T* __restrict q) {
+  T *r = gates, *candidate = gates + 2 * n;
+  for (Index j = 0; j < 2 * n; ++j) gates[j] = kernels::vsigmoid(gates[j] + product[j]);
   for (Index j = 0; j < n; ++j) {
-    r[j] = kernels::vsigmoid(r[j] + product[j]);
-    z[j] = kernels::vsigmoid(z[j] + product[n + j]);
     q[j] = product[2 * n + j] + b_hn[j];
     candidate[j] = kernels::vtanh(candidate[j] + r[j] * q[j]);
   }
@@ -57,24 +56,22 @@ void row_after(Index n, T* __restrict gates, const T* __restrict product, const 
 
 // Reset before the product, up to the operand of that product, s = r h.
 template <Real T>
-void row_before(Index n, T* __restrict gates, const T* __restrict product, const T* __restrict h,
-                T* __restrict s) {
-  T *r = gates, *z = gates + n;
-  for (Index j = 0; j < n; ++j) {
-    r[j] = kernels::vsigmoid(r[j] + product[j]);
-    z[j] = kernels::vsigmoid(z[j] + product[n + j]);
-    s[j] = r[j] * h[j];
-  }
+[[gnu::noinline]] void row_before(Index n, T* __restrict gates, const T* __restrict product,
+                                  const T* __restrict h, T* __restrict s) {
+  for (Index j = 0; j < 2 * n; ++j) gates[j] = kernels::vsigmoid(gates[j] + product[j]);
+  for (Index j = 0; j < n; ++j) s[j] = gates[j] * h[j];
 }
 
 // The gradients of n and z and of the direct path to the state before; d is n, r, z, q. dh comes in
 // as the gradient of the state after the step.
 template <Real T>
-void row_backward_mix(Index n, const T* __restrict gates, const T* __restrict h_before,
-                      const T* __restrict dy, T* __restrict dh, T* __restrict d) {
+[[gnu::noinline]] void row_backward_mix(Index n, const T* __restrict gates,
+                                        const T* __restrict h_before, const T* __restrict dy,
+                                        T* __restrict dh, T* __restrict d) {
   const T *z = gates + n, *candidate = gates + 2 * n;
+  kernels::add_gradient(dy, n, dh);
   for (Index j = 0; j < n; ++j) {
-    const T dhj = dy ? dh[j] + dy[j] : dh[j];
+    const T dhj = dh[j];
     d[j] = dhj * (1 - z[j]) * (1 - candidate[j] * candidate[j]);
     d[2 * n + j] = dhj * (h_before[j] - candidate[j]) * z[j] * (1 - z[j]);
     dh[j] = dhj * z[j];
@@ -82,7 +79,8 @@ void row_backward_mix(Index n, const T* __restrict gates, const T* __restrict h_
 }
 
 template <Real T>
-void row_backward_after(Index n, const T* __restrict r, const T* __restrict q, T* __restrict d) {
+[[gnu::noinline]] void row_backward_after(Index n, const T* __restrict r, const T* __restrict q,
+                                          T* __restrict d) {
   for (Index j = 0; j < n; ++j) {
     d[n + j] = d[j] * q[j] * r[j] * (1 - r[j]);
     d[3 * n + j] = d[j] * r[j];
@@ -91,8 +89,9 @@ void row_backward_after(Index n, const T* __restrict r, const T* __restrict q, T
 
 // ds is the gradient of s = r h.
 template <Real T>
-void row_backward_before(Index n, const T* __restrict r, const T* __restrict h_before,
-                         const T* __restrict ds, T* __restrict dh, T* __restrict d) {
+[[gnu::noinline]] void row_backward_before(Index n, const T* __restrict r,
+                                           const T* __restrict h_before, const T* __restrict ds,
+                                           T* __restrict dh, T* __restrict d) {
   for (Index j = 0; j < n; ++j) {
     d[n + j] = ds[j] * h_before[j] * r[j] * (1 - r[j]);
     d[3 * n + j] = d[j];

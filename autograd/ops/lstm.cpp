@@ -31,19 +31,21 @@ struct Direction {
 };
 
 // One row of one step. gates: the sums before the nonlinearities, replaced by what comes after.
+// Several loops, because one would need more registers than there are.
 template <Real T>
-void row_forward(Index n, T* __restrict gates, T* __restrict c, T* __restrict h, T* __restrict y,
-                 T* __restrict cell) {
+[[gnu::noinline]] void row_forward(Index n, T* __restrict gates, T* __restrict c, T* __restrict h,
+                                   T* __restrict y, T* __restrict cell) {
   T *i = gates, *f = gates + n, *g = gates + 2 * n, *o = gates + 3 * n;
+  for (Index j = 0; j < 2 * n; ++j) gates[j] = kernels::vsigmoid(gates[j]);
+  for (Index j = 0; j < n; ++j) o[j] = kernels::vsigmoid(o[j]);
   for (Index j = 0; j < n; ++j) {
-    i[j] = kernels::vsigmoid(i[j]);
-    f[j] = kernels::vsigmoid(f[j]);
     g[j] = kernels::vtanh(g[j]);
-    o[j] = kernels::vsigmoid(o[j]);
     c[j] = f[j] * c[j] + i[j] * g[j];
+    cell[j] = c[j];
+  }
+  for (Index j = 0; j < n; ++j) {
     h[j] = o[j] * kernels::vtanh(c[j]);
     y[j] = h[j];
-    cell[j] = c[j];
   }
 }
 
@@ -51,13 +53,14 @@ void row_forward(Index n, T* __restrict gates, T* __restrict c, T* __restrict h,
 // those of the state before it, dh without the part through the recurrent product, which the caller
 // adds.
 template <Real T>
-void row_backward(Index n, const T* __restrict gates, const T* __restrict cell,
-                  const T* __restrict c_before, const T* __restrict dy, T* __restrict dh,
-                  T* __restrict dc, T* __restrict d) {
+[[gnu::noinline]] void row_backward(Index n, const T* __restrict gates, const T* __restrict cell,
+                                    const T* __restrict c_before, const T* __restrict dy,
+                                    T* __restrict dh, T* __restrict dc, T* __restrict d) {
   const T *i = gates, *f = gates + n, *g = gates + 2 * n, *o = gates + 3 * n;
+  kernels::add_gradient(dy, n, dh);
   for (Index j = 0; j < n; ++j) {
     const T tanh_c = kernels::vtanh(cell[j]);
-    const T dhj = dy ? dh[j] + dy[j] : dh[j];
+    const T dhj = dh[j];
     const T dcj = dc[j] + dhj * o[j] * (1 - tanh_c * tanh_c);
     d[j] = dcj * g[j] * i[j] * (1 - i[j]);
     d[n + j] = dcj * c_before[j] * f[j] * (1 - f[j]);

@@ -135,10 +135,9 @@ const Op<> affine_op{{
         []<Real T>(Ctx<T> c) {
           const Index rows = leading(c.shape(0), 1).size(), columns = c.shape(2)[0];
           const Index features = c.shape(1)[1];
-          for (Index r = 0; r < rows; ++r) std::ranges::copy(c.in(2), c.out().data() + r * columns);
           kernels::matmul(view(c.in(0).data(), rows, features, false),
-                          view(c.in(1).data(), columns, features, true), c.out().data(), columns,
-                          kernels::Write::add);
+                          view(c.in(1).data(), columns, features, true), c.in(2).data(), 0,
+                          c.out().data(), columns);
         },
     .gradient = rule(
         [](Vjp& v) {

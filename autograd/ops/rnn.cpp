@@ -29,7 +29,8 @@ struct Kind {
 };
 
 template <Real T>
-void row_forward(Index n, Activation activation, T* __restrict y, T* __restrict h) {
+[[gnu::noinline]] void row_forward(Index n, Activation activation, T* __restrict y,
+                                   T* __restrict h) {
   if (activation == Activation::tanh)
     for (Index j = 0; j < n; ++j) y[j] = kernels::vtanh(y[j]);
   else
@@ -40,10 +41,11 @@ void row_forward(Index n, Activation activation, T* __restrict y, T* __restrict 
 // dh comes in as the gradient of the state after the step and leaves as zero, for the recurrent
 // product to add to.
 template <Real T>
-void row_backward(Index n, Activation activation, const T* __restrict y, const T* __restrict dy,
-                  T* __restrict dh, T* __restrict d) {
+[[gnu::noinline]] void row_backward(Index n, Activation activation, const T* __restrict y,
+                                    const T* __restrict dy, T* __restrict dh, T* __restrict d) {
+  kernels::add_gradient(dy, n, dh);
   for (Index j = 0; j < n; ++j) {
-    d[j] = dy ? dh[j] + dy[j] : dh[j];
+    d[j] = dh[j];
     dh[j] = 0;
   }
   if (activation == Activation::tanh)
