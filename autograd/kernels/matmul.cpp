@@ -117,7 +117,8 @@ void multiply_views(MatrixView<T> a, MatrixView<T> b, Start<T> start, Output<T> 
     multiply_packing(a, b.col_range(split, b.cols), start.at(0, split), c.at(0, split));
 }
 
-// C cut into a grid whose cells are the tasks of a product. Every grid gives the same bits.
+// C cut into a grid whose cells are the tasks of a product, along its longer side as far as that
+// goes. Every grid gives the same bits.
 struct Grid {
   Index row_cells = 1, col_cells = 1;
 
@@ -125,21 +126,22 @@ struct Grid {
     constexpr Index smallest_work = 1 << 19;  // multiplications worth another thread
     constexpr Index smallest_side = 64;
     const int threads = usable_threads();
-    const Index wanted =
-        threads == 1 ? 1 : std::min(Index{4} * threads, rows * cols * depth / smallest_work);
-    while (row_cells * col_cells < wanted) {
-      const Index height = rows / row_cells, width = cols / col_cells;
-      if (std::max(height, width) < 2 * smallest_side) break;
-      (height > width ? row_cells : col_cells) *= 2;
-    }
+    if (threads == 1 || rows == 0 || cols == 0) return;
+    const Index wanted = std::min(Index{4} * threads, rows * cols * depth / smallest_work);
+    const auto cells = [](Index side, Index most) {
+      return std::clamp<Index>(side / smallest_side, 1, std::max<Index>(most, 1));
+    };
+    Index &along = rows >= cols ? row_cells : col_cells,
+          &across = rows >= cols ? col_cells : row_cells;
+    along = cells(std::max(rows, cols), wanted);
+    across = cells(std::min(rows, cols), wanted / along);
   }
 };
 
 // Calls f(row_begin, row_end, panel_begin, panel_end) for the cells of a grid over C.
 template <class T, class F>
-void for_cells(Index rows, Index cols, Index depth, F f) {
+void for_cells(const Grid& grid, Index rows, Index cols, F f) {
   if (rows == 0 || cols == 0) return;
-  const Grid grid(rows, cols, depth);
   const Index panels = ceil_div(cols, panel_cols<T>);
   parallel_for(grid.row_cells * grid.col_cells, [&](Index cell) {
     const Index i = cell / grid.col_cells, j = cell % grid.col_cells;
@@ -156,6 +158,17 @@ Panels<T> panels_of(const PackedMatrix<T>& b) {
 template <class T>
 Start<T> start_of(T* c, Index ldc, Write write) {
   return {write == Write::add ? c : nullptr, ldc};
+}
+
+template <class T>
+void multiply_cells(const Grid& grid, MatrixView<T> a, const PackedMatrix<T>& b, Start<T> start,
+                    Output<T> c) {
+  for_cells<T>(grid, a.rows, b.cols(), [&](Index row, Index row_end, Index panel, Index panel_end) {
+    const Index col = panel * panel_cols<T>;
+    const Index cols = std::min(panel_end * panel_cols<T>, b.cols()) - col;
+    multiply_panels(a.row_range(row, row_end), panels_of(b).at(0, panel), cols, start.at(row, col),
+                    c.at(row, col));
+  });
 }
 
 }  // namespace
@@ -195,29 +208,23 @@ void matmul(MatrixView<T> a, MatrixView<T> b, T* c, Index ldc, Write write) {
 }
 
 template <Real T>
-void matmul(MatrixView<T> a, MatrixView<T> b, const T* from, Index from_stride, T* c, Index ldc) {
-  const Start<T> start{from, from_stride};
-  const Output<T> output{c, ldc};
-  for_cells<T>(a.rows, b.cols, a.cols, [&](Index row, Index row_end, Index panel, Index panel_end) {
+void matmul(MatrixView<T> a, MatrixView<T> b, const T* start, Index start_stride, T* c, Index ldc) {
+  const Grid grid(a.rows, b.cols, a.cols);
+  const Start<T> from{start, start_stride};
+  const Output<T> to{c, ldc};
+  // Cells above each other would each pack the same columns of B.
+  if (grid.row_cells > 1) return multiply_cells(grid, a, PackedMatrix<T>(b), from, to);
+  for_cells<T>(grid, a.rows, b.cols, [&](Index, Index, Index panel, Index panel_end) {
     const Index col = panel * panel_cols<T>;
     const Index col_end = std::min(panel_end * panel_cols<T>, b.cols);
-    multiply_views(a.row_range(row, row_end), b.col_range(col, col_end), start.at(row, col),
-                   output.at(row, col));
+    multiply_views(a, b.col_range(col, col_end), from.at(0, col), to.at(0, col));
   });
 }
 
 template <Real T>
 void matmul(MatrixView<T> a, const PackedMatrix<T>& b, T* c, Index ldc, Write write) {
-  const Start<T> start = start_of(c, ldc, write);
-  const Output<T> output{c, ldc};
-  const Panels<T> panels = panels_of(b);
-  for_cells<T>(a.rows, b.cols(), a.cols,
-               [&](Index row, Index row_end, Index panel, Index panel_end) {
-                 const Index col = panel * panel_cols<T>;
-                 const Index cols = std::min(panel_end * panel_cols<T>, b.cols()) - col;
-                 multiply_panels(a.row_range(row, row_end), panels.at(0, panel), cols,
-                                 start.at(row, col), output.at(row, col));
-               });
+  const Grid grid(a.rows, b.cols(), a.cols);
+  multiply_cells(grid, a, b, start_of(c, ldc, write), Output<T>{c, ldc});
 }
 
 template class PackedMatrix<float>;
