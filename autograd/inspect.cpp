@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iostream>
+#include <set>
 
 #include <reel/autograd/inspect.h>
 #include <reel/autograd/scope.h>
@@ -88,6 +89,18 @@ void Tape::print(std::ostream& out) const {
   out << table.str()
       << fmt::format("{} records, {} values, {} parameters; outputs of {} bytes, {} of them held\n",
                      records_.size(), slots_.size(), leaves_.size(), all_bytes, all_held);
+}
+
+std::int64_t Tape::held_bytes() const {
+  std::set<const void*> counted;
+  std::int64_t bytes = 0;
+  for (std::size_t r = 0; r < records_.size(); ++r)
+    for (std::int32_t k = 0; k < records_[r].output_count; ++k) {
+      const Slot& slot = slots_[static_cast<std::size_t>(records_[r].first_output + k)];
+      if (slot.buffer && counted.insert(slot.buffer.data()).second)
+        bytes += bytes_of(slot.shape, slot.dtype);
+    }
+  return bytes;
 }
 
 std::string Tape::dot() const {

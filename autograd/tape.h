@@ -94,6 +94,9 @@ class Tape {
 
   /// The number of records.
   std::size_t size() const { return records_.size(); }
+  /// The bytes of the ops' results that the tape holds for a backward pass; a buffer that several
+  /// of them share counts once.
+  std::int64_t held_bytes() const;
   /// Forgets all records. Handles from before are stale: using them throws.
   void clear();
 

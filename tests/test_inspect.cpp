@@ -51,6 +51,21 @@ TEST_CASE("a tape prints a table of its records") {
         "2 records, 4 values, 1 parameters; outputs of 96 bytes, 48 of them held\n");
 }
 
+TEST_CASE("a tape says how many bytes of results it holds, shared ones once") {
+  Tape tape;
+  const Tensor x = tape.watch(ones({4, 2}));
+  CHECK(tape.held_bytes() == 0);
+  const Tensor y = tanh(x);  // reads its output
+  CHECK(tape.held_bytes() == 32);
+  const Tensor flat = reshape(y, {8});
+  const Tensor z = flat * flat;  // reads what reshape shares with tanh
+  CHECK(tape.held_bytes() == 32);
+  const Tensor loss = sum(exp(z));  // reads its output
+  CHECK(tape.held_bytes() == 64);
+  tape.gradient(loss, {x});
+  CHECK(tape.held_bytes() == 0);
+}
+
 TEST_CASE("a tape draws its graph") {
   const Params params(1);
   const Param w = params.create("head.w", {2, 3}, filled);

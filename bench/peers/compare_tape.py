@@ -16,22 +16,11 @@ import statistics
 import subprocess
 import sys
 
-SOURCE = pathlib.Path(__file__).with_name("libtorch_tape.cpp")
-ROOT = SOURCE.resolve().parent.parent.parent
-INCLUDE = "/usr/include/torch/csrc/api/include"
+from build import build
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 ROW = re.compile(r"(plain|record|record_and_backward)<(\w+)>")
 OPS = {"tanh_of": "tanh", "sum_with_itself": "add", "scaled": "mul"}
-
-
-def build(program):
-    """Compiles LibTorch's program unless it is there. False where LibTorch is not installed."""
-    if not (pathlib.Path(INCLUDE) / "torch" / "torch.h").exists():
-        return False
-    if not program.exists() or program.stat().st_mtime < SOURCE.stat().st_mtime:
-        print("compiling against LibTorch, which takes half a minute", file=sys.stderr)
-        subprocess.run(["g++", "-std=c++17", "-O3", "-march=native", "-isystem", INCLUDE, SOURCE,
-                        "-o", program, "-ltorch", "-ltorch_cpu", "-lc10"], check=True)
-    return True
 
 
 def reel(bench):
@@ -67,9 +56,8 @@ def main():
     parser.add_argument("--bench", required=True, type=pathlib.Path, help="the program bench_tape")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    program = options.bench.resolve().with_name("libtorch_tape")
-    if not build(program):
-        print("LibTorch is not installed (Debian: libtorch-dev): see bench/peers/README.md")
+    program = build("libtorch_tape", options.bench.parent)
+    if program is None:
         return 77
 
     ours, theirs, version = {}, {}, None

@@ -8,10 +8,9 @@ x[t + 1]. The state is zero when an epoch (or a validation) starts, carried from
 and detached. Model: embedding, stacked recurrent layers, linear. Adam, clipping by global norm,
 forget-gate bias 1, and from epoch --lr-decay-after + 1 on a factor --lr-decay every epoch.
 
-    torch_char_lm.py --text FILE --epochs 2            one line an epoch: losses in nats/char
-    torch_char_lm.py --text FILE --steps 60 --json     one JSON line: median chars/s of 60 steps
+    torch_char_lm.py --text FILE --epochs 2     one line an epoch: losses in nats/char
 
-A step is what a trainer does for one window: forward, backward, clip, update. Exits 77 (skipped)
+Exits 77 (skipped)
 when PyTorch is not installed. Debian's PyTorch multiplies with whatever libblas.so.3 is: with the
 reference BLAS it is about ten times slower than with OpenBLAS (libopenblas0-pthread), so the
 BLAS in use is printed and the reference one draws a warning.
@@ -21,8 +20,6 @@ import ctypes
 import json
 import os
 import re
-import resource
-import statistics
 import sys
 import time
 
@@ -35,8 +32,6 @@ try:
 except ImportError:
     print("torch_char_lm: skipped, no PyTorch for this Python (Debian: apt install python3-torch)")
     sys.exit(77)
-
-WARM_UP_STEPS = 5
 
 
 class CharLm(nn.Module):
@@ -62,9 +57,9 @@ class CharLm(nn.Module):
 
 
 def detach(state):
-    if state is None:
-        return None
-    return tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
+    if isinstance(state, (tuple, list)):
+        return tuple(detach(part) for part in state)
+    return None if state is None else state.detach()
 
 
 def windows(tokens, batch, seq_len):
@@ -119,20 +114,6 @@ def train(model, optimizer, train_data, valid_data, args, report):
                 "chars_per_s": round(len(train_data) * args.batch * args.seq_len / seconds)})
 
 
-def time_steps(model, optimizer, train_data, args):
-    """Median speed of args.steps steps, after a few that warm up."""
-    state, seconds = None, []
-    for step in range(WARM_UP_STEPS + args.steps):
-        index = step % len(train_data)
-        start = time.perf_counter()
-        _, state = train_step(model, optimizer, train_data[index], state if index else None,
-                              args.clip)
-        seconds.append(time.perf_counter() - start)
-    median = statistics.median(seconds[WARM_UP_STEPS:])
-    return {"chars_per_s": round(args.batch * args.seq_len / median),
-            "ms_per_step": round(1e3 * median, 3), "steps": args.steps}
-
-
 def loaded_blas():
     """Path of the BLAS library that PyTorch found, or the name of the one built into it."""
     if "BLAS_INFO=mkl" in torch.__config__.show():
@@ -174,7 +155,6 @@ def parse_arguments():
     add("--seq-len", type=positive, default=50, help="T, characters in a window")
     add("--batch", type=positive, default=50, help="B, streams")
     add("--epochs", type=positive, default=10)
-    add("--steps", type=positive, help="only time this many steps and print one JSON line")
     add("--lr", type=float, default=2e-3)
     add("--lr-decay", type=float, default=0.97)
     add("--lr-decay-after", type=int, default=10, help="last epoch at the full rate")
@@ -213,19 +193,14 @@ def main():
              "vocabulary": len(vocabulary), "windows": len(train_data)}
 
     def report(values):
-        if args.json or args.steps:
+        if args.json:
             print(json.dumps(values), flush=True)
         else:
             print("  ".join(f"{key} {value}" for key, value in values.items()), flush=True)
 
-    if args.steps:
-        speed = time_steps(model, optimizer, train_data, args)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        report({**setup, **speed, "peak_rss_mb": round(peak)})
-    else:
-        report(setup)
-        valid_data = windows(tokens[n_train:], args.batch, args.seq_len)
-        train(model, optimizer, train_data, valid_data, args, report)
+    report(setup)
+    train(model, optimizer, train_data, windows(tokens[n_train:], args.batch, args.seq_len), args,
+          report)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,81 @@
+"""What the benchmark measures: the one list of its rows, and how much work each of them is.
+
+A row is a dictionary that a worker gets as JSON. Its `work` is
+
+    forward    layers over a sequence, without a gradient
+    training   the same with the gradients of the weights and of the input
+    unroll     training, with a cell in ops run step by step
+    char_lm    a step of `char_lm train`: embedding, layers, linear, cross entropy, clipping, Adam
+    stepping   one layer at batch 1, `steps` calls of one step, each fed with the state before
+    matmul     [m, k] x [k, n]; `packed`: with the right factor packed before, where a library can
+
+`inputs` is the size of the input, `compared` whether the peers do the row too, `quick` whether it
+is part of a quick run.
+"""
+
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+KINDS = tuple(GATES)
+
+
+def layers(work, kind, hidden, layers, batch, steps, inputs=None, compared=True, quick=False,
+           **more):
+    name = f"{kind} {work} H{hidden} L{layers} B{batch} T{steps}"
+    if inputs is not None:
+        name += f" D{inputs}"
+    return {"name": name, "work": work, "kind": kind, "inputs": inputs or hidden, "hidden": hidden,
+            "layers": layers, "batch": batch, "steps": steps, "compared": compared, "quick": quick,
+            **more}
+
+
+def stepping(kind):
+    return {"name": f"{kind} 100 steps H128 B1", "work": "stepping", "kind": kind, "inputs": 128,
+            "hidden": 128, "layers": 1, "batch": 1, "steps": 100, "compared": True, "quick": True}
+
+
+def matmul(m, k, n, packed=False):
+    return {"name": f"matmul {m}x{k} {k}x{n}" + (" packed" if packed else ""), "work": "matmul",
+            "m": m, "k": k, "n": n, "packed": packed, "compared": True, "quick": True}
+
+
+def all_rows():
+    rows = []
+    for hidden, count, batch in ((512, 2, 64), (256, 2, 64), (128, 1, 32), (64, 1, 16)):
+        for kind in KINDS:
+            for work in ("forward", "training"):
+                rows.append(layers(work, kind, hidden, count, batch, 64, quick=hidden <= 128))
+    for hidden, batch, steps in ((128, 50, 50), (512, 64, 64)):
+        for kind in ("gru", "lstm"):
+            quick = hidden == 128
+            rows.append(layers("training", kind, hidden, 2, batch, steps, inputs=64,
+                               compared=False, quick=quick))
+            rows.append(layers("char_lm", kind, hidden, 2, batch, steps, inputs=64, symbols=65,
+                               quick=quick))
+    for hidden in (256, 512):
+        for work in ("training", "unroll"):
+            rows.append(layers(work, "lstm", hidden, 1, 64, 64, compared=False,
+                               quick=hidden == 256))
+    rows += [stepping("gru"), stepping("lstm")]
+    rows += [matmul(512, 8192, 2048), matmul(8192, 512, 2048), matmul(64, 512, 2048, packed=True),
+             matmul(64, 256, 1024, packed=True), matmul(32, 128, 512, packed=True)]
+    for steps in (10, 100, 1000, 10_000, 100_000):
+        rows.append(layers("training", "lstm", 64, 1, 8, steps, compared=False,
+                           quick=steps <= 1000))
+    return rows
+
+
+def tokens(row):
+    """Steps of a sequence that a call goes through; 0 for rows that are not about sequences."""
+    return row.get("batch", 0) * row.get("steps", 0)
+
+
+def flop(row):
+    """Floating-point operations of a call: those of its matrix products, as is customary."""
+    if row["work"] == "matmul":
+        return 2 * row["m"] * row["k"] * row["n"]
+    hidden = row["hidden"]
+    fed = row["inputs"] + hidden + (row["layers"] - 1) * 2 * hidden
+    token = 2 * GATES[row["kind"]] * hidden * fed
+    if row["work"] == "char_lm":
+        token += 2 * hidden * row["symbols"]
+    passes = 1 if row["work"] in ("forward", "stepping") else 3
+    return passes * token * tokens(row)

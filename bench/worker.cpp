@@ -1,0 +1,184 @@
+// Reel's side of the benchmark, a worker of bench/compare.py: worker THREADS
+#include <reel/autograd/kernels/matmul.h>
+#include <reel/reel.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "peak.h"
+#include "protocol.h"
+
+namespace {
+
+using namespace reel;
+using protocol::Json;
+using protocol::Prepared;
+using protocol::size_in;
+
+struct Sizes {
+  explicit Sizes(const Json& row)
+      : inputs(size_in(row, "inputs")),
+        hidden(size_in(row, "hidden")),
+        layers(static_cast<int>(size_in(row, "layers"))),
+        batch(size_in(row, "batch")),
+        steps(size_in(row, "steps")) {}
+
+  Index inputs, hidden;
+  int layers;
+  Index batch, steps;
+};
+
+// A call, and the bytes that its tape holds between forward and backward.
+Prepared differentiated(std::function<void()> call, std::int64_t held_bytes) {
+  return {std::move(call), [=] { return Json{{"activation_bytes", held_bytes}}; }};
+}
+
+template <class L>
+Prepared forward(const Sizes& sizes) {
+  const nn::Stacked<L> layers(Params(1), sizes.inputs, sizes.hidden, {.layers = sizes.layers});
+  const Tensor x = Rng(2).normal({sizes.steps, sizes.batch, sizes.inputs});
+  return {[=] { layers(x); }, {}};
+}
+
+// The input is a parameter too, so that its gradient is part of the work.
+template <class L>
+Prepared training(const Sizes& sizes) {
+  const Params params(1);
+  const nn::Stacked<L> layers(params, sizes.inputs, sizes.hidden, {.layers = sizes.layers});
+  const Param x = params.create("x", {sizes.steps, sizes.batch, sizes.inputs}, nn::init::normal(1));
+  const Tensor seed = Rng(3).normal({sizes.steps, sizes.batch, sizes.hidden});
+  Tape tape;
+  static_cast<void>(layers(x));
+  const auto call = [=] {
+    Tape each;
+    each.gradient(layers(x).y, params, {.seed = seed});
+  };
+  return differentiated(call, tape.held_bytes());
+}
+
+// A step of `char_lm train`, embedding to Adam.
+template <class L>
+class CharLm {
+ public:
+  CharLm(const Sizes& sizes, Index symbols)
+      : embed_(params_ / "embed", symbols, sizes.inputs),
+        layers_(params_ / "rnn", sizes.inputs, sizes.hidden, {.layers = sizes.layers}),
+        head_(params_ / "head", sizes.hidden, symbols),
+        adam_(params_, {.learning_rate = 2e-3}),
+        tokens_(random_tokens(100 * sizes.batch * sizes.steps, symbols)),
+        windows_(tokens_, sizes.batch, sizes.steps) {}
+
+  /// The bytes that the tape held between forward and backward.
+  std::int64_t step() {
+    const auto [inputs, targets] = windows_[done_++ % windows_.count()];
+    Tape tape;
+    const auto [y, next] = layers_(embed_(inputs), state_);
+    const Tensor loss = cross_entropy(head_(y), targets);
+    const std::int64_t held = done_ == 1 ? tape.held_bytes() : 0;
+    Gradients gradients = tape.gradient(loss, params_);
+    optim::clip_by_norm(gradients, 5);
+    adam_.step(gradients);
+    state_ = detach(next);
+    return held;
+  }
+
+ private:
+  static std::vector<std::int32_t> random_tokens(Index count, Index symbols) {
+    Rng rng(2);
+    std::vector<std::int32_t> tokens;
+    for (Index i = 0; i < count; ++i)
+      tokens.push_back(static_cast<std::int32_t>(rng.integer(static_cast<std::uint64_t>(symbols))));
+    return tokens;
+  }
+
+  Params params_{1};
+  nn::Embedding embed_;
+  nn::Stacked<L> layers_;
+  nn::Linear head_;
+  optim::Adam adam_;
+  std::vector<std::int32_t> tokens_;
+  datasets::Windows windows_;
+  typename nn::Stacked<L>::State state_;
+  Index done_ = 0;
+};
+
+template <class L>
+Prepared char_lm(const Sizes& sizes, Index symbols) {
+  const auto model = std::make_shared<CharLm<L>>(sizes, symbols);
+  const std::int64_t held = model->step();
+  return differentiated([=] { model->step(); }, held);
+}
+
+// As a program that generates does it: weights packed once, the state handed on.
+template <class L>
+Prepared stepping(const Sizes& sizes) {
+  const Params params(1);
+  const nn::Stepper step(L(params, sizes.inputs, sizes.hidden));
+  const Tensor x = Rng(2).normal({1, sizes.inputs});
+  const auto call = [=] {
+    typename L::State state;
+    for (Index t = 0; t < sizes.steps; ++t) state = step(x, state).state;
+  };
+  return {call, {}};
+}
+
+Prepared matmul(Index m, Index k, Index n, bool packed) {
+  using View = kernels::MatrixView<float>;
+  using Packed = kernels::PackedMatrix<float>;
+  const Tensor a = Rng(1).normal({m, k}), b = Rng(2).normal({k, n}), c = zeros({m, n});
+  const View right = View::row_major(b.values<float>().data(), k, n);
+  const auto packed_right = packed ? std::make_shared<Packed>(right) : nullptr;
+  const auto call = [=] {
+    const View left = View::row_major(a.values<float>().data(), a.size(0), a.size(1));
+    const auto result = static_cast<float*>(c.buffer().data());
+    if (packed_right)
+      kernels::matmul(left, *packed_right, result, c.size(1), kernels::Write::assign);
+    else
+      kernels::matmul(left, View::row_major(b.values<float>().data(), b.size(0), b.size(1)), result,
+                      c.size(1), kernels::Write::assign);
+  };
+  return {call, {}};
+}
+
+// Of fused multiply-adds, on as many threads.
+Prepared peak() {
+  const auto gflops = std::make_shared<double>();
+  return {[=] { *gflops = bench::peak_gflops<float>(threads()); },
+          [=] {
+            return Json{{"gflops", *gflops}};
+          }};
+}
+
+template <class L>
+Prepared layer_work(const Json& row) {
+  const std::string work = row.at("work");
+  const Sizes sizes(row);
+  if (work == "forward") return forward<L>(sizes);
+  if (work == "training") return training<L>(sizes);
+  if (work == "unroll") return training<nn::Unroll<decltype(L::cell)>>(sizes);
+  if (work == "char_lm") return char_lm<L>(sizes, size_in(row, "symbols"));
+  if (work == "stepping") return stepping<L>(sizes);
+  return {};
+}
+
+Prepared prepare(const Json& row) {
+  const std::string work = row.at("work");
+  if (work == "peak") return peak();
+  if (work == "matmul")
+    return matmul(size_in(row, "m"), size_in(row, "k"), size_in(row, "n"), row.at("packed"));
+  const std::string kind = row.at("kind");
+  if (kind == "rnn") return layer_work<nn::Rnn>(row);
+  if (kind == "gru") return layer_work<nn::Gru>(row);
+  return layer_work<nn::Lstm>(row);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  set_threads(argc > 1 ? std::stoi(argv[1]) : 1);
+  return protocol::serve({{"peer", "Reel"}, {"version", REEL_VERSION}, {"detail", REEL_COMPILER}},
+                         prepare, pool::trim);
+} catch (const std::exception& error) {
+  return std::cerr << "worker: " << error.what() << '\n', 1;
+}
