@@ -42,11 +42,15 @@ void Backward::run(std::int32_t output) {
 void Backward::run(std::span<const std::int32_t> outputs, std::span<const Tensor> seeds) {
   const TapeScope scope(options_.create_graph ? &tape_ : nullptr);
   for (const Tape::Hook& hook : tape_.hooks_) mark(static_cast<std::size_t>(hook.slot), needed);
+  for (const Tape::Leaf& leaf : tape_.leaves_)
+    if (is_needed(leaf.slot)) mark(static_cast<std::size_t>(leaf.slot), parameter);
   gradients_.grow_to(tape_.slots_.size());
   mark_from(0);
   for (std::size_t k = 0; k < outputs.size(); ++k)
     if (seeds[k].defined()) start(outputs[k], seeds[k]);
   pass(0);
+  for (Products& products : products_)
+    guarded([&] { add_sum(products); }, [] { return std::string("in a sum of products"); });
   for (const Tape::Hook& hook : tape_.hooks_)  // of values that no record made
     guarded([&] { apply_hooks(hook.slot); }, [] { return std::string("in a hook"); });
 }
@@ -197,11 +201,14 @@ void Backward::apply_fused(const Tape::Record& record, const void* attr) {
     seeds.push_back(gradient(record.first_output + k));
   }
   const DType dtype = outputs[0].dtype();
+  PoolVector<GradientProduct> products;
   record.op->backward[static_cast<std::size_t>(dtype)](
-      {inputs, outputs, seeds, wanted_gradients, attr});
+      {inputs, outputs, seeds, wanted_gradients, attr, products});
   for (int i = 0; i < record.input_count; ++i)
     if (Tensor& g = wanted_gradients[static_cast<std::size_t>(i)]; g.defined())
       accumulate(tape_.input_slot(record, i), std::move(g));
+  for (const GradientProduct& p : products)
+    add_product(tape_.input_slot(record, p.input), p.left, p.right);
 }
 
 // Records the specification in place of the fused op, hands it the gradients of the op's outputs
@@ -277,6 +284,31 @@ bool Backward::add_part(std::int32_t slot, const Tensor& part, int axis, Index b
   return true;
 }
 
+// A step of a loop has few rows, and its product reads and writes the whole gradient: as many steps
+// as have enough rows together are done as one. Only the end of the pass reads a parameter's
+// gradient, so it may be late.
+void Backward::add_product(std::int32_t slot, const Tensor& left, const Tensor& right) {
+  constexpr Index enough = 1024;
+  const unsigned marks = marks_[static_cast<std::size_t>(slot)];
+  const bool at_once = options_.create_graph || tape_.options_.check_finite;
+  if (!at_once && receive_product_ && (marks & wanted) != 0)
+    return receive_product_(slot, left, right);
+  if (at_once || (marks & parameter) == 0 || left.size(0) >= enough)
+    return accumulate(slot, matmul(left, right, true));
+  auto found = std::ranges::find(products_, slot, &Products::slot);
+  if (found == products_.end()) found = products_.insert(found, {slot});
+  found->left.push_back(left);
+  found->right.push_back(right);
+  found->rows += left.size(0);
+  if (found->rows >= enough) add_sum(*found);
+}
+
+void Backward::add_sum(Products& products) {
+  if (products.left.empty()) return;
+  accumulate(products.slot, matmul(concat(products.left, 0), concat(products.right, 0), true));
+  products = {products.slot};
+}
+
 void Backward::store(std::int32_t slot, Tensor g) {
   const bool recorded = options_.create_graph && g.trace().generation != 0;
   gradients_[static_cast<std::size_t>(slot)] = {g.take_buffer(), recorded ? g.trace().slot : -1};
@@ -325,6 +357,10 @@ void Vjp::add_slice(int i, const Tensor& part, int axis, Index begin, Index step
   const Index count = part.shape()[axis];
   const Index after = shape(i)[axis] - begin - (count == 0 ? 0 : (count - 1) * step + 1);
   accumulate(i, pad(part, axis, begin, after, step));
+}
+
+void Vjp::add_product(int i, const Tensor& left, const Tensor& right) {
+  if (needs(i)) backward_.add_product(slot(i), left, right);
 }
 
 void Vjp::accumulate(int i, Tensor contribution) {

@@ -11,6 +11,10 @@ class Backward {
 
   /// Asks for the gradient of a slot.
   void want(std::int32_t slot) { mark(static_cast<std::size_t>(slot), wanted); }
+  /// Leaves the products that make up gradients of wanted slots to `receive`, so that they join
+  /// those of a pass around this one.
+  using Receive = std::function<void(std::int32_t slot, const Tensor& left, const Tensor& right)>;
+  void hand_on_products(Receive receive) { receive_product_ = std::move(receive); }
   /// Runs the pass from an output. Throws GradientError as Tape::gradient says.
   void run(std::int32_t output);
   /// The same from several outputs with a gradient for each; undefined ones are zero.
@@ -24,8 +28,16 @@ class Backward {
   friend class Vjp;
 
   // Bits: whether a slot's gradient is to be computed, whether to keep it as a result, whether an
-  // op without gradient stands between it and a wanted slot, and whether its hooks have run.
-  enum Mark : std::uint8_t { unneeded = 0, needed = 1, wanted = 2, blocked = 4, hooked = 8 };
+  // op without gradient stands between it and a wanted slot, whether its hooks have run, and
+  // whether it is that of a parameter.
+  enum Mark : std::uint8_t {
+    unneeded = 0,
+    needed = 1,
+    wanted = 2,
+    blocked = 4,
+    hooked = 8,
+    parameter = 16
+  };
   // Shape and dtype are those of the slot the gradient belongs to.
   struct Entry {
     Buffer buffer;
@@ -55,13 +67,24 @@ class Backward {
   Tensor gradient(std::int32_t slot) const;
   Tensor take_gradient(std::int32_t slot);
   bool add_part(std::int32_t slot, const Tensor& part, int axis, Index begin, Index step);
+  void add_product(std::int32_t slot, const Tensor& left, const Tensor& right);
   void store(std::int32_t slot, Tensor g);
   void accumulate(std::int32_t slot, Tensor term);
+
+  // Products leftᵀ · right whose sum a parameter's gradient still lacks.
+  struct Products {
+    std::int32_t slot;
+    Index rows = 0;
+    Tensors left = {}, right = {};
+  };
+  void add_sum(Products& products);
 
   Tape& tape_;
   GradientOptions options_;
   PoolVector<std::uint8_t> marks_;
   Chunked<Entry> gradients_;
+  PoolVector<Products> products_;
+  Receive receive_product_;
 };
 
 }  // namespace reel

@@ -88,6 +88,11 @@ void backward(const BackwardCall& call) {
   Backward pass(tape, {});
   for (std::size_t i = 0; i < sources.size(); ++i)
     if (call.gradients[i].defined()) pass.want(sources[i].trace().slot);
+  pass.hand_on_products([&](std::int32_t slot, const Tensor& left, const Tensor& right) {
+    for (std::size_t i = 0; i < sources.size(); ++i)
+      if (call.gradients[i].defined() && sources[i].trace().slot == slot)
+        call.products.push_back({static_cast<int>(i), left, right});
+  });
   pass.run(outputs, seeds);
   for (std::size_t i = 0; i < sources.size(); ++i)
     if (call.gradients[i].defined()) call.gradients[i] = pass.result(sources[i].trace().slot);

@@ -2,9 +2,35 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <cmath>
+#include <numeric>
+
+#include <reel/autograd/kernels/pieces.h>
 
 namespace reel {
+namespace {
+
+using kernels::Piece;
+
+// In double, with as many sums under way as hide the time of an addition.
+template <class T>
+double sum_of_squares(const T* numbers, Index count) {
+  std::array<double, 16> sums{};
+  const Index whole = count / std::ssize(sums) * std::ssize(sums);
+  for (Index i = 0; i < whole; i += std::ssize(sums))
+    for (std::size_t k = 0; k < sums.size(); ++k) {
+      const auto x = static_cast<double>(numbers[i + static_cast<Index>(k)]);
+      sums[k] += x * x;
+    }
+  for (Index i = whole; i < count; ++i) {
+    const auto x = static_cast<double>(numbers[i]);
+    sums[0] += x * x;
+  }
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
+}  // namespace
 
 Gradients::Gradients(const Params& params) : params_(params), values_(params.store_size()) {}
 
@@ -49,22 +75,34 @@ Gradients& Gradients::operator+=(const Gradients& other) {
 }
 
 Gradients& Gradients::operator*=(double factor) {
+  PoolVector<Tensor*> gradients;
   each([&](const std::shared_ptr<ParamEntry>&, Tensor& gradient) {
+    // What other handles share is copied here, not by one of the tasks.
+    dispatch_real(gradient.dtype(), [&]<class T>() { gradient.edit<T>(); });
+    gradients.push_back(&gradient);
+  });
+  kernels::each_piece(kernels::cut(gradients), [&](std::size_t, const Piece& piece) {
+    const Tensor& gradient = *gradients[piece.array];
     dispatch_real(gradient.dtype(), [&]<class T>() {
-      for (T& g : gradient.edit<T>()) g *= static_cast<T>(factor);
+      T* numbers = static_cast<T*>(gradient.buffer().data());
+      for (Index i = piece.begin; i < piece.end; ++i) numbers[i] *= static_cast<T>(factor);
     });
   });
   return *this;
 }
 
 double Gradients::norm() const {
-  double sum = 0;
-  each([&](const std::shared_ptr<ParamEntry>&, const Tensor& gradient) {
+  PoolVector<const Tensor*> gradients;
+  each([&](const std::shared_ptr<ParamEntry>&, const Tensor& g) { gradients.push_back(&g); });
+  const PoolVector<Piece> pieces = kernels::cut(gradients);
+  PoolVector<double> sums(pieces.size());
+  kernels::each_piece(pieces, [&](std::size_t k, const Piece& piece) {
+    const Tensor& gradient = *gradients[piece.array];
     dispatch_real(gradient.dtype(), [&]<class T>() {
-      for (T g : gradient.values<T>()) sum += static_cast<double>(g) * static_cast<double>(g);
+      sums[k] = sum_of_squares(gradient.begin<T>() + piece.begin, piece.end - piece.begin);
     });
   });
-  return std::sqrt(sum);
+  return std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0));
 }
 
 }  // namespace reel

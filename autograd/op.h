@@ -98,6 +98,12 @@ class Ctx {
   const KernelCall& call_;
 };
 
+/// A part leftᵀ · right of an input's gradient, of left [N, P] and right [N, Q].
+struct GradientProduct {
+  int input;
+  Tensor left, right;
+};
+
 /// What a fused backward kernel works on: inputs, outputs and gradients by number.
 struct BackwardCall {
   std::span<const Tensor> inputs;
@@ -105,6 +111,7 @@ struct BackwardCall {
   std::span<const Tensor> seeds;  ///< gradients of the outputs; undefined where none arrived
   std::span<Tensor> gradients;    ///< gradients of the inputs; undefined where none is wanted
   const void* attr;
+  PoolVector<GradientProduct>& products;  ///< what the kernel leaves to add to the gradients
 };
 
 /// Throws Error: a gradient reads a value that the op did not declare to keep.
@@ -186,6 +193,10 @@ class Vjp {
   void add(int i, F&& f) {
     if (needs(i)) accumulate(i, f());
   }
+  /// Adds leftᵀ · right, of left [N, P] and right [N, Q], to the gradient of input i, if that is
+  /// wanted. Products for one parameter, as the steps of a loop make them, are gathered and done as
+  /// one.
+  void add_product(int i, const Tensor& left, const Tensor& right);
   /// Adds `part` to the elements begin, begin + step, ... along an axis of the gradient of input i,
   /// if that is wanted: what adding pad(part, ...) does, without its zeros.
   void add_slice(int i, const Tensor& part, int axis, Index begin, Index step = 1);

@@ -5,7 +5,8 @@
 
 Every framework has one worker, a process, for each number of threads; workers answer "do this row
 n times" (bench/peers/protocol.py). They take turns, A B A B ..., one at a time, and what is
-reported is the median of the rounds. The peak of fused multiply-adds is measured in the same turns.
+reported is the median of the rounds. The peak of fused multiply-adds is measured in the same turns:
+a neighbour that slows down one slows down the other.
 The rows are those of bench/rows.py; frameworks that are not installed are named and left out.
 """
 import argparse
@@ -88,10 +89,10 @@ def measure(row, workers, peaks, options):
         if "skipped" not in answer:
             calls[worker] = calls_for(options.seconds, answer)
             found[worker] = []
-    peak = dict.fromkeys(peaks, 0)
+    peak = {str(threads): [] for threads in peaks}
     for _ in range(options.rounds):
         for threads, worker in peaks.items():
-            peak[threads] = max(peak[threads], worker.ask(PEAK, 1)["gflops"])
+            peak[str(threads)].append(worker.ask(PEAK, 1)["gflops"])
         for worker, answers in found.items():
             answer = worker.ask(row, calls[worker])
             if "skipped" not in answer:

@@ -1,5 +1,6 @@
 """What bench/compare.py measured, as text: aligned Markdown, which a terminal shows as well."""
 import re
+import statistics
 
 
 def table(header, lines, left=1):
@@ -34,12 +35,19 @@ def gigaflops(measured, result):
     return 1e-9 * measured["flop"] / result["seconds"]
 
 
+def fraction_of_peak(measured, result):
+    """The median of the rounds' rates, each to the peak of its round."""
+    peaks = measured["peak_gflops"][str(result["threads"])]
+    return statistics.median(1e-9 * measured["flop"] / seconds / peak
+                             for seconds, peak in zip(result["rounds"], peaks))
+
+
 def row_cells(run, measured):
     own = best(measured, run["reel"])
     cells = [measured["row"]["name"], f"{1e3 * own['seconds']:.4g}"]
     for threads in run["threads"]:
-        rate = gigaflops(measured, on(measured, run["reel"], threads))
-        cells += [f"{rate:.1f}", f"{rate / measured['peak_gflops'][threads]:.2f}"]
+        result = on(measured, run["reel"], threads)
+        cells += [f"{gigaflops(measured, result):.1f}", f"{fraction_of_peak(measured, result):.2f}"]
     held = own["activation_bytes"]
     cells += [f"{own['peak_mib']:.0f}", f"{held / measured['tokens']:.0f}" if held else ""]
     for peer in peers_of(run):
@@ -167,7 +175,7 @@ EXPLANATION = """\
 Times, memory (MiB, the largest resident) and the ratios are those at each side's best number of
 threads; a ratio is the other framework's time over Reel's, with its memory in brackets. GFLOP/s
 count the operations of matrix products; *of peak* is their fraction of the fused multiply-adds that
-as many threads do on registers, measured in the same turns. B/token: bytes that the tape holds
+as many threads do on registers, taken round by round in the same turns. B/token: bytes that the tape holds
 between forward and backward, for each step of each sequence."""
 
 

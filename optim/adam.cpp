@@ -16,12 +16,12 @@ Adam::Adam(std::string name, const Params& params, const AdamOptions& options, d
       options_(options),
       weight_decay_(weight_decay) {}
 
-void Adam::update(Slot& slot, const Tensor& gradient) {
+void Adam::update(const Slot& slot, const Tensor& gradient, const Piece& piece) const {
   const double beta1 = options_.beta1, beta2 = options_.beta2, epsilon = options_.epsilon;
   const double rate = learning_rate() / (1 - std::pow(beta1, slot.steps));
   const double scale = std::sqrt(1 - std::pow(beta2, slot.steps));
   const double kept = 1 - learning_rate() * weight_decay_;
-  update_each<2>(slot, gradient, [=]<class T>(T& p, T g, T& m, T& v) {
+  update_each<2>(slot, gradient, piece, [=]<class T>(T& p, T g, T& m, T& v) {
     m = T(beta1) * m + T(1 - beta1) * g;
     v = T(beta2) * v + T(1 - beta2) * g * g;
     p = T(kept) * p - T(rate) * m / (std::sqrt(v) / T(scale) + T(epsilon));

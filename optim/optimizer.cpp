@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include <reel/autograd/kernels/pieces.h>
+
 namespace reel::optim {
 
 Optimizer::Optimizer(std::string name, const Params& params, double learning_rate,
@@ -52,11 +54,26 @@ void Optimizer::set_learning_rate(double learning_rate) {
 
 void Optimizer::step(const Gradients& gradients) {
   check(gradients);
+  PoolVector<const Slot*> slots;
+  PoolVector<const Tensor*> found;
   for (Slot& slot : slots_)
     if (const Tensor* gradient = gradients.find(slot.param)) {
       ++slot.steps;
-      update(slot, *gradient);
+      slot.own();
+      slots.push_back(&slot);
+      found.push_back(gradient);
     }
+  kernels::each_piece(kernels::cut(found), [&](std::size_t, const kernels::Piece& piece) {
+    update(*slots[piece.array], *found[piece.array], {piece.begin, piece.end});
+  });
+}
+
+// What other handles share is copied here, so that the tasks of a step have pointers alone.
+void Optimizer::Slot::own() {
+  dispatch_real(param.dtype(), [&]<class T>() {
+    param.edit<T>();
+    for (Tensor& moment : moments) moment.edit<T>();
+  });
 }
 
 std::string Optimizer::key(std::string_view what, const Slot& slot) const {

@@ -58,6 +58,12 @@ class Optimizer {
     Param param;
     std::vector<Tensor> moments = {};  ///< zero at first, in the order of the names
     double steps = 0;                  ///< the current one included
+
+    void own();
+  };
+  /// A run of a parameter's numbers. The pieces of all parameters are the tasks of a step.
+  struct Piece {
+    Index begin, end;
   };
 
   /// `moments` names the arrays to remember for each parameter. Throws ValueError when a setting is
@@ -65,27 +71,30 @@ class Optimizer {
   Optimizer(std::string name, const Params& params, double learning_rate,
             std::initializer_list<Setting> settings, std::vector<std::string> moments);
 
-  /// Calls `formula(p, g, m...)` for each number p of the parameter, its gradient g and its first
-  /// `count` moments; it assigns to p and m.
+  /// Calls `formula(p, g, m...)` for each number p of a piece of the parameter, its gradient g and
+  /// its first `count` moments; it assigns to p and m.
   template <std::size_t count, class F>
-  static void update_each(Slot& slot, const Tensor& gradient, F formula) {
+  static void update_each(const Slot& slot, const Tensor& gradient, const Piece& piece, F formula) {
     dispatch_real(gradient.dtype(), [&]<class T>() {
+      const auto begin = [&](const Tensor& x) {
+        return static_cast<T*>(x.buffer().data()) + piece.begin;
+      };
       [&]<std::size_t... k>(std::index_sequence<k...>) {
-        loop(formula, gradient.size(), slot.param.edit<T>().data(), gradient.begin<T>(),
-             slot.moments[k].template edit<T>().data()...);
+        loop(formula, piece.end - piece.begin, begin(slot.param.value()),
+             gradient.begin<T>() + piece.begin, begin(slot.moments[k])...);
       }
       (std::make_index_sequence<count>());
     });
   }
 
  private:
-  virtual void update(Slot& slot, const Tensor& gradient) = 0;
+  virtual void update(const Slot& slot, const Tensor& gradient, const Piece& piece) const = 0;
 
   void check(const Setting& setting) const;
   void check(const Gradients& gradients) const;
   std::string key(std::string_view what, const Slot& slot) const;
 
-  // Nothing aliases: edit() gives each its own buffer.
+  // Nothing aliases: own() gave each its own buffer.
   template <class T, class F, class... Moments>
   static void loop(F formula, Index size, T* __restrict p, const T* __restrict g,
                    Moments* __restrict... moments) {

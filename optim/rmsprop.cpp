@@ -18,15 +18,15 @@ RmsProp::RmsProp(const Params& params, const RmsPropOptions& options)
                 moments(options)),
       options_(options) {}
 
-void RmsProp::update(Slot& slot, const Tensor& gradient) {
+void RmsProp::update(const Slot& slot, const Tensor& gradient, const Piece& piece) const {
   const double lr = learning_rate(), alpha = options_.alpha, epsilon = options_.epsilon;
   const double mu = options_.momentum;
   if (mu == 0)
-    return update_each<1>(slot, gradient, [=]<class T>(T& p, T g, T& v) {
+    return update_each<1>(slot, gradient, piece, [=]<class T>(T& p, T g, T& v) {
       v = T(alpha) * v + T(1 - alpha) * g * g;
       p -= T(lr) * g / (std::sqrt(v) + T(epsilon));
     });
-  update_each<2>(slot, gradient, [=]<class T>(T& p, T g, T& v, T& m) {
+  update_each<2>(slot, gradient, piece, [=]<class T>(T& p, T g, T& v, T& m) {
     v = T(alpha) * v + T(1 - alpha) * g * g;
     m = T(mu) * m + g / (std::sqrt(v) + T(epsilon));
     p -= T(lr) * m;

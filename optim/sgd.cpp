@@ -17,18 +17,18 @@ Sgd::Sgd(const Params& params, const SgdOptions& options)
     throw ValueError("sgd: nesterov needs a momentum; set one, such as 0.9");
 }
 
-void Sgd::update(Slot& slot, const Tensor& gradient) {
+void Sgd::update(const Slot& slot, const Tensor& gradient, const Piece& piece) const {
   const double lr = learning_rate(), mu = options_.momentum, lambda = options_.weight_decay;
   if (mu == 0)
-    return update_each<0>(slot, gradient,
+    return update_each<0>(slot, gradient, piece,
                           [=]<class T>(T& p, T g) { p -= T(lr) * (g + T(lambda) * p); });
   if (options_.nesterov)
-    return update_each<1>(slot, gradient, [=]<class T>(T& p, T g, T& m) {
+    return update_each<1>(slot, gradient, piece, [=]<class T>(T& p, T g, T& m) {
       const T decayed = g + T(lambda) * p;
       m = T(mu) * m + decayed;
       p -= T(lr) * (decayed + T(mu) * m);
     });
-  update_each<1>(slot, gradient, [=]<class T>(T& p, T g, T& m) {
+  update_each<1>(slot, gradient, piece, [=]<class T>(T& p, T g, T& m) {
     m = T(mu) * m + (g + T(lambda) * p);
     p -= T(lr) * m;
   });

@@ -4,10 +4,11 @@
 #include <cstdlib>
 #include <new>
 
-#include <reel/autograd/ops.h>
-#include <reel/autograd/tape.h>
-#include <reel/nn/generate.h>
-#include <reel/nn/stepper.h>
+#include <sys/resource.h>
+
+#include <reel/reel.h>
+
+#include "testing.h"
 
 namespace {
 std::atomic<std::size_t> allocations{0}, allocated_bytes{0};
@@ -93,6 +94,37 @@ TEST_CASE("a training step asks the heap for nothing from the third on") {
   CHECK(loss > 0);
   CHECK(counts[0] > 0);
   for (std::size_t i = 2; i < counts.size(); ++i) CHECK(counts[i] == 0);
+}
+
+TEST_CASE("training a model asks for no memory and meets no new page once it is warm") {
+  const testing::ThreadsScope restore;
+  set_threads(1);
+  const Params params(1);
+  const nn::Embedding embed(params / "embed", 65, 64);
+  const nn::Stacked<nn::Lstm> lstm(params / "lstm", 64, 128);
+  const nn::Linear head(params / "head", 128, 65);
+  optim::Adam adam(params);
+  const Tensor tokens = full({50, 16}, 3, i32);
+  nn::Stacked<nn::Lstm>::State state;
+  const auto step = [&] {
+    Tape tape;
+    const auto [y, next] = lstm(embed(tokens), state);
+    Gradients gradients = tape.gradient(cross_entropy(head(y), tokens), params);
+    optim::clip_by_norm(gradients, 0.1);
+    adam.step(gradients);
+    state = detach(next);
+  };
+  const auto page_faults = [] {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_minflt;
+  };
+  const auto counts = counted(4, step);
+  CHECK(counts[3] == 0);
+  if (testing::sanitized) return;  // their shadow memory has pages of its own
+  const auto before = page_faults();
+  for (int i = 0; i < 10; ++i) step();
+  CHECK(page_faults() == before);
 }
 
 TEST_CASE("inference asks the heap for nothing once it is warm") {

@@ -20,22 +20,14 @@
 #include <thread>
 #include <vector>
 
+#include "testing.h"
+
 using namespace reel;
 using namespace reel::kernels;
+using testing::sanitized;
+using testing::ThreadsScope;
 
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool sanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-constexpr bool sanitized = true;
-#else
-constexpr bool sanitized = false;
-#endif
-#else
-constexpr bool sanitized = false;
-#endif
 
 template <class T>
 std::vector<T> random_values(Index count, unsigned seed) {
@@ -44,12 +36,6 @@ std::vector<T> random_values(Index count, unsigned seed) {
   for (T& v : values) v = static_cast<T>(static_cast<double>(generator()) / 4294967296.0 - 0.5);
   return values;
 }
-
-// Restores the number of threads that the other tests run with.
-struct ThreadsScope {
-  int before = threads();
-  ~ThreadsScope() { set_threads(before); }
-};
 
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {

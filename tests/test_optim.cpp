@@ -1,3 +1,4 @@
+#include <reel/nn/init.h>
 #include <reel/nn/safetensors.h>
 #include <reel/optim/adam.h>
 #include <reel/optim/adamw.h>
@@ -15,6 +16,8 @@
 #include <memory>
 #include <string>
 #include <vector>
+
+#include "testing.h"
 
 using namespace reel;
 using namespace reel::optim;
@@ -414,6 +417,62 @@ TEST_CASE("a step asks the heap for nothing") {
     CHECK(pool::statistics().heap_allocations == before.heap_allocations);
     CHECK(pool::statistics().cached_bytes == before.cached_bytes);
   }
+}
+
+TEST_CASE("norm, scaling and every optimizer give the same bits on any number of threads") {
+  const testing::ThreadsScope restore;
+  // Enough numbers that a step is split, in arrays that no piece fits.
+  const auto run = [](int n, const auto& make) {
+    set_threads(n);
+    const Params params(3);
+    params.create("a", {70001}, nn::init::normal(1));
+    params.create("b", {3}, nn::init::normal(1));
+    params.create("c", {33, 1000}, nn::init::normal(1));
+    const auto optimizer = make(params);
+    double norm = 0;
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      Gradients gradients(params);
+      params.each([&](const std::shared_ptr<ParamEntry>& entry) {
+        gradients.set(*entry, Rng(i + 5).normal(entry->value.shape()));
+      });
+      norm = optim::clip_by_norm(gradients, 100);
+      optimizer->step(gradients);
+    }
+    return std::pair(norm, params);
+  };
+  const auto check = [&](const auto& make) {
+    const auto [norm, params] = run(1, make);
+    for (int n : {2, 3, 4, 8}) {
+      const auto again = run(n, make);
+      CHECK(again.first == norm);
+      for (const Param& p : params.list())
+        CHECK(testing::same_bits(p.value(), again.second[p.name()].value()));
+    }
+  };
+  check([](const Params& p) { return std::make_unique<optim::Sgd>(p); });
+  check([](const Params& p) {
+    return std::make_unique<optim::Sgd>(p, optim::SgdOptions{.momentum = 0.9, .nesterov = true});
+  });
+  check([](const Params& p) { return std::make_unique<optim::Adam>(p); });
+  check([](const Params& p) { return std::make_unique<optim::AdamW>(p); });
+  check([](const Params& p) { return std::make_unique<optim::RmsProp>(p); });
+}
+
+TEST_CASE("the norm counts every number once") {
+  const Params params(1);
+  const Index sizes[] = {1, 15, 16, 17, 32768, 32769, 100003};
+  for (Index size : sizes) params.create("p" + std::to_string(size), {size}, nn::init::constant(0));
+  Gradients gradients(params);
+  double squares = 0;
+  params.each([&](const std::shared_ptr<ParamEntry>& entry) {
+    const Tensor g =
+        Rng(static_cast<std::uint64_t>(entry->value.size())).normal(entry->value.shape());
+    for (float x : g.values<float>()) squares += static_cast<double>(x) * static_cast<double>(x);
+    gradients.set(*entry, g);
+  });
+  CHECK(gradients.norm() == doctest::Approx(std::sqrt(squares)).epsilon(1e-12));
+  gradients *= 2;
+  CHECK(gradients.norm() == doctest::Approx(2 * std::sqrt(squares)).epsilon(1e-12));
 }
 
 TEST_CASE("clip_by_norm scales as PyTorch does") {

@@ -181,7 +181,7 @@ TEST_CASE_TEMPLATE("the carried state goes on where the last window ended", L, n
 }
 
 TEST_CASE_TEMPLATE("bits do not depend on the number of threads", L, nn::Rnn, nn::Gru, nn::Lstm) {
-  const int before = threads();
+  const testing::ThreadsScope restore;
   const auto run = [&](int n) {
     set_threads(n);
     const Params params(7);
@@ -199,7 +199,6 @@ TEST_CASE_TEMPLATE("bits do not depend on the number of threads", L, nn::Rnn, nn
       CHECK_MESSAGE(same_bits(g, again.second[entry->name]), entry->name);
     });
   }
-  set_threads(before);
 }
 
 TEST_CASE("a user's cell is stacked, run in both directions, masked and checked like ours") {

@@ -5,9 +5,23 @@
 #include <string>
 
 #include <reel/autograd/tensor.h>
+#include <reel/autograd/threads.h>
 
 /// What many tests need.
 namespace reel::testing {
+
+/// Whether the address sanitizer is built in.
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool sanitized = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+inline constexpr bool sanitized = true;
+#else
+inline constexpr bool sanitized = false;
+#endif
+#else
+inline constexpr bool sanitized = false;
+#endif
 
 /// The message of what f throws, which has to be an E.
 template <class E, class F>
@@ -28,5 +42,11 @@ inline bool same_bits(const Tensor& a, const Tensor& b) {
          std::memcmp(a.buffer().data(), b.buffer().data(),
                      static_cast<std::size_t>(a.size()) * size_of(a.dtype())) == 0;
 }
+
+/// Restores the number of threads that the other tests run with.
+struct ThreadsScope {
+  int before = threads();
+  ~ThreadsScope() { set_threads(before); }
+};
 
 }  // namespace reel::testing

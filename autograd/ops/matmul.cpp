@@ -89,11 +89,12 @@ const Op<Transposes> matmul_op{{
           v.add(0, [&] {
             return t.a ? matmul(v.in(1), v.g(), t.b, true) : matmul(v.g(), v.in(1), false, !t.b);
           });
+          if (v.needs(1) && merges_rows(v.shape(1), t)) {
+            const Tensor a = rows_of(v.in(0)), g = rows_of(v.g());
+            return t.b ? v.add_product(1, g, a) : v.add_product(1, a, g);
+          }
           v.add(1, [&] {
-            const bool merges = merges_rows(v.shape(1), t);
-            const Tensor a = merges ? rows_of(v.in(0)) : v.in(0);
-            const Tensor g = merges ? rows_of(v.g()) : v.g();
-            return t.b ? matmul(g, a, true, t.a) : matmul(a, g, !t.a, false);
+            return t.b ? matmul(v.g(), v.in(0), true, t.a) : matmul(v.in(0), v.g(), !t.a, false);
           });
         },
         keeps_inputs),
@@ -142,7 +143,7 @@ const Op<> affine_op{{
     .gradient = rule(
         [](Vjp& v) {
           v.add(0, [&] { return matmul(v.g(), v.in(1)); });
-          v.add(1, [&] { return matmul(rows_of(v.g()), rows_of(v.in(0)), true, false); });
+          if (v.needs(1)) v.add_product(1, rows_of(v.g()), rows_of(v.in(0)));
           v.add(2, [&] { return sum(rows_of(v.g()), 0); });
         },
         Keeps::input(0) | Keeps::input(1)),

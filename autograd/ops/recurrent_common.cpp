@@ -10,21 +10,25 @@
 namespace reel::detail {
 
 Shape check_sequence(const Arguments& in, Index gates, int first_state, int states) {
-  const auto require = [&](bool fits, const std::string& why) {
-    if (!fits) in.fail(why);
+  // A message is made only when it is wanted: this runs in every call.
+  const auto require = [&](bool fits, auto message) {
+    if (!fits) in.fail(message());
   };
-  require(in[0].rank() == 3, "x must be [T, B, D]: steps, batch, features");
+  require(in[0].rank() == 3, [] { return "x must be [T, B, D]: steps, batch, features"; });
   require(in[2].rank() == 2 && in[2][0] == gates * in[2][1],
-          fmt::format("w_hh must be [{} H, H]", gates));
+          [&] { return fmt::format("w_hh must be [{} H, H]", gates); });
   const Index steps = in[0][0], rows = in[0][1], features = in[0][2], h_size = in[2][1];
-  require(steps > 0, "the sequence has no steps");
-  require(in[1] == Shape{gates * h_size, features},
-          fmt::format("w_ih must be [{}, {}] for these x and w_hh", gates * h_size, features));
-  require(in[3] == Shape{gates * h_size}, fmt::format("b must be [{}]", gates * h_size));
+  require(steps > 0, [] { return "the sequence has no steps"; });
+  require(in[1] == Shape{gates * h_size, features}, [&] {
+    return fmt::format("w_ih must be [{}, {}] for these x and w_hh", gates * h_size, features);
+  });
+  require(in[3] == Shape{gates * h_size},
+          [&] { return fmt::format("b must be [{}]", gates * h_size); });
   for (int i = first_state; i < first_state + states; ++i)
     require(in[i] == Shape{rows, h_size},
-            fmt::format("the initial states must be [{}, {}]", rows, h_size));
-  require(in[in.count() - 1] == Shape{rows}, fmt::format("lengths must be [{}]", rows));
+            [&] { return fmt::format("the initial states must be [{}, {}]", rows, h_size); });
+  require(in[in.count() - 1] == Shape{rows},
+          [&] { return fmt::format("lengths must be [{}]", rows); });
   return {steps, rows, h_size};
 }
 
