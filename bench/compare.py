@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -33,7 +34,11 @@ def note(text):
 
 
 class Worker:
-    """A process that does rows on `threads` threads; `hello` is None where it does not run."""
+    """A process that does rows on `threads` threads; `hello` is None where it does not run.
+
+    It is stopped while others have their turn: threads of some frameworks spin for a while after
+    their work is done.
+    """
 
     def __init__(self, command, threads):
         self.command, self.threads = [str(part) for part in command], threads
@@ -48,12 +53,19 @@ class Worker:
         self.hello = json.loads(first) if first.startswith("{") else None
         if self.hello is None:
             note(f"{first.strip() or 'no answer'} ({' '.join(self.command)})")
+        else:
+            self.signal(signal.SIGSTOP)
+
+    def signal(self, number):
+        if self.process.poll() is None:
+            self.process.send_signal(number)
 
     @property
     def name(self):
         return f"{self.hello['peer']} {self.hello['version']}"
 
     def send(self, row, calls):
+        self.signal(signal.SIGCONT)
         try:
             self.process.stdin.write(json.dumps({"row": row, "calls": calls}) + "\n")
             self.process.stdin.flush()
@@ -62,6 +74,7 @@ class Worker:
 
     def receive(self):
         line = self.process.stdout.readline()
+        self.signal(signal.SIGSTOP)
         if line:
             return json.loads(line)
         note(f"{self.name}: ended with {self.process.wait()}")
@@ -72,6 +85,7 @@ class Worker:
         return self.receive()
 
     def end(self):
+        self.signal(signal.SIGCONT)
         self.process.stdin.close()
         self.process.wait()
 
@@ -170,6 +184,7 @@ def parse_arguments():
     add = parser.add_argument
     add("--build", type=pathlib.Path, default=HERE.parent / "build", help="where Reel was built")
     add("--quick", action="store_true", help="fewer rows and rounds: under 3 minutes")
+    add("--alone", action="store_true", help="Reel without the other frameworks")
     add("--rows", type=re.compile, default="", metavar="REGEX", help="only rows with such names")
     add("--rounds", type=int)
     add("--seconds", type=float, help="of a worker in a round")
@@ -197,7 +212,8 @@ def main():
     reel = [options.build / "bench" / "worker"]
     own = [Worker(reel, threads) for threads in options.threads]
     peaks = {threads: Worker(reel, threads) for threads in options.threads}
-    peers = start_peers(options) if any(row["compared"] for row in wanted) else []
+    compared = not options.alone and any(row["compared"] for row in wanted)
+    peers = start_peers(options) if compared else []
     run["reel"] = own[0].name
     run["workers"] = [{**w.hello, "name": w.name, "threads": w.threads} for w in own + peers]
 
