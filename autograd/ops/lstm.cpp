@@ -176,6 +176,7 @@ const Op<Direction> lstm_op{{
                 sample(1, 1, 1, 1).attr(Direction{false}), sample(2, 9, 2, 2).attr(Direction{true}),
                 sample(2, 0, 2, 2).attr(Direction{false})},
     .hidden_outputs = 2,
+    .one_thread = detail::keeps_one_thread_busy,
 }};
 
 }  // namespace

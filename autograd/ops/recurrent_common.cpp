@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include <reel/autograd/checkpoint.h>
+#include <reel/autograd/kernels/recurrent.h>
 #include <reel/autograd/segments.h>
 
 namespace reel::detail {
@@ -26,6 +27,11 @@ Shape check_sequence(const Arguments& in, Index gates, int first_state, int stat
             fmt::format("the initial states must be [{}, {}]", rows, h_size));
   require(in[in.count() - 1] == Shape{rows}, fmt::format("lengths must be [{}]", rows));
   return {steps, rows, h_size};
+}
+
+bool keeps_one_thread_busy(const Shape& y) {
+  constexpr Index smallest_work = 1 << 17;  // multiplications for each gate
+  return kernels::row_blocks(y[1]) == 1 && y.size() * y[2] >= smallest_work;
 }
 
 Tensors run_in_segments(const char* name, const SequenceOp& op, const Tensor& x,
