@@ -10,8 +10,8 @@ namespace reel::nn {
 
 /// Two layers over the same sequence, one from each end; their outputs are joined: y [T, B, 2 H] is
 /// forward's H and backward's H. For tasks that know the whole sequence, such as tagging. Parts
-/// `forward` and `backward`. Rnn, Gru and Lstm run both directions at the same time where one by
-/// itself would use a single thread; the bits are the same.
+/// `forward` and `backward`. Rnn, Gru and Lstm run both directions at the same time where each has
+/// much to do and too few rows for two threads; the bits are the same.
 template <Layer L>
 struct Bidirectional {
   using State = BidirectionalState<typename L::State>;

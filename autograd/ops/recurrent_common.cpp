@@ -30,7 +30,7 @@ Shape check_sequence(const Arguments& in, Index gates, int first_state, int stat
 }
 
 bool keeps_one_thread_busy(const Shape& y) {
-  constexpr Index smallest_work = 1 << 17;  // multiplications for each gate
+  constexpr Index smallest_work = 1 << 19;  // multiplications for a gate, worth a thread
   return kernels::row_blocks(y[1]) == 1 && y.size() * y[2] >= smallest_work;
 }
 
