@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include <reel/autograd/inspect.h>
+#include <reel/autograd/kernels/thread_pool.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/axis.h>
 #include <reel/autograd/scope.h>
@@ -65,7 +66,7 @@ void Backward::start(std::int32_t output, const Tensor& seed) {
 void Backward::throw_blocked(std::int32_t slot) const {
   for (std::size_t r = tape_.records_.size(); r-- > 0;) {
     const Tape::Record& record = tape_.records_[r];
-    if (slot < record.first_output || slot >= record.first_output + record.output_count) continue;
+    if (!record.makes(slot)) continue;
     if (record.op->derivative == OpSpec::Derivative::none)
       throw GradientError(fmt::format("gradient: {} has no gradient: {} (recorded at {})",
                                       record.op->name, record.op->why_none, record.site().str()));
@@ -101,11 +102,7 @@ void Backward::pass(std::size_t first_record) {
 
 void Backward::step(std::size_t r) {
   const Tape::Record& record = tape_.records_[r];
-  bool reached = false;
-  for (int k = 0; k < record.output_count; ++k)
-    reached |=
-        static_cast<bool>(gradients_[static_cast<std::size_t>(record.first_output + k)].buffer);
-  if (reached) {
+  if (is_reached(record)) {
     const auto where = [&] {
       return fmt::format("in the gradient of {} recorded at {}", record.op->name,
                          record.site().str());
@@ -113,6 +110,26 @@ void Backward::step(std::size_t r) {
     guarded([&] { serve(r); }, where);
   }
   release(record);
+}
+
+bool Backward::is_reached(const Tape::Record& record) const {
+  bool reached = false;
+  for (int k = 0; k < record.output_count; ++k)
+    reached |=
+        static_cast<bool>(gradients_[static_cast<std::size_t>(record.first_output + k)].buffer);
+  return reached;
+}
+
+bool Backward::needs_inputs(const Tape::Record& record) const {
+  bool needed_any = false;
+  for (int i = 0; i < record.input_count; ++i) needed_any |= is_needed(tape_.input_slot(record, i));
+  return needed_any;
+}
+
+const void* Backward::attributes(const Tape::Record& record) const {
+  static constexpr NoAttr none;
+  if (record.op->attr_size == 0) return &none;
+  return &tape_.attributes_[static_cast<std::size_t>(record.attr)];
 }
 
 // Calls f, and says of what it throws where that was. Half of the values are released by then:
@@ -138,24 +155,19 @@ void Backward::serve(std::size_t r) {
   const OpSpec& op = *record.op;
   if (!tape_.hooks_.empty())
     for (int k = 0; k < record.output_count; ++k) apply_hooks(record.first_output + k);
-  bool useful = false;
-  for (int i = 0; i < record.input_count; ++i) useful |= is_needed(tape_.input_slot(record, i));
-  if (!useful) return;
+  if (!needs_inputs(record)) return;
 
   const SiteScope site(record.site());
   const PlaceScope place(tape_.place_of(record));
   const bool timed = tape_.options_.profile;
   const auto begin = timed ? Profile::Clock::now() : Profile::Clock::time_point();
-  static constexpr NoAttr none;
-  const void* attr = &none;
-  if (op.attr_size > 0) attr = &tape_.attributes_[static_cast<std::size_t>(record.attr)];
   if (op.derivative == OpSpec::Derivative::rule) {
     Vjp v(*this, r);
-    op.rule(v, attr);
+    op.rule(v, attributes(record));
   } else if (options_.create_graph) {
-    apply_specification(record, attr);
+    apply_specification(record);
   } else {
-    apply_fused(record, attr);
+    apply_fused(r);
   }
   if (timed)
     tape_.profile_.add(op.name, Profile::Pass::backward, current_place.module, record.step, begin,
@@ -188,37 +200,74 @@ void Backward::release(const Tape::Record& record) {
   }
 }
 
-void Backward::apply_fused(const Tape::Record& record, const void* attr) {
-  Tensors inputs, outputs, seeds, wanted_gradients;
+// The kernel of the record before, whose turn is next, runs at the same time where it may. What it
+// computed, or threw, waits until that record is served, so sums and errors keep their order.
+void Backward::apply_fused(std::size_t r) {
+  const Tape::Record& record = tape_.records_[r];
+  std::optional<FusedGradient> fused = std::exchange(ahead_, {});
+  if (!fused) {
+    fused = prepare_fused(record);
+    if (r > 0 && may_go_ahead(r - 1)) ahead_ = prepare_fused(tape_.records_[r - 1]);
+    kernels::parallel_for(ahead_ ? 2 : 1,
+                          [&](Index task) { (task == 0 ? fused : ahead_)->compute(); });
+  }
+  if (fused->error) std::rethrow_exception(fused->error);
+  for (int i = 0; i < record.input_count; ++i)
+    if (Tensor& g = fused->gradients[static_cast<std::size_t>(i)]; g.defined())
+      accumulate(tape_.input_slot(record, i), std::move(g));
+  for (const GradientProduct& p : fused->products)
+    add_product(tape_.input_slot(record, p.input), p.left, p.right);
+}
+
+Backward::FusedGradient Backward::prepare_fused(const Tape::Record& record) {
+  FusedGradient fused{record.op, attributes(record)};
   for (int i = 0; i < record.input_count; ++i) {
     const std::int32_t slot = tape_.input_slot(record, i);
-    inputs.push_back(tape_.handle(slot));
-    wanted_gradients.push_back(
-        is_needed(slot) ? Tensor(inputs.back().shape(), inputs.back().dtype()) : Tensor());
+    const Tensor& input = fused.inputs.emplace_back(tape_.handle(slot));
+    fused.gradients.push_back(is_needed(slot) ? Tensor(input.shape(), input.dtype()) : Tensor());
   }
   for (int k = 0; k < record.output_count; ++k) {
-    outputs.push_back(tape_.handle(record.first_output + k));
-    seeds.push_back(gradient(record.first_output + k));
+    fused.outputs.push_back(tape_.handle(record.first_output + k));
+    fused.seeds.push_back(gradient(record.first_output + k));
+    // Nobody else reads a hidden output of a tape that is used up: the kernel may overwrite it.
+    if (k >= record.output_count - record.op->hidden_outputs && !options_.keep)
+      tape_.slots_[static_cast<std::size_t>(record.first_output + k)].buffer = {};
   }
-  const DType dtype = outputs[0].dtype();
-  PoolVector<GradientProduct> products;
-  record.op->backward[static_cast<std::size_t>(dtype)](
-      {inputs, outputs, seeds, wanted_gradients, attr, products});
-  for (int i = 0; i < record.input_count; ++i)
-    if (Tensor& g = wanted_gradients[static_cast<std::size_t>(i)]; g.defined())
-      accumulate(tape_.input_slot(record, i), std::move(g));
-  for (const GradientProduct& p : products)
-    add_product(tape_.input_slot(record, p.input), p.left, p.right);
+  return fused;
+}
+
+void Backward::FusedGradient::compute() noexcept try {
+  op->backward[static_cast<std::size_t>(outputs[0].dtype())](
+      {inputs, outputs, seeds, gradients, attr, products});
+} catch (...) {
+  error = std::current_exception();
+}
+
+// Whether the kernel of a record can run along with that of the next one, and both gain by it: all
+// gradients that it reads are there, and nothing is to be done between the two.
+bool Backward::may_go_ahead(std::size_t r) const {
+  const Tape::Record &record = tape_.records_[r], &next = tape_.records_[r + 1];
+  if (!leaves_threads_idle(next) || !leaves_threads_idle(record)) return false;
+  if (tape_.options_.profile || !tape_.hooks_.empty()) return false;
+  for (int i = 0; i < next.input_count; ++i)
+    if (record.makes(tape_.input_slot(next, i))) return false;
+  return is_reached(record) && needs_inputs(record);
+}
+
+bool Backward::leaves_threads_idle(const Tape::Record& record) const {
+  const auto slot = static_cast<std::size_t>(record.first_output);
+  return record.op->derivative == OpSpec::Derivative::fused &&
+         record.op->leaves_threads_idle(tape_.slots_[slot].shape);
 }
 
 // Records the specification in place of the fused op, hands it the gradients of the op's outputs
 // and walks back over what it recorded; the contributions arrive in the slots of the op's inputs.
-void Backward::apply_specification(const Tape::Record& record, const void* attr) {
+void Backward::apply_specification(const Tape::Record& record) {
   Tensors inputs;
   for (int i = 0; i < record.input_count; ++i)
     inputs.push_back(tape_.handle(tape_.input_slot(record, i)));
   const std::size_t first = tape_.records_.size();
-  const Tensors outputs = record.op->specification(inputs, attr);
+  const Tensors outputs = record.op->specification(inputs, attributes(record));
   mark_from(first);
   gradients_.grow_to(tape_.slots_.size());
   for (std::size_t k = 0; k < outputs.size(); ++k) {

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <exception>
+#include <optional>
+
 #include <reel/autograd/tape.h>
 
 namespace reel {
@@ -43,6 +46,16 @@ class Backward {
     Buffer buffer;
     std::int32_t slot = -1;  // of the gradient itself, while a graph is made
   };
+  // What the backward kernel of a fused op reads and writes, and what it threw.
+  struct FusedGradient {
+    const OpSpec* op;
+    const void* attr;
+    Tensors inputs{}, outputs{}, seeds{}, gradients{};
+    PoolVector<GradientProduct> products{};
+    std::exception_ptr error{};
+
+    void compute() noexcept;
+  };
 
   void mark(std::size_t slot, unsigned bits) {
     marks_[slot] = static_cast<std::uint8_t>(marks_[slot] | bits);
@@ -56,13 +69,19 @@ class Backward {
   template <class F, class Where>
   void guarded(F f, Where where);
   void apply_hooks(std::int32_t slot);
-  void apply_fused(const Tape::Record& record, const void* attr);
-  void apply_specification(const Tape::Record& record, const void* attr);
+  void apply_fused(std::size_t record);
+  FusedGradient prepare_fused(const Tape::Record& record);
+  bool may_go_ahead(std::size_t record) const;
+  void apply_specification(const Tape::Record& record);
   void release(const Tape::Record& record);
 
   bool is_needed(std::int32_t slot) const {
     return marks_[static_cast<std::size_t>(slot)] != unneeded;
   }
+  bool is_reached(const Tape::Record& record) const;
+  bool needs_inputs(const Tape::Record& record) const;
+  bool leaves_threads_idle(const Tape::Record& record) const;
+  const void* attributes(const Tape::Record& record) const;
   Tensor tensor_of(std::int32_t slot, Entry entry) const;
   Tensor gradient(std::int32_t slot) const;
   Tensor take_gradient(std::int32_t slot);
@@ -85,6 +104,7 @@ class Backward {
   Chunked<Entry> gradients_;
   PoolVector<Products> products_;
   Receive receive_product_;
+  std::optional<FusedGradient> ahead_;  // of the record that is served next
 };
 
 }  // namespace reel

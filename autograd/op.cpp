@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <new>
 
+#include <reel/autograd/kernels/thread_pool.h>
+#include <reel/autograd/side_by_side.h>
 #include <reel/autograd/tape.h>
 
 namespace reel {
@@ -47,6 +49,10 @@ void throw_not_kept(std::string_view what, int i) {
 }
 
 void Arguments::fail(std::string_view why) const { throw ShapeError(message(why)); }
+
+bool OpSpec::leaves_threads_idle(const Shape& y) const {
+  return one_thread && kernels::usable_threads() > 1 && one_thread(y);
+}
 
 namespace {
 
@@ -112,6 +118,14 @@ DType check_dtypes(const OpSpec& op, std::span<const Tensor* const> inputs, Site
   }
 }
 
+void run_kernel(const OpSpec& op, DType dtype, const KernelCall& call, Site site) {
+  try {
+    op.forward[static_cast<std::size_t>(dtype)](call);
+  } catch (const std::exception&) {
+    rethrow_from_kernel(op, site);
+  }
+}
+
 // A call whose arguments have passed every check.
 class Call {
  public:
@@ -137,16 +151,21 @@ class Call {
   void run(std::span<Tensor> outputs) const {
     const bool timed = tape_ && tape_->options().profile;
     const auto begin = timed ? Profile::Clock::now() : Profile::Clock::time_point();
-    try {
-      op_.forward[static_cast<std::size_t>(dtype_)]({inputs_, outputs, attr_, tape_ != nullptr});
-    } catch (const std::exception&) {
-      rethrow_from_kernel(op_, site_);
-    }
+    const KernelCall call{inputs_, outputs, attr_, tape_ != nullptr};
+    if (auto* put_off = detail::PutOffKernels::current(); put_off && can_wait())
+      put_off->add(op_, dtype_, call, site_);
+    else
+      run_kernel(op_, dtype_, call, site_);
     if (timed) tape_->add_to_profile(op_, outputs, begin);
     if (tape_) tape_->record(op_, inputs_, outputs, attr_, site_);
   }
 
  private:
+  bool can_wait() const {
+    const bool watched = tape_ && (tape_->options().profile || tape_->options().check_finite);
+    return !watched && op_.leaves_threads_idle(shapes_[0]);
+  }
+
   const OpSpec& op_;
   std::span<const Tensor* const> inputs_;
   const void* attr_;
@@ -166,6 +185,29 @@ Tensors run(const Call& call) {
 }
 
 }  // namespace
+
+void detail::PutOffKernels::add(const OpSpec& op, DType dtype, const KernelCall& call, Site site) {
+  Kernel& kernel =
+      kernels_.emplace_back(Kernel{&op, dtype, {}, {}, {}, call.recording, site, nullptr});
+  for (const Tensor* x : call.inputs) kernel.inputs.push_back(*x);
+  kernel.outputs.assign(call.outputs.begin(), call.outputs.end());
+  std::memcpy(kernel.attr.data(), call.attr, op.attr_size);
+}
+
+void detail::PutOffKernels::run() {
+  kernels::parallel_for(std::ssize(kernels_),
+                        [&](Index i) { kernels_[static_cast<std::size_t>(i)].run(); });
+  for (const Kernel& kernel : kernels_)
+    if (kernel.error) std::rethrow_exception(kernel.error);
+}
+
+void detail::PutOffKernels::Kernel::run() noexcept try {
+  PoolVector<const Tensor*> pointers;
+  for (const Tensor& x : inputs) pointers.push_back(&x);
+  run_kernel(*op, dtype, {pointers, outputs, attr.data(), recording}, site);
+} catch (...) {
+  error = std::current_exception();
+}
 
 Tensors run(const OpSpec& op, std::span<const Tensor* const> inputs, const void* attr, Site site) {
   return run(Call(op, inputs, attr, site));

@@ -130,6 +130,12 @@ class BackwardCtx {
   const Shape& out_shape(int k = 0) const {
     return call_.outputs[static_cast<std::size_t>(k)].shape();
   }
+  /// The numbers of a hidden output for the kernel to overwrite, or null where another gradient of
+  /// the tape may still read them.
+  T* reusable(int k) const {
+    const Tensor& output = call_.outputs[static_cast<std::size_t>(k)];
+    return output.buffer().unique() ? static_cast<T*>(output.buffer().data()) : nullptr;
+  }
   /// The gradient of output k, or null where none arrived (it is then zero).
   const T* g(int k = 0) const {
     const Tensor& seed = call_.seeds[static_cast<std::size_t>(k)];
@@ -250,6 +256,8 @@ struct OpSpec {
   int hidden_outputs = 0;     ///< trailing outputs that only the backward pass reads
   bool shares_input = false;  ///< there is no kernel: see SharedInput
   std::size_t attr_size = 0;
+  /// Whether a call with this first output keeps one thread busy and no second one; null for never.
+  bool (*one_thread)(const Shape& y) = nullptr;
 
   Shapes (*shape)(const Arguments&, const void* attr) = nullptr;
   std::array<Forward, 3> forward{};  ///< by dtype; null where the op does not take it
@@ -267,6 +275,8 @@ struct OpSpec {
   const Argument& argument(int i) const {
     return arguments[std::min(static_cast<std::size_t>(i), arguments.size() - 1)];
   }
+  /// Whether the kernels of a call with this first output gain by running beside others.
+  bool leaves_threads_idle(const Shape& y) const;
 };
 
 /// All ops of the program, by name.
@@ -396,8 +406,8 @@ struct Gradient {
   }
 };
 
-/// Everything about an op, in one block. Only the counts have defaults: leaving out the gradient
-/// decision or the samples does not compile.
+/// Everything about an op, in one block. Only what few ops need has defaults: leaving out the
+/// gradient decision or the samples does not compile.
 template <class Attr = NoAttr>
 struct Definition {
   const char* name;
@@ -408,6 +418,7 @@ struct Definition {
   Samples<Attr> samples;
   bool integer_output = false;
   int hidden_outputs = 0;
+  bool (*one_thread)(const Shape& y) = nullptr;  ///< see OpSpec
 };
 
 /// An op that can be called. Constructing it registers it:
@@ -475,6 +486,7 @@ Op<Attr>::Op(const Definition<Attr>& d) {
   spec_.integer_output = d.integer_output;
   spec_.hidden_outputs = d.hidden_outputs;
   spec_.shares_input = d.forward.shares_input;
+  spec_.one_thread = d.one_thread;
   spec_.attr_size = std::is_empty_v<Attr> ? 0 : sizeof(Attr);
   spec_.shape = d.shape.call;
   spec_.forward = d.forward.by_dtype;

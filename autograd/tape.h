@@ -143,6 +143,9 @@ class Tape {
     std::int32_t step;    // time step; -1 for none
 
     Site site() const { return Site(file, line); }
+    bool makes(std::int32_t slot) const {
+      return slot >= first_output && slot < first_output + output_count;
+    }
   };
   struct Leaf {
     std::shared_ptr<ParamEntry> entry;

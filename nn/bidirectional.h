@@ -1,13 +1,17 @@
 #pragma once
 
+#include <utility>
+
 #include <reel/autograd/ops.h>
+#include <reel/autograd/side_by_side.h>
 #include <reel/nn/layer.h>
 
 namespace reel::nn {
 
 /// Two layers over the same sequence, one from each end; their outputs are joined: y [T, B, 2 H] is
 /// forward's H and backward's H. For tasks that know the whole sequence, such as tagging. Parts
-/// `forward` and `backward`.
+/// `forward` and `backward`. Rnn, Gru and Lstm run both directions at the same time where each has
+/// much to do and too few rows for two threads; the bits are the same.
 template <Layer L>
 struct Bidirectional {
   using State = BidirectionalState<typename L::State>;
@@ -24,8 +28,12 @@ struct Bidirectional {
     const SiteScope scope(site);
     SequenceOptions reversed = options;
     reversed.reverse = !options.reverse;
-    auto there = forward(x, state.forward, mode, options);
-    auto back = backward(x, state.backward, mode, reversed);
+    const auto run = [&] {
+      return std::pair{forward(x, state.forward, mode, options),
+                       backward(x, state.backward, mode, reversed)};
+    };
+    const bool one_op = OneOpLayer<L> && options.segment == 0;
+    auto [there, back] = one_op ? side_by_side(run) : run();
     Tensor y = options.outputs ? concat({there.y, back.y}, -1) : Tensor();
     return {std::move(y), {std::move(there.state), std::move(back.state)}};
   }

@@ -8,6 +8,7 @@ namespace reel::nn {
 struct Gru {
   using State = HiddenState;
   using Options = GruOptions;
+  static constexpr bool one_op = true;
 
   Gru(const Params& p, Index input_size, Index hidden_size, const Options& options = {})
       : cell(p, input_size, hidden_size, options) {}

@@ -24,4 +24,9 @@ concept Layer = requires(const L& layer, const Tensor& x, const typename L::Stat
   { layer.output_size() } -> std::convertible_to<Index>;
 };
 
+/// A layer that is one op and returns its results as they are: what it computes may be put off (see
+/// side_by_side.h). It says so by `static constexpr bool one_op = true`.
+template <class L>
+concept OneOpLayer = Layer<L> && L::one_op;
+
 }  // namespace reel::nn

@@ -8,6 +8,7 @@ namespace reel::nn {
 struct Lstm {
   using State = LstmState;
   using Options = LstmOptions;
+  static constexpr bool one_op = true;
 
   Lstm(const Params& p, Index input_size, Index hidden_size, const Options& options = {})
       : cell(p, input_size, hidden_size, options) {}

@@ -8,6 +8,7 @@ namespace reel::nn {
 struct Rnn {
   using State = HiddenState;
   using Options = RnnOptions;
+  static constexpr bool one_op = true;
 
   Rnn(const Params& p, Index input_size, Index hidden_size, const Options& options = {})
       : cell(p, input_size, hidden_size, options) {}

@@ -38,11 +38,16 @@ const T* previous_state(const Schedule& s, Index t, Index row, Index h_size, con
   return before < 0 ? initial + row * h_size : sequence + (before * s.rows + row) * h_size;
 }
 
+/// The number of blocks that the batch's rows are split into.
+inline Index row_blocks(Index rows) {
+  constexpr Index smallest_block = 4;
+  return std::max<Index>(1, std::min<Index>(threads(), rows / smallest_block));
+}
+
 /// Calls f(begin, end) for blocks of the batch's rows, in parallel.
 template <class F>
 void each_row_block(Index rows, F f) {
-  constexpr Index smallest_block = 4;
-  const Index blocks = std::max<Index>(1, std::min<Index>(threads(), rows / smallest_block));
+  const Index blocks = row_blocks(rows);
   const Index size = (rows + blocks - 1) / blocks;
   parallel_for(blocks, [&](Index block) {
     const Index begin = block * size, end = std::min(rows, begin + size);

@@ -277,6 +277,7 @@ const Op<Kind> gru_op{{
                 sample(2, 9, 2, 2).attr(Kind{Reset::before, true}),
                 sample(2, 0, 2, 2).attr(Kind{Reset::after, false})},
     .hidden_outputs = 2,
+    .one_thread = detail::keeps_one_thread_busy,
 }};
 
 }  // namespace

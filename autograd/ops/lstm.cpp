@@ -3,7 +3,8 @@
 // T steps, B rows, D features, H units. The forward pass keeps for the backward pass, a token:
 //   gates  [T, B, 4H]  i, f, g, o after their nonlinearities
 //   cells  [T, B, H]   c after the step
-// and y [T, B, H] is the output itself: 6 H numbers. The backward pass needs 4 H more for
+// and y [T, B, H] is the output itself: 6 H numbers. In the backward pass the place of the gates is
+// taken by
 //   d      [T, B, 4H]  the gradients before the nonlinearities
 // from which the gradients of x, the weights and the bias follow in one product each at the end.
 
@@ -49,24 +50,24 @@ template <Real T>
   }
 }
 
-// The same backwards. dh and dc come in as the gradients of the state after the step and leave as
-// those of the state before it, dh without the part through the recurrent product, which the caller
-// adds.
+// The same backwards. The gradients before the nonlinearities take the place of the gates. dh and
+// dc come in as the gradients of the state after the step and leave as those of the state before
+// it, dh without the part through the recurrent product, which the caller adds.
 template <Real T>
-[[gnu::noinline]] void row_backward(Index n, const T* __restrict gates, const T* __restrict cell,
+[[gnu::noinline]] void row_backward(Index n, T* __restrict gates, const T* __restrict cell,
                                     const T* __restrict c_before, const T* __restrict dy,
-                                    T* __restrict dh, T* __restrict dc, T* __restrict d) {
-  const T *i = gates, *f = gates + n, *g = gates + 2 * n, *o = gates + 3 * n;
+                                    T* __restrict dh, T* __restrict dc) {
+  T *i = gates, *f = gates + n, *g = gates + 2 * n, *o = gates + 3 * n;
   kernels::add_gradient(dy, n, dh);
   for (Index j = 0; j < n; ++j) {
     const T tanh_c = kernels::vtanh(cell[j]);
-    const T dhj = dh[j];
-    const T dcj = dc[j] + dhj * o[j] * (1 - tanh_c * tanh_c);
-    d[j] = dcj * g[j] * i[j] * (1 - i[j]);
-    d[n + j] = dcj * c_before[j] * f[j] * (1 - f[j]);
-    d[2 * n + j] = dcj * i[j] * (1 - g[j] * g[j]);
-    d[3 * n + j] = dhj * tanh_c * o[j] * (1 - o[j]);
-    dc[j] = dcj * f[j];
+    const T ij = i[j], fj = f[j], gj = g[j], oj = o[j];
+    const T dcj = dc[j] + dh[j] * oj * (1 - tanh_c * tanh_c);
+    i[j] = dcj * gj * ij * (1 - ij);
+    f[j] = dcj * c_before[j] * fj * (1 - fj);
+    g[j] = dcj * ij * (1 - gj * gj);
+    o[j] = dh[j] * tanh_c * oj * (1 - oj);
+    dc[j] = dcj * fj;
     dh[j] = 0;
   }
 }
@@ -110,7 +111,10 @@ void backward(BackwardCtx<T> c, const Direction& direction) {
   const Index n = c.shape(W_HH)[1], width = 4 * n;
   const Schedule schedule{steps, rows, direction.reverse, c.indices(LENGTHS)};
 
-  Scratch<T> d(steps * rows * width), dh(rows * n), dc(rows * n);
+  // The gates make room for their gradients, unless the tape is kept.
+  T* const gates = c.reusable(GATES);
+  Scratch<T> own(gates ? 0 : steps * rows * width), dh(rows * n), dc(rows * n);
+  T* const d = gates ? gates : own.data();
   kernels::start_gradient(c.g(H_N), rows * n, dh.data());
   kernels::start_gradient(c.g(C_N), rows * n, dc.data());
   const PackedMatrix<T> w(MatrixView<T>::row_major(c.in(W_HH), width, n));
@@ -118,27 +122,30 @@ void backward(BackwardCtx<T> c, const Direction& direction) {
   kernels::each_row_block(rows, [&](Index begin, Index end) {
     for (Index s = steps - 1; s >= 0; --s) {
       const Index t = schedule.time(s);
-      T* d_t = d.data() + t * rows * width;
+      T* d_t = d + t * rows * width;
       for (Index row = begin; row < end; ++row) {
         const Index token = t * rows + row;
-        if (schedule.active(t, row))
-          row_backward(n, c.out(GATES) + token * width, c.out(CELLS) + token * n,
-                       kernels::previous_state(schedule, t, row, n, c.out(CELLS), c.in(C0)),
-                       c.g(Y) ? c.g(Y) + token * n : nullptr, dh.data() + row * n,
-                       dc.data() + row * n, d_t + row * width);
-        else
-          std::fill_n(d_t + row * width, width, T(0));
+        T* d_row = d_t + row * width;
+        if (!schedule.active(t, row)) {
+          std::fill_n(d_row, width, T(0));
+          continue;
+        }
+        if (!gates) std::copy_n(c.out(GATES) + token * width, width, d_row);
+        row_backward(n, d_row, c.out(CELLS) + token * n,
+                     kernels::previous_state(schedule, t, row, n, c.out(CELLS), c.in(C0)),
+                     c.g(Y) ? c.g(Y) + token * n : nullptr, dh.data() + row * n,
+                     dc.data() + row * n);
       }
       multiply(MatrixView<T>::row_major(d_t + begin * width, end - begin, width), w,
                dh.data() + begin * n, n, Write::add);
     }
   });
 
-  const auto all = MatrixView<T>::row_major(d.data(), steps * rows, width);
+  const auto all = MatrixView<T>::row_major(d, steps * rows, width);
   kernels::input_gradients(all, c.in(X), c.in(W_IH), features, Write::assign, c.grad(X),
                            c.grad(W_IH));
   if (T* dw = c.grad(W_HH))
-    recurrent_weight_gradient(schedule, d.data(), width, width, c.out(Y), c.in(H0), n, dw);
+    recurrent_weight_gradient(schedule, d, width, width, c.out(Y), c.in(H0), n, dw);
   if (T* db = c.grad(B)) kernels::column_sums(all, db);
   if (T* dh0 = c.grad(H0)) std::copy_n(dh.data(), rows * n, dh0);
   if (T* dc0 = c.grad(C0)) std::copy_n(dc.data(), rows * n, dc0);
@@ -176,6 +183,7 @@ const Op<Direction> lstm_op{{
                 sample(1, 1, 1, 1).attr(Direction{false}), sample(2, 9, 2, 2).attr(Direction{true}),
                 sample(2, 0, 2, 2).attr(Direction{false})},
     .hidden_outputs = 2,
+    .one_thread = detail::keeps_one_thread_busy,
 }};
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include <reel/autograd/checkpoint.h>
+#include <reel/autograd/kernels/recurrent.h>
 #include <reel/autograd/segments.h>
 
 namespace reel::detail {
@@ -30,6 +31,11 @@ Shape check_sequence(const Arguments& in, Index gates, int first_state, int stat
   require(in[in.count() - 1] == Shape{rows},
           [&] { return fmt::format("lengths must be [{}]", rows); });
   return {steps, rows, h_size};
+}
+
+bool keeps_one_thread_busy(const Shape& y) {
+  constexpr Index smallest_work = 1 << 19;  // multiplications for a gate, worth a thread
+  return kernels::row_blocks(y[1]) == 1 && y.size() * y[2] >= smallest_work;
 }
 
 Tensors run_in_segments(const char* name, const SequenceOp& op, const Tensor& x,

@@ -15,6 +15,9 @@ namespace reel::detail {
 /// at arguments `first_state` up, and the lengths [B], the last argument. Returns T, B, H as [T, B,
 /// H].
 Shape check_sequence(const Arguments& in, Index gates, int first_state, int states);
+/// Whether a layer with these outputs [T, B, H] has work enough for a thread of its own, and too
+/// few rows for a second one.
+bool keeps_one_thread_busy(const Shape& y);
 /// Runs `step(p, states)`, which replaces the states in place, over the gates' input part p [T, B,
 /// M] and masks rows beyond their lengths. Returns y, stacked from the first state, followed by the
 /// states.

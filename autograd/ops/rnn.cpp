@@ -142,6 +142,7 @@ const Op<Kind> rnn_op{{
                 sample(1, 1, 1, 1).attr(Kind{Activation::tanh, false}),
                 sample(2, 9, 2, 2).attr(Kind{Activation::relu, true}),
                 sample(2, 0, 2, 2).attr(Kind{Activation::tanh, false})},
+    .one_thread = detail::keeps_one_thread_busy,
 }};
 
 }  // namespace
