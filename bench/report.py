@@ -1,4 +1,5 @@
 """What bench/compare.py measured, as text: aligned Markdown, which a terminal shows as well."""
+import math
 import re
 import statistics
 
@@ -24,6 +25,11 @@ def best(measured, peer):
 def on(measured, peer, threads):
     return next((result for result in measured["results"]
                  if (result["peer"], result["threads"]) == (peer, threads)), None)
+
+
+def time_ratio(theirs, own):
+    """The median of the rounds' ratios of times."""
+    return statistics.median(a / b for a, b in zip(theirs["rounds"], own["rounds"]))
 
 
 def peers_of(run):
@@ -52,7 +58,7 @@ def row_cells(run, measured):
     cells += [f"{own['peak_mib']:.0f}", f"{held / measured['tokens']:.0f}" if held else ""]
     for peer in peers_of(run):
         theirs = best(measured, peer)
-        cells.append(f"{theirs['seconds'] / own['seconds']:.2f} ({theirs['peak_mib']:.0f})"
+        cells.append(f"{time_ratio(theirs, own):.2f} ({theirs['peak_mib']:.0f})"
                      if theirs else "")
     return cells
 
@@ -78,18 +84,18 @@ class Figures:
     def seconds(self, name):
         return best(self.rows[name], self.run["reel"])["seconds"] if name in self.rows else None
 
-    def time_ratio(self, what, first, second, aim):
+    def times(self, what, first, second, aim):
         """Of the first row's time to the second's."""
-        times = self.seconds(first), self.seconds(second)
-        if all(times):
-            self.add(what, f"{times[0] / times[1]:.2f}", aim)
+        seconds = self.seconds(first), self.seconds(second)
+        if all(seconds):
+            self.add(what, f"{seconds[0] / seconds[1]:.2f}", aim)
 
     def kinds(self):
         for name in list(self.rows):
             if re.fullmatch(r"lstm training H\d+ L\d B\d+ T64", name):
                 gru, rnn = name.replace("lstm", "gru"), name.replace("lstm", "rnn")
-                self.time_ratio(f"time of {gru} to lstm", gru, name, "about 0.75")
-                self.time_ratio(f"time of {rnn} to gru", rnn, gru, "about 0.33")
+                self.times(f"time of {gru} to lstm", gru, name, "about 0.75")
+                self.times(f"time of {rnn} to gru", rnn, gru, "about 0.33")
 
     def steps(self):
         for kind, aim in (("gru", 8), ("lstm", 10)):
@@ -112,7 +118,7 @@ class Figures:
     def custom_cells(self):
         for name in self.rows:
             if " unroll " in name:
-                self.time_ratio(f"{name}, rate to the fused layer's",
+                self.times(f"{name}, rate to the fused layer's",
                                 name.replace("unroll", "training"), name, "at least 0.6")
 
     def activations(self):
@@ -129,11 +135,13 @@ class Figures:
         measured = [m for name, m in self.rows.items() if "lstm training H64 L1 B8 " in name]
         for threads in self.run["threads"] if len(measured) > 1 else ():
             steps = [m["row"]["steps"] for m in measured]
-            each = [1e6 * on(m, self.run["reel"], threads)["seconds"] / t
-                    for m, t in zip(measured, steps)]
-            self.add(f"µs a step at T = {', '.join(map(str, steps))}, {threads} thr.",
-                     ", ".join(f"{time:.3g}" for time in each),
-                     f"within 15%; {100 * (max(each) / min(each) - 1):.0f}% apart")
+            seconds = [on(m, self.run["reel"], threads)["seconds"] for m in measured]
+            slope = statistics.linear_regression(
+                [math.log(t) for t in steps], [math.log(s) for s in seconds]).slope
+            each = ", ".join(f"{1e6 * s / t:.3g}" for s, t in zip(seconds, steps))
+            self.add(f"µs a step at T = {', '.join(map(str, steps))}, {threads} thr.", each, "equal")
+            self.add(f"the power of T with which time grows, {threads} thr.", f"{slope:.2f}",
+                     "0.85 to 1.15")
 
     def together(self):
         for pair in self.run["together"]:
@@ -143,7 +151,7 @@ class Figures:
 
     def margins(self):
         for peer in peers_of(self.run):
-            ratios = [(theirs["seconds"] / best(m, self.run["reel"])["seconds"], name)
+            ratios = [(time_ratio(theirs, best(m, self.run["reel"])), name)
                       for name, m in self.rows.items() if (theirs := best(m, peer))]
             if ratios:
                 ratio, name = min(ratios)
@@ -173,9 +181,9 @@ def heading(run):
 
 EXPLANATION = """\
 Times, memory (MiB, the largest resident) and the ratios are those at each side's best number of
-threads; a ratio is the other framework's time over Reel's, with its memory in brackets. GFLOP/s
-count the operations of matrix products; *of peak* is their fraction of the fused multiply-adds that
-as many threads do on registers, taken round by round in the same turns. B/token: bytes that the tape holds
+threads; a ratio is the other framework's time over Reel's, round by round, with its memory in
+brackets. GFLOP/s count the operations of matrix products; *of peak* is their fraction of the fused
+multiply-adds that as many threads do on registers, round by round in the same turns. B/token: bytes that the tape holds
 between forward and backward, for each step of each sequence."""
 
 

@@ -123,7 +123,7 @@ struct Grid {
   Index row_cells = 1, col_cells = 1;
 
   Grid(Index rows, Index cols, Index depth) {
-    constexpr Index smallest_work = 1 << 19;  // multiplications worth another thread
+    constexpr Index smallest_work = 1 << 21;  // multiplications worth waking another thread
     constexpr Index smallest_side = 64;
     const int threads = usable_threads();
     if (threads == 1 || rows == 0 || cols == 0) return;
@@ -181,9 +181,10 @@ PackedMatrix<T>::PackedMatrix(MatrixView<T> b)
     : rows_(b.rows),
       cols_(b.cols),
       data_(ceil_div(b.cols, panel_cols<T>) * panel_cols<T> * b.rows) {
-  constexpr Index cols_per_task = 16 * panel_cols<T>;
-  if (rows_ == 0) return;  // nothing to copy, perhaps from no address
-  parallel_for(ceil_div(cols_, cols_per_task), [&](Index task) {
+  if (rows_ == 0) return;                  // nothing to copy, perhaps from no address
+  constexpr Index worth_a_fork = 1 << 18;  // elements
+  const Index cols_per_task = rows_ * cols_ < worth_a_fork ? cols_ : 16 * panel_cols<T>;
+  parallel_for(ceil_div(cols_, std::max<Index>(cols_per_task, 1)), [&](Index task) {
     const Index col = task * cols_per_task;
     pack_panels(b.col_range(col, std::min(col + cols_per_task, cols_)), data_.data() + col * rows_,
                 rows_ * panel_cols<T>);
