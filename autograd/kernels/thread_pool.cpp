@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -99,6 +100,18 @@ struct Job {
 
 thread_local bool inside_job = false;
 
+// Waits until `done()` for as long as it takes to wake a sleeping thread, and gives the core to
+// whoever wants it meanwhile: the parts of a layer follow each other so closely that its threads
+// would spend more time falling asleep and waking up than working. False if it was not done.
+template <class F>
+bool wait_awake(F done) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::microseconds patience{50};
+  for (const auto end = Clock::now() + patience; !done(); std::this_thread::yield())
+    if (Clock::now() > end) return false;
+  return true;
+}
+
 // Workers sleep until there is a job, help with it, and sleep again. The caller waits only for
 // those that have begun, so a worker that wakes late costs nothing.
 class Pool {
@@ -128,9 +141,15 @@ class Pool {
     inside_job = true;
     job.work();
     inside_job = false;
-    std::unique_lock lock(mutex_);
-    job_ = nullptr;
-    done_.wait(lock, [&] { return working_ == 0; });
+    {
+      const std::lock_guard lock(mutex_);
+      job_ = nullptr;
+    }
+    const auto done = [&] { return working_ == 0; };
+    if (!wait_awake(done)) {
+      std::unique_lock lock(mutex_);
+      done_.wait(lock, done);
+    }
     return true;
   }
 
@@ -159,6 +178,9 @@ class Pool {
     std::uint64_t seen = 0;
     std::unique_lock lock(mutex_);
     while (true) {
+      lock.unlock();
+      wait_awake([&] { return stopping_ || generation_ != seen; });
+      lock.lock();
       wake_.wait(lock, [&] { return stopping_ || (job_ && generation_ != seen); });
       if (stopping_) return;
       seen = generation_;
@@ -174,12 +196,12 @@ class Pool {
   std::atomic<int> threads_{usable_cores()};
   std::vector<std::thread> workers_;  // guarded by submit_, as is starting and stopping them
   std::mutex submit_;                 // held for the length of a job
-  std::mutex mutex_;                  // guards what follows
+  std::mutex mutex_;                  // held to change what follows
   std::condition_variable wake_, done_;
   Job* job_ = nullptr;
-  std::uint64_t generation_ = 0;  // counts the jobs
-  int working_ = 0;
-  bool stopping_ = false;
+  std::atomic<std::uint64_t> generation_{0};  // counts the jobs
+  std::atomic<int> working_{0};
+  std::atomic<bool> stopping_{false};
 };
 
 Pool& thread_pool() {
