@@ -150,10 +150,12 @@ def peer_commands(options):
 
 
 def start_peers(options):
-    """A worker for each framework found and number of threads; for a quick run only the largest."""
+    """A worker for each framework found and number of threads; only the largest for a quick run,
+    and where each number means to compile everything again."""
     workers, seen = [], set()
     for command in peer_commands(options):
-        for threads in options.threads[-1:] if options.quick else options.threads:
+        once = options.quick or "--compile" in command
+        for threads in options.threads[-1:] if once else options.threads:
             worker = Worker(command, threads)
             if worker.hello is None:
                 break
