@@ -15,18 +15,9 @@ using namespace reel;
 using doctest::Contains;
 using testing::error_of;
 using testing::same_bits;
+using Threads = testing::ThreadsScope;
 
 namespace {
-
-// Sets the number of threads for its lifetime.
-class Threads {
- public:
-  explicit Threads(int n) { set_threads(n); }
-  ~Threads() { set_threads(before_); }
-
- private:
-  int before_ = threads();
-};
 
 constexpr Index steps = 32, features = 5, units = 128;  // work enough for a thread
 

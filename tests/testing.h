@@ -44,9 +44,14 @@ inline bool same_bits(const Tensor& a, const Tensor& b) {
 }
 
 /// Restores the number of threads that the other tests run with.
-struct ThreadsScope {
-  int before = threads();
-  ~ThreadsScope() { set_threads(before); }
+class ThreadsScope {
+ public:
+  ThreadsScope() = default;
+  explicit ThreadsScope(int n) { set_threads(n); }
+  ~ThreadsScope() { set_threads(before_); }
+
+ private:
+  int before_ = threads();
 };
 
 }  // namespace reel::testing
