@@ -206,7 +206,7 @@ class Terminal(runs.CharLmTest):
             with self.subTest(columns):
                 output = self.on_terminal(columns, "train", "--text", "text.txt", "--run",
                                           f"run{columns}", *self.small, "--seq-len", 5,
-                                          "--epochs", 9, "--hidden", 32)
+                                          "--epochs", 9, "--hidden", 128)
                 self.assertNotRegex(output, r"\x1b\[[^K]")  # no colours
                 drawn = re.findall(r"\r?(epoch \d/9  step [^\r\n]*)\r\x1b\[K", output)
                 self.assertGreater(len(drawn), 1)
