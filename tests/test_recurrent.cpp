@@ -201,6 +201,29 @@ TEST_CASE_TEMPLATE("bits do not depend on the number of threads", L, nn::Rnn, nn
   }
 }
 
+TEST_CASE_TEMPLATE("nor where a single row has its products split by columns", L, nn::Rnn, nn::Gru,
+                   nn::Lstm) {
+  const testing::ThreadsScope restore;
+  // Enough multiplications in a step, even of the RNN, that its product is worth a thread.
+  const Index units = std::is_same_v<L, nn::Rnn> ? 2048 : 1200;
+  const Params params(7);
+  const L layer(params, 1, units);
+  const auto run = [&](int n) {
+    set_threads(n);
+    Tape tape;
+    const auto [y, state] = layer(Rng(13).normal({2, 1, 1}));
+    return std::pair(y.detach(), tape.gradient(sum(square(y)), params));
+  };
+  const auto [y, gradients] = run(1);
+  for (int n : {2, 3, 8}) {
+    const auto again = run(n);
+    CHECK(same_bits(y, again.first));
+    gradients.each([&](const auto& entry, const Tensor& g) {
+      CHECK_MESSAGE(same_bits(g, again.second[entry->name]), entry->name);
+    });
+  }
+}
+
 TEST_CASE("a user's cell is stacked, run in both directions, masked and checked like ours") {
   const Params params(8, f64);
   const nn::Stacked<nn::Bidirectional<nn::Unroll<LeakyCell>>> layer(params, 2, 3);

@@ -7,7 +7,8 @@
 
 // What the kernels of the recurrent layers share. T steps, B rows, H units, G gates. A block of
 // rows of the batch goes through all steps on one thread: rows are independent, so there is one
-// fork and join a layer and none a step, and no bit depends on how the rows are split.
+// fork and join a layer and none a step, and no bit depends on how the rows are split. Only a batch
+// with fewer rows than threads has its large products split by columns, step by step.
 //
 // What a layer does with one row of one step is a function that is not inlined: only as parameters
 // do pointers keep `__restrict`, without which its loop is not vector code.
@@ -53,6 +54,17 @@ void each_row_block(Index rows, F f) {
     const Index begin = block * size, end = std::min(rows, begin + size);
     if (begin < end) f(begin, end);
   });
+}
+
+/// The product of one step: c = or += a · w. With fewer rows than threads the columns of a large
+/// one are split, at the price of a fork and join a step, which a smaller one would not win back.
+template <Real T>
+void step_product(MatrixView<T> a, const PackedMatrix<T>& w, T* c, Index ldc, Write write) {
+  constexpr Index worth_a_fork = 1 << 22;  // multiplications
+  if (a.rows < threads() && a.rows * a.cols * w.cols() >= worth_a_fork)
+    matmul(a, w, c, ldc, write);
+  else
+    multiply(a, w, c, ldc, write);
 }
 
 /// p [N, M] = x [N, D] · wᵀ + b, the gates' input part of all steps at once.

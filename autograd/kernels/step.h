@@ -10,7 +10,7 @@
 // a time. The arithmetic is that of the layer over a sequence, and so are the bits.
 namespace reel::kernels {
 
-/// Takes `rows` rows one step on, on the calling thread. `gates` [rows, G·H] comes in as W x + b
+/// Takes `rows` rows one step on. `gates` [rows, G·H] comes in as W x + b
 /// and is used up; `before` and `after` are the states [rows, H], in an LSTM h and c.
 template <Real T>
 using StepFunction =

@@ -124,7 +124,8 @@ void step_gates(Reset reset, const Packed<T>& w, const T* b_hn, Index rows, Inde
                 T* gates, T* products, T* inner) {
   const bool after = reset == Reset::after;
   const Index width = 3 * n, product_width = w.first.cols();
-  multiply(MatrixView<T>::row_major(h, rows, n), w.first, products, product_width, Write::assign);
+  step_product(MatrixView<T>::row_major(h, rows, n), w.first, products, product_width,
+               Write::assign);
   for (Index row = 0; row < rows; ++row) {
     const T* product = products + row * product_width;
     if (after)
@@ -133,7 +134,8 @@ void step_gates(Reset reset, const Packed<T>& w, const T* b_hn, Index rows, Inde
       row_before(n, gates + row * width, product, h + row * n, inner + row * n);
   }
   if (after) return;
-  multiply(MatrixView<T>::row_major(inner, rows, n), w.second, gates + 2 * n, width, Write::add);
+  step_product(MatrixView<T>::row_major(inner, rows, n), w.second, gates + 2 * n, width,
+               Write::add);
   for (Index row = 0; row < rows; ++row) {
     T* candidate = gates + row * width + 2 * n;
     for (Index j = 0; j < n; ++j) candidate[j] = kernels::vtanh(candidate[j] + b_hn[j]);
@@ -211,15 +213,15 @@ void backward(BackwardCtx<T> c, const Kind& kind) {
       };
       T* dh_block = dh.data() + begin * n;
       if (after) {
-        multiply(gates(1, 3), w.first, dh_block, n, Write::add);
+        step_product(gates(1, 3), w.first, dh_block, n, Write::add);
         continue;
       }
-      multiply(gates(0, 1), w.second, ds.data() + begin * n, n, Write::assign);
+      step_product(gates(0, 1), w.second, ds.data() + begin * n, n, Write::assign);
       for (Index row = begin; row < end; ++row)
         if (schedule.active(t, row))
           row_backward_before(n, c.out(GATES) + (t * rows + row) * 3 * n, state_before(row),
                               ds.data() + row * n, dh.data() + row * n, d_t + row * width);
-      multiply(gates(1, 2), w.first, dh_block, n, Write::add);
+      step_product(gates(1, 2), w.first, dh_block, n, Write::add);
     }
   });
 

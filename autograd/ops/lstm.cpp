@@ -91,8 +91,8 @@ void forward(Ctx<T> c, const Direction& direction) {
     for (Index s = 0; s < steps; ++s) {
       const Index t = schedule.time(s);
       T* p = gates + t * rows * width;
-      multiply(MatrixView<T>::row_major(h + begin * n, end - begin, n), w, p + begin * width, width,
-               Write::add);
+      step_product(MatrixView<T>::row_major(h + begin * n, end - begin, n), w, p + begin * width,
+                   width, Write::add);
       T* cells = c.recording() ? c.out(CELLS).data() + t * rows * n : own_cells.data();
       for (Index row = begin; row < end; ++row) {
         T* y_row = y + (t * rows + row) * n;
@@ -136,8 +136,8 @@ void backward(BackwardCtx<T> c, const Direction& direction) {
                      c.g(Y) ? c.g(Y) + token * n : nullptr, dh.data() + row * n,
                      dc.data() + row * n);
       }
-      multiply(MatrixView<T>::row_major(d_t + begin * width, end - begin, width), w,
-               dh.data() + begin * n, n, Write::add);
+      step_product(MatrixView<T>::row_major(d_t + begin * width, end - begin, width), w,
+                   dh.data() + begin * n, n, Write::add);
     }
   });
 
@@ -210,7 +210,7 @@ kernels::StepFunction<T> kernels::lstm_step(const T* w_hh, Index n) {
   const auto rows_of_w = MatrixView<T>::row_major(w_hh, 4 * n, n);
   const auto w = std::make_shared<const PackedMatrix<T>>(rows_of_w.transposed());
   return [w, n](Index rows, T* gates, const T* const* before, T* const* after) {
-    multiply(MatrixView<T>::row_major(before[0], rows, n), *w, gates, 4 * n, Write::add);
+    step_product(MatrixView<T>::row_major(before[0], rows, n), *w, gates, 4 * n, Write::add);
     std::copy_n(before[1], rows * n, after[1]);
     const Scratch<T> y(n), cell(n);
     for (Index row = 0; row < rows; ++row)

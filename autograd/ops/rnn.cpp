@@ -69,8 +69,8 @@ void forward(Ctx<T> c, const Kind& kind) {
     for (Index s = 0; s < steps; ++s) {
       const Index t = schedule.time(s);
       T* y_t = y + t * rows * n;
-      multiply(MatrixView<T>::row_major(h + begin * n, end - begin, n), w, y_t + begin * n, n,
-               Write::add);
+      step_product(MatrixView<T>::row_major(h + begin * n, end - begin, n), w, y_t + begin * n, n,
+                   Write::add);
       for (Index row = begin; row < end; ++row)
         if (schedule.active(t, row))
           row_forward(n, kind.activation, y_t + row * n, h + row * n);
@@ -101,8 +101,8 @@ void backward(BackwardCtx<T> c, const Kind& kind) {
         else
           std::fill_n(d_t + row * n, n, T(0));
       }
-      multiply(MatrixView<T>::row_major(d_t + begin * n, end - begin, n), w, dh.data() + begin * n,
-               n, Write::add);
+      step_product(MatrixView<T>::row_major(d_t + begin * n, end - begin, n), w,
+                   dh.data() + begin * n, n, Write::add);
     }
   });
 
@@ -169,7 +169,7 @@ kernels::StepFunction<T> kernels::rnn_step(const T* w_hh, Index n, Activation ac
   const auto rows_of_w = MatrixView<T>::row_major(w_hh, n, n);
   const auto w = std::make_shared<const PackedMatrix<T>>(rows_of_w.transposed());
   return [w, n, activation](Index rows, T* gates, const T* const* before, T* const* after) {
-    multiply(MatrixView<T>::row_major(before[0], rows, n), *w, gates, n, Write::add);
+    step_product(MatrixView<T>::row_major(before[0], rows, n), *w, gates, n, Write::add);
     for (Index row = 0; row < rows; ++row)
       row_forward(n, activation, gates + row * n, after[0] + row * n);
   };
