@@ -224,6 +224,18 @@ TEST_CASE_TEMPLATE("nor where a single row has its products split by columns", L
   }
 }
 
+TEST_CASE("a layer without units has empty results and gradients") {
+  const Tensor x = Rng(1).normal({3, 2, 4}), w_ih = zeros({0, 4}), w_hh = zeros({0, 0}),
+               b = zeros({0}), h0 = zeros({2, 0});
+  Tape tape;
+  const Tensor input = tape.watch(x), bias = tape.watch(b);
+  const Tensor y = lstm(input, w_ih, w_hh, bias, h0, h0).y;
+  CHECK(y.shape() == Shape{3, 2, 0});
+  const auto gradients = tape.gradient(sum(y), {input, bias});
+  CHECK(same_bits(gradients[0], zeros({3, 2, 4})));
+  CHECK(gradients[1].shape() == Shape{0});
+}
+
 TEST_CASE("a user's cell is stacked, run in both directions, masked and checked like ours") {
   const Params params(8, f64);
   const nn::Stacked<nn::Bidirectional<nn::Unroll<LeakyCell>>> layer(params, 2, 3);

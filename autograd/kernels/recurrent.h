@@ -78,7 +78,7 @@ void input_product(const T* x, Index n, Index d, const T* w, const T* b, Index m
 template <Real T>
 void column_sums(MatrixView<T> d, T* out) {
   constexpr Index worth_a_fork = 1 << 20;  // elements
-  const Index block = d.rows * d.cols < worth_a_fork ? d.cols : 256;
+  const Index block = d.rows * d.cols < worth_a_fork ? std::max<Index>(1, d.cols) : 256;
   parallel_for((d.cols + block - 1) / block, [&](Index task) {
     const Index begin = task * block, end = std::min(d.cols, begin + block);
     std::fill(out + begin, out + end, T(0));
