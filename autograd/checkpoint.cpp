@@ -4,9 +4,10 @@
 
 #include <optional>
 
-#include <reel/autograd/backward.h>
+#include <reel/autograd/engine/backward.h>
 
 namespace reel {
+using namespace op;
 namespace {
 
 // What it takes to run a function again. A record's attributes point to it.

@@ -4,7 +4,7 @@
 #include <span>
 #include <type_traits>
 
-#include <reel/autograd/op.h>
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/rng.h>
 
 /// Recomputation instead of storage. (The files that a training run goes on from are another thing:

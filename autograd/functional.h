@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include <reel/autograd/gradcheck.h>
+#include <reel/autograd/check/gradcheck.h>
 #include <reel/autograd/tensor.h>
 
 /// Derivatives of functions of tensors, with respect to their arguments. The function is made of

@@ -5,10 +5,11 @@
 #include <atomic>
 #include <cstring>
 
-#include <reel/autograd/backward.h>
-#include <reel/autograd/scope.h>
+#include <reel/autograd/engine/backward.h>
+#include <reel/autograd/engine/scope.h>
 
 namespace reel {
+using namespace op;
 namespace {
 
 std::uint32_t next_generation() {

@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
-#include <reel/autograd/chunked.h>
+#include <reel/autograd/engine/chunked.h>
+#include <reel/autograd/engine/op.h>
+#include <reel/autograd/engine/profile.h>
+#include <reel/autograd/engine/scope.h>
 #include <reel/autograd/gradients.h>
-#include <reel/autograd/op.h>
-#include <reel/autograd/profile.h>
-#include <reel/autograd/scope.h>
 
 namespace reel {
 
@@ -107,13 +107,13 @@ class Tape {
 
   /// Whether one of the inputs is on this tape and differentiable. Throws StaleTensorError for
   /// inputs of another tape or of an earlier generation.
-  bool watches(const OpSpec& op, std::span<const Tensor* const> inputs, Site site) const;
+  bool watches(const op::OpSpec& op, std::span<const Tensor* const> inputs, Site site) const;
   /// Appends a record, and gives the outputs their slots. Called by `run`.
-  void record(const OpSpec& op, std::span<const Tensor* const> inputs, std::span<Tensor> outputs,
-              const void* attr, Site site);
+  void record(const op::OpSpec& op, std::span<const Tensor* const> inputs,
+              std::span<Tensor> outputs, const void* attr, Site site);
   const TapeOptions& options() const { return options_; }
   /// Notes how long a kernel took. Called by `run`, before it records.
-  void add_to_profile(const OpSpec& op, std::span<const Tensor> outputs,
+  void add_to_profile(const op::OpSpec& op, std::span<const Tensor> outputs,
                       Profile::Clock::time_point begin);
   /// Keeps an object as long as the records: attributes are plain data, but may point to it.
   void hold(std::shared_ptr<const void> object) { held_.push_back(std::move(object)); }
@@ -121,7 +121,7 @@ class Tape {
  private:
   friend class Backward;
   friend class TapeScope;
-  friend class Vjp;
+  friend class op::Vjp;
 
   // A value of the tape. The buffer is held only if a gradient reads it.
   struct Slot {
@@ -131,7 +131,7 @@ class Tape {
     bool differentiable;
   };
   struct Record {
-    const OpSpec* op;
+    const op::OpSpec* op;
     const char* file;
     std::int32_t line;
     std::int32_t first_input;  // in input_slots_
@@ -173,7 +173,7 @@ class Tape {
   std::string_view module_name(const Record& record) const;
   const ParamEntry* parameter(std::int32_t slot) const;
   std::string slot_name(std::int32_t slot) const;
-  void check_finite(const OpSpec& op, std::span<const Tensor* const> inputs,
+  void check_finite(const op::OpSpec& op, std::span<const Tensor* const> inputs,
                     std::span<const Tensor> outputs, Site site) const;
 
   static inline constinit thread_local Tape* current_ = nullptr;

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include <reel/autograd/buffer.h>
 #include <reel/autograd/dtype.h>
+#include <reel/autograd/engine/buffer.h>
 #include <reel/autograd/error.h>
 #include <reel/autograd/shape.h>
 

@@ -6,6 +6,7 @@
 #include <string_view>
 
 using namespace reel;
+using namespace reel::op;
 
 namespace {
 
@@ -54,8 +55,8 @@ const Op<> add_bias_op{{
 
 GradientReport check_bias() {
   Rng rng(2);
-  const std::vector<NamedTensor> inputs{{"x", rng.normal({5, 2}, 0, 1, f64)},
-                                        {"b", rng.normal({2}, 0, 1, f64)}};
+  const std::vector<NamedInput> inputs{{"x", rng.normal({5, 2}, 0, 1, f64)},
+                                       {"b", rng.normal({2}, 0, 1, f64)}};
   return check_gradients(
       [](std::span<const Tensor> in) {
         return sum(tanh(add_bias_op({&in[0], &in[1]}, {})));

@@ -1,6 +1,6 @@
 // Two ops of a program's own, defined as the library defines its own, checked, and used in a model.
 // Exit code 1 when a check has a complaint. docs/add_an_op.md explains it part by part.
-#include <reel/autograd/op_checks.h>
+#include <reel/autograd/check/op_checks.h>
 #include <reel/reel.h>
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include <numbers>
 
 using namespace reel;
+using namespace reel::op;
 
 namespace {
 

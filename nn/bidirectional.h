@@ -2,8 +2,8 @@
 
 #include <utility>
 
+#include <reel/autograd/engine/side_by_side.h>
 #include <reel/autograd/ops.h>
-#include <reel/autograd/side_by_side.h>
 #include <reel/nn/layer.h>
 
 namespace reel::nn {

@@ -1,7 +1,7 @@
 #include <reel/nn/embedding.h>
 
+#include <reel/autograd/engine/scope.h>
 #include <reel/autograd/ops.h>
-#include <reel/autograd/scope.h>
 #include <reel/nn/init.h>
 #include <reel/nn/sizes.h>
 

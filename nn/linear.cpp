@@ -2,8 +2,8 @@
 
 #include <cmath>
 
+#include <reel/autograd/engine/scope.h>
 #include <reel/autograd/ops.h>
-#include <reel/autograd/scope.h>
 #include <reel/nn/init.h>
 #include <reel/nn/sizes.h>
 

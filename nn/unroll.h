@@ -4,9 +4,9 @@
 #include <utility>
 
 #include <reel/autograd/checkpoint.h>
+#include <reel/autograd/engine/scope.h>
+#include <reel/autograd/engine/segments.h>
 #include <reel/autograd/ops.h>
-#include <reel/autograd/scope.h>
-#include <reel/autograd/segments.h>
 #include <reel/nn/layer.h>
 
 namespace reel::nn {
@@ -19,9 +19,9 @@ struct Unroll {
 
   explicit Unroll(C cell) : cell(std::move(cell)) {}
   /// Constructs the cell from the same arguments.
-  template <class... Arguments>
-  explicit Unroll(const Params& p, Arguments&&... arguments)
-      : cell(p, std::forward<Arguments>(arguments)...) {}
+  template <class... Args>
+  explicit Unroll(const Params& p, Args&&... arguments)
+      : cell(p, std::forward<Args>(arguments)...) {}
 
   /// x [T, B, D] -> y [T, B, H] and the last state. Throws ShapeError, or ValueError for lengths
   /// outside 0 .. T.

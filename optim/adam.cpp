@@ -16,7 +16,7 @@ Adam::Adam(std::string name, const Params& params, const AdamOptions& options, d
       options_(options),
       weight_decay_(weight_decay) {}
 
-void Adam::update(const Slot& slot, const Tensor& gradient, const Piece& piece) const {
+void Adam::update(const Slot& slot, const Tensor& gradient, const Range& piece) const {
   const double beta1 = options_.beta1, beta2 = options_.beta2, epsilon = options_.epsilon;
   const double rate = learning_rate() / (1 - std::pow(beta1, slot.steps));
   const double scale = std::sqrt(1 - std::pow(beta2, slot.steps));

@@ -28,7 +28,7 @@ class Adam : public Optimizer {
   Adam(std::string name, const Params& params, const AdamOptions& options, double weight_decay);
 
  private:
-  void update(const Slot& slot, const Tensor& gradient, const Piece& piece) const override;
+  void update(const Slot& slot, const Tensor& gradient, const Range& piece) const override;
 
   AdamOptions options_;
   double weight_decay_;

@@ -62,7 +62,7 @@ class Optimizer {
     void own();
   };
   /// A run of a parameter's numbers. The pieces of all parameters are the tasks of a step.
-  struct Piece {
+  struct Range {
     Index begin, end;
   };
 
@@ -74,7 +74,7 @@ class Optimizer {
   /// Calls `formula(p, g, m...)` for each number p of a piece of the parameter, its gradient g and
   /// its first `count` moments; it assigns to p and m.
   template <std::size_t count, class F>
-  static void update_each(const Slot& slot, const Tensor& gradient, const Piece& piece, F formula) {
+  static void update_each(const Slot& slot, const Tensor& gradient, const Range& piece, F formula) {
     dispatch_real(gradient.dtype(), [&]<class T>() {
       const auto begin = [&](const Tensor& x) {
         return static_cast<T*>(x.buffer().data()) + piece.begin;
@@ -88,7 +88,7 @@ class Optimizer {
   }
 
  private:
-  virtual void update(const Slot& slot, const Tensor& gradient, const Piece& piece) const = 0;
+  virtual void update(const Slot& slot, const Tensor& gradient, const Range& piece) const = 0;
 
   void check(const Setting& setting) const;
   void check(const Gradients& gradients) const;

@@ -18,7 +18,7 @@ RmsProp::RmsProp(const Params& params, const RmsPropOptions& options)
                 moments(options)),
       options_(options) {}
 
-void RmsProp::update(const Slot& slot, const Tensor& gradient, const Piece& piece) const {
+void RmsProp::update(const Slot& slot, const Tensor& gradient, const Range& piece) const {
   const double lr = learning_rate(), alpha = options_.alpha, epsilon = options_.epsilon;
   const double mu = options_.momentum;
   if (mu == 0)

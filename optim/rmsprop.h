@@ -25,7 +25,7 @@ class RmsProp final : public Optimizer {
   explicit RmsProp(const Params& params, const RmsPropOptions& options = {});
 
  private:
-  void update(const Slot& slot, const Tensor& gradient, const Piece& piece) const override;
+  void update(const Slot& slot, const Tensor& gradient, const Range& piece) const override;
 
   RmsPropOptions options_;
 };

@@ -17,7 +17,7 @@ Sgd::Sgd(const Params& params, const SgdOptions& options)
     throw ValueError("sgd: nesterov needs a momentum; set one, such as 0.9");
 }
 
-void Sgd::update(const Slot& slot, const Tensor& gradient, const Piece& piece) const {
+void Sgd::update(const Slot& slot, const Tensor& gradient, const Range& piece) const {
   const double lr = learning_rate(), mu = options_.momentum, lambda = options_.weight_decay;
   if (mu == 0)
     return update_each<0>(slot, gradient, piece,

@@ -25,7 +25,7 @@ class Sgd final : public Optimizer {
   explicit Sgd(const Params& params, const SgdOptions& options = {});
 
  private:
-  void update(const Slot& slot, const Tensor& gradient, const Piece& piece) const override;
+  void update(const Slot& slot, const Tensor& gradient, const Range& piece) const override;
 
   SgdOptions options_;
 };

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include <reel/autograd/gradcheck.h>
+#include <reel/autograd/check/gradcheck.h>
 #include <reel/autograd/ops.h>
 
 namespace reel::testing {

@@ -6,18 +6,18 @@
 #include <cstdlib>
 #include <string_view>
 
-#include <reel/autograd/op_checks.h>
+#include <reel/autograd/check/op_checks.h>
 
 #include "compositions.h"
 #include "random_graphs.h"
 
 namespace {
 
-const char* kind(const reel::OpSpec& op) {
+const char* kind(const reel::op::OpSpec& op) {
   switch (op.derivative) {
-    case reel::OpSpec::Derivative::rule:
+    case reel::op::OpSpec::Derivative::rule:
       return "rule";
-    case reel::OpSpec::Derivative::fused:
+    case reel::op::OpSpec::Derivative::fused:
       return "fused";
     default:
       return "none";
@@ -26,9 +26,9 @@ const char* kind(const reel::OpSpec& op) {
 
 void list_ops() {
   std::printf("%-20s %-8s %6s %7s\n", "op", "gradient", "orders", "samples");
-  for (const reel::OpSpec* op : reel::registry())
+  for (const reel::op::OpSpec* op : reel::op::registry())
     std::printf("%-20.*s %-8s %6d %7zu\n", static_cast<int>(op->name.size()), op->name.data(),
-                kind(*op), reel::orders_checked(*op), op->samples.size());
+                kind(*op), reel::op::orders_checked(*op), op->samples.size());
   std::puts("\nmade of these:");
   for (const auto& composition : reel::testing::compositions())
     std::printf("%-20s %s\n", composition.name, reel::testing::ops_of(composition).c_str());
@@ -38,9 +38,9 @@ void list_ops() {
 // are.
 int check_ops(std::span<char* const> names) {
   int count = 0;
-  for (const reel::OpSpec* op : reel::registry())
+  for (const reel::op::OpSpec* op : reel::op::registry())
     if (std::ranges::find(names, op->name) != names.end())
-      for (const std::string& complaint : reel::check_op(*op)) {
+      for (const std::string& complaint : reel::op::check_op(*op)) {
         std::puts(complaint.c_str());
         ++count;
       }

@@ -4,12 +4,13 @@
 #include <string>
 #include <vector>
 
-#include <reel/autograd/gradcheck.h>
-#include <reel/autograd/op.h>
+#include <reel/autograd/check/gradcheck.h>
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/ops.h>
 
 /// Deliberately wrong gradients, each beside its correct twin, for the checker to be tested on.
 namespace reel::testing {
+using namespace op;
 
 struct Mutation {
   std::string name;

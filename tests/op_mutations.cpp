@@ -4,6 +4,7 @@
 #include <cmath>
 
 namespace reel::testing {
+using namespace op;
 namespace {
 
 // The attribute of all these ops.

@@ -6,10 +6,11 @@
 #include <cmath>
 #include <functional>
 
-#include <reel/autograd/op.h>
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/ops.h>
 
 namespace reel::testing {
+using namespace op;
 namespace {
 
 using Kind = Generator::Kind;

@@ -4,14 +4,14 @@
 #include <string>
 #include <vector>
 
-#include <reel/autograd/gradcheck.h>
+#include <reel/autograd/check/gradcheck.h>
 
 /// Functions composed of random ops of the registry, to look for false alarms of the checker and
 /// for gradients that are only wrong in company.
 namespace reel::testing {
 
 struct RandomGraph {
-  std::vector<NamedTensor> inputs;
+  std::vector<NamedInput> inputs;
   TensorFunction f;
   std::string text;                ///< a line for each input and op
   std::set<std::string_view> ops;  ///< names of the ops of the registry that it was made to have

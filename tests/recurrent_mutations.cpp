@@ -7,6 +7,7 @@
 #include "mutations.h"
 
 namespace reel::testing {
+using namespace op;
 namespace {
 
 enum class Error {

@@ -10,7 +10,7 @@
 #include <cstdio>
 
 #include <reel/autograd/error.h>
-#include <reel/nn/atomic_file.h>
+#include <reel/nn/files/atomic_file.h>
 
 #include "temporary_directory.h"
 

@@ -6,12 +6,13 @@
 #include <limits>
 #include <mutex>
 
-#include <reel/autograd/side_by_side.h>
+#include <reel/autograd/engine/side_by_side.h>
 #include <reel/reel.h>
 
 #include "testing.h"
 
 using namespace reel;
+using namespace reel::op;
 using doctest::Contains;
 using testing::error_of;
 using testing::same_bits;

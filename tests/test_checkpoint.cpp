@@ -2,18 +2,18 @@
 
 #include <cmath>
 
-#include <reel/nn/safetensors.h>
-#include <reel/optim/checkpoint.h>
+#include <reel/nn/files/safetensors.h>
+#include <reel/optim/run_state.h>
 
 #include "temporary_directory.h"
 
 using namespace reel;
-using optim::Checkpoint;
+using optim::RunState;
 
 namespace {
 
-Checkpoint example() {
-  Checkpoint checkpoint;
+RunState example() {
+  RunState checkpoint;
   checkpoint.params.tensors["head.w"] = tensor({2, 2}, {1, -2, 0.1, 1e-30}, f64);
   checkpoint.params.tensors["head.b"] = tensor({2}, {1, 2});
   checkpoint.optimizer.tensors["adam.steps.head.w"] = scalar(7, f64);
@@ -38,9 +38,9 @@ void check_equal(const nn::NamedTensors& a, const nn::NamedTensors& b) {
 
 TEST_CASE("a checkpoint comes back exactly as it was") {
   const TemporaryDirectory directory;
-  const Checkpoint before = example();
-  save_checkpoint(directory / "run", before);
-  const Checkpoint after = optim::load_checkpoint(directory / "run");
+  const RunState before = example();
+  save_run_state(directory / "run", before);
+  const RunState after = optim::load_run_state(directory / "run");
   check_equal(before.params, after.params);
   check_equal(before.optimizer, after.optimizer);
   REQUIRE(after.carried.size() == 12);
@@ -55,19 +55,19 @@ TEST_CASE("a checkpoint comes back exactly as it was") {
 
 TEST_CASE("equal checkpoints make equal files, and other programs find the weights by name") {
   const TemporaryDirectory directory;
-  save_checkpoint(directory / "a", example());
-  save_checkpoint(directory / "b", optim::load_checkpoint(directory / "a"));
+  save_run_state(directory / "a", example());
+  save_run_state(directory / "b", optim::load_run_state(directory / "a"));
   CHECK(content_of(directory / "a") == content_of(directory / "b"));
   CHECK(nn::load_safetensors(directory / "a")["head.b"].to_vector() == std::vector<double>{1, 2});
 }
 
 TEST_CASE("names that a checkpoint keeps for itself are refused") {
   const TemporaryDirectory directory;
-  Checkpoint parameter = example(), text = example();
+  RunState parameter = example(), text = example();
   parameter.params.tensors["run.w"] = ones({1});
   text.texts["run.rng"] = "1 2 3";
-  for (const Checkpoint& checkpoint : {parameter, text})
-    CHECK(contains(message_of<ValueError>([&] { save_checkpoint(directory / "a", checkpoint); }),
+  for (const RunState& checkpoint : {parameter, text})
+    CHECK(contains(message_of<ValueError>([&] { save_run_state(directory / "a", checkpoint); }),
                    "a name that does not begin with \"run.\""));
   CHECK(directory.count() == 0);
 }
@@ -75,9 +75,9 @@ TEST_CASE("names that a checkpoint keeps for itself are refused") {
 TEST_CASE("what is no checkpoint, or a damaged one, is refused") {
   const TemporaryDirectory directory;
   const auto message = [&] {
-    return message_of<FileError>([&] { optim::load_checkpoint(directory / "a"); });
+    return message_of<FileError>([&] { optim::load_run_state(directory / "a"); });
   };
-  save_checkpoint(directory / "a", example());
+  save_run_state(directory / "a", example());
   nn::NamedTensors content = nn::load_safetensors(directory / "a");
   const auto with = [&](const std::string& key, const std::string& text) {
     nn::NamedTensors changed = content;

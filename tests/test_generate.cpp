@@ -4,9 +4,9 @@
 #include <limits>
 #include <set>
 
-#include <reel/autograd/buffer.h>
+#include <reel/autograd/engine/buffer.h>
 #include <reel/autograd/error.h>
-#include <reel/nn/generate.h>
+#include <reel/nn/generate/sample.h>
 
 #include "temporary_directory.h"
 

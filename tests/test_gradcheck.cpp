@@ -3,13 +3,14 @@
 #include <cmath>
 #include <limits>
 
-#include <reel/autograd/gradcheck.h>
+#include <reel/autograd/check/gradcheck.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/tape.h>
-#include <reel/nn/lstm.h>
+#include <reel/nn/cells/lstm.h>
 #include <reel/nn/stacked.h>
 
 using namespace reel;
+using namespace reel::op;
 using doctest::Contains;
 using Verdict = GradientReport::Verdict;
 using Mode = GradcheckOptions::Mode;

@@ -6,12 +6,12 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include <reel/autograd/engine/scope.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/recurrent.h>
-#include <reel/autograd/scope.h>
 #include <reel/autograd/tape.h>
+#include <reel/nn/cells/lstm.h>
 #include <reel/nn/linear.h>
-#include <reel/nn/lstm_cell.h>
 #include <reel/nn/unroll.h>
 
 #include "temporary_directory.h"

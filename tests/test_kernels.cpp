@@ -1,4 +1,4 @@
-#include <reel/autograd/buffer.h>
+#include <reel/autograd/engine/buffer.h>
 #include <reel/autograd/error.h>
 #include <reel/autograd/kernels/matmul.h>
 #include <reel/autograd/kernels/thread_pool.h>

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include <reel/autograd/op_checks.h>
+#include <reel/autograd/check/op_checks.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/tape.h>
 #include <reel/autograd/threads.h>
@@ -11,6 +11,7 @@
 #include "compositions.h"
 
 using namespace reel;
+using namespace reel::op;
 
 namespace {
 

@@ -1,5 +1,5 @@
+#include <reel/nn/files/safetensors.h>
 #include <reel/nn/init.h>
-#include <reel/nn/safetensors.h>
 #include <reel/optim/adam.h>
 #include <reel/optim/adamw.h>
 #include <reel/optim/clip.h>

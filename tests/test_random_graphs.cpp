@@ -2,13 +2,14 @@
 
 #include <functional>
 
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/kernels/broadcast.h>
-#include <reel/autograd/op.h>
 #include <reel/autograd/ops.h>
 
 #include "random_graphs.h"
 
 using namespace reel;
+using namespace reel::op;
 using namespace reel::testing;
 
 TEST_CASE("random graphs: no false alarm") {
@@ -24,7 +25,7 @@ TEST_CASE("random graphs: a graph is a function of its seed") {
   CHECK(graph.text == same.text);
   CHECK(graph.text != other.text);
   std::vector<Tensor> inputs;
-  for (const NamedTensor& input : graph.inputs) inputs.push_back(input.value);
+  for (const NamedInput& input : graph.inputs) inputs.push_back(input.value);
   CHECK(graph.f(inputs).to_vector() == same.f(inputs).to_vector());
 }
 

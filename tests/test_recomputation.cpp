@@ -9,6 +9,7 @@
 #include "testing.h"
 
 using namespace reel;
+using namespace reel::op;
 using testing::error_of;
 using testing::same_bits;
 
@@ -174,7 +175,7 @@ TEST_CASE("derivatives of order 1 to 3, also through nested checkpoints and grad
     const Tensor y = sum(checkpoint(inner, {x}));
     return sum(square(tape.gradient(y, {x}, {.create_graph = true})[0]));
   };
-  const std::vector<NamedTensor> inputs{{"x", draw({2, 5}, 12)}, {"s", draw({2, 5}, 13)}};
+  const std::vector<NamedInput> inputs{{"x", draw({2, 5}, 12)}, {"s", draw({2, 5}, 13)}};
   for (int order = 1; order <= 3; ++order) {
     const GradcheckOptions options{.order = order, .mode = GradcheckOptions::Mode::fast};
     const GradientReport nested = check_gradients(

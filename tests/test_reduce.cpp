@@ -5,7 +5,7 @@
 #include <cmath>
 #include <functional>
 
-#include <reel/autograd/gradcheck.h>
+#include <reel/autograd/check/gradcheck.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/tape.h>
 

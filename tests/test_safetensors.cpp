@@ -5,7 +5,7 @@
 #include <limits>
 
 #include <reel/autograd/error.h>
-#include <reel/nn/safetensors.h>
+#include <reel/nn/files/safetensors.h>
 
 #include "temporary_directory.h"
 

@@ -8,6 +8,7 @@
 #include "testing.h"
 
 using namespace reel;
+using namespace reel::op;
 using doctest::Contains;
 using testing::error_of;
 

@@ -6,7 +6,7 @@
 #include <numeric>
 #include <thread>
 
-#include <reel/autograd/buffer.h>
+#include <reel/autograd/engine/buffer.h>
 #include <reel/autograd/error.h>
 #include <reel/datasets/text.h>
 #include <reel/datasets/windows.h>

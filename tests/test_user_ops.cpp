@@ -11,6 +11,7 @@
 #include "testing.h"
 
 using namespace reel;
+using namespace reel::op;
 using testing::error_of;
 
 namespace {

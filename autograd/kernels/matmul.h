@@ -1,7 +1,7 @@
 #pragma once
 
-#include <reel/autograd/buffer.h>
 #include <reel/autograd/dtype.h>
+#include <reel/autograd/engine/buffer.h>
 #include <reel/autograd/shape.h>
 
 namespace reel::kernels {

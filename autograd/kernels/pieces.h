@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <span>
 
-#include <reel/autograd/buffer.h>
+#include <reel/autograd/engine/buffer.h>
 #include <reel/autograd/kernels/thread_pool.h>
 
 // Work on all numbers of many arrays at once, such as a model's parameters.

@@ -6,6 +6,7 @@
 #include <reel/autograd/ops/elementwise.h>
 
 namespace reel {
+using namespace op;
 namespace {
 
 using detail::map;

@@ -1,11 +1,12 @@
 #include <fmt/format.h>
 
-#include <reel/autograd/op.h>
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/axis.h>
 #include <reel/autograd/ops/check_indices.h>
 
 namespace reel {
+using namespace op;
 namespace {
 
 // --- take_along and scatter_along: each is the other's adjoint ---

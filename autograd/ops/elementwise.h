@@ -1,10 +1,11 @@
 #pragma once
 
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/kernels/broadcast.h>
-#include <reel/autograd/op.h>
 
 // What the kernels of the elementwise ops share.
 namespace reel::detail {
+using namespace op;
 
 /// y = f(x), each element.
 template <class T, class F>

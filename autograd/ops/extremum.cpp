@@ -4,6 +4,7 @@
 #include <reel/autograd/ops/reduction.h>
 
 namespace reel {
+using namespace op;
 namespace {
 
 using namespace detail;

@@ -3,12 +3,13 @@
 #include <cmath>
 #include <limits>
 
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/kernels/broadcast.h>
-#include <reel/autograd/op.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/check_indices.h>
 
 namespace reel {
+using namespace op;
 namespace {
 
 // --- gather_rows and scatter_add_rows: each is the other's adjoint ---

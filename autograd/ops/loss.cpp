@@ -2,13 +2,14 @@
 
 #include <numeric>
 
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/kernels/vector_math.h>
-#include <reel/autograd/op.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/check_indices.h>
 #include <reel/autograd/ops/rows.h>
 
 namespace reel {
+using namespace op;
 namespace {
 
 template <class T>

@@ -10,13 +10,14 @@
 
 #include <memory>
 
+#include <reel/autograd/engine/segments.h>
 #include <reel/autograd/kernels/recurrent.h>
 #include <reel/autograd/kernels/step.h>
 #include <reel/autograd/kernels/vector_math.h>
 #include <reel/autograd/ops/recurrent_common.h>
-#include <reel/autograd/segments.h>
 
 namespace reel {
+using namespace op;
 namespace {
 
 using kernels::MatrixView;

@@ -2,11 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/kernels/broadcast.h>
-#include <reel/autograd/op.h>
 #include <reel/autograd/ops.h>
 
 namespace reel {
+using namespace op;
 namespace {
 
 template <class T>

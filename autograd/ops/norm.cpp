@@ -2,11 +2,12 @@
 
 #include <cmath>
 
-#include <reel/autograd/op.h>
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/rows.h>
 
 namespace reel {
+using namespace op;
 namespace {
 
 // --- layer_norm and rms_norm ---

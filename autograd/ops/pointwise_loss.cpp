@@ -3,13 +3,14 @@
 #include <cmath>
 #include <numeric>
 
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/kernels/vector_math.h>
-#include <reel/autograd/op.h>
 #include <reel/autograd/ops.h>
 
 // Losses that are a weighted mean of f(x, t) over the elements x of a prediction and t of a target.
 // Each is a struct: f, its slopes, f in ops, and whether a position is a row or an element.
 namespace reel {
+using namespace op;
 namespace {
 
 template <class T>

@@ -5,10 +5,11 @@
 #include <algorithm>
 
 #include <reel/autograd/checkpoint.h>
+#include <reel/autograd/engine/segments.h>
 #include <reel/autograd/kernels/recurrent.h>
-#include <reel/autograd/segments.h>
 
 namespace reel::detail {
+using namespace op;
 
 Shape check_sequence(const Arguments& in, Index gates, int first_state, int states) {
   // A message is made only when it is wanted: this runs in every call.

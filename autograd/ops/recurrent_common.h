@@ -3,13 +3,14 @@
 #include <functional>
 #include <string>
 
-#include <reel/autograd/op.h>
+#include <reel/autograd/engine/op.h>
+#include <reel/autograd/engine/scope.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/recurrent.h>
-#include <reel/autograd/scope.h>
 
 // What the definitions of rnn, gru and lstm share: shape rules and the loop of a specification.
 namespace reel::detail {
+using namespace op;
 
 /// Checks x [T, B, D], w_ih [G·H, D], w_hh [G·H, H], b [G·H] (arguments 0 to 3), the states [B, H]
 /// at arguments `first_state` up, and the lengths [B], the last argument. Returns T, B, H as [T, B,

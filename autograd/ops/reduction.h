@@ -1,11 +1,12 @@
 #pragma once
 
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/kernels/broadcast.h>
-#include <reel/autograd/op.h>
 #include <reel/autograd/ops.h>
 
 // What the reductions share.
 namespace reel::detail {
+using namespace op;
 
 struct Reduction {
   std::uint32_t axes;  ///< a bit for each

@@ -1,10 +1,11 @@
 #include <fmt/format.h>
 
-#include <reel/autograd/op.h>
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/lines.h>
 
 namespace reel {
+using namespace op;
 namespace {
 
 using detail::each_line;

@@ -1,12 +1,13 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/kernels/broadcast.h>
-#include <reel/autograd/op.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/axis.h>
 
 namespace reel {
+using namespace op;
 namespace {
 
 // --- other shapes of the same numbers ---

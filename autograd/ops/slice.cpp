@@ -1,11 +1,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <reel/autograd/op.h>
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/axis.h>
 
 namespace reel {
+using namespace op;
 namespace {
 
 // --- slice and pad: each is the other's adjoint ---

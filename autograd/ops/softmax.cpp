@@ -1,11 +1,12 @@
 #include <algorithm>
 
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/kernels/vector_math.h>
-#include <reel/autograd/op.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/lines.h>
 
 namespace reel {
+using namespace op;
 namespace {
 
 // Calls f(x, y, stride, size) for each line along the axis.

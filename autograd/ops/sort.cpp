@@ -4,11 +4,12 @@
 #include <limits>
 #include <numeric>
 
-#include <reel/autograd/op.h>
+#include <reel/autograd/engine/op.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/axis.h>
 
 namespace reel {
+using namespace op;
 namespace {
 
 // Positions by their elements: NaN after all numbers, equal ones in the order in which they come.

@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include <reel/autograd/gradcheck.h>
+#include <reel/autograd/check/gradcheck.h>
 
 #include "commands.h"
 #include "output.h"
@@ -80,7 +80,7 @@ class Check {
 
   Index coordinates() const {
     Index count = params_.count();
-    for (const NamedTensor& input : inputs_) count += input.value.size();
+    for (const NamedInput& input : inputs_) count += input.value.size();
     return count;
   }
 
@@ -91,7 +91,7 @@ class Check {
   Rng dropout_;
   typename CharLm<L>::State state_;  // for its form
   Tensor tokens_, targets_;
-  std::vector<NamedTensor> inputs_;
+  std::vector<NamedInput> inputs_;
 };
 
 template <nn::Layer L>

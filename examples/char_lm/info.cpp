@@ -59,7 +59,7 @@ std::string table(const nn::NamedTensors& params) {
 int info(const InfoOptions& options) {
   const RunDirectory run(options.run);
   const RunConfig config = run.read_config();
-  const optim::Checkpoint checkpoint = run.load(config);
+  const optim::RunState checkpoint = run.load(config);
   const Progress at = run.explain([&] { return progress_of(checkpoint); });
   print(configuration(config) + training(at, config) + '\n' + table(checkpoint.params));
   return 0;

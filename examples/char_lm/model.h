@@ -3,11 +3,11 @@
 #include <string_view>
 
 #include <reel/autograd/ops.h>
+#include <reel/nn/cells/gru.h>
+#include <reel/nn/cells/lstm.h>
+#include <reel/nn/cells/rnn.h>
 #include <reel/nn/embedding.h>
-#include <reel/nn/gru.h>
 #include <reel/nn/linear.h>
-#include <reel/nn/lstm.h>
-#include <reel/nn/rnn.h>
 #include <reel/nn/stacked.h>
 
 #include "settings.h"

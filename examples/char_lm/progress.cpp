@@ -15,7 +15,7 @@ std::map<std::string, double, std::less<>> numbers_of(const Progress& progress) 
   return numbers;
 }
 
-Progress progress_of(const optim::Checkpoint& checkpoint) {
+Progress progress_of(const optim::RunState& checkpoint) {
   Progress progress;
   each_number(progress, [&](const char* name, auto& member) {
     const double number = checkpoint.number(name);

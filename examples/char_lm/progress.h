@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include <reel/optim/checkpoint.h>
+#include <reel/optim/run_state.h>
 
 namespace reel::char_lm {
 
@@ -37,6 +37,6 @@ void each_number(P& p, F&& f) {
 std::map<std::string, double, std::less<>> numbers_of(const Progress& progress);
 /// The progress in a checkpoint. Throws ValueError when a number is missing, or is not a count
 /// where it has to be.
-Progress progress_of(const optim::Checkpoint& checkpoint);
+Progress progress_of(const optim::RunState& checkpoint);
 
 }  // namespace reel::char_lm

@@ -11,7 +11,7 @@
 #include <numeric>
 
 #include <reel/autograd/error.h>
-#include <reel/nn/atomic_file.h>
+#include <reel/nn/files/atomic_file.h>
 
 namespace reel::char_lm {
 namespace {
@@ -153,8 +153,8 @@ bool RunDirectory::never_saved() const {
          !std::filesystem::exists(metrics_file(), ignored);
 }
 
-optim::Checkpoint RunDirectory::load(const RunConfig& config) const {
-  optim::Checkpoint checkpoint = optim::load_checkpoint(model_file());
+optim::RunState RunDirectory::load(const RunConfig& config) const {
+  optim::RunState checkpoint = optim::load_run_state(model_file());
   const auto identity = checkpoint.texts.find(identity_key);
   if (identity == checkpoint.texts.end() || identity->second != config.identity())
     throw FileError(fmt::format("{}: it is not the model of the run that {} describes",
@@ -162,9 +162,9 @@ optim::Checkpoint RunDirectory::load(const RunConfig& config) const {
   return checkpoint;
 }
 
-void RunDirectory::save(const RunConfig& config, optim::Checkpoint checkpoint) const {
+void RunDirectory::save(const RunConfig& config, optim::RunState checkpoint) const {
   checkpoint.texts[identity_key] = config.identity();
-  optim::save_checkpoint(model_file(), checkpoint);
+  optim::save_run_state(model_file(), checkpoint);
 }
 
 RunLock::RunLock(const RunDirectory& run)

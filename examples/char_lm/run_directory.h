@@ -4,7 +4,7 @@
 #include <string>
 
 #include <reel/datasets/text.h>
-#include <reel/optim/checkpoint.h>
+#include <reel/optim/run_state.h>
 
 #include "corpus.h"
 #include "settings.h"
@@ -57,8 +57,8 @@ class RunDirectory {
     }
   }
   /// The checkpoint, if it belongs to this configuration.
-  optim::Checkpoint load(const RunConfig& config) const;
-  void save(const RunConfig& config, optim::Checkpoint checkpoint) const;
+  optim::RunState load(const RunConfig& config) const;
+  void save(const RunConfig& config, optim::RunState checkpoint) const;
 
  private:
   std::filesystem::path path_;

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <vector>
 
-#include <reel/nn/generate.h>
-#include <reel/nn/stepper.h>
+#include <reel/nn/generate/sample.h>
+#include <reel/nn/generate/stepper.h>
 
 #include "commands.h"
 #include "output.h"

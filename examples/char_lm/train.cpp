@@ -90,7 +90,7 @@ class Training {
 
   template <class T>
   void restore(T& trainer, const RunConfig& config) const {
-    const optim::Checkpoint checkpoint = run_.load(config);
+    const optim::RunState checkpoint = run_.load(config);
     run_.explain([&] { trainer.restore(checkpoint); });
   }
 

@@ -9,7 +9,7 @@ namespace reel::char_lm {
 template <class F>
 int with_trained_params(const RunDirectory& run, F&& f) {
   const RunConfig config = run.read_config();
-  const optim::Checkpoint checkpoint = run.load(config);
+  const optim::RunState checkpoint = run.load(config);
   return with_layer(config.settings.model, [&]<class L>() {
     const Params params(config.settings.seed, dtype_of(config.settings));
     const CharLm<L> model(params, config.vocabulary.size(), config.settings);

@@ -67,7 +67,7 @@ class Trainer {
   const Progress& progress() const { return at_; }
 
   /// Goes on from a checkpoint. Throws Error when it does not fit the model or the text.
-  void restore(const optim::Checkpoint& checkpoint);
+  void restore(const optim::RunState& checkpoint);
   /// Saves the state as it is.
   void save();
   /// Trains to the end of the last epoch, or until a signal comes; saves in either case. Returns
@@ -119,7 +119,7 @@ class Trainer {
 };
 
 template <nn::Layer L>
-void Trainer<L>::restore(const optim::Checkpoint& checkpoint) {
+void Trainer<L>::restore(const optim::RunState& checkpoint) {
   const Progress at = progress_of(checkpoint);
   if (at.epoch < 1 || at.window > train_.count())
     throw ValueError("its place in the text is not one of this text");

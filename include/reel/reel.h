@@ -1,9 +1,9 @@
 #pragma once
 
 /// All of Reel.
+#include <reel/autograd/check/gradcheck.h>
 #include <reel/autograd/checkpoint.h>
 #include <reel/autograd/functional.h>
-#include <reel/autograd/gradcheck.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/recurrent.h>
 #include <reel/autograd/tape.h>
@@ -11,23 +11,23 @@
 #include <reel/datasets/text.h>
 #include <reel/datasets/windows.h>
 #include <reel/nn/bidirectional.h>
+#include <reel/nn/cells/gru.h>
+#include <reel/nn/cells/lstm.h>
+#include <reel/nn/cells/rnn.h>
 #include <reel/nn/dropout.h>
 #include <reel/nn/embedding.h>
-#include <reel/nn/generate.h>
-#include <reel/nn/gru.h>
+#include <reel/nn/files/safetensors.h>
+#include <reel/nn/generate/sample.h>
+#include <reel/nn/generate/stepper.h>
 #include <reel/nn/init.h>
 #include <reel/nn/layer_norm.h>
 #include <reel/nn/linear.h>
-#include <reel/nn/lstm.h>
-#include <reel/nn/rnn.h>
-#include <reel/nn/safetensors.h>
 #include <reel/nn/stacked.h>
-#include <reel/nn/stepper.h>
 #include <reel/nn/unroll.h>
 #include <reel/optim/adam.h>
 #include <reel/optim/adamw.h>
-#include <reel/optim/checkpoint.h>
 #include <reel/optim/clip.h>
 #include <reel/optim/rmsprop.h>
+#include <reel/optim/run_state.h>
 #include <reel/optim/schedule.h>
 #include <reel/optim/sgd.h>

@@ -1,7 +1,7 @@
 // A user's first program, as the compiler and the linker see it: one training step of an LSTM
 // beside Eigen code of the user's own, which must agree with the library on how memory is aligned.
 #include <reel/autograd/matrix.h>
-#include <reel/nn/lstm.h>
+#include <reel/nn/cells/lstm.h>
 #include <reel/reel.h>
 
 #include <Eigen/QR>

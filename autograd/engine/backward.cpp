@@ -1,0 +1,424 @@
+#include <reel/autograd/engine/backward.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include <reel/autograd/engine/inspect.h>
+#include <reel/autograd/engine/scope.h>
+#include <reel/autograd/kernels/thread_pool.h>
+#include <reel/autograd/ops.h>
+#include <reel/autograd/ops/axis.h>
+
+namespace reel {
+using namespace op;
+namespace {
+
+template <class T>
+void add_in_place(Buffer& sum, const Tensor& term) {
+  const std::span<const T> from = term.values<T>();
+  std::transform(from.begin(), from.end(), static_cast<const T*>(sum.data()),
+                 static_cast<T*>(sum.data()), std::plus{});
+}
+}  // namespace
+
+Backward::Backward(Tape& tape, const GradientOptions& options)
+    : tape_(tape), options_(options), marks_(tape.slots_.size(), unneeded) {}
+
+void Backward::run(std::int32_t output) {
+  const Tape::Slot& y = tape_.slots_[static_cast<std::size_t>(output)];
+  const Tensor& seed = options_.seed;
+  if (!seed.defined() && y.shape.size() != 1)
+    throw GradientError(fmt::format(
+        "gradient: the output has shape {}, not a single number; reduce it with sum() or "
+        "mean(), or pass a seed of that shape",
+        y.shape.str()));
+  if (seed.defined() && (seed.shape() != y.shape || seed.dtype() != y.dtype))
+    throw ShapeError(fmt::format("gradient: the seed is {} {}, but the output is {} {}",
+                                 name_of(seed.dtype()), seed.shape().str(), name_of(y.dtype),
+                                 y.shape.str()));
+  const Tensor start = seed.defined() ? seed : ones(y.shape, y.dtype);
+  run(std::span(&output, 1), std::span(&start, 1));
+}
+
+void Backward::run(std::span<const std::int32_t> outputs, std::span<const Tensor> seeds) {
+  const TapeScope scope(options_.create_graph ? &tape_ : nullptr);
+  for (const Tape::Hook& hook : tape_.hooks_) mark(static_cast<std::size_t>(hook.slot), needed);
+  for (const Tape::Leaf& leaf : tape_.leaves_)
+    if (is_needed(leaf.slot)) mark(static_cast<std::size_t>(leaf.slot), parameter);
+  gradients_.grow_to(tape_.slots_.size());
+  mark_from(0);
+  for (std::size_t k = 0; k < outputs.size(); ++k)
+    if (seeds[k].defined()) start(outputs[k], seeds[k]);
+  pass(0);
+  for (Products& products : products_)
+    guarded([&] { add_sum(products); }, [] { return std::string("in a sum of products"); });
+  for (const Tape::Hook& hook : tape_.hooks_)  // of values that no record made
+    guarded([&] { apply_hooks(hook.slot); }, [] { return std::string("in a hook"); });
+}
+
+void Backward::start(std::int32_t output, const Tensor& seed) {
+  if (!is_needed(output)) return;
+  if (marks_[static_cast<std::size_t>(output)] & blocked) throw_blocked(output);
+  accumulate(output, seed);
+}
+
+// Walks from a blocked slot back to the op that blocks it.
+void Backward::throw_blocked(std::int32_t slot) const {
+  for (std::size_t r = tape_.records_.size(); r-- > 0;) {
+    const Tape::Record& record = tape_.records_[r];
+    if (!record.makes(slot)) continue;
+    if (record.op->derivative == OpSpec::Derivative::none)
+      throw GradientError(fmt::format("gradient: {} has no gradient: {} (recorded at {})",
+                                      record.op->name, record.op->why_none, record.site().str()));
+    for (int i = 0; i < record.input_count; ++i) {
+      const std::int32_t from = tape_.input_slot(record, i);
+      if (marks_[static_cast<std::size_t>(from)] & blocked) slot = from;
+    }
+  }
+}
+
+// A slot's gradient is needed if a wanted slot can be reached from it, and blocked if an op without
+// gradient lies between: one sweep forward.
+void Backward::mark_from(std::size_t first_record) {
+  marks_.resize(tape_.slots_.size(), unneeded);
+  for (std::size_t r = first_record; r < tape_.records_.size(); ++r) {
+    const Tape::Record& record = tape_.records_[r];
+    unsigned marks = unneeded;
+    for (int i = 0; i < record.input_count; ++i)
+      marks |= marks_[static_cast<std::size_t>(tape_.input_slot(record, i))];
+    if (marks == unneeded) continue;
+    marks = needed | (marks & blocked);
+    if (record.op->derivative == OpSpec::Derivative::none) marks |= blocked;
+    for (int k = 0; k < record.output_count; ++k) {
+      const auto slot = static_cast<std::size_t>(record.first_output + k);
+      if (tape_.slots_[slot].differentiable) mark(slot, marks);
+    }
+  }
+}
+
+void Backward::pass(std::size_t first_record) {
+  for (std::size_t r = tape_.records_.size(); r-- > first_record;) step(r);
+}
+
+void Backward::step(std::size_t r) {
+  const Tape::Record& record = tape_.records_[r];
+  if (is_reached(record)) {
+    const auto where = [&] {
+      return fmt::format("in the gradient of {} recorded at {}", record.op->name,
+                         record.site().str());
+    };
+    guarded([&] { serve(r); }, where);
+  }
+  release(record);
+}
+
+bool Backward::is_reached(const Tape::Record& record) const {
+  bool reached = false;
+  for (int k = 0; k < record.output_count; ++k)
+    reached |=
+        static_cast<bool>(gradients_[static_cast<std::size_t>(record.first_output + k)].buffer);
+  return reached;
+}
+
+bool Backward::needs_inputs(const Tape::Record& record) const {
+  bool needed_any = false;
+  for (int i = 0; i < record.input_count; ++i) needed_any |= is_needed(tape_.input_slot(record, i));
+  return needed_any;
+}
+
+const void* Backward::attributes(const Tape::Record& record) const {
+  static constexpr NoAttr none;
+  if (record.op->attr_size == 0) return &none;
+  return &tape_.attributes_[static_cast<std::size_t>(record.attr)];
+}
+
+// Calls f, and says of what it throws where that was. Half of the values are released by then:
+// nothing on the tape is of use any more.
+template <class F, class Where>
+void Backward::guarded(F f, Where where) {
+  try {
+    f();
+  } catch (const NotFiniteError& e) {
+    const std::string text = fmt::format("{} ({})", e.what(), where());
+    finish();
+    throw NotFiniteError(text);
+  } catch (const std::exception& e) {
+    const std::string text = fmt::format("{} ({})", e.what(), where());
+    finish();
+    throw GradientError(text);
+  }
+}
+
+// Hands the gradients of a record's outputs on to its inputs.
+void Backward::serve(std::size_t r) {
+  const Tape::Record& record = tape_.records_[r];
+  const OpSpec& op = *record.op;
+  if (!tape_.hooks_.empty())
+    for (int k = 0; k < record.output_count; ++k) apply_hooks(record.first_output + k);
+  if (!needs_inputs(record)) return;
+
+  const SiteScope site(record.site());
+  const PlaceScope place(tape_.place_of(record));
+  const bool timed = tape_.options_.profile;
+  const auto begin = timed ? Profile::Clock::now() : Profile::Clock::time_point();
+  if (op.derivative == OpSpec::Derivative::rule) {
+    Vjp v(*this, r);
+    op.rule(v, attributes(record));
+  } else if (options_.create_graph) {
+    apply_specification(record);
+  } else {
+    apply_fused(r);
+  }
+  if (timed)
+    tape_.profile_.add(op.name, Profile::Pass::backward, current_place.module, record.step, begin,
+                       0);
+}
+
+void Backward::apply_hooks(std::int32_t slot) {
+  if (marks_[static_cast<std::size_t>(slot)] & hooked) return;
+  mark(static_cast<std::size_t>(slot), hooked);
+  for (std::size_t h = 0; h < tape_.hooks_.size(); ++h) {
+    if (tape_.hooks_[h].slot != slot) continue;
+    const Tensor g = gradient(slot);
+    if (!g.defined()) return;
+    const Tensor replaced = tape_.hooks_[h].function(g);
+    if (!replaced.defined()) continue;
+    if (replaced.shape() != g.shape() || replaced.dtype() != g.dtype())
+      throw ShapeError(fmt::format("the hook's result is {} {}, but the gradient is {} {}",
+                                   name_of(replaced.dtype()), replaced.shape().str(),
+                                   name_of(g.dtype()), g.shape().str()));
+    store(slot, replaced);
+  }
+}
+
+// Everything that read this record's outputs comes later on the tape, so it has been served.
+void Backward::release(const Tape::Record& record) {
+  for (int k = 0; k < record.output_count; ++k) {
+    const auto slot = static_cast<std::size_t>(record.first_output + k);
+    if ((marks_[slot] & wanted) == 0) gradients_[slot] = {};
+    if (!options_.keep && !options_.create_graph) tape_.slots_[slot].buffer = {};
+  }
+}
+
+// The kernel of the record before, whose turn is next, runs at the same time where it may. What it
+// computed, or threw, waits until that record is served, so sums and errors keep their order.
+void Backward::apply_fused(std::size_t r) {
+  const Tape::Record& record = tape_.records_[r];
+  std::optional<FusedGradient> fused = std::exchange(ahead_, {});
+  if (!fused) {
+    fused = prepare_fused(record);
+    if (r > 0 && may_go_ahead(r - 1)) ahead_ = prepare_fused(tape_.records_[r - 1]);
+    kernels::parallel_for(ahead_ ? 2 : 1,
+                          [&](Index task) { (task == 0 ? fused : ahead_)->compute(); });
+  }
+  if (fused->error) std::rethrow_exception(fused->error);
+  for (int i = 0; i < record.input_count; ++i)
+    if (Tensor& g = fused->gradients[static_cast<std::size_t>(i)]; g.defined())
+      accumulate(tape_.input_slot(record, i), std::move(g));
+  for (const GradientProduct& p : fused->products)
+    add_product(tape_.input_slot(record, p.input), p.left, p.right);
+}
+
+Backward::FusedGradient Backward::prepare_fused(const Tape::Record& record) {
+  FusedGradient fused{record.op, attributes(record)};
+  for (int i = 0; i < record.input_count; ++i) {
+    const std::int32_t slot = tape_.input_slot(record, i);
+    const Tensor& input = fused.inputs.emplace_back(tape_.handle(slot));
+    fused.gradients.push_back(is_needed(slot) ? Tensor(input.shape(), input.dtype()) : Tensor());
+  }
+  for (int k = 0; k < record.output_count; ++k) {
+    fused.outputs.push_back(tape_.handle(record.first_output + k));
+    fused.seeds.push_back(gradient(record.first_output + k));
+    // Nobody else reads a hidden output of a tape that is used up: the kernel may overwrite it.
+    if (k >= record.output_count - record.op->hidden_outputs && !options_.keep)
+      tape_.slots_[static_cast<std::size_t>(record.first_output + k)].buffer = {};
+  }
+  return fused;
+}
+
+void Backward::FusedGradient::compute() noexcept try {
+  op->backward[static_cast<std::size_t>(outputs[0].dtype())](
+      {inputs, outputs, seeds, gradients, attr, products});
+} catch (...) {
+  error = std::current_exception();
+}
+
+// Whether the kernel of a record can run along with that of the next one, and both gain by it: all
+// gradients that it reads are there, and nothing is to be done between the two.
+bool Backward::may_go_ahead(std::size_t r) const {
+  const Tape::Record &record = tape_.records_[r], &next = tape_.records_[r + 1];
+  if (!leaves_threads_idle(next) || !leaves_threads_idle(record)) return false;
+  if (tape_.options_.profile || !tape_.hooks_.empty()) return false;
+  for (int i = 0; i < next.input_count; ++i)
+    if (record.makes(tape_.input_slot(next, i))) return false;
+  return is_reached(record) && needs_inputs(record);
+}
+
+bool Backward::leaves_threads_idle(const Tape::Record& record) const {
+  const auto slot = static_cast<std::size_t>(record.first_output);
+  return record.op->derivative == OpSpec::Derivative::fused &&
+         record.op->leaves_threads_idle(tape_.slots_[slot].shape);
+}
+
+// Records the specification in place of the fused op, hands it the gradients of the op's outputs
+// and walks back over what it recorded; the contributions arrive in the slots of the op's inputs.
+void Backward::apply_specification(const Tape::Record& record) {
+  Tensors inputs;
+  for (int i = 0; i < record.input_count; ++i)
+    inputs.push_back(tape_.handle(tape_.input_slot(record, i)));
+  const std::size_t first = tape_.records_.size();
+  const Tensors outputs = record.op->specification(inputs, attributes(record));
+  mark_from(first);
+  gradients_.grow_to(tape_.slots_.size());
+  for (std::size_t k = 0; k < outputs.size(); ++k) {
+    const Tensor g = gradient(record.first_output + static_cast<std::int32_t>(k));
+    if (g.defined() && outputs[k].trace().generation != 0) start(outputs[k].trace().slot, g);
+  }
+  const std::size_t last = tape_.records_.size();
+  for (std::size_t r = last; r-- > first;) step(r);
+}
+
+Tensor Backward::tensor_of(std::int32_t slot, Entry entry) const {
+  const Tape::Slot& of = tape_.slots_[static_cast<std::size_t>(slot)];
+  const Trace trace = entry.slot < 0 ? Trace{} : Trace{tape_.generation_, entry.slot};
+  return Tensor(std::move(entry.buffer), of.shape, of.dtype, trace);
+}
+
+Tensor Backward::gradient(std::int32_t slot) const {
+  return tensor_of(slot, gradients_[static_cast<std::size_t>(slot)]);
+}
+
+// The gradient of an output whose record is being served: out of the table, unless it is a result.
+Tensor Backward::take_gradient(std::int32_t slot) {
+  const bool is_result = (marks_[static_cast<std::size_t>(slot)] & wanted) != 0;
+  Entry& entry = gradients_[static_cast<std::size_t>(slot)];
+  Entry taken = is_result ? entry : std::exchange(entry, {});
+  if (taken.buffer) return tensor_of(slot, std::move(taken));
+  const Tape::Slot& of = tape_.slots_[static_cast<std::size_t>(slot)];
+  return zeros(of.shape, of.dtype);
+}
+
+void Backward::accumulate(std::int32_t slot, Tensor term) {
+  const Tape::Slot& of = tape_.slots_[static_cast<std::size_t>(slot)];
+  if (term.shape() != of.shape) term = sum_to(term, of.shape);
+  if (term.dtype() != of.dtype)
+    throw DTypeError(fmt::format("a gradient is {}, but the value is {}", name_of(term.dtype()),
+                                 name_of(of.dtype)));
+  if (tape_.options_.check_finite)
+    if (const auto found = first_not_finite(term, current_place.step))
+      throw NotFiniteError(
+          fmt::format("check_finite: the gradient of {} is {}", tape_.slot_name(slot), *found));
+  Entry& entry = gradients_[static_cast<std::size_t>(slot)];
+  if (entry.buffer && !options_.create_graph && entry.buffer.unique())
+    return dispatch_real(of.dtype, [&]<class T>() { add_in_place<T>(entry.buffer, term); });
+  store(slot, entry.buffer ? add(gradient(slot), term) : std::move(term));
+}
+
+// Adds to some of the elements of a gradient, if there is one to which nobody else has a handle.
+bool Backward::add_part(std::int32_t slot, const Tensor& part, int axis, Index begin, Index step) {
+  const Entry& entry = gradients_[static_cast<std::size_t>(slot)];
+  if (!entry.buffer || options_.create_graph || tape_.options_.check_finite ||
+      !entry.buffer.unique())
+    return false;
+  const AxisView whole(tape_.slots_[static_cast<std::size_t>(slot)].shape, axis);
+  dispatch_real(part.dtype(), [&]<class T>() {
+    const T* from = part.values<T>().data();
+    T* to = static_cast<T*>(entry.buffer.data());
+    for (Index o = 0; o < whole.outer; ++o)
+      for (Index k = 0; k < part.shape()[axis]; ++k, from += whole.inner) {
+        T* run = to + (o * whole.size + begin + k * step) * whole.inner;
+        for (Index i = 0; i < whole.inner; ++i) run[i] += from[i];
+      }
+  });
+  return true;
+}
+
+// A step of a loop has few rows, and its product reads and writes the whole gradient: as many steps
+// as have enough rows together are done as one. Only the end of the pass reads a parameter's
+// gradient, so it may be late.
+void Backward::add_product(std::int32_t slot, const Tensor& left, const Tensor& right) {
+  constexpr Index enough = 1024;
+  const unsigned marks = marks_[static_cast<std::size_t>(slot)];
+  const bool at_once = options_.create_graph || tape_.options_.check_finite;
+  if (!at_once && receive_product_ && (marks & wanted) != 0)
+    return receive_product_(slot, left, right);
+  if (at_once || (marks & parameter) == 0 || left.size(0) >= enough)
+    return accumulate(slot, matmul(left, right, true));
+  auto found = std::ranges::find(products_, slot, &Products::slot);
+  if (found == products_.end()) found = products_.insert(found, {slot});
+  found->left.push_back(left);
+  found->right.push_back(right);
+  found->rows += left.size(0);
+  if (found->rows >= enough) add_sum(*found);
+}
+
+void Backward::add_sum(Products& products) {
+  if (products.left.empty()) return;
+  accumulate(products.slot, matmul(concat(products.left, 0), concat(products.right, 0), true));
+  products = {products.slot};
+}
+
+void Backward::store(std::int32_t slot, Tensor g) {
+  const bool recorded = options_.create_graph && g.trace().generation != 0;
+  gradients_[static_cast<std::size_t>(slot)] = {g.take_buffer(), recorded ? g.trace().slot : -1};
+}
+
+void Backward::finish() {
+  if (!options_.keep && !options_.create_graph) tape_.clear();
+}
+
+}  // namespace reel
+
+namespace reel::op {
+
+Vjp::Vjp(Backward& backward, std::size_t r)
+    : backward_(backward),
+      op_(*backward.tape_.records_[r].op),
+      first_input_(backward.tape_.records_[r].first_input),
+      input_count_(backward.tape_.records_[r].input_count),
+      first_output_(backward.tape_.records_[r].first_output),
+      g_(backward.take_gradient(first_output_)) {}
+
+std::int32_t Vjp::slot(int i) const {
+  return backward_.tape_.input_slots_[static_cast<std::size_t>(first_input_ + i)];
+}
+
+Tensor Vjp::in(int i) const {
+  if ((op_.keeps.inputs >> std::min(i, 31) & 1) == 0) throw_not_kept("input", i);
+  return backward_.tape_.handle(slot(i));
+}
+
+Tensor Vjp::out(int k) const {
+  if ((op_.keeps.outputs >> k & 1) == 0) throw_not_kept("output", k);
+  return backward_.tape_.handle(first_output_ + k);
+}
+
+Tensor Vjp::g(int k) const {
+  if (k == 0) return g_;
+  const Tensor g = backward_.gradient(first_output_ + k);
+  return g.defined() ? g : zeros(g.shape(), g.dtype());
+}
+
+Shape Vjp::shape(int i) const {
+  return backward_.tape_.slots_[static_cast<std::size_t>(slot(i))].shape;
+}
+
+bool Vjp::needs(int i) const { return backward_.is_needed(slot(i)); }
+
+void Vjp::add_slice(int i, const Tensor& part, int axis, Index begin, Index step) {
+  if (!needs(i) || backward_.add_part(slot(i), part, axis, begin, step)) return;
+  const Index count = part.shape()[axis];
+  const Index after = shape(i)[axis] - begin - (count == 0 ? 0 : (count - 1) * step + 1);
+  accumulate(i, pad(part, axis, begin, after, step));
+}
+
+void Vjp::add_product(int i, const Tensor& left, const Tensor& right) {
+  if (needs(i)) backward_.add_product(slot(i), left, right);
+}
+
+void Vjp::accumulate(int i, Tensor contribution) {
+  backward_.accumulate(slot(i), std::move(contribution));
+}
+
+}  // namespace reel::op

@@ -1,0 +1,110 @@
+#pragma once
+
+#include <exception>
+#include <optional>
+
+#include <reel/autograd/tape.h>
+
+namespace reel {
+
+/// One backward pass: walks a tape's records in reverse and gathers gradients by slot.
+class Backward {
+ public:
+  Backward(Tape& tape, const GradientOptions& options);
+
+  /// Asks for the gradient of a slot.
+  void want(std::int32_t slot) { mark(static_cast<std::size_t>(slot), wanted); }
+  /// Leaves the products that make up gradients of wanted slots to `receive`, so that they join
+  /// those of a pass around this one.
+  using Receive = std::function<void(std::int32_t slot, const Tensor& left, const Tensor& right)>;
+  void hand_on_products(Receive receive) { receive_product_ = std::move(receive); }
+  /// Runs the pass from an output. Throws GradientError as Tape::gradient says.
+  void run(std::int32_t output);
+  /// The same from several outputs with a gradient for each; undefined ones are zero.
+  void run(std::span<const std::int32_t> outputs, std::span<const Tensor> seeds);
+  /// The gradient of a wanted slot; undefined where nothing reached it.
+  Tensor result(std::int32_t slot) const { return gradient(slot); }
+  /// Empties the tape, unless the options keep it.
+  void finish();
+
+ private:
+  friend class op::Vjp;
+
+  // Bits: whether a slot's gradient is to be computed, whether to keep it as a result, whether an
+  // op without gradient stands between it and a wanted slot, whether its hooks have run, and
+  // whether it is that of a parameter.
+  enum Mark : std::uint8_t {
+    unneeded = 0,
+    needed = 1,
+    wanted = 2,
+    blocked = 4,
+    hooked = 8,
+    parameter = 16
+  };
+  // Shape and dtype are those of the slot the gradient belongs to.
+  struct Entry {
+    Buffer buffer;
+    std::int32_t slot = -1;  // of the gradient itself, while a graph is made
+  };
+  // What the backward kernel of a fused op reads and writes, and what it threw.
+  struct FusedGradient {
+    const op::OpSpec* op;
+    const void* attr;
+    Tensors inputs{}, outputs{}, seeds{}, gradients{};
+    PoolVector<op::GradientProduct> products{};
+    std::exception_ptr error{};
+
+    void compute() noexcept;
+  };
+
+  void mark(std::size_t slot, unsigned bits) {
+    marks_[slot] = static_cast<std::uint8_t>(marks_[slot] | bits);
+  }
+  void mark_from(std::size_t first_record);
+  void start(std::int32_t output, const Tensor& seed);
+  void throw_blocked(std::int32_t slot) const;
+  void pass(std::size_t first_record);
+  void step(std::size_t record);
+  void serve(std::size_t record);
+  template <class F, class Where>
+  void guarded(F f, Where where);
+  void apply_hooks(std::int32_t slot);
+  void apply_fused(std::size_t record);
+  FusedGradient prepare_fused(const Tape::Record& record);
+  bool may_go_ahead(std::size_t record) const;
+  void apply_specification(const Tape::Record& record);
+  void release(const Tape::Record& record);
+
+  bool is_needed(std::int32_t slot) const {
+    return marks_[static_cast<std::size_t>(slot)] != unneeded;
+  }
+  bool is_reached(const Tape::Record& record) const;
+  bool needs_inputs(const Tape::Record& record) const;
+  bool leaves_threads_idle(const Tape::Record& record) const;
+  const void* attributes(const Tape::Record& record) const;
+  Tensor tensor_of(std::int32_t slot, Entry entry) const;
+  Tensor gradient(std::int32_t slot) const;
+  Tensor take_gradient(std::int32_t slot);
+  bool add_part(std::int32_t slot, const Tensor& part, int axis, Index begin, Index step);
+  void add_product(std::int32_t slot, const Tensor& left, const Tensor& right);
+  void store(std::int32_t slot, Tensor g);
+  void accumulate(std::int32_t slot, Tensor term);
+
+  // Products leftᵀ · right whose sum a parameter's gradient still lacks.
+  struct Products {
+    std::int32_t slot;
+    Index rows = 0;
+    Tensors left = {}, right = {};
+  };
+  void add_sum(Products& products);
+
+  Tape& tape_;
+  GradientOptions options_;
+  PoolVector<std::uint8_t> marks_;
+  Chunked<Entry> gradients_;
+  PoolVector<Products> products_;
+  Receive receive_product_;
+  std::optional<FusedGradient> ahead_;  // of the record that is served next
+};
+
+}  // namespace reel

@@ -1,0 +1,230 @@
+#include <reel/autograd/engine/op.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <new>
+
+#include <reel/autograd/engine/side_by_side.h>
+#include <reel/autograd/kernels/thread_pool.h>
+#include <reel/autograd/tape.h>
+
+namespace reel::op {
+namespace {
+
+std::vector<const OpSpec*>& mutable_registry() {
+  static std::vector<const OpSpec*> ops;
+  return ops;
+}
+
+bool by_name(const OpSpec* a, const OpSpec* b) { return a->name < b->name; }
+
+}  // namespace
+
+std::span<const OpSpec* const> registry() { return mutable_registry(); }
+
+void register_op(const OpSpec& spec) {
+  auto& ops = mutable_registry();
+  ops.insert(std::upper_bound(ops.begin(), ops.end(), &spec, by_name), &spec);
+}
+
+void unregister_op(const OpSpec& spec) { std::erase(mutable_registry(), &spec); }
+
+std::string Arguments::message(std::string_view why) const {
+  std::string text = fmt::format("{}: {}", op_.name, why);
+  for (int i = 0; i < count(); ++i) {
+    const std::string_view name = op_.argument(i).name;
+    const bool repeated = op_.variadic && i + 1 >= static_cast<int>(op_.arguments.size());
+    text += fmt::format(
+        "{}{}{} is {} {}", i == 0 ? "; " : ", ", name,
+        repeated ? fmt::format("[{}]", i + 1 - static_cast<int>(op_.arguments.size())) : "",
+        name_of(dtype(i)), (*this)[i].str());
+  }
+  return text + fmt::format(" ({})", site_.str());
+}
+
+void throw_not_kept(std::string_view what, int i) {
+  throw Error(
+      fmt::format("the gradient reads {} {}, which the op does not declare to keep", what, i));
+}
+
+void Arguments::fail(std::string_view why) const { throw ShapeError(message(why)); }
+
+bool OpSpec::leaves_threads_idle(const Shape& y) const {
+  return one_thread && kernels::usable_threads() > 1 && one_thread(y);
+}
+
+namespace {
+
+void check_count(const OpSpec& op, std::size_t given, Site site) {
+  const std::size_t expected = op.arguments.size();
+  if (op.variadic ? given >= expected : given == expected) return;
+  throw ValueError(fmt::format("{}: takes {}{} arguments, not {} ({})", op.name,
+                               op.variadic ? "at least " : "", expected, given, site.str()));
+}
+
+// Whether the common case is given: the right number of defined tensors of one dtype, none of which
+// has to be an integer.
+bool are_alike(const OpSpec& op, std::span<const Tensor* const> inputs) {
+  if (op.takes_integers || op.variadic || inputs.empty() || inputs.size() != op.arguments.size())
+    return false;
+  const DType dtype = inputs[0]->dtype();
+  bool alike = op.forward[static_cast<std::size_t>(dtype)] != nullptr;
+  for (const Tensor* x : inputs) alike &= x->defined() && x->dtype() == dtype;
+  return alike;
+}
+
+// The dtype that the real arguments share; it selects the kernel.
+DType check_dtypes(const OpSpec& op, std::span<const Tensor* const> inputs, Site site) {
+  if (are_alike(op, inputs)) return inputs[0]->dtype();
+  check_count(op, inputs.size(), site);
+  const Arguments arguments(op, inputs, site);
+  const Tensor* first = nullptr;
+  for (int i = 0; i < arguments.count(); ++i) {
+    const Tensor& x = *inputs[static_cast<std::size_t>(i)];
+    const OpSpec::Argument& argument = op.argument(i);
+    if (!x.defined())
+      throw ValueError(fmt::format("{}: {} is undefined: it was never given a value ({})", op.name,
+                                   argument.name, site.str()));
+    if (argument.integer) {
+      if (x.dtype() != i32)
+        throw DTypeError(arguments.message(fmt::format("{} must be i32", argument.name)));
+    } else if (!first) {
+      first = &x;
+    } else if (x.dtype() != first->dtype()) {
+      throw DTypeError(arguments.message("the arguments differ in dtype; convert one with to()"));
+    }
+  }
+  const DType dtype = first ? first->dtype() : i32;
+  if (!op.forward[static_cast<std::size_t>(dtype)])
+    throw DTypeError(arguments.message(fmt::format("it does not take {}", name_of(dtype))));
+  return dtype;
+}
+
+// Throws what a kernel threw once more, with the op and the call.
+[[noreturn]] void rethrow_from_kernel(const OpSpec& op, Site site) {
+  const auto message = [&](std::string_view what) {
+    return fmt::format("{}{} ({})", what.starts_with(op.name) ? "" : fmt::format("{}: ", op.name),
+                       what, site.str());
+  };
+  try {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const ValueError& e) {
+    throw ValueError(message(e.what()));
+  } catch (const std::exception& e) {
+    throw Error(message(e.what()));
+  }
+}
+
+void run_kernel(const OpSpec& op, DType dtype, const KernelCall& call, Site site) {
+  try {
+    op.forward[static_cast<std::size_t>(dtype)](call);
+  } catch (const std::exception&) {
+    rethrow_from_kernel(op, site);
+  }
+}
+
+// A call whose arguments have passed every check.
+class Call {
+ public:
+  Call(const OpSpec& op, std::span<const Tensor* const> inputs, const void* attr, Site site)
+      : op_(op),
+        inputs_(inputs),
+        attr_(attr),
+        site_(SiteScope::resolve(site)),
+        dtype_(check_dtypes(op, inputs, site_)),
+        shapes_(op.shape(Arguments(op, inputs, site_), attr)),
+        tape_(Tape::current()) {
+    if (tape_ && !tape_->watches(op, inputs, site_)) tape_ = nullptr;
+  }
+
+  int visible() const { return shapes_.count() - op_.hidden_outputs; }
+  // How many outputs the kernel fills: all of them only for a tape.
+  int made() const { return tape_ ? shapes_.count() : visible(); }
+  Tensor new_output(int k) const {
+    if (op_.shares_input) return Tensor(inputs_[0]->buffer(), shapes_[k], dtype_);
+    return Tensor(shapes_[k], op_.integer_output ? i32 : dtype_);
+  }
+
+  void run(std::span<Tensor> outputs) const {
+    const bool timed = tape_ && tape_->options().profile;
+    const auto begin = timed ? Profile::Clock::now() : Profile::Clock::time_point();
+    const KernelCall call{inputs_, outputs, attr_, tape_ != nullptr};
+    if (auto* put_off = detail::PutOffKernels::current(); put_off && can_wait())
+      put_off->add(op_, dtype_, call, site_);
+    else
+      run_kernel(op_, dtype_, call, site_);
+    if (timed) tape_->add_to_profile(op_, outputs, begin);
+    if (tape_) tape_->record(op_, inputs_, outputs, attr_, site_);
+  }
+
+ private:
+  bool can_wait() const {
+    const bool watched = tape_ && (tape_->options().profile || tape_->options().check_finite);
+    return !watched && op_.leaves_threads_idle(shapes_[0]);
+  }
+
+  const OpSpec& op_;
+  std::span<const Tensor* const> inputs_;
+  const void* attr_;
+  Site site_;
+  DType dtype_;
+  Shapes shapes_;
+  Tape* tape_;  // null when nothing is to be recorded
+};
+
+Tensors run(const Call& call) {
+  Tensors outputs;
+  outputs.reserve(static_cast<std::size_t>(call.made()));
+  for (int k = 0; k < call.made(); ++k) outputs.push_back(call.new_output(k));
+  call.run(outputs);
+  outputs.resize(static_cast<std::size_t>(call.visible()));
+  return outputs;
+}
+
+}  // namespace
+
+Tensors run(const OpSpec& op, std::span<const Tensor* const> inputs, const void* attr, Site site) {
+  return run(Call(op, inputs, attr, site));
+}
+
+Tensor run_single(const OpSpec& op, std::span<const Tensor* const> inputs, const void* attr,
+                  Site site) {
+  const Call call(op, inputs, attr, site);
+  if (call.made() > 1) return std::move(run(call).front());
+  Tensor output = call.new_output(0);
+  call.run({&output, 1});
+  return output;
+}
+
+}  // namespace reel::op
+
+namespace reel {
+
+void detail::PutOffKernels::add(const op::OpSpec& op, DType dtype, const op::KernelCall& call,
+                                Site site) {
+  DeferredCall& kernel =
+      kernels_.emplace_back(DeferredCall{&op, dtype, {}, {}, {}, call.recording, site, nullptr});
+  for (const Tensor* x : call.inputs) kernel.inputs.push_back(*x);
+  kernel.outputs.assign(call.outputs.begin(), call.outputs.end());
+  std::memcpy(kernel.attr.data(), call.attr, op.attr_size);
+}
+
+void detail::PutOffKernels::run() {
+  kernels::parallel_for(std::ssize(kernels_),
+                        [&](Index i) { kernels_[static_cast<std::size_t>(i)].run(); });
+  for (const DeferredCall& kernel : kernels_)
+    if (kernel.error) std::rethrow_exception(kernel.error);
+}
+
+void detail::PutOffKernels::DeferredCall::run() noexcept try {
+  PoolVector<const Tensor*> pointers;
+  for (const Tensor& x : inputs) pointers.push_back(&x);
+  op::run_kernel(*op, dtype, {pointers, outputs, attr.data(), recording}, site);
+} catch (...) {
+  error = std::current_exception();
+}
+
+}  // namespace reel

@@ -1,0 +1,279 @@
+#pragma once
+
+#include <array>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include <reel/autograd/check/samples.h>
+#include <reel/autograd/tensor.h>
+
+namespace reel {
+class Backward;
+}
+
+namespace reel::op {
+
+struct OpSpec;
+
+/// The shapes of the results of an op: most ops have one, the recurrent layers several.
+inline constexpr int max_outputs = 6;
+
+class Shapes {
+ public:
+  Shapes(const Shape& only) : count_(1) { std::construct_at(items_, only); }
+  Shapes(std::initializer_list<Shape> several) : count_(static_cast<int>(several.size())) {
+    std::uninitialized_copy(several.begin(), several.end(), items_);
+  }
+  int count() const { return count_; }
+  const Shape& operator[](int k) const { return items_[k]; }
+
+ private:
+  union {  // only those there are get constructed
+    Shape items_[max_outputs];
+  };
+  int count_;
+};
+
+/// The arguments of a call, as a shape rule sees them: shapes and dtypes, no numbers.
+class Arguments {
+ public:
+  Arguments(const OpSpec& op, std::span<const Tensor* const> inputs, Site site)
+      : op_(op), inputs_(inputs), site_(site) {}
+
+  int count() const { return static_cast<int>(inputs_.size()); }
+  const Shape& operator[](int i) const { return inputs_[static_cast<std::size_t>(i)]->shape(); }
+  DType dtype(int i) const { return inputs_[static_cast<std::size_t>(i)]->dtype(); }
+
+  /// Throws ShapeError naming the op, every argument with its dtype and shape, and the call.
+  [[noreturn]] void fail(std::string_view why) const;
+  /// "matmul: ...; a is f32 [2, 3], b is f32 [4, 5] (train.cpp:12)".
+  std::string message(std::string_view why) const;
+
+ private:
+  const OpSpec& op_;
+  std::span<const Tensor* const> inputs_;
+  Site site_;
+};
+
+/// What a forward kernel works on.
+struct KernelCall {
+  std::span<const Tensor* const> inputs;
+  std::span<Tensor> outputs;
+  const void* attr;
+  bool recording;  ///< whether outputs that only a backward pass reads are wanted
+
+  template <class T>
+  std::span<const T> in(int i) const {
+    return inputs[static_cast<std::size_t>(i)]->values<T>();
+  }
+  template <class T>
+  std::span<T> out(int k) const {
+    const Tensor& o = outputs[static_cast<std::size_t>(k)];
+    return {static_cast<T*>(o.buffer().data()), static_cast<std::size_t>(o.size())};
+  }
+};
+
+/// A kernel's view of its call, with element type T.
+template <Element T>
+class Ctx {
+ public:
+  explicit Ctx(const KernelCall& call) : call_(call) {}
+
+  int count() const { return static_cast<int>(call_.inputs.size()); }
+  std::span<const T> in(int i) const { return call_.in<T>(i); }
+  /// An integer argument.
+  std::span<const std::int32_t> indices(int i) const { return call_.in<std::int32_t>(i); }
+  const Shape& shape(int i) const { return call_.inputs[static_cast<std::size_t>(i)]->shape(); }
+
+  std::span<T> out(int k = 0) const { return call_.out<T>(k); }
+  /// The output of an op whose results are integers.
+  std::span<std::int32_t> integer_out(int k = 0) const { return call_.out<std::int32_t>(k); }
+  const Shape& out_shape(int k = 0) const {
+    return call_.outputs[static_cast<std::size_t>(k)].shape();
+  }
+  bool recording() const { return call_.recording; }
+
+ private:
+  const KernelCall& call_;
+};
+
+/// A part leftᵀ · right of an input's gradient, of left [N, P] and right [N, Q].
+struct GradientProduct {
+  int input;
+  Tensor left, right;
+};
+
+/// What a fused backward kernel works on: inputs, outputs and gradients by number.
+struct BackwardCall {
+  std::span<const Tensor> inputs;
+  std::span<const Tensor> outputs;
+  std::span<const Tensor> seeds;  ///< gradients of the outputs; undefined where none arrived
+  std::span<Tensor> gradients;    ///< gradients of the inputs; undefined where none is wanted
+  const void* attr;
+  PoolVector<GradientProduct>& products;  ///< what the kernel leaves to add to the gradients
+};
+
+/// Throws Error: a gradient reads a value that the op did not declare to keep.
+[[noreturn]] void throw_not_kept(std::string_view what, int i);
+
+template <Real T>
+class BackwardCtx {
+ public:
+  explicit BackwardCtx(const BackwardCall& call) : call_(call) {}
+
+  /// The value of input i or output k. Throws Error when the op did not declare that it reads it.
+  const T* in(int i) const { return kept<T>(call_.inputs, i, "input"); }
+  const std::int32_t* indices(int i) const { return kept<std::int32_t>(call_.inputs, i, "input"); }
+  const Shape& shape(int i) const { return call_.inputs[static_cast<std::size_t>(i)].shape(); }
+  const T* out(int k = 0) const { return kept<T>(call_.outputs, k, "output"); }
+  const Shape& out_shape(int k = 0) const {
+    return call_.outputs[static_cast<std::size_t>(k)].shape();
+  }
+  /// The numbers of a hidden output for the kernel to overwrite, or null where another gradient of
+  /// the tape may still read them.
+  T* reusable(int k) const {
+    const Tensor& output = call_.outputs[static_cast<std::size_t>(k)];
+    return output.buffer().unique() ? static_cast<T*>(output.buffer().data()) : nullptr;
+  }
+  /// The gradient of output k, or null where none arrived (it is then zero).
+  const T* g(int k = 0) const {
+    const Tensor& seed = call_.seeds[static_cast<std::size_t>(k)];
+    return seed.defined() ? seed.values<T>().data() : nullptr;
+  }
+  /// Where to write (not add) the gradient of input i, or null where it is not wanted.
+  T* grad(int i) const {
+    const Tensor& gradient = call_.gradients[static_cast<std::size_t>(i)];
+    return gradient.defined() ? static_cast<T*>(gradient.buffer().data()) : nullptr;
+  }
+
+ private:
+  template <Element U>
+  static const U* kept(std::span<const Tensor> tensors, int i, const char* what) {
+    const Tensor& t = tensors[static_cast<std::size_t>(i)];
+    if (!t.defined()) throw_not_kept(what, i);
+    return t.values<U>().data();
+  }
+  const BackwardCall& call_;
+};
+
+/// Which values a gradient reads; the tape releases all others.
+struct Keeps {
+  std::uint32_t inputs = 0, outputs = 0;
+
+  static constexpr Keeps input(int i) { return {1u << i, 0}; }
+  constexpr Keeps operator|(Keeps other) const {
+    return {inputs | other.inputs, outputs | other.outputs};
+  }
+};
+inline constexpr Keeps keeps_nothing{};
+inline constexpr Keeps keeps_inputs{~0u, 0};
+inline constexpr Keeps keeps_output{0, ~0u};
+inline constexpr Keeps keeps_all{~0u, ~0u};
+
+/// A gradient rule's view of one record: its inputs, outputs and the gradients of the outputs.
+///
+/// Everything it returns may be used in ops; while a graph of the gradient is being made, those ops
+/// are recorded, which is what makes every order of derivative exist.
+class Vjp {
+ public:
+  Vjp(Backward& backward, std::size_t record);
+
+  /// The value of input i. Throws Error when the rule did not declare that it reads it.
+  Tensor in(int i = 0) const;
+  /// The value of output k, likewise.
+  Tensor out(int k = 0) const;
+  /// The gradient of the output, or of output k: zeros where none arrived.
+  const Tensor& g() const { return g_; }
+  Tensor g(int k) const;
+  Shape shape(int i = 0) const;
+  int count() const { return input_count_; }
+  /// Whether the gradient of input i is wanted.
+  bool needs(int i) const;
+
+  /// Adds `f()` to the gradient of input i, if that is wanted. Axes along which the input was
+  /// broadcast are summed here, not in the rule.
+  template <class F>
+  void add(int i, F&& f) {
+    if (needs(i)) accumulate(i, f());
+  }
+  /// Adds leftᵀ · right, of left [N, P] and right [N, Q], to the gradient of input i, if that is
+  /// wanted. Products for one parameter, as the steps of a loop make them, are gathered and done as
+  /// one.
+  void add_product(int i, const Tensor& left, const Tensor& right);
+  /// Adds `part` to the elements begin, begin + step, ... along an axis of the gradient of input i,
+  /// if that is wanted: what adding pad(part, ...) does, without its zeros.
+  void add_slice(int i, const Tensor& part, int axis, Index begin, Index step = 1);
+
+ private:
+  std::int32_t slot(int i) const;
+  void accumulate(int i, Tensor contribution);
+
+  Backward& backward_;
+  const OpSpec& op_;
+  std::int32_t first_input_, input_count_, first_output_;
+  Tensor g_;
+};
+
+/// An op as data, with its types erased: what the registry lists, the tape records and tests loop
+/// over. Made from a `Definition`.
+struct OpSpec {
+  struct Argument {
+    std::string_view name;
+    bool integer = false;
+  };
+  enum class Derivative { rule, fused, none };
+  struct Sample {
+    std::vector<Generator> inputs;
+    alignas(8) std::array<std::byte, 64> attr{};
+  };
+  using Forward = void (*)(const KernelCall&);
+  using FusedBackward = void (*)(const BackwardCall&);
+
+  std::string_view name;
+  std::vector<Argument> arguments;
+  bool variadic = false;        ///< the last argument stands for any number of them
+  bool takes_integers = false;  ///< whether an argument has to be i32
+  bool integer_output = false;
+  int hidden_outputs = 0;     ///< trailing outputs that only the backward pass reads
+  bool shares_input = false;  ///< there is no kernel: see SharedInput
+  std::size_t attr_size = 0;
+  /// Whether a call with this first output keeps one thread busy and no second one; null for never.
+  bool (*one_thread)(const Shape& y) = nullptr;
+
+  Shapes (*shape)(const Arguments&, const void* attr) = nullptr;
+  std::array<Forward, 3> forward{};  ///< by dtype; null where the op does not take it
+
+  Derivative derivative = Derivative::none;
+  Keeps keeps;
+  std::string_view why_none;
+  void (*rule)(Vjp&, const void* attr) = nullptr;
+  std::array<FusedBackward, 2> backward{};
+  Tensors (*specification)(std::span<const Tensor>, const void* attr) = nullptr;
+
+  std::vector<Sample> samples;
+
+  /// The argument that input i of a call stands for.
+  const Argument& argument(int i) const {
+    return arguments[std::min(static_cast<std::size_t>(i), arguments.size() - 1)];
+  }
+  /// Whether the kernels of a call with this first output gain by running beside others.
+  bool leaves_threads_idle(const Shape& y) const;
+};
+
+/// All ops of the program, by name.
+std::span<const OpSpec* const> registry();
+
+/// Runs an op: checks the arguments, calls the kernel and, where a current tape watches one of the
+/// inputs, records. Returns all outputs but the hidden ones.
+/// Throws ShapeError, DTypeError or StaleTensorError, naming op, arguments and call.
+Tensors run(const OpSpec& op, std::span<const Tensor* const> inputs, const void* attr, Site site);
+/// The same for an op with one output.
+Tensor run_single(const OpSpec& op, std::span<const Tensor* const> inputs, const void* attr,
+                  Site site);
+
+void register_op(const OpSpec& spec);
+void unregister_op(const OpSpec& spec);
+
+}  // namespace reel::op

@@ -1,0 +1,93 @@
+#include <reel/autograd/engine/segments.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include <reel/autograd/ops.h>
+
+namespace reel {
+namespace {
+
+using SegmentFunction = std::function<void(const Tensor&, const Segment&)>;
+
+struct Sequence {
+  Index steps, segment;
+  const SequenceOptions& options;
+  const Tensor& lengths;
+  const SegmentFunction& f;
+
+  Index count() const { return (steps + segment - 1) / segment; }
+  Index begin(Index number) const { return std::min(number * segment, steps); }
+
+  // Segment `number`, whose part begins with step `part_begin`.
+  void call(const Tensor& part, Index part_begin, Index number) const {
+    const Index first = begin(number), last = begin(number + 1);
+    f(part, {first,
+             first - part_begin,
+             last - part_begin,
+             {.reverse = options.reverse, .lengths = lengths_within(first, last)}});
+  }
+
+  // Segments first up to last, of which x has the steps. Halving it, and the halves again, keeps
+  // the backward pass linear: the gradient of a slice is as long as what the slice was cut from.
+  void halve(const Tensor& x, Index first, Index last) const {
+    if (last - first == 1) return call(x, begin(first), first);
+    const Index middle = (first + last) / 2, cut = begin(middle) - begin(first);
+    const auto left = [&] { halve(slice(x, 0, 0, cut), first, middle); };
+    const auto right = [&] { halve(slice(x, 0, cut, x.shape()[0]), middle, last); };
+    if (options.reverse) right();
+    left();
+    if (!options.reverse) right();
+  }
+
+ private:
+  Tensor lengths_within(Index first, Index last) const {
+    if (lengths.dtype() != i32) return lengths;  // the shape rule says what is wrong
+    Tensor within = lengths;
+    for (std::int32_t& length : within.edit<std::int32_t>())
+      length = static_cast<std::int32_t>(std::clamp<Index>(length, first, last) - first);
+    return within;
+  }
+};
+
+}  // namespace
+
+bool in_segments(const SequenceOptions& options, const char* op, Site site) {
+  site = SiteScope::resolve(site);
+  if (options.segment < 0)
+    throw ValueError(
+        fmt::format("{}: a segment of {} steps; give a positive number, or 0 to run all "
+                    "steps at once ({})",
+                    op, options.segment, site.str()));
+  if (!options.outputs && options.segment == 0)
+    throw ValueError(
+        fmt::format("{}: all steps at once make all outputs; give a segment too, or drop "
+                    ".outputs = false and ignore y ({})",
+                    op, site.str()));
+  return options.segment > 0;
+}
+
+Tensor Segment::of(const Tensor& x) const {
+  return begin == 0 && end == x.shape()[0] ? x : slice(x, 0, begin, end);
+}
+
+void each_segment(const Tensor& x, const SequenceOptions& options, const char* op, Site site,
+                  const SegmentFunction& f) {
+  const Tensor lengths = resolve_lengths(options, x, op, site);
+  const Index steps = x.rank() == 3 ? x.shape()[0] : 0;
+  if (steps == 0)  // the shape rule says what is wrong
+    return f(x, {0, 0, x.rank() > 0 ? x.shape()[0] : 0, {.lengths = lengths}});
+  const Sequence sequence{steps, options.segment, options, lengths, f};
+  const Index count = sequence.count();
+  if (x.trace().generation != 0) return sequence.halve(x, 0, count);
+  for (Index i = 0; i < count; ++i) sequence.call(x, 0, options.reverse ? count - 1 - i : i);
+}
+
+Tensor join_segments(Tensors outputs, const SequenceOptions& options) {
+  if (outputs.empty()) return {};
+  if (options.reverse) std::ranges::reverse(outputs);
+  return concat(outputs, 0);
+}
+
+}  // namespace reel

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <reel/autograd/params.h>
+#include <reel/autograd/recurrent.h>
+#include <reel/nn/mode.h>
+#include <reel/nn/state.h>
+
+namespace reel::nn {
+
+struct GruOptions {
+  /// Where the reset gate acts: after the product, as in PyTorch, or before it, as in the paper.
+  Reset reset = Reset::after;
+  /// Of the two matrices; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
+  Initializer weight_init = {};
+  /// Of the biases; by default drawn likewise, the sum of two where PyTorch has two.
+  Initializer bias_init = {};
+};
+
+/// One step of a gated recurrent unit; the equations are those of reel::gru. Parameters, in blocks
+/// of H rows for the gates r, z, n: `w_ih` [3H, D], `w_hh` [3H, H], `b` [3H], and `b_hn` [H].
+struct GruCell {
+  using State = HiddenState;
+  using Options = GruOptions;
+
+  /// Throws ValueError for sizes that are not positive.
+  GruCell(const Params& p, Index input_size, Index hidden_size, const Options& options = {});
+
+  /// x [B, D], state [B, H] -> y = h' [B, H] and the state. Throws ShapeError.
+  Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
+                           Site site = {}) const;
+
+  Index input_size() const { return w_ih.shape()[1]; }
+  Index output_size() const { return w_hh.shape()[1]; }
+
+  Param w_ih, w_hh, b, b_hn;
+  Reset reset;
+};
+
+/// A gated recurrent unit over a sequence: GruCell at every step, as one op (reel::gru).
+struct Gru {
+  using State = HiddenState;
+  using Options = GruOptions;
+  static constexpr bool one_op = true;
+
+  Gru(const Params& p, Index input_size, Index hidden_size, const Options& options = {})
+      : cell(p, input_size, hidden_size, options) {}
+
+  /// x [T, B, D] -> y [T, B, H] and the last state. Throws ShapeError, or ValueError for lengths
+  /// outside 0 .. T.
+  Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
+                           const SequenceOptions& options = {}, Site site = {}) const;
+
+  Index output_size() const { return cell.output_size(); }
+
+  GruCell cell;
+};
+
+}  // namespace reel::nn

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <optional>
+
+#include <reel/autograd/params.h>
+#include <reel/autograd/recurrent.h>
+#include <reel/nn/mode.h>
+#include <reel/nn/state.h>
+
+namespace reel::nn {
+
+struct LstmOptions {
+  /// The forget gate's initial bias. 1 lets a new network remember by default (Gers et al., 2000;
+  /// Jozefowicz et al., 2015); none leaves it as drawn.
+  std::optional<double> forget_bias = 1;
+  /// Of the two matrices; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
+  Initializer weight_init = {};
+  /// Of the biases; by default drawn likewise, the sum of two where PyTorch has two.
+  Initializer bias_init = {};
+};
+
+/// One step of long short-term memory; the equations are those of reel::lstm. Parameters, in blocks
+/// of H rows for the gates i, f, g, o: `w_ih` [4H, D], `w_hh` [4H, H], `b` [4H].
+struct LstmCell {
+  using State = LstmState;
+  using Options = LstmOptions;
+
+  /// Throws ValueError for sizes that are not positive.
+  LstmCell(const Params& p, Index input_size, Index hidden_size, const Options& options = {});
+
+  /// x [B, D], state [B, H] twice -> y = h' [B, H] and the state. Throws ShapeError.
+  Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
+                           Site site = {}) const;
+
+  Index input_size() const { return w_ih.shape()[1]; }
+  Index output_size() const { return w_hh.shape()[1]; }
+
+  Param w_ih, w_hh, b;
+};
+
+/// Long short-term memory over a sequence: LstmCell at every step, as one op (reel::lstm).
+struct Lstm {
+  using State = LstmState;
+  using Options = LstmOptions;
+  static constexpr bool one_op = true;
+
+  Lstm(const Params& p, Index input_size, Index hidden_size, const Options& options = {})
+      : cell(p, input_size, hidden_size, options) {}
+
+  /// x [T, B, D] -> y [T, B, H] and the last state. Throws ShapeError, or ValueError for lengths
+  /// outside 0 .. T.
+  Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
+                           const SequenceOptions& options = {}, Site site = {}) const;
+
+  Index output_size() const { return cell.output_size(); }
+
+  LstmCell cell;
+};
+
+}  // namespace reel::nn

@@ -1,0 +1,220 @@
+#include <reel/nn/generate/stepper.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include <reel/autograd/kernels/recurrent.h>
+#include <reel/autograd/kernels/step.h>
+#include <reel/autograd/ops/check_indices.h>
+#include <reel/autograd/tape.h>
+
+namespace reel::nn {
+namespace {
+
+using kernels::MatrixView;
+using kernels::PackedMatrix;
+
+// Up to so many symbols, W x + b is computed for each of them when packing, and a step looks it up.
+constexpr Index largest_table = 1024;
+
+// y = W x + b, where there may be no b.
+template <Real T>
+class Affine {
+ public:
+  Affine(const Tensor& w, const Tensor& b)
+      : w_(MatrixView<T>::row_major(w.begin<T>(), w.size(0), w.size(1)).transposed()) {
+    if (b.defined()) b_.assign(b.begin<T>(), b.begin<T>() + b.size());
+  }
+
+  void operator()(const T* x, Index rows, T* y) const {
+    const auto a = MatrixView<T>::row_major(x, rows, w_.rows());
+    multiply(a, w_, b_.empty() ? nullptr : b_.data(), 0, y, w_.cols());
+  }
+
+ private:
+  PackedMatrix<T> w_;
+  PoolVector<T> b_;
+};
+
+template <Real T>
+void copy_rows(const Tensor& table, const Tensor& rows, T* to) {
+  const Index size = table.size(1);
+  for (std::int32_t row : rows.values<std::int32_t>())
+    to = std::copy_n(table.begin<T>() + row * size, size, to);
+}
+
+// The gates' input part W x + b of one step.
+template <Real T>
+using InputPart = std::function<void(const Tensor& x, T* gates)>;
+
+template <Real T>
+InputPart<T> pack_input(const Tensor& w, const Tensor& b, const Embedding* embed) {
+  if (embed && embed->w.shape()[0] <= largest_table) {
+    const Tensor& vectors = embed->w.value();
+    Tensor table({vectors.size(0), w.size(0)}, w.dtype());
+    kernels::input_product(vectors.begin<T>(), vectors.size(0), vectors.size(1), w.begin<T>(),
+                           b.begin<T>(), w.size(0), table.edit<T>().data());
+    return [table](const Tensor& symbols, T* gates) { copy_rows(table, symbols, gates); };
+  }
+  const auto affine = std::make_shared<const Affine<T>>(w, b);
+  if (!embed)
+    return [affine](const Tensor& x, T* gates) { (*affine)(x.begin<T>(), x.size(0), gates); };
+  return [affine, vectors = embed->w](const Tensor& symbols, T* gates) {
+    const Scratch<T> x(symbols.size() * vectors.shape()[1]);
+    copy_rows(vectors.value(), symbols, x.data());
+    (*affine)(x.data(), symbols.size(), gates);
+  };
+}
+
+template <Real T>
+kernels::StepFunction<T> pack_step(const RnnCell& c) {
+  return kernels::rnn_step(c.w_hh.value().begin<T>(), c.output_size(), c.activation);
+}
+template <Real T>
+kernels::StepFunction<T> pack_step(const GruCell& c) {
+  return kernels::gru_step(c.w_hh.value().begin<T>(), c.b_hn.value().begin<T>(), c.output_size(),
+                           c.reset);
+}
+template <Real T>
+kernels::StepFunction<T> pack_step(const LstmCell& c) {
+  return kernels::lstm_step(c.w_hh.value().begin<T>(), c.output_size());
+}
+
+void require(const Tensor& x, const char* what, DType dtype, const Shape& shape, Site site) {
+  if (x.dtype() == dtype && x.shape() == shape && x.defined()) return;
+  const std::string place = SiteScope::resolve(site).str();
+  if (!x.defined())
+    throw ValueError(
+        fmt::format("Stepper: {} is undefined: it was never given a value ({})", what, place));
+  const std::string message =
+      fmt::format("Stepper: {} must be {} {}, not {} {} ({})", what, name_of(dtype), shape.str(),
+                  name_of(x.dtype()), x.shape().str(), place);
+  if (x.dtype() != dtype) throw DTypeError(message);
+  throw ShapeError(message);
+}
+
+void require_symbols(const Tensor& x, Index count, Site site) try {
+  check_indices("Stepper", "symbol", "symbols", x.values<std::int32_t>(), count);
+} catch (const ValueError& e) {
+  throw ValueError(fmt::format("{} ({})", e.what(), SiteScope::resolve(site).str()));
+}
+
+void check_embedding(const Embedding& embed, Index input_size, DType dtype) {
+  if (embed.w.dtype() != dtype)
+    throw DTypeError(fmt::format("Stepper: the embedding is {}, the layer {}",
+                                 name_of(embed.w.dtype()), name_of(dtype)));
+  if (embed.w.shape()[1] != input_size)
+    throw ShapeError(fmt::format("Stepper: the embedding gives {} features, the layer takes {}",
+                                 embed.w.shape()[1], input_size));
+}
+
+}  // namespace
+
+namespace detail {
+
+void PackedParams::check(Site site) const {
+  for (const Packed& p : packed_)
+    if (p.entry->version != p.version)
+      throw StaleTensorError(fmt::format(
+          "Stepper: parameter {} has changed since it was packed; construct the stepper anew ({})",
+          p.entry->name, SiteScope::resolve(site).str()));
+  if (Tape::current())
+    throw GradientError(
+        fmt::format("Stepper: a tape is current, but steps are never recorded; call the layer "
+                    "itself, or suspend the tape with NoRecord ({})",
+                    SiteScope::resolve(site).str()));
+}
+
+template <class Cell>
+PackedLayer::PackedLayer(const Cell& cell, const Embedding* embed)
+    : dtype_(cell.w_hh.dtype()), input_size_(cell.input_size()), output_size_(cell.output_size()) {
+  for (const Param* p : {&cell.w_ih, &cell.w_hh, &cell.b}) params_.add(*p);
+  if constexpr (requires { cell.b_hn; }) params_.add(cell.b_hn);
+  if (embed) {
+    check_embedding(*embed, input_size_, dtype_);
+    params_.add(embed->w);
+    symbols_ = embed->w.shape()[0];
+  }
+  step_ = dispatch_real(dtype_, [&]<class T>() -> Step {
+    return [input = pack_input<T>(cell.w_ih.value(), cell.b.value(), embed),
+            step = pack_step<T>(cell), width = cell.b.shape()[0]](
+               const Tensor& x, std::span<const Tensor> before, std::span<Tensor> after) {
+      const Index rows = x.shape()[0];
+      const Scratch<T> gates(rows * width);
+      input(x, gates.data());
+      std::array<const T*, 2> from{};
+      std::array<T*, 2> to{};
+      std::ranges::transform(before, from.begin(), [](const Tensor& s) { return s.begin<T>(); });
+      std::ranges::transform(after, to.begin(), [](Tensor& s) { return s.edit<T>().data(); });
+      step(rows, gates.data(), from.data(), to.data());
+    };
+  });
+}
+template PackedLayer::PackedLayer(const RnnCell&, const Embedding*);
+template PackedLayer::PackedLayer(const GruCell&, const Embedding*);
+template PackedLayer::PackedLayer(const LstmCell&, const Embedding*);
+
+void PackedLayer::run(const Tensor& x, std::span<Tensor> before, std::span<Tensor> after,
+                      Site site) const {
+  params_.check(site);
+  const Index rows = x.rank() == 0 ? 1 : x.shape()[0];
+  if (symbols_ > 0) {
+    require(x, "x", i32, {rows}, site);
+    require_symbols(x, symbols_, site);
+  } else {
+    require(x, "x", dtype_, {rows, input_size_}, site);
+  }
+  const Shape shape{rows, output_size_};
+  for (Tensor& state : before)
+    if (state.defined())
+      require(state, "the state", dtype_, shape, site);
+    else
+      state = zeros(shape, dtype_);
+  for (Tensor& state : after) state = Tensor(shape, dtype_);
+  step_(x, before, after);
+}
+
+Output<HiddenState> PackedLayer::operator()(const Tensor& x, const HiddenState& state,
+                                            Site site) const {
+  Tensor before = state.h, after;
+  run(x, {&before, 1}, {&after, 1}, site);
+  return {after, {after}};
+}
+
+Output<LstmState> PackedLayer::operator()(const Tensor& x, const LstmState& state,
+                                          Site site) const {
+  std::array<Tensor, 2> before{state.h, state.c}, after;
+  run(x, before, after, site);
+  return {after[0], {after[0], after[1]}};
+}
+
+}  // namespace detail
+
+Stepper<Linear>::Stepper(const Linear& linear)
+    : dtype_(linear.w.dtype()),
+      input_size_(linear.w.shape()[1]),
+      output_size_(linear.w.shape()[0]) {
+  params_.add(linear.w);
+  if (linear.b.defined()) params_.add(linear.b);
+  const Tensor bias = linear.b.defined() ? linear.b.value() : Tensor();
+  product_ = dispatch_real(dtype_, [&]<class T>() -> Product {
+    const auto affine = std::make_shared<const Affine<T>>(linear.w.value(), bias);
+    return [affine](const Tensor& x, Index rows, Tensor& y) {
+      (*affine)(x.begin<T>(), rows, y.edit<T>().data());
+    };
+  });
+}
+
+Tensor Stepper<Linear>::operator()(const Tensor& x, Site site) const {
+  params_.check(site);
+  const int last = std::max(x.rank() - 1, 0);
+  const Shape shape = x.rank() == 0 ? Shape{0} : x.shape();
+  require(x, "x", dtype_, shape.with(last, input_size_), site);
+  Tensor y(shape.with(last, output_size_), dtype_);
+  product_(x, x.size() / input_size_, y);
+  return y;
+}
+
+}  // namespace reel::nn

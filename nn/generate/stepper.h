@@ -1,0 +1,151 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include <reel/nn/cells/gru.h>
+#include <reel/nn/cells/lstm.h>
+#include <reel/nn/cells/rnn.h>
+#include <reel/nn/embedding.h>
+#include <reel/nn/linear.h>
+#include <reel/nn/stacked.h>
+
+namespace reel::nn {
+
+/// A part of a trained model to be run one step at a time, its weights packed once: the way to
+/// generate.
+///
+///     const nn::Stepper step(embed, rnn);
+///     const nn::Stepper predict(head);
+///     auto last = step(token);                      // i32 [B]
+///     ...  nn::sample(predict(last.y), ...)
+///     last = step(token, last.state);
+///
+/// There are steppers of Linear, Rnn, Gru, Lstm and Stacked of these; a recurrent one may be given
+/// the Embedding before it and then takes symbols. The values are those of the part itself over the
+/// sequence, bit for bit, in its dtype and for any number of rows. Work is done on the calling
+/// thread, without locks, and once warm without the heap. Copies share the packed weights, and
+/// several threads may use one at once.
+///
+/// A stepper knows the parameters that it was made from. Once one of them has changed, every call
+/// throws StaleTensorError; construct it anew, which costs a few steps. Nothing is recorded: calls
+/// throw GradientError while a tape is current (NoRecord suspends it).
+template <class Part>
+class Stepper;
+
+template <class Part>
+Stepper(const Part& part) -> Stepper<Part>;
+template <class Part>
+Stepper(const Embedding& embed, const Part& part) -> Stepper<Part>;
+
+namespace detail {
+
+/// Parameters, and which of their values were packed.
+class PackedParams {
+ public:
+  void add(const Param& p) { packed_.push_back({p.entry(), p.entry()->version}); }
+  /// Throws unless they still have those values and no tape is current.
+  void check(Site site) const;
+
+ private:
+  struct Packed {
+    std::shared_ptr<const ParamEntry> entry;
+    std::uint64_t version;
+  };
+  std::vector<Packed> packed_;
+};
+
+/// The layer of a cell, packed; with an embedding, which may be null, it takes symbols.
+class PackedLayer {
+ public:
+  template <class Cell>
+  PackedLayer(const Cell& cell, const Embedding* embed);
+
+  Output<HiddenState> operator()(const Tensor& x, const HiddenState& state, Site site) const;
+  Output<LstmState> operator()(const Tensor& x, const LstmState& state, Site site) const;
+
+ private:
+  using Step =
+      std::function<void(const Tensor& x, std::span<const Tensor> before, std::span<Tensor> after)>;
+  void run(const Tensor& x, std::span<Tensor> before, std::span<Tensor> after, Site site) const;
+
+  PackedParams params_;
+  DType dtype_;
+  Index input_size_, output_size_;
+  Index symbols_ = 0;  // none: x are vectors
+  Step step_;
+};
+
+}  // namespace detail
+
+template <>
+class Stepper<Linear> {
+ public:
+  explicit Stepper(const Linear& linear);
+
+  /// x [..., input_size] -> y [..., output_size]. Throws ShapeError or DTypeError for another x,
+  /// StaleTensorError and GradientError as said above.
+  Tensor operator()(const Tensor& x, Site site = {}) const;
+
+ private:
+  using Product = std::function<void(const Tensor& x, Index rows, Tensor& y)>;
+
+  detail::PackedParams params_;
+  DType dtype_;
+  Index input_size_, output_size_;
+  Product product_;
+};
+
+template <class L>
+requires(std::same_as<L, Rnn> || std::same_as<L, Gru> || std::same_as<L, Lstm>) class Stepper<L> {
+ public:
+  using State = typename L::State;
+
+  explicit Stepper(const L& layer) : layer_(layer.cell, nullptr) {}
+  Stepper(const Embedding& embed, const L& layer) : layer_(layer.cell, &embed) {}
+
+  /// One step: x [B, D], or with an embedding symbols i32 [B] -> y [B, H] and the next state.
+  /// Throws ShapeError, DTypeError or ValueError for an input that does not fit, StaleTensorError
+  /// and GradientError as said above.
+  Output<State> operator()(const Tensor& x, const State& state = {}, Site site = {}) const {
+    return layer_(x, state, site);
+  }
+
+ private:
+  detail::PackedLayer layer_;
+};
+
+template <class L>
+class Stepper<Stacked<L>> {
+ public:
+  using State = typename Stacked<L>::State;
+
+  explicit Stepper(const Stacked<L>& stack) {
+    for (const L& layer : stack.layers) layers_.emplace_back(layer);
+  }
+  Stepper(const Embedding& embed, const Stacked<L>& stack) {
+    for (const L& layer : stack.layers)
+      layers_.empty() ? layers_.emplace_back(embed, layer) : layers_.emplace_back(layer);
+  }
+
+  /// One step through all layers; see the steppers of layers. Throws ShapeError also for a state of
+  /// another number of layers.
+  Output<State> operator()(const Tensor& x, const State& state = {}, Site site = {}) const {
+    check_depth(state, layers_.size(), site);
+    Output<State> result{x, {}};
+    result.state.layers.reserve(layers_.size());
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      auto [y, next] =
+          layers_[i](result.y, state.layers.empty() ? typename L::State{} : state.layers[i], site);
+      result.y = std::move(y);
+      result.state.layers.push_back(std::move(next));
+    }
+    return result;
+  }
+
+ private:
+  std::vector<Stepper<L>> layers_;
+};
+
+}  // namespace reel::nn

@@ -1,0 +1,167 @@
+#include <reel/optim/run_state.h>
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cstring>
+#include <optional>
+#include <span>
+
+#include <reel/nn/files/safetensors.h>
+
+namespace reel::optim {
+namespace {
+
+constexpr std::string_view reserved = "run.";
+constexpr std::string_view optimizer_prefix = "run.optimizer.";
+constexpr std::string_view carried_prefix = "run.carried.";
+constexpr std::string_view rng_key = "run.rng";
+constexpr std::string_view number_prefix = "run.number.";
+constexpr std::string_view checksum_key = "run.checksum";
+
+// In words of 64 bits. Each step is a bijection of the hash, so whatever happens to a single word
+// is noticed.
+class Checksum {
+ public:
+  void add(std::span<const std::byte> bytes) {
+    add_word(bytes.size());
+    const std::byte *at = bytes.data(), *end = at + bytes.size();
+    for (; end - at >= 8; at += 8) add_word(word_of(at, 8));
+    if (at != end) add_word(word_of(at, static_cast<std::size_t>(end - at)));
+  }
+  void add(std::string_view text) { add(std::as_bytes(std::span(text))); }
+  std::string str() const { return fmt::format("{:016x}", hash_); }
+
+ private:
+  static std::uint64_t word_of(const std::byte* bytes, std::size_t count) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, bytes, count);
+    return word;
+  }
+  void add_word(std::uint64_t word) {
+    hash_ = (hash_ ^ word) * 0x9E3779B97F4A7C15;
+    hash_ ^= hash_ >> 32;  // or the highest bits of a word would reach no others
+  }
+
+  std::uint64_t hash_ = 0;
+};
+
+std::string checksum_of(const nn::NamedTensors& content) {
+  Checksum checksum;
+  for (const auto& [name, value] : content.tensors) {
+    checksum.add(name);
+    dispatch(value.dtype(),
+             [&, &value = value]<class T>() { checksum.add(std::as_bytes(value.values<T>())); });
+  }
+  for (const auto& [name, text] : content.metadata)
+    if (name != checksum_key) {
+      checksum.add(name);
+      checksum.add(text);
+    }
+  return checksum.str();
+}
+
+// Reads numbers separated by single spaces, as fmt writes them.
+template <class T>
+std::optional<std::vector<T>> parsed(std::string_view text) {
+  std::vector<T> numbers;
+  const char *at = text.data(), *end = at + text.size();
+  while (true) {
+    T number;
+    const auto [next, error] = std::from_chars(at, end, number);
+    if (error != std::errc()) return std::nullopt;
+    numbers.push_back(number);
+    if (next == end) return numbers;
+    if (*next != ' ') return std::nullopt;
+    at = next + 1;
+  }
+}
+
+void require_own_name(std::string_view what, std::string_view name) {
+  if (name.starts_with(reserved))
+    throw ValueError(
+        fmt::format("save_run_state: the {} {} needs a name that does not begin "
+                    "with \"{}\", which a checkpoint keeps for itself",
+                    what, name, reserved));
+}
+
+nn::NamedTensors content_of(const RunState& checkpoint) {
+  nn::NamedTensors content;
+  for (const auto& [name, value] : checkpoint.params.tensors) require_own_name("parameter", name);
+  for (const auto& [name, text] : checkpoint.texts) require_own_name("text", name);
+  content.insert("", checkpoint.params);
+  content.insert(optimizer_prefix, checkpoint.optimizer);
+  for (std::size_t i = 0; i < checkpoint.carried.size(); ++i)
+    content.tensors[fmt::format("{}{}", carried_prefix, i)] = checkpoint.carried[i];
+  content.metadata = checkpoint.texts;
+  const auto& [seed, stream, position] = checkpoint.rng;
+  content.metadata.emplace(rng_key, fmt::format("{} {} {}", seed, stream, position));
+  for (const auto& [name, number] : checkpoint.numbers)
+    content.metadata[fmt::format("{}{}", number_prefix, name)] = fmt::format("{}", number);
+  content.metadata.emplace(checksum_key, checksum_of(content));
+  return content;
+}
+
+// A file without a checksum, such as one that another program has changed, is taken as it is.
+void check_sum(const nn::NamedTensors& content) {
+  const auto found = content.metadata.find(checksum_key);
+  if (found != content.metadata.end() && found->second != checksum_of(content))
+    throw ValueError("it is damaged: its content does not have its checksum");
+}
+
+Rng::State rng_of(const nn::NamedTensors& content) {
+  const auto found = content.metadata.find(rng_key);
+  if (found == content.metadata.end())
+    throw ValueError("it is not a checkpoint: it holds tensors, but not the state of a run");
+  const auto state = parsed<std::uint64_t>(found->second);
+  if (!state || state->size() != 3)
+    throw ValueError(fmt::format("its {} is not three whole numbers", rng_key));
+  return {.seed = (*state)[0], .stream = (*state)[1], .position = (*state)[2]};
+}
+
+double number_of(const std::string& name, const std::string& text) {
+  const auto number = parsed<double>(text);
+  if (!number || number->size() != 1) throw ValueError(fmt::format("its {} is not a number", name));
+  return number->front();
+}
+
+RunState checkpoint_of(const nn::NamedTensors& content) {
+  check_sum(content);
+  RunState checkpoint{.optimizer = content.part(optimizer_prefix), .rng = rng_of(content)};
+  for (const auto& [name, value] : content.tensors)
+    if (!name.starts_with(reserved)) checkpoint.params.tensors.emplace(name, value);
+  const nn::NamedTensors carried = content.part(carried_prefix);
+  for (std::size_t i = 0; i < carried.tensors.size(); ++i)
+    checkpoint.carried.push_back(carried[std::to_string(i)]);
+  for (const auto& [name, text] : content.metadata) {
+    if (name.starts_with(number_prefix))
+      checkpoint.numbers.emplace(name.substr(number_prefix.size()), number_of(name, text));
+    else if (!name.starts_with(reserved))
+      checkpoint.texts.emplace(name, text);
+  }
+  return checkpoint;
+}
+
+}  // namespace
+
+double RunState::number(std::string_view name) const {
+  const auto found = numbers.find(name);
+  if (found == numbers.end())
+    throw ValueError(fmt::format("the checkpoint has no number \"{}\"", name));
+  return found->second;
+}
+
+void save_run_state(const std::filesystem::path& path, const RunState& checkpoint) {
+  nn::save_safetensors(path, content_of(checkpoint));
+}
+
+RunState load_run_state(const std::filesystem::path& path) {
+  const nn::NamedTensors content = nn::load_safetensors(path);
+  try {
+    return checkpoint_of(content);
+  } catch (const ValueError& error) {
+    throw FileError(fmt::format("{}: {}", path.string(), error.what()));
+  }
+}
+
+}  // namespace reel::optim
