@@ -5,6 +5,7 @@ Meson calls it when the build is configured. Every header of the folders of TREE
 line under OUTPUT/reel/, which includes it. Links would do the same, but not every system and not
 every archive keeps them.
 """
+import os
 import pathlib
 import sys
 
@@ -16,7 +17,8 @@ def main():
     for stale in set((output / "reel").rglob("*.h")) - set(headers):
         stale.unlink()
     for forward, header in headers.items():
-        line = f'#include "{header.as_posix()}"\n'
+        path = pathlib.Path(os.path.relpath(header, forward.parent)).as_posix()
+        line = f'#include "{path}"\n'
         if not forward.exists() or forward.read_text(encoding="utf-8") != line:
             forward.parent.mkdir(parents=True, exist_ok=True)
             forward.write_text(line, encoding="utf-8")

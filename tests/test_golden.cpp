@@ -5,6 +5,8 @@
 
 #include <functional>
 
+#include "golden_directory.h"
+
 using namespace reel;
 
 namespace {

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "golden_directory.h"
 #include "testing.h"
 
 using namespace reel;
