@@ -40,7 +40,7 @@ class Worker:
     their work is done.
     """
 
-    def __init__(self, command, threads):
+    def __init__(self, command, threads, name=None):
         self.command, self.threads = [str(part) for part in command], threads
         count = str(threads)
         # Threads that spin while they wait take the cores from the others of their own process:
@@ -54,15 +54,12 @@ class Worker:
         if self.hello is None:
             note(f"{first.strip() or 'no answer'} ({' '.join(self.command)})")
         else:
+            self.name = name or f"{self.hello['peer']} {self.hello['version']}"
             self.signal(signal.SIGSTOP)
 
     def signal(self, number):
         if self.process.poll() is None:
             self.process.send_signal(number)
-
-    @property
-    def name(self):
-        return f"{self.hello['peer']} {self.hello['version']}"
 
     def send(self, row, calls):
         self.signal(signal.SIGCONT)
@@ -187,6 +184,8 @@ def parse_arguments():
     add("--build", type=pathlib.Path, default=HERE.parent / "build", help="where Reel was built")
     add("--quick", action="store_true", help="fewer rows and rounds: under 3 minutes")
     add("--alone", action="store_true", help="Reel without the other frameworks")
+    add("--before", type=pathlib.Path, metavar="BUILD",
+        help="where another version of Reel was built, to stand beside this one in every row")
     add("--rows", type=re.compile, default="", metavar="REGEX", help="only rows with such names")
     add("--rounds", type=int)
     add("--seconds", type=float, help="of a worker in a round")
@@ -214,17 +213,20 @@ def main():
     reel = [options.build / "bench" / "worker"]
     own = [Worker(reel, threads) for threads in options.threads]
     peaks = {threads: Worker(reel, threads) for threads in options.threads}
+    before = [Worker([options.before / "bench" / "worker"], threads, "Reel before")
+              for threads in options.threads if options.before]
     compared = not options.alone and any(row["compared"] for row in wanted)
     peers = start_peers(options) if compared else []
     run["reel"] = own[0].name
-    run["workers"] = [{**w.hello, "name": w.name, "threads": w.threads} for w in own + peers]
+    run["workers"] = [{**w.hello, "name": w.name, "threads": w.threads}
+                      for w in own + before + peers]
 
     run["rows"] = []
     for row in wanted:
         note(row["name"])
-        workers = own + peers if row["compared"] else own
+        workers = own + before + (peers if row["compared"] else [])
         run["rows"].append(measure(row, workers, peaks, options))
-    for worker in [*own, *peaks.values(), *peers]:
+    for worker in [*own, *before, *peaks.values(), *peers]:
         worker.end()
     run["together"] = [
         measure_together(row, reel, options.threads[-1], options) for row in wanted
