@@ -13,6 +13,7 @@
 #include <reel/nn/files/atomic_file.h>
 
 #include "temporary_directory.h"
+#include "testing.h"
 
 using namespace reel;
 using nn::AtomicFile;
@@ -221,10 +222,10 @@ namespace {
 TEST_CASE("atomic file: a process killed while it writes leaves the old or the new content") {
   const TemporaryDirectory directory;
   const auto path = directory.file("model", std::string(50'000, 'a'));
-  for (int round = 0; round < 20; ++round) {
+  for (Index round = 0; round < testing::rounds(20, 2000); ++round) {
     const pid_t child = ::fork();
     if (child == 0) overwrite_forever(path);
-    ::usleep(1000 + 700 * round);
+    ::usleep(static_cast<useconds_t>(1000 + 700 * (round % 20)));
     ::kill(child, SIGKILL);
     int status = 0;
     ::waitpid(child, &status, 0);

@@ -8,6 +8,7 @@
 #include <reel/nn/files/safetensors.h>
 
 #include "temporary_directory.h"
+#include "testing.h"
 
 using namespace reel;
 using namespace reel::nn;
@@ -301,7 +302,7 @@ TEST_CASE("safetensors: a file cut off anywhere is refused, a damaged one never 
     CHECK_THROWS_AS(load_safetensors(path), FileError);
   }
   Rng rng(1);
-  for (int i = 0; i < 300; ++i) {
+  for (Index i = 0; i < testing::rounds(300, 100'000); ++i) {
     std::string bad = good;
     for (Index n = rng.integer(3); n >= 0; --n)
       bad[static_cast<std::size_t>(rng.integer(static_cast<Index>(bad.size())))] =

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <string>
@@ -22,6 +23,13 @@ inline constexpr bool sanitized = false;
 #else
 inline constexpr bool sanitized = false;
 #endif
+
+/// How often a test tries what chance decides: `usual` times, and `in_long` where the environment
+/// has REEL_LONG=1, as `./dev test --long` sets it.
+inline Index rounds(Index usual, Index in_long) {
+  const char* value = std::getenv("REEL_LONG");
+  return value && std::strcmp(value, "1") == 0 ? in_long : usual;
+}
 
 /// The message of what f throws, which has to be an E.
 template <class E, class F>

@@ -1,5 +1,6 @@
 """char_lm does its job: trains, goes on after interruptions, writes, measures."""
 import fcntl
+import itertools
 import json
 import math
 import os
@@ -149,13 +150,18 @@ class SameBits(runs.CharLmTest):
         whole = self.train("whole", *self.long)
         duration = time.monotonic() - begin
         source = random.Random(2)
-        for which in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-            with self.subTest(which):
-                run = self.folder / which.name
+        total = 0
+        for which, i in itertools.product((signal.SIGINT, signal.SIGTERM, signal.SIGKILL),
+                                          range(20 if runs.LONG else 1)):
+            with self.subTest(which, round=i):
+                run = self.folder / f"{which.name}{i}"
                 delays = [source.uniform(0.01, duration / 3) for _ in range(6)]
-                self.assertGreater(self.interrupted(run, which, delays), 0)
+                stopped = self.interrupted(run, which, delays)
+                self.assertGreater(stopped, 0)
+                total += stopped
                 self.assert_same(whole, run)
                 self.assertEqual(len(list(run.iterdir())), 3)  # killed while saving or not
+        print(f"stopped and resumed {total} times")
 
     def test_interrupted_saves_and_says_how_to_go_on(self):
         run = self.folder / "a run"
