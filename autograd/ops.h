@@ -59,16 +59,19 @@ Tensor add(const Tensor& a, const Tensor& b, Site site = {});
 Tensor sub(const Tensor& a, const Tensor& b, Site site = {});
 Tensor mul(const Tensor& a, const Tensor& b, Site site = {});
 Tensor div(const Tensor& a, const Tensor& b, Site site = {});
-/// aᵇ, f32 or f64: NaN where a < 0 and b is no whole number, 1 where b = 0. The gradient of b is
-/// NaN where a < 0, and both are those of a constant at 0⁰.
+/// aᵇ, f32 or f64, with the special values of std::pow: NaN where a < 0 is finite and b is no whole
+/// number, ∞ for (-∞)^0.5, 1 where b = 0, also for NaN. The gradient of b is NaN where a < 0, and
+/// both are those of a constant at 0⁰.
 Tensor pow(const Tensor& a, const Tensor& b, Site site = {});
-/// a + w (b - a), f32 or f64, with a tensor or a number as w.
+/// a + w (b - a), f32 or f64, with a tensor or a number as w: exactly a for w = 0, b for w = 1.
 Tensor lerp(const Tensor& a, const Tensor& b, const Operand& w, Site site = {});
 /// max(a, b); where they are equal each gets half of the gradient. NaN where a or b is.
 Tensor maximum(const Tensor& a, const Tensor& b, Site site = {});
 /// min(a, b), likewise.
 Tensor minimum(const Tensor& a, const Tensor& b, Site site = {});
-/// condition ? a : b, with an i32 condition; not 0 is true.
+/// condition ? a : b, with an i32 condition; not 0 is true. Both are computed, and the gradient of
+/// the one not taken is 0, which the rule behind it multiplies: where log(x) is not taken at x = 0,
+/// 0 times 1/x is NaN. Give that function arguments that it can take: log(where(x > 0, x, 1)).
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b, Site site = {});
 
 Tensor operator+(const Operand& a, const Operand& b);
@@ -96,7 +99,8 @@ Tensor logical_or(const Tensor& a, const Tensor& b, Site site = {});
 Tensor logical_xor(const Tensor& a, const Tensor& b, Site site = {});
 Tensor logical_not(const Tensor& x, Site site = {});
 
-// Elementwise, one operand: f32 or f64, and i32 where it says so.
+// Elementwise, one operand: f32 or f64, and i32 where it says so. NaN where a function is not
+// defined (ln and √ of negative numbers), and for NaN, except that sign is 0.
 /// -x, also i32
 Tensor neg(const Tensor& x, Site site = {});
 /// x², also i32
@@ -107,7 +111,7 @@ Tensor sqrt(const Tensor& x, Site site = {});
 Tensor rsqrt(const Tensor& x, Site site = {});
 /// 1 / x
 Tensor reciprocal(const Tensor& x, Site site = {});
-/// x to the power of a number: NaN where x < 0 and that is no whole number, 1 for exponent 0.
+/// x to the power of a number, likewise.
 Tensor pow(const Tensor& x, double exponent, Site site = {});
 /// eˣ
 Tensor exp(const Tensor& x, Site site = {});
@@ -125,6 +129,8 @@ Tensor cos(const Tensor& x, Site site = {});
 Tensor tan(const Tensor& x, Site site = {});
 /// 2/√π ∫₀ˣ e^(-t²) dt
 Tensor erf(const Tensor& x, Site site = {});
+/// 1 - erf x, accurate where that is small
+Tensor erfc(const Tensor& x, Site site = {});
 /// |x|, also i32; its derivative is 0 at 0
 Tensor abs(const Tensor& x, Site site = {});
 /// -1, 0 or 1, also i32; its derivative is 0
@@ -133,9 +139,11 @@ Tensor sign(const Tensor& x, Site site = {});
 Tensor floor(const Tensor& x, Site site = {});
 /// The nearest whole number, of two the even one; its derivative is 0
 Tensor round(const Tensor& x, Site site = {});
-/// min(max(x, low), high), also i32; its derivative is 1 from low to high, bounds included, and 0
-/// elsewhere. Either bound may be infinite. Throws ValueError if low > high or one is NaN, and
-/// DTypeError for an i32 tensor and a bound with a fraction.
+/// min(max(x, low), high), also i32; NaN stays. Its derivative is 1 from low to high, bounds
+/// included, and 0 elsewhere; what made x then has a gradient of 0 times its own derivative, as at
+/// where(): clamp before a root or a logarithm, not behind it. Either bound may be infinite. Throws
+/// ValueError if low > high or one is NaN, and DTypeError for an i32 tensor and a bound with a
+/// fraction.
 Tensor clamp(const Tensor& x, double low, double high, Site site = {});
 
 // Activations.
@@ -147,7 +155,7 @@ Tensor sigmoid(const Tensor& x, Site site = {});
 Tensor log_sigmoid(const Tensor& x, Site site = {});
 /// ln(1 + eˣ), without overflow
 Tensor softplus(const Tensor& x, Site site = {});
-/// max(x, 0), also i32; its derivative is 0 at 0
+/// max(x, 0), also i32; NaN stays. Its derivative is 0 at 0
 Tensor relu(const Tensor& x, Site site = {});
 /// x where x > 0, elsewhere slope·x; its derivative at 0 is the slope (Maas et al., "Rectifier
 /// nonlinearities improve neural network acoustic models", 2013).
@@ -175,8 +183,8 @@ Tensor outer(const Tensor& a, const Tensor& b, Site site = {});
 Tensor dot(const Tensor& a, const Tensor& b, Site site = {});
 
 // Shape. reshape, squeeze and expand copy no numbers: the result shares the memory of x.
-/// The same numbers in another shape of the same size; one size may be -1. Throws ShapeError for
-/// another size.
+/// The same numbers in another shape of the same size; one size may be -1, unless another is 0.
+/// Throws ShapeError for another size.
 Tensor reshape(const Tensor& x, std::initializer_list<Index> shape, Site site = {});
 Tensor reshape(const Tensor& x, const Shape& shape, Site site = {});
 /// Without one axis of size 1: [T, 1, F] -> [T, F]. Throws ShapeError for an axis of another size.
@@ -207,12 +215,13 @@ Tensor select(const Tensor& x, int axis, Index i, Site site = {});
 /// The adjoint of slice: zeros in which the elements of one axis stand at before, before + step,
 /// ..., with `after` zeros behind the last.
 Tensor pad(const Tensor& x, int axis, Index before, Index after, Index step = 1, Site site = {});
-/// Joins tensors along an axis that they have. Throws ShapeError where other axes differ.
+/// Joins tensors along an axis that they have. Throws ShapeError where other axes differ, and
+/// ValueError for no tensors.
 Tensor concat(std::span<const Tensor> inputs, int axis, Site site = {});
 inline Tensor concat(std::initializer_list<Tensor> inputs, int axis, Site site = {}) {
   return concat(std::span(inputs.begin(), inputs.size()), axis, site);
 }
-/// Joins tensors of one shape along a new axis.
+/// Joins tensors of one shape along a new axis, likewise.
 Tensor stack(std::span<const Tensor> inputs, int axis = 0, Site site = {});
 inline Tensor stack(std::initializer_list<Tensor> inputs, int axis = 0, Site site = {}) {
   return stack(std::span(inputs.begin(), inputs.size()), axis, site);
@@ -236,7 +245,7 @@ Tensor tril(const Tensor& x, Index k = 0, Site site = {});
 Tensor triu(const Tensor& x, Index k = 0, Site site = {});
 
 // Reductions over some or all axes, which go away unless `keepdims`. f32 or f64, and i32 where it
-// says so. Throw ShapeError for an axis out of range.
+// says so. Throw ShapeError for an axis out of range, and for one that is named twice.
 /// Σ x, also i32, which wraps around; 0 over an empty axis.
 Tensor sum(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
 /// Σ x / n; NaN over an empty axis.
@@ -259,7 +268,8 @@ Tensor norm(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site 
 Tensor max(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
 /// The smallest element, likewise.
 Tensor min(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
-/// ln Σ eˣ, without overflow. Throws ShapeError over an empty axis.
+/// ln Σ eˣ, without overflow; -∞, with a gradient of 0, where all x are. Throws ShapeError over an
+/// empty axis.
 Tensor logsumexp(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
 /// 1 if one of the elements is not 0, otherwise 0; x of any dtype -> i32, without gradient.
 Tensor any(const Tensor& x, const Axes& axes = {}, bool keepdims = false, Site site = {});
@@ -291,8 +301,9 @@ Tensor scatter_along(const Tensor& source, const Tensor& indices, Index size, in
 /// 1 at each index and 0 elsewhere, along a new last axis: i32 [...] -> [..., classes]. Without
 /// gradient.
 Tensor one_hot(const Tensor& indices, Index classes, DType dtype = f32, Site site = {});
-/// `value` where the mask, i32 and broadcast to the shape of x, is not 0, and x elsewhere. Throws
-/// ValueError for a value that is not an i32 where x is.
+/// `value` where the mask, i32 and broadcast to the shape of x, is not 0, and x elsewhere. What
+/// made a masked x has a gradient of 0 times its own derivative, as at where(): mask its arguments.
+/// Throws ValueError for a value that is not an i32 where x is.
 Tensor masked_fill(const Tensor& x, const Tensor& mask, double value, Site site = {});
 
 /// Some elements along an axis, and where they stood.
@@ -311,9 +322,9 @@ Tensor argsort(const Tensor& x, int axis = -1, bool descending = false, Site sit
 Tensor topk_indices(const Tensor& x, Index k, int axis = -1, Site site = {});
 
 // Normalisation.
-/// eˣ / Σ eˣ along one axis
+/// eˣ / Σ eˣ along one axis: 0 for x = -∞, and NaN where all x are.
 Tensor softmax(const Tensor& x, int axis = -1, Site site = {});
-/// x - ln Σ eˣ along one axis
+/// x - ln Σ eˣ along one axis, likewise; it is not rounded at the size of x.
 Tensor log_softmax(const Tensor& x, int axis = -1, Site site = {});
 /// gain·(x - mean) / √(variance + epsilon) + bias over the last axis: x [..., F], gain and bias [F]
 /// (Ba et al., "Layer normalization", 2016).
@@ -327,54 +338,100 @@ Tensor rms_norm(const Tensor& x, const Tensor& gain, double epsilon = 1e-5, Site
 /// Throws ValueError unless 0 <= rate < 1.
 Tensor dropout(const Tensor& x, double rate, Rng& rng, Site site = {});
 
-// Losses: scalars, means in nats. Weights, which may be a mask of zeros and ones, have the dtype of
-// the prediction and make a weighted mean of it; a position of weight 0 adds nothing, whatever its
-// numbers. Nothing to average (no position, or weights that sum to 0) throws ValueError. Targets
-// and weights have gradients too, where they are real.
+// Losses: scalars in nats, means unless told otherwise. Weights, which may be a mask of zeros and
+// ones, have the dtype of the prediction and make a weighted mean of it; a position of weight 0
+// adds nothing, whatever its numbers. A mean of nothing (no position, or weights that sum to 0)
+// throws ValueError; a sum of nothing is 0. Targets and weights have gradients too, where they are
+// real.
+/// Whether a loss is the mean of its positions or their sum, which then is not divided by anything:
+/// Σ w·loss (PyTorch's reduction).
+enum class LossReduction { mean, sum };
+
+/// What a call can give for weights alone: a tensor, a parameter, an optional tensor.
+template <class W>
+concept LossWeights = std::convertible_to<const W&, std::optional<Tensor>>;
+
 struct CrossEntropyOptions {
   Tensor weights = {};         ///< p [...], of the positions
   Tensor class_weights = {};   ///< c [V]
   double label_smoothing = 0;  ///< e, from 0 to 1
   /// Positions with this target do not count; it need not be one of the classes.
   std::optional<std::int32_t> ignore_index = {};
+  LossReduction reduction = LossReduction::mean;  ///< a sum leaves out the divisor
 };
 /// How unlikely the targets are by softmax(logits), logits [..., V]; with ℓ = log_softmax(logits):
 ///
 ///     Σ p·((1 - e)·c[t]·(-ℓ[t]) + e/V·Σ c·(-ℓ)) / Σ p·c[t]    for targets t i32 [...]
 ///     Σ p·Σ c·((1 - e)·q + e/V)·(-ℓ) / Σ p                    for probabilities q [..., V]
 ///
-/// These are PyTorch's definitions. Throws ValueError for a target outside 0 .. V-1 that is not the
-/// ignored one, also where the weight is 0, and for ignore_index with probabilities.
+/// These are PyTorch's definitions. A term with a factor of 0 does not count: a class of weight 0
+/// may have a logit of -∞. Throws ValueError for a target outside 0 .. V-1 that is not the ignored
+/// one, also where the weight is 0, and for ignore_index with probabilities.
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets,
-                     const CrossEntropyOptions& options, Site site = {});
-/// With weights [...] or none: Σ p·(-ℓ[t]) / Σ p.
-Tensor cross_entropy(const Tensor& logits, const Tensor& targets,
-                     const std::optional<Tensor>& weights = {}, Site site = {});
+                     const CrossEntropyOptions& options = {}, Site site = {});
 /// The same as cross_entropy for targets i32 [...], from log-probabilities ℓ [..., V].
 Tensor nll(const Tensor& log_probabilities, const Tensor& targets,
            const CrossEntropyOptions& options = {}, Site site = {});
 
 // The losses below are means over elements, for targets of the very shape of x. Weights have
 // leading axes of x (none, some or all): each counts for all elements that it leads to.
+struct LossOptions {
+  Tensor weights = {};
+  LossReduction reduction = LossReduction::mean;
+};
+struct BceOptions {
+  Tensor weights = {};
+  double positive_weight = 1;  ///< w, of positive examples
+  LossReduction reduction = LossReduction::mean;
+};
 /// (x - t)²
-Tensor mse(const Tensor& x, const Tensor& targets, const std::optional<Tensor>& weights = {},
-           Site site = {});
+Tensor mse(const Tensor& x, const Tensor& targets, const LossOptions& options = {}, Site site = {});
 /// |x - t|, with derivative 0 at 0
-Tensor l1(const Tensor& x, const Tensor& targets, const std::optional<Tensor>& weights = {},
-          Site site = {});
+Tensor l1(const Tensor& x, const Tensor& targets, const LossOptions& options = {}, Site site = {});
 /// d²/2 where |d| <= delta, and delta·(|d| - delta/2) beyond, with d = x - t (Huber, "Robust
 /// estimation of a location parameter", 1964). Throws ValueError unless delta > 0.
 Tensor huber(const Tensor& x, const Tensor& targets, double delta = 1,
-             const std::optional<Tensor>& weights = {}, Site site = {});
-/// -(w·t·ln σ(x) + (1 - t)·ln(1 - σ(x))) for logits x and probabilities t, without overflow, where
-/// w is the weight of positive examples.
-Tensor bce_with_logits(const Tensor& logits, const Tensor& targets,
-                       const std::optional<Tensor>& weights = {}, double positive_weight = 1,
+             const LossOptions& options = {}, Site site = {});
+/// -(w·t·ln σ(x) + (1 - t)·ln(1 - σ(x))) for logits x and probabilities t, without overflow; a term
+/// with a factor of 0 does not count, so an infinite logit may be right.
+Tensor bce_with_logits(const Tensor& logits, const Tensor& targets, const BceOptions& options = {},
                        Site site = {});
 /// The Kullback-Leibler divergence Σ t·(ln t - ℓ) over the last axis, for probabilities t and
 /// log-probabilities ℓ [..., V], with 0 ln 0 = 0; the mean over the positions [...], which the
 /// weights lead to (PyTorch's "batchmean"). At t = 0 the gradient of t ln t is taken as 0.
 Tensor kl_div(const Tensor& log_probabilities, const Tensor& targets,
-              const std::optional<Tensor>& weights = {}, Site site = {});
+              const LossOptions& options = {}, Site site = {});
+
+// The same with weights in place of options.
+namespace detail {
+inline Tensor loss_weights(const std::optional<Tensor>& weights) {
+  return weights.value_or(Tensor());
+}
+}  // namespace detail
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const LossWeights auto& weights,
+                     Site site = {}) {
+  return cross_entropy(logits, targets, {.weights = detail::loss_weights(weights)}, site);
+}
+Tensor mse(const Tensor& x, const Tensor& targets, const LossWeights auto& weights,
+           Site site = {}) {
+  return mse(x, targets, {.weights = detail::loss_weights(weights)}, site);
+}
+Tensor l1(const Tensor& x, const Tensor& targets, const LossWeights auto& weights, Site site = {}) {
+  return l1(x, targets, {.weights = detail::loss_weights(weights)}, site);
+}
+Tensor huber(const Tensor& x, const Tensor& targets, double delta, const LossWeights auto& weights,
+             Site site = {}) {
+  return huber(x, targets, delta, {.weights = detail::loss_weights(weights)}, site);
+}
+Tensor bce_with_logits(const Tensor& logits, const Tensor& targets, const LossWeights auto& weights,
+                       double positive_weight = 1, Site site = {}) {
+  return bce_with_logits(
+      logits, targets,
+      {.weights = detail::loss_weights(weights), .positive_weight = positive_weight}, site);
+}
+Tensor kl_div(const Tensor& log_probabilities, const Tensor& targets,
+              const LossWeights auto& weights, Site site = {}) {
+  return kl_div(log_probabilities, targets, {.weights = detail::loss_weights(weights)}, site);
+}
 
 }  // namespace reel

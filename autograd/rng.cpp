@@ -1,22 +1,64 @@
 #include <reel/autograd/rng.h>
 
+#include <fmt/format.h>
+
 #include <cmath>
-#include <numbers>
+#include <limits>
+
+#include <reel/autograd/kernels/philox.h>
+#include <reel/autograd/kernels/vector_math.h>
 
 namespace reel {
 namespace {
 
-double unit(std::uint32_t high, std::uint32_t low) {
-  return static_cast<double>((std::uint64_t{high} << 32 | low) >> 11) * 0x1p-53;
+using kernels::PhiloxWords;
+using kernels::unit;
+
+constexpr std::uint32_t low_word(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
+constexpr std::uint32_t high_word(std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); }
+
+constexpr std::uint32_t multiplier0 = 0xD2511F53, multiplier1 = 0xCD9E8D57;
+constexpr std::uint32_t key_step0 = 0x9E3779B9, key_step1 = 0xBB67AE85;
+
+// Box and Muller's cosine.
+[[gnu::always_inline]] inline double normal_of(std::uint32_t a, std::uint32_t b, std::uint32_t c,
+                                               std::uint32_t d) {
+  const double radius = std::sqrt(-2 * kernels::vlog(1 - unit(a, b)));
+  return radius * kernels::vcos_turns(unit(c, d));
 }
 
-template <class Draw>
-Tensor filled(const Shape& shape, DType dtype, Draw draw) {
+// Draws a tensor: element i is `number` of the words of block i.
+template <class Number>
+Tensor filled(Rng& rng, const Shape& shape, DType dtype, Number number) {
+  constexpr Index lanes = kernels::philox_lanes;
   Tensor result(shape, dtype);
+  const Rng::State& at = rng.state();
   dispatch_real(dtype, [&]<class T>() {
-    for (T& x : result.edit<T>()) x = static_cast<T>(draw());
+    const std::span<T> all = result.edit<T>();
+    const Index n = std::ssize(all);
+    for (Index begin = 0; begin < n; begin += lanes) {
+      const PhiloxWords words = kernels::philox_blocks(
+          at.seed, at.stream, at.position + static_cast<std::uint64_t>(begin));
+      std::array<T, lanes> drawn;
+      for (std::size_t l = 0; l < lanes; ++l)
+        drawn[l] =
+            number.template operator()<T>(words[0][l], words[1][l], words[2][l], words[3][l]);
+      std::copy_n(drawn.begin(), std::min(lanes, n - begin), all.begin() + begin);
+    }
   });
+  rng.skip(static_cast<std::uint64_t>(shape.size()));
   return result;
+}
+
+// The least and the largest T of [low, high), or low where there is none.
+template <class T>
+std::pair<T, T> within(double low, double high) {
+  T least = static_cast<T>(low), largest = static_cast<T>(high);
+  if (static_cast<double>(least) < low)
+    least = std::nextafter(least, std::numeric_limits<T>::infinity());
+  if (static_cast<double>(largest) >= high)
+    largest = std::nextafter(largest, -std::numeric_limits<T>::infinity());
+  return {least, std::max(least, largest)};
 }
 
 }  // namespace
@@ -24,31 +66,54 @@ Tensor filled(const Shape& shape, DType dtype, Draw draw) {
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
                                     std::array<std::uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
-    const std::uint64_t p = std::uint64_t{0xD2511F53} * counter[0];
-    const std::uint64_t q = std::uint64_t{0xCD9E8D57} * counter[2];
-    counter = {
-        static_cast<std::uint32_t>(q >> 32) ^ counter[1] ^ key[0], static_cast<std::uint32_t>(q),
-        static_cast<std::uint32_t>(p >> 32) ^ counter[3] ^ key[1], static_cast<std::uint32_t>(p)};
-    key[0] += 0x9E3779B9;
-    key[1] += 0xBB67AE85;
+    const std::uint64_t p = std::uint64_t{multiplier0} * counter[0];
+    const std::uint64_t q = std::uint64_t{multiplier1} * counter[2];
+    counter = {high_word(q) ^ counter[1] ^ key[0], low_word(q), high_word(p) ^ counter[3] ^ key[1],
+               low_word(p)};
+    key[0] += key_step0;
+    key[1] += key_step1;
   }
   return counter;
 }
 
+kernels::PhiloxWords kernels::philox_blocks(std::uint64_t seed, std::uint64_t stream,
+                                            std::uint64_t position) {
+  PhiloxWords c;
+  for (std::size_t l = 0; l < philox_lanes; ++l) {
+    c[0][l] = low_word(position + l);
+    c[1][l] = high_word(position + l);
+    c[2][l] = low_word(stream);
+    c[3][l] = high_word(stream);
+  }
+  std::uint32_t key0 = low_word(seed), key1 = high_word(seed);
+  for (int round = 0; round < 10; ++round, key0 += key_step0, key1 += key_step1)
+    for (std::size_t l = 0; l < philox_lanes; ++l) {
+      const std::uint64_t p = std::uint64_t{multiplier0} * c[0][l];
+      const std::uint64_t q = std::uint64_t{multiplier1} * c[2][l];
+      c[0][l] = high_word(q) ^ c[1][l] ^ key0;
+      c[1][l] = low_word(q);
+      c[2][l] = high_word(p) ^ c[3][l] ^ key1;
+      c[3][l] = low_word(p);
+    }
+  return c;
+}
+
 Rng Rng::stream(std::string_view name) const {
   std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
-  for (char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return Rng(state_.seed, state_.stream ^ hash);
+  const auto add = [&](std::uint64_t byte) { hash = (hash ^ byte) * 0x100000001b3; };
+  // Of the whole path, so that neither order nor repetition is lost.
+  for (int shift = 0; state_.stream != 0 && shift < 64; shift += 8)
+    add(state_.stream >> shift & 0xff);
+  for (char c : name) add(static_cast<unsigned char>(c));
+  return Rng(state_.seed, hash);
 }
 
 std::array<std::uint32_t, 4> Rng::next() {
-  const auto low = [](std::uint64_t x) { return static_cast<std::uint32_t>(x); };
-  const auto high = [](std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); };
-  const auto block =
-      philox({low(state_.position), high(state_.position), low(state_.stream), high(state_.stream)},
-             {low(state_.seed), high(state_.seed)});
+  const State at = state_;
   ++state_.position;
-  return block;
+  return philox(
+      {low_word(at.position), high_word(at.position), low_word(at.stream), high_word(at.stream)},
+      {low_word(at.seed), high_word(at.seed)});
 }
 
 double Rng::uniform() {
@@ -58,8 +123,7 @@ double Rng::uniform() {
 
 double Rng::normal() {
   const auto bits = next();
-  const double radius = std::sqrt(-2 * std::log(1 - unit(bits[0], bits[1])));
-  return radius * std::cos(2 * std::numbers::pi * unit(bits[2], bits[3]));
+  return normal_of(bits[0], bits[1], bits[2], bits[3]);
 }
 
 Index Rng::integer(Index n) {
@@ -68,11 +132,26 @@ Index Rng::integer(Index n) {
 }
 
 Tensor Rng::uniform(const Shape& shape, double low, double high, DType dtype) {
-  return filled(shape, dtype, [&] { return low + (high - low) * uniform(); });
+  if (!(low <= high && std::isfinite(high - low)))
+    throw ValueError(
+        fmt::format("Rng::uniform: low is {} and high is {}; they must be finite, with low <= high",
+                    low, high));
+  const auto f32_range = within<float>(low, high);
+  const auto f64_range = within<double>(low, high);
+  const auto number = [=]<class T>(std::uint32_t a, std::uint32_t b, std::uint32_t, std::uint32_t) {
+    const auto [least, largest] = std::get<std::pair<T, T>>(std::tuple(f32_range, f64_range));
+    // The sum, or its nearest T, may be rounded to a bound.
+    const T x = static_cast<T>(low + (high - low) * unit(a, b));
+    return x < least ? least : x > largest ? largest : x;
+  };
+  return filled(*this, shape, dtype, number);
 }
 
 Tensor Rng::normal(const Shape& shape, double mean, double deviation, DType dtype) {
-  return filled(shape, dtype, [&] { return mean + deviation * normal(); });
+  return filled(*this, shape, dtype,
+                [=]<class T>(std::uint32_t a, std::uint32_t b, std::uint32_t c, std::uint32_t d) {
+                  return static_cast<T>(mean + deviation * normal_of(a, b, c, d));
+                });
 }
 
 }  // namespace reel

@@ -23,8 +23,8 @@ struct Unroll {
   explicit Unroll(const Params& p, Args&&... arguments)
       : cell(p, std::forward<Args>(arguments)...) {}
 
-  /// x [T, B, D] -> y [T, B, H] and the last state. Throws ShapeError, or ValueError for lengths
-  /// outside 0 .. T.
+  /// x [T, B, D] -> y [T, B, H] and the last state. Throws ShapeError, also for T = 0, or
+  /// ValueError for lengths outside 0 .. T.
   Output<State> operator()(const Tensor& x, const State& initial = {}, const Mode& mode = Eval{},
                            const SequenceOptions& options = {}, Site site = {}) const {
     const SiteScope scope(site);
@@ -41,7 +41,10 @@ struct Unroll {
   Output<State> run(const Tensor& x, const State& initial, const Mode& mode,
                     const SequenceOptions& options, Index first) const {
     const Tensor lengths = resolve_lengths(options, x, "Unroll");
-    const Index steps = x.size(0);
+    const Index steps = x.rank() > 0 ? x.size(0) : 0;
+    if (steps == 0)
+      throw ShapeError("Unroll: the sequence has no steps; x is " + x.shape().str() + " (" +
+                       SiteScope::resolve({}).str() + ")");
     Tensors outputs(static_cast<std::size_t>(steps));
     State state = initial;
     for (Index s = 0; s < steps; ++s) {

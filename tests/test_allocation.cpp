@@ -168,7 +168,7 @@ TEST_CASE("a record takes at most 200 bytes beside the tensors") {
   const Tensor x = tape.watch(full({8}, 0.5));
   const std::size_t before = allocated_bytes;
   Tensor y = x;
-  for (std::size_t i = 0; i < records; ++i) y = tanh(y);  // keeps its output
+  for (std::size_t i = 0; i < records; ++i) y = tanh(y);  // keeps its input
   const std::size_t recorded = allocated_bytes;
   tape.gradient(y, {x}, {.seed = ones({8})});
   const std::size_t per_record = (recorded - before) / records - tensor_bytes;

@@ -139,7 +139,7 @@ TEST_CASE("sample: bad settings and logits") {
   CHECK(contains(message({.top_p = 0}), "top_p is 0, not in (0, 1]"));
   CHECK(contains(message({.top_p = 1.01}), "top_p is 1.01"));
   CHECK(contains(message({.top_p = nan}), "top_p is nan"));
-  for (const double bad : {nan, infinity, -infinity})
+  for (const double bad : {nan, infinity})
     CHECK(contains(message_of<ValueError>([&] {
                      sample(tensor({3}, {0, 1, bad}), {.temperature = 0}, rng);
                    }),

@@ -161,7 +161,7 @@ TEST_CASE("losses of pairs of numbers agree with PyTorch") {
   // F.binary_cross_entropy_with_logits(x, t)
   CHECK(bce_with_logits(x, t).item() == golden(0.8981848818391917));
   // F.binary_cross_entropy_with_logits(x, t, pos_weight=torch.tensor(3.0))
-  CHECK(bce_with_logits(x, t, {}, 3).item() == golden(1.4012269855859423));
+  CHECK(bce_with_logits(x, t, {.positive_weight = 3}).item() == golden(1.4012269855859423));
   // F.kl_div(F.log_softmax(logits, -1), probabilities, reduction='batchmean')
   CHECK(kl_div(log_softmax(logits()), probabilities()).item() == golden(0.14147373154160942));
 }

@@ -71,6 +71,34 @@ class BroadcastPlan {
   int loops_ = 0;
 };
 
+/// What an operand has in an innermost run: consecutive elements, or one that is repeated.
+template <class T, bool repeated>
+struct Run {
+  const T* first;
+  T operator[](Index i) const {
+    if constexpr (repeated)
+      return *first;
+    else
+      return first[i];
+  }
+};
+
+/// Calls `f(a, b, ...)` with the run of each operand. A stride in an innermost loop is 0 or 1, and
+/// a loop for each case is what the compiler turns into vector code.
+template <class F>
+void with_runs(F&& f) {
+  f();
+}
+template <class F, class T, class... Rest>
+void with_runs(F&& f, const T* first, Index stride, Rest... rest) {
+  if (stride == 0) {
+    const T value = *first;  // a copy, which no store can change
+    with_runs([&](auto... others) { f(Run<T, true>{&value}, others...); }, rest...);
+  } else {
+    with_runs([&](auto... others) { f(Run<T, false>{first}, others...); }, rest...);
+  }
+}
+
 /// out = f(a, b), each element, with NumPy broadcasting of a and b to `shape`.
 template <class Out, class In, class F>
 void broadcast_binary(const Shape& shape, Out* out, const In* a, const Shape& a_shape, const In* b,
@@ -83,14 +111,11 @@ void broadcast_binary(const Shape& shape, Out* out, const In* a, const Shape& a_
   const BroadcastPlan<2> plan(shape, {&a_shape, &b_shape});
   plan.each_row(
       [&](const std::array<Index, 2>& offset, Index n, const std::array<Index, 2>& stride) {
-        const In* x = a + offset[0];
-        const In* y = b + offset[1];
-        if (stride[0] == 1 && stride[1] == 1)
-          for (Index i = 0; i < n; ++i) out[i] = f(x[i], y[i]);
-        else if (stride[1] == 0)
-          for (Index i = 0; i < n; ++i) out[i] = f(x[i * stride[0]], *y);
-        else
-          for (Index i = 0; i < n; ++i) out[i] = f(*x, y[i]);
+        with_runs(
+            [&](auto x, auto y) {
+              for (Index i = 0; i < n; ++i) out[i] = f(x[i], y[i]);
+            },
+            a + offset[0], stride[0], b + offset[1], stride[1]);
         out += n;
       });
 }
@@ -102,9 +127,11 @@ void broadcast_ternary(const Shape& shape, Out* out, const A* a, const Shape& a_
   const BroadcastPlan<3> plan(shape, {&a_shape, &b_shape, &c_shape});
   plan.each_row(
       [&](const std::array<Index, 3>& offset, Index n, const std::array<Index, 3>& stride) {
-        for (Index i = 0; i < n; ++i)
-          out[i] = f(a[offset[0] + i * stride[0]], b[offset[1] + i * stride[1]],
-                     c[offset[2] + i * stride[2]]);
+        with_runs(
+            [&](auto x, auto y, auto z) {
+              for (Index i = 0; i < n; ++i) out[i] = f(x[i], y[i], z[i]);
+            },
+            a + offset[0], stride[0], b + offset[1], stride[1], c + offset[2], stride[2]);
         out += n;
       });
 }

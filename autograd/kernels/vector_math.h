@@ -3,6 +3,7 @@
 #include <reel/autograd/dtype.h>
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
@@ -192,6 +193,56 @@ template <Real T>
   return x >= 0 ? result : Limits::quiet_NaN();
 }
 
+/// ln(1 + x), accurate near zero.
+template <Real T>
+[[gnu::always_inline]] inline T vlog1p(T x) {
+  using Limits = std::numeric_limits<T>;
+  const T u = 1 + x;
+  const T lost = (x - (u - 1)) / u;  // of x in the sum, as a part of it
+  const T result = vlog(u) + lost;
+  const bool exact = u == 0 || u == Limits::infinity();  // where what was lost is no number
+  return detail::copy_sign(x, T(1)) < Limits::epsilon() / 4 ? x : exact ? vlog(u) : result;
+}
+
+/// x^e with the special values of std::pow.
+template <Real T>
+[[gnu::always_inline]] inline T vpow(T x, T e) {
+  if constexpr (std::is_same_v<T, double>) {
+    return std::pow(x, e);
+  } else {
+    // In double the product is so exact that its exponential is right in the last place of a float.
+    const double exponent = e, half = exponent / 2;
+    const bool whole = __builtin_floor(exponent) == exponent;
+    const bool odd = whole & (__builtin_floor(half) != half);
+    const T magnitude = detail::copy_sign(x, 1.0F);
+    const T power = static_cast<T>(vexp(exponent * vlog(static_cast<double>(magnitude))));
+    const bool root = (x < 0) & (magnitude <= std::numeric_limits<T>::max()) & !whole;
+    const T result = root  ? std::numeric_limits<T>::quiet_NaN()
+                     : odd ? detail::copy_sign(power, x)
+                           : power;
+    const T infinity = std::numeric_limits<T>::infinity();
+    const bool one =
+        (e == 0) | (x == 1) | ((magnitude == 1) & ((e == infinity) | (e == -infinity)));
+    return one ? T(1) : result;
+  }
+}
+
+/// The cosine of so many turns, cos(2 pi x).
+template <Real T>
+[[gnu::always_inline]] inline T vcos_turns(T x) {
+  const auto quarter = detail::round_to_integer(4 * x);
+  const T angle = (x - quarter.value * T(0.25)) * T(6.283185307179586476925L);  // up to pi / 4
+  const T z = angle * angle;
+  const T cosine =
+      detail::horner(z, 1 / 20922789888000.0L, -1 / 87178291200.0L, 1 / 479001600.0L,
+                     -1 / 3628800.0L, 1 / 40320.0L, -1 / 720.0L, 1 / 24.0L, -0.5L, 1.0L);
+  const T sine = angle * detail::horner(z, 1 / 355687428096000.0L, -1 / 1307674368000.0L,
+                                        1 / 6227020800.0L, -1 / 39916800.0L, 1 / 362880.0L,
+                                        -1 / 5040.0L, 1 / 120.0L, -1 / 6.0L, 1.0L);
+  const T value = quarter.bits & 1 ? sine : cosine;
+  return (quarter.bits + 1) & 2 ? -value : value;
+}
+
 /// The hyperbolic tangent.
 template <Real T>
 [[gnu::always_inline]] inline T vtanh(T x) {
@@ -200,6 +251,16 @@ template <Real T>
   magnitude = magnitude > F::highest_tanh ? F::highest_tanh : magnitude;
   const T e = detail::expm1_in_range(2 * magnitude);
   return detail::copy_sign(e / (e + 2), x);
+}
+
+/// Its derivative sech^2 x = 4 e / (1 + e)^2 with e = e^(-2|x|), which 1 - tanh^2 x loses where
+/// tanh x rounds to 1.
+template <Real T>
+[[gnu::always_inline]] inline T vsech_square(T x) {
+  using F = detail::Format<T>;
+  const T exponent = -2 * detail::copy_sign(x, T(1));
+  const T e = detail::exp_in_range(exponent < F::lowest_exp ? F::lowest_exp : exponent);
+  return 4 * e / ((1 + e) * (1 + e));
 }
 
 /// The logistic function 1 / (1 + e^-x).

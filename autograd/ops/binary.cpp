@@ -1,7 +1,9 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <limits>
 
+#include <reel/autograd/kernels/vector_math.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/elementwise.h>
 
@@ -80,7 +82,8 @@ const Op<> div_op{{
     .gradient = rule(
         [](Vjp& v) {
           v.add(0, [&] { return v.g() / v.in(1); });
-          v.add(1, [&] { return -(v.g() * v.in(0) / square(v.in(1))); });
+          // g a and b² would leave the range where the result does not.
+          v.add(1, [&] { return -(v.g() * (v.in(0) / v.in(1)) / v.in(1)); });
         },
         keeps_inputs),
     .samples = {with_inputs(normal({3, 4}), away_from_zero({3, 4})),
@@ -95,17 +98,25 @@ const Op<> pow_op{{
     .name = "pow",
     .arguments = {"a", "b"},
     .shape = broadcast_shape,
-    .forward = []<Real T>(Ctx<T> c) { map2(c, [](T a, T b) { return std::pow(a, b); }); },
+    .forward = []<Real T>(Ctx<T> c) { map2(c, [](T a, T b) { return kernels::vpow(a, b); }); },
     .gradient = rule(
         [](Vjp& v) {
-          // At a = 0 the rules for a > 0 would multiply 0 by infinity.
-          const Tensor one = scalar(1, v.in(0).dtype()), zero = scalar(0, one.dtype());
-          const Tensor a_is_zero = equal(v.in(0).detach(), zero);
+          const Tensor a = v.in(0).detach(), b = v.in(1).detach();
+          const Tensor zero = scalar(0, a.dtype()), one = scalar(1, a.dtype());
           v.add(0, [&] {
-            const Tensor constant = logical_and(a_is_zero, equal(v.in(1).detach(), zero));
-            return v.g() * (v.in(1) * pow(v.in(0), where(constant, one, v.in(1) - 1)));
+            // b aᵇ⁻¹, as b aᵇ / a up to b = 0, where it leaves the range only with the result, and
+            // is 0 at b = 0.
+            const Tensor constant = logical_and(equal(a, zero), b >= 0);
+            const Tensor divided = logical_and(b <= 0, logical_not(constant));
+            const Tensor lowered = where(b <= 0, v.in(1), v.in(1) - 1);
+            return v.g() * pow(v.in(0), lowered) * v.in(1) / where(divided, v.in(0), one);
           });
-          v.add(1, [&] { return v.g() * (v.out() * log(where(a_is_zero, one, v.in(0)))); });
+          v.add(1, [&] {
+            // 0 where aᵇ = 0 beside an infinite logarithm, and at 0⁰.
+            const Tensor infinity = scalar(std::numeric_limits<double>::infinity(), a.dtype());
+            const Tensor flat = where(b < 0, equal(a, infinity), equal(a, zero));
+            return v.g() * log(where(flat, one, v.in(0))) * v.out();
+          });
         },
         keeps_all),
     .samples =
@@ -116,6 +127,15 @@ const Op<> pow_op{{
          with_inputs(values({0.5}), values({-8, 0, 8})), with_inputs(positive({0}), normal({1}))},
 }};
 
+// a + w (b - a) without rounding errors at the ends and without overflow between them.
+template <class T>
+T interpolate(T a, T b, T w) {
+  const T from_a = a + w * (b - a), from_b = b - (1 - w) * (b - a);
+  const T across_zero = (1 - w) * a + w * b;
+  const T inner = (a < 0) != (b < 0) ? across_zero : w < T(0.5) ? from_a : from_b;
+  return w == 0 ? a : w == 1 ? b : inner;
+}
+
 const Op<> lerp_op{{
     .name = "lerp",
     .arguments = {"a", "b", "w"},
@@ -124,7 +144,7 @@ const Op<> lerp_op{{
         []<Real T>(Ctx<T> c) {
           kernels::broadcast_ternary(c.out_shape(), c.out().data(), c.in(0).data(), c.shape(0),
                                      c.in(1).data(), c.shape(1), c.in(2).data(), c.shape(2),
-                                     [](T a, T b, T w) { return a + w * (b - a); });
+                                     [](T a, T b, T w) { return interpolate(a, b, w); });
         },
     .gradient = rule(
         [](Vjp& v) {

@@ -1,6 +1,8 @@
+#include <fmt/format.h>
+
 #include <limits>
 
-#include <reel/autograd/kernels/vector_math.h>
+#include <reel/autograd/ops/lines.h>
 #include <reel/autograd/ops/reduction.h>
 
 namespace reel {
@@ -36,16 +38,14 @@ template <class T>
 constexpr T lowest = std::numeric_limits<T>::has_infinity ? -std::numeric_limits<T>::infinity()
                                                           : std::numeric_limits<T>::lowest();
 
-template <class T>
-void fold_max(Ctx<T> c, const Reduction& r) {
-  fold(c, r, c.out(), lowest<T>, [](T y, T x) { return x > y || x != x ? x : y; });
-}
-
 const Op<Reduction> max_op{{
     .name = "max",
     .arguments = {"x"},
     .shape = nonempty_reduction,
-    .forward = []<class T>(Ctx<T> c, const Reduction& r) { fold_max(c, r); },
+    .forward =
+        []<class T>(Ctx<T> c, const Reduction& r) {
+          fold(c, r, c.out(), lowest<T>, [](T y, T x) { return x > y || x != x ? x : y; });
+        },
     .gradient = rule(extremum_gradient, keeps_all),
     .samples = extremum_samples,
 }};
@@ -62,35 +62,69 @@ const Op<Reduction> min_op{{
     .samples = extremum_samples,
 }};
 
-// --- logsumexp ---
+// --- argmax and argmin ---
 
-const Op<Reduction> logsumexp_op{{
-    .name = "logsumexp",
+struct Search {
+  int axis;
+  bool keepdims;
+};
+
+constexpr auto search_shape = [](const Arguments& in, const Search& search) -> Shape {
+  if (in[0][search.axis] == 0) in.fail(fmt::format("axis {} is empty", search.axis));
+  return search.keepdims ? in[0].with(search.axis, 1) : in[0].erase(search.axis);
+};
+
+// Writes where along the axis the first element is that none other beats; NaN beats all numbers.
+template <class T, class F>
+void search_lines(Ctx<T> c, int axis, F beats) {
+  const Index size = c.shape(0)[axis], stride = c.shape(0).stride(axis);
+  each_line(c.shape(0), axis, [&](Index first, Index line) {
+    const T* x = c.in(0).data() + first;
+    Index best = 0;
+    for (Index i = 1; i < size; ++i) {
+      const T champion = x[best * stride], challenger = x[i * stride];
+      if (champion == champion && (challenger != challenger || beats(challenger, champion)))
+        best = i;
+    }
+    c.integer_out()[static_cast<std::size_t>(line)] = static_cast<std::int32_t>(best);
+  });
+}
+
+const auto position = none("the position of an element is a step");
+
+const Samples<Search> search_samples{
+    with_inputs(distinct({3, 4})).attr(Search{1, false}),
+    with_inputs(distinct({2, 3, 4})).attr(Search{1, true}),
+    with_inputs(distinct({17})).attr(Search{0, false}),
+    with_inputs(distinct({3, 1})).attr(Search{1, false}),
+    with_inputs(values({1, 3, 3, 0, 0})).attr(Search{0, true}),
+    with_inputs(distinct({0, 3})).attr(Search{1, false}),
+};
+
+const Op<Search> argmax_op{{
+    .name = "argmax",
     .arguments = {"x"},
-    .shape = nonempty_reduction,
+    .shape = search_shape,
     .forward =
-        []<Real T>(Ctx<T> c, const Reduction& r) {
-          fold_max(c, r);
-          const Index n = static_cast<Index>(c.out().size());
-          const Scratch<T> largest(n);
-          T* y = c.out().data();
-          // An infinite maximum must not turn its own difference into a NaN.
-          for (Index j = 0; j < n; ++j) largest[j] = y[j] - y[j] == 0 ? y[j] : T(0);
-          fold_sum(c, r, [&](T x, Index j) { return kernels::vexp(x - largest[j]); });
-          for (Index j = 0; j < n; ++j) y[j] = largest[j] + kernels::vlog(y[j]);
+        []<class T>(Ctx<T> c, const Search& search) {
+          search_lines(c, search.axis, [](T a, T b) { return a > b; });
         },
-    .gradient = rule(
-        [](Vjp& v, const Reduction& r) {
-          v.add(0, [&] {
-            return restored(v.g(), v.shape(), r) * exp(v.in() - restored(v.out(), v.shape(), r));
-          });
+    .gradient = position,
+    .samples = search_samples,
+    .integer_output = true,
+}};
+
+const Op<Search> argmin_op{{
+    .name = "argmin",
+    .arguments = {"x"},
+    .shape = search_shape,
+    .forward =
+        []<class T>(Ctx<T> c, const Search& search) {
+          search_lines(c, search.axis, [](T a, T b) { return a < b; });
         },
-        keeps_all),
-    .samples = {with_inputs(normal({3, 4})).attr(Reduction{3, false}),
-                with_inputs(normal({3, 4})).attr(Reduction{2, true}),
-                with_inputs(normal({2, 3, 17})).attr(Reduction{5, false}),
-                with_inputs(normal({0, 4})).attr(Reduction{2, false}),
-                with_inputs(values({700, 710, -700})).attr(Reduction{1, false})},
+    .gradient = position,
+    .samples = search_samples,
+    .integer_output = true,
 }};
 
 // --- any and all ---
@@ -141,8 +175,12 @@ Tensor min(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
   return min_op({&x}, reduction(x, axes, keepdims, "min", site), site);
 }
 
-Tensor logsumexp(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
-  return logsumexp_op({&x}, reduction(x, axes, keepdims, "logsumexp", site), site);
+Tensor argmax(const Tensor& x, int axis, bool keepdims, Site site) {
+  return argmax_op({&x}, {normalized_axis(axis, x.rank(), "argmax", site), keepdims}, site);
+}
+
+Tensor argmin(const Tensor& x, int axis, bool keepdims, Site site) {
+  return argmin_op({&x}, {normalized_axis(axis, x.rank(), "argmin", site), keepdims}, site);
 }
 
 Tensor any(const Tensor& x, const Axes& axes, bool keepdims, Site site) {

@@ -130,7 +130,11 @@ const Op<Filling> masked_fill_op{{
           const T value = static_cast<T>(filling.value);
           const kernels::BroadcastPlan<1> plan(c.out_shape(), {&c.shape(1)});
           plan.each_row([&](const auto& offset, Index n, const auto& stride) {
-            for (Index i = 0; i < n; ++i) y[i] = mask[offset[0] + i * stride[0]] ? value : x[i];
+            kernels::with_runs(
+                [&](auto masked) {
+                  for (Index i = 0; i < n; ++i) y[i] = masked[i] ? value : x[i];
+                },
+                mask + offset[0], stride[0]);
             x += n;
             y += n;
           });

@@ -127,7 +127,8 @@ PoolVector<const Tensor*> pointers(std::span<const Tensor> tensors) {
 int axis_of_first(std::span<const Tensor> inputs, int axis, int extra, const char* op, Site site) {
   if (inputs.empty())
     throw ValueError(
-        fmt::format("{}: there is nothing to join ({})", op, SiteScope::resolve(site).str()));
+        fmt::format("{}: inputs is empty; there is nothing to join and no dtype to join it in ({})",
+                    op, SiteScope::resolve(site).str()));
   return normalized_axis(axis, inputs[0].rank() + extra, op, site);
 }
 

@@ -3,38 +3,55 @@
 #include <numeric>
 
 #include <reel/autograd/engine/op.h>
-#include <reel/autograd/kernels/vector_math.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/check_indices.h>
+#include <reel/autograd/ops/log_sum.h>
+#include <reel/autograd/ops/loss_terms.h>
 #include <reel/autograd/ops/rows.h>
 
 namespace reel {
 using namespace op;
 namespace {
 
-template <class T>
-T log_sum_exp(const T* x, Index n) {
-  const T largest = *std::max_element(x, x + n);
-  // Eight partial sums, added in a fixed order.
-  std::array<T, 8> lanes{};
-  Index i = 0;
-  for (; i + 8 <= n; i += 8)
-    for (std::size_t l = 0; l < 8; ++l)
-      lanes[l] += kernels::vexp(x[i + static_cast<Index>(l)] - largest);
-  for (std::size_t l = 0; i < n; ++i, ++l) lanes[l] += kernels::vexp(x[i] - largest);
-  const T sum = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
-                ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
-  return largest + kernels::vlog(sum);
-}
+using namespace detail;
 
-void require_weight(const char* op, double weight) {
+// The weight that a mean divides by; 1 for a sum.
+double divisor(const char* op, LossReduction reduction, double weight) {
+  if (reduction == LossReduction::sum) return 1;
   if (weight == 0)
     throw ValueError(
         fmt::format("{}: there is nothing to average: the weights that count sum to 0", op));
+  return weight;
 }
 
-void require_positions(const Arguments& in) {
-  if (in[0].size() == 0) throw ValueError(in.message("there is nothing to average"));
+void check_scores(const Arguments& in, LossReduction reduction) {
+  const int last = in[0].rank() - 1;
+  if (in[0].size() == 0 && (reduction == LossReduction::mean || in[0][last] == 0))
+    throw ValueError(in.message("there is nothing to average"));
+}
+
+// The parts of ln Σ eˣ of each row: where the tape holds them, or for this call alone.
+template <class T>
+struct LogSums {
+  T *largest = nullptr, *rest = nullptr;
+
+  using Sum = LogSum<std::remove_const_t<T>>;
+  Sum operator[](Index r) const { return {largest[r], rest[r]}; }
+  void set(Index r, const Sum& sum) const {
+    largest[r] = sum.largest;
+    rest[r] = sum.rest;
+  }
+};
+
+template <class T>
+LogSums<T> log_sums(Ctx<T> c, Scratch<T>& own, Index rows) {
+  if (c.recording()) return {c.out(1).data(), c.out(2).data()};
+  return {own.data(), own.data() + rows};
+}
+
+template <class T>
+LogSums<const T> log_sums(BackwardCtx<T> c) {
+  return {c.out(1), c.out(2)};
 }
 
 // --- targets that are classes: nll and cross_entropy ---
@@ -43,20 +60,21 @@ struct ClassTargets {
   double smoothing = 0;
   std::int32_t ignored = 0;
   bool ignores = false;
+  LossReduction reduction = LossReduction::mean;
 
   std::optional<std::int32_t> exempt() const {
     return ignores ? std::optional(ignored) : std::nullopt;
   }
 };
 
-// A call of nll, where x are log-probabilities, or of cross_entropy, where x - L are, with the
-// logarithm L of the row's sum of exponentials. With position weights p, class weights c and
-// smoothing e, a row with target y has the loss
-//     l = (1 - e) c[y] (L - x[y]) + e / V Σ c (L - x),
-// and the result is Σ p l / Σ p c[y].
+// A call of nll, where x are log-probabilities ℓ, or of cross_entropy, where ℓ = x - ln Σ eˣ. With
+// position weights p, class weights c and smoothing e, a row with target y has the loss
+//     l = (1 - e) c[y] (-ℓ[y]) + e / V Σ c (-ℓ),
+// and the result is Σ p l, divided by Σ p c[y] for a mean. What has a factor of 0 does not count.
 template <class T>
 struct Rows {
-  const T *x, *weights, *class_weights, *log_sums;  // no log_sums for log-probabilities
+  const T *x, *weights, *class_weights;
+  LogSums<const T> sums;  // none for log-probabilities
   const std::int32_t* targets;
   Index rows, classes;
   ClassTargets attr;
@@ -70,17 +88,21 @@ struct Rows {
       if (!ignored(r)) sum += weight(r) * class_weight(targets[r]);
     return sum;
   }
-  // L - x
+  // -ℓ
   double surprise(Index r, Index i) const {
-    const double log_sum = log_sums ? static_cast<double>(log_sums[r]) : 0;
-    return log_sum - static_cast<double>(x[r * classes + i]);
+    const auto value = static_cast<double>(x[r * classes + i]);
+    if (!sums.largest) return -value;
+    return -LogSum<double>{static_cast<double>(sums.largest[r]), static_cast<double>(sums.rest[r])}
+                .log_share(value);
   }
+  double hard_share() const { return 1 - attr.smoothing; }
   double smooth_share() const { return attr.smoothing / static_cast<double>(classes); }
   double loss(Index r) const {
     const Index target = targets[r];
-    double sum = (1 - attr.smoothing) * class_weight(target) * surprise(r, target);
+    double sum =
+        unless_zero(hard_share() * class_weight(target), [&] { return surprise(r, target); });
     for (Index i = 0; attr.smoothing != 0 && i < classes; ++i)
-      sum += smooth_share() * class_weight(i) * surprise(r, i);
+      sum += unless_zero(smooth_share() * class_weight(i), [&] { return surprise(r, i); });
     return sum;
   }
 };
@@ -90,16 +112,21 @@ void class_loss(const char* name, Ctx<T> c, const ClassTargets& attr) {
   const Index rows = c.shape(1).size(), classes = c.shape(3)[0];
   const T* x = c.in(0).data();
   check_indices(name, "target", "classes", c.indices(1), classes, attr.exempt());
-  Scratch<T> own(softmax && !c.recording() ? rows : 0);
-  T* log_sums = !softmax ? nullptr : c.recording() ? c.out(1).data() : own.data();
-  const Rows<T> call{
-      x, c.in(2).data(), c.in(3).data(), log_sums, c.indices(1).data(), rows, classes, attr};
-  const double total = call.total_weight();
-  require_weight(name, total);
+  Scratch<T> own(softmax && !c.recording() ? 2 * rows : 0);
+  const LogSums<T> sums = softmax ? log_sums(c, own, rows) : LogSums<T>{};
+  const Rows<T> call{x,
+                     c.in(2).data(),
+                     c.in(3).data(),
+                     {sums.largest, sums.rest},
+                     c.indices(1).data(),
+                     rows,
+                     classes,
+                     attr};
+  const double total = divisor(name, attr.reduction, call.total_weight());
   Scratch<double> losses(rows);
   each_row(rows, [&](Index r) {
-    if (softmax) log_sums[r] = log_sum_exp(x + r * classes, classes);
-    losses[r] = call.weight(r) == 0 ? 0 : call.weight(r) * call.loss(r);
+    if (softmax) sums.set(r, log_sum_exp(x + r * classes, classes));
+    losses[r] = unless_zero(call.weight(r), [&] { return call.loss(r); });
   });
   c.out()[0] = static_cast<T>(std::accumulate(losses.data(), losses.data() + rows, 0.0) / total);
 }
@@ -107,74 +134,92 @@ void class_loss(const char* name, Ctx<T> c, const ClassTargets& attr) {
 template <bool softmax, class T>
 void class_loss_gradient(BackwardCtx<T> c, const ClassTargets& attr) {
   const Index rows = c.shape(1).size(), classes = c.shape(3)[0];
-  const T* log_sums = softmax ? c.out(1) : nullptr;
-  const Rows<T> call{c.in(0), c.in(2), c.in(3), log_sums, c.indices(1), rows, classes, attr};
-  const double scale = static_cast<double>(*c.g()) / call.total_weight();
-  const double mean = static_cast<double>(*c.out());
+  const LogSums<const T> sums = softmax ? log_sums(c) : LogSums<const T>{};
+  const Rows<T> call{c.in(0), c.in(2), c.in(3), sums, c.indices(1), rows, classes, attr};
+  const bool mean = attr.reduction == LossReduction::mean;
+  const double scale = static_cast<double>(*c.g()) / (mean ? call.total_weight() : 1);
+  const double average = mean ? static_cast<double>(*c.out()) : 0;
   if (T* dx = c.grad(0)) {
     double class_sum = 0;
     for (Index i = 0; i < classes; ++i) class_sum += call.class_weight(i);
     each_row(rows, [&](Index r) {
       T* d = dx + r * classes;
+      const Index target = call.targets[r];
       const double factor = scale * call.weight(r);
       if (!softmax || factor == 0) std::fill_n(d, classes, T(0));
       if (factor == 0) return;
-      const double smooth = factor * call.smooth_share();
-      const double hard = factor * (1 - attr.smoothing) * call.class_weight(call.targets[r]);
+      const double smooth = factor * call.smooth_share(), all_smooth = smooth * class_sum;
+      const double hard = factor * call.hard_share() * call.class_weight(target);
       if constexpr (softmax) {
-        const T all = static_cast<T>(hard + smooth * class_sum), log_sum = log_sums[r];
+        const LogSum<T> sum = sums[r];
         const T* x = call.x + r * classes;
-        for (Index i = 0; i < classes; ++i) d[i] = all * kernels::vexp(x[i] - log_sum);
+        const T all = static_cast<T>(hard + all_smooth);
+        for (Index i = 0; i < classes; ++i) d[i] = all * kernels::vexp(sum.log_share(x[i]));
+        // p - 1, which p has lost where it is near 1.
+        const auto share = static_cast<double>(sum.log_share(x[target]));
+        d[target] =
+            static_cast<T>(hard * kernels::vexpm1(share) + all_smooth * kernels::vexp(share));
+      } else {
+        d[target] = static_cast<T>(-hard);
       }
       for (Index i = 0; attr.smoothing != 0 && i < classes; ++i)
         d[i] -= static_cast<T>(smooth * call.class_weight(i));
-      d[call.targets[r]] -= static_cast<T>(hard);
     });
   }
   if (T* dw = c.grad(2))
     for (Index r = 0; r < rows; ++r)
-      dw[r] =
-          call.ignored(r)
-              ? T(0)
-              : static_cast<T>(scale * (call.loss(r) - mean * call.class_weight(call.targets[r])));
+      dw[r] = call.ignored(r)
+                  ? T(0)
+                  : static_cast<T>(scale *
+                                   (call.loss(r) - average * call.class_weight(call.targets[r])));
   if (T* dc = c.grad(3)) {
-    Scratch<double> sums(classes);
-    std::fill_n(sums.data(), classes, 0.0);
+    Scratch<double> sums_of_classes(classes);
+    std::fill_n(sums_of_classes.data(), classes, 0.0);
     for (Index r = 0; r < rows; ++r) {
       if (call.weight(r) == 0) continue;
       const Index target = call.targets[r];
-      sums[target] += call.weight(r) * ((1 - attr.smoothing) * call.surprise(r, target) - mean);
+      const double hard = unless_zero(call.hard_share(), [&] { return call.surprise(r, target); });
+      sums_of_classes[target] += call.weight(r) * (hard - average);
       for (Index i = 0; attr.smoothing != 0 && i < classes; ++i)
-        sums[i] += call.weight(r) * call.smooth_share() * call.surprise(r, i);
+        sums_of_classes[i] += call.weight(r) * call.smooth_share() * call.surprise(r, i);
     }
-    for (Index i = 0; i < classes; ++i) dc[i] = static_cast<T>(scale * sums[i]);
+    for (Index i = 0; i < classes; ++i) dc[i] = static_cast<T>(scale * sums_of_classes[i]);
   }
 }
 
 // What both compute, from log-probabilities.
-Tensor class_loss_in_ops(const Tensor& log_p, std::span<const Tensor> in,
-                         const ClassTargets& attr) {
+Tensor class_loss_in_ops(const Tensor& log_p, const Tensor& targets, const Tensor& weights,
+                         const Tensor& class_weights, const ClassTargets& attr) {
+  const Tensor picked = squeeze(take_along(log_p, expand(targets, -1), -1), -1);
+  const Tensor hard = weights * squeeze(gather_rows(expand(class_weights, -1), targets), -1);
+  const double share = attr.smoothing / static_cast<double>(class_weights.size());
+  Tensor total = scalar(0, log_p.dtype());
+  if (attr.smoothing != 1) total = total - (1 - attr.smoothing) * sum(product(hard, picked));
+  if (attr.smoothing != 0)
+    total = total - share * sum(product(expand(weights, -1) * class_weights, log_p));
+  return attr.reduction == LossReduction::sum ? total : total / sum(hard);
+}
+
+// The specification of both; `log_p` makes log-probabilities of the scores.
+template <class LogP>
+Tensors class_loss_specification(std::span<const Tensor> in, const ClassTargets& attr, LogP log_p) {
   Tensor targets = in[1], weights = in[2];
-  const Tensor& class_weights = in[3];
   if (attr.ignores) {
     const Tensor ignored = equal(targets, scalar(attr.ignored, i32));
     targets = masked_fill(targets, ignored, 0);
     weights = masked_fill(weights, ignored, 0);
   }
-  const Tensor picked = squeeze(take_along(log_p, expand(targets, -1), -1), -1);
-  const Tensor hard = weights * squeeze(gather_rows(expand(class_weights, -1), targets), -1);
-  const Tensor smooth = weights * sum(class_weights * log_p, -1);
-  const double share = attr.smoothing / static_cast<double>(class_weights.size());
-  return -((1 - attr.smoothing) * sum(hard * picked) + share * sum(smooth)) / sum(hard);
+  const Tensor scores = without_uncounted(in[0], expand(weights, -1));
+  return {class_loss_in_ops(log_p(scores), targets, weights, in[3], attr)};
 }
 
-void check_class_targets(const Arguments& in) {
+void check_class_targets(const Arguments& in, const ClassTargets& attr) {
   const int last = in[0].rank() - 1;
   if (last < 0 || in[0].erase(last) != in[1])
     in.fail("the targets must have the axes of the scores but the last, which is the classes");
   if (in[2] != in[1]) in.fail("the weights must have the shape of the targets");
   if (in[3] != Shape{in[0][last]}) in.fail("there must be a class weight for each class");
-  require_positions(in);
+  check_scores(in, attr.reduction);
 }
 
 const Samples<ClassTargets> class_target_samples{
@@ -190,13 +235,17 @@ const Samples<ClassTargets> class_target_samples{
     with_inputs(normal({130, 2}), indices({130}, 2), positive({130}), positive({2})),
     with_inputs(values({700, -700, 3}), indices({}, 3), positive({}), positive({3}))
         .attr(ClassTargets{.smoothing = 0.1}),
+    with_inputs(normal({5, 4}), indices({5}, 4), positive({5}), positive({4}))
+        .attr(ClassTargets{.smoothing = 0.2, .reduction = LossReduction::sum}),
+    with_inputs(normal({3, 4}), indices({3}, 4), positive({3}), positive({4}))
+        .attr(ClassTargets{.smoothing = 1}),
 };
 
 const Op<ClassTargets> nll_op{{
     .name = "nll",
     .arguments = {"log_probabilities", integer("targets"), "weights", "class_weights"},
-    .shape = [](const Arguments& in) -> Shape {
-      check_class_targets(in);
+    .shape = [](const Arguments& in, const ClassTargets& attr) -> Shape {
+      check_class_targets(in, attr);
       return {};
     },
     .forward = []<Real T>(Ctx<T> c,
@@ -204,98 +253,162 @@ const Op<ClassTargets> nll_op{{
     .gradient = fused([]<Real T>(BackwardCtx<T> c,
                                  const ClassTargets& attr) { class_loss_gradient<false>(c, attr); },
                       [](std::span<const Tensor> in, const ClassTargets& attr) -> Tensors {
-                        return {class_loss_in_ops(in[0], in, attr)};
+                        return class_loss_specification(in, attr,
+                                                        [](const Tensor& x) { return x; });
                       }),
     .samples = class_target_samples,
 }};
 
-// The hidden output holds ln Σ eˣ of each row.
+// The hidden outputs hold the two parts of each row's ln Σ eˣ.
 const Op<ClassTargets> cross_entropy_op{{
     .name = "cross_entropy",
     .arguments = {"logits", integer("targets"), "weights", "class_weights"},
-    .shape = [](const Arguments& in) -> Shapes {
-      check_class_targets(in);
-      return {Shape{}, Shape{in[1].size()}};
+    .shape = [](const Arguments& in, const ClassTargets& attr) -> Shapes {
+      check_class_targets(in, attr);
+      const Shape rows{in[1].size()};
+      return {Shape{}, rows, rows};
     },
     .forward = []<Real T>(Ctx<T> c,
                           const ClassTargets& attr) { class_loss<true>("cross_entropy", c, attr); },
     .gradient = fused([]<Real T>(BackwardCtx<T> c,
                                  const ClassTargets& attr) { class_loss_gradient<true>(c, attr); },
                       [](std::span<const Tensor> in, const ClassTargets& attr) -> Tensors {
-                        return {class_loss_in_ops(log_softmax(in[0]), in, attr)};
+                        return class_loss_specification(
+                            in, attr, [](const Tensor& x) { return log_softmax(x); });
                       }),
     .samples = class_target_samples,
-    .hidden_outputs = 1,
+    .hidden_outputs = 2,
 }};
 
 // --- targets that are probabilities ---
 
-// Σ w l / Σ w with l = Σ q (L - x) over the classes; the hidden output holds L = ln Σ eˣ.
-const Op<> soft_cross_entropy_op{{
+struct SoftTargets {
+  double smoothing = 0;
+  LossReduction reduction = LossReduction::mean;
+};
+
+// With k = c ((1 - e) q + e / V), a row has the loss l = Σ k (-ℓ), and the result is Σ p l, divided
+// by Σ p for a mean. The hidden outputs are those of cross_entropy.
+template <class T>
+struct SoftRows {
+  Index classes;
+  const T *targets, *weights, *class_weights;
+  SoftTargets attr;
+
+  T hard_share() const { return static_cast<T>(1 - attr.smoothing); }
+  T share(Index r, Index i) const {
+    const T smooth = static_cast<T>(attr.smoothing / static_cast<double>(classes));
+    return hard_share() * targets[r * classes + i] + smooth;
+  }
+  T factor(Index r, Index i) const { return class_weights[i] * share(r, i); }
+};
+
+template <class T>
+void soft_loss(Ctx<T> c, const SoftTargets& attr) {
+  const Index rows = c.shape(2).size(), classes = c.shape(3)[0];
+  const T *logits = c.in(0).data(), *weights = c.in(2).data();
+  const SoftRows<T> call{classes, c.in(1).data(), weights, c.in(3).data(), attr};
+  Scratch<T> own(c.recording() ? 0 : 2 * rows);
+  const LogSums<T> sums = log_sums(c, own, rows);
+  const double total =
+      divisor("cross_entropy", attr.reduction, std::accumulate(weights, weights + rows, 0.0));
+  Scratch<double> losses(rows);
+  each_row(rows, [&](Index r) {
+    const T* x = logits + r * classes;
+    const LogSum<T> sum = log_sum_exp(x, classes);
+    sums.set(r, sum);
+    double loss = 0;
+    for (Index i = 0; weights[r] != 0 && i < classes; ++i)
+      loss -=
+          static_cast<double>(unless_zero(call.factor(r, i), [&] { return sum.log_share(x[i]); }));
+    losses[r] = static_cast<double>(weights[r]) * loss;
+  });
+  c.out()[0] = static_cast<T>(std::accumulate(losses.data(), losses.data() + rows, 0.0) / total);
+}
+
+template <class T>
+void soft_loss_gradient(BackwardCtx<T> c, const SoftTargets& attr) {
+  const Index rows = c.shape(2).size(), classes = c.shape(3)[0];
+  const T *logits = c.in(0), *weights = c.in(2);
+  const SoftRows<T> call{classes, c.in(1), weights, c.in(3), attr};
+  const LogSums<const T> sums = log_sums(c);
+  const bool mean = attr.reduction == LossReduction::mean;
+  const double total = mean ? std::accumulate(weights, weights + rows, 0.0) : 1;
+  const T scale = static_cast<T>(static_cast<double>(*c.g()) / total);
+  const T average = mean ? *c.out() : T(0);
+  T *dx = c.grad(0), *dq = c.grad(1), *dw = c.grad(2), *dc = c.grad(3);
+  each_row(rows, [&](Index r) {
+    const T* x = logits + r * classes;
+    const T factor = scale * weights[r];
+    const LogSum<T> sum = sums[r];
+    T mass = 0, loss = 0;
+    Index top = 0;
+    for (Index i = 0; i < classes; ++i) {
+      mass += call.factor(r, i);
+      loss -= unless_zero(call.factor(r, i), [&] { return sum.log_share(x[i]); });
+      if (x[i] == sum.largest) top = i;
+    }
+    const auto set = [&](T* to, auto value) {
+      for (Index i = 0; to && i < classes; ++i)
+        to[r * classes + i] = factor == 0 ? T(0) : factor * value(i);
+    };
+    set(dx, [&](Index i) { return mass * kernels::vexp(sum.log_share(x[i])) - call.factor(r, i); });
+    if (dx && factor != 0)  // p - 1, which p has lost where it is near 1
+      dx[r * classes + top] =
+          factor * (mass * kernels::vexpm1(sum.log_share(x[top])) + (mass - call.factor(r, top)));
+    set(dq, [&](Index i) {
+      return -unless_zero(call.hard_share() * call.class_weights[i],
+                          [&] { return sum.log_share(x[i]); });
+    });
+    if (dw) dw[r] = scale * (loss - average);
+  });
+  if (!dc) return;
+  std::fill_n(dc, classes, T(0));
+  for (Index r = 0; r < rows; ++r)
+    for (Index i = 0; weights[r] != 0 && i < classes; ++i)
+      dc[i] -= unless_zero(scale * weights[r] * call.share(r, i),
+                           [&] { return sums[r].log_share(logits[r * classes + i]); });
+}
+
+Tensors soft_specification(std::span<const Tensor> in, const SoftTargets& attr) {
+  const double smooth = attr.smoothing / static_cast<double>(in[3].size());
+  const Tensor shares = in[3] * ((1 - attr.smoothing) * in[1] + smooth);
+  const Tensor log_p = log_softmax(without_uncounted(in[0], expand(in[2], -1)));
+  const Tensor factors = expand(in[2], -1) * without_uncounted(shares, expand(in[2], -1));
+  const Tensor total = -sum(product(factors, log_p));
+  return {attr.reduction == LossReduction::sum ? total : total / sum(in[2])};
+}
+
+const Op<SoftTargets> soft_cross_entropy_op{{
     .name = "soft_cross_entropy",
-    .arguments = {"logits", "targets", "weights"},
-    .shape = [](const Arguments& in) -> Shapes {
+    .arguments = {"logits", "targets", "weights", "class_weights"},
+    .shape = [](const Arguments& in, const SoftTargets& attr) -> Shapes {
       const int last = in[0].rank() - 1;
       if (last < 0 || in[1] != in[0])
         in.fail("the targets must be probabilities in the shape of the logits");
       if (in[2] != in[0].erase(last))
         in.fail("the weights must have the axes of the logits but the last");
-      require_positions(in);
-      return {Shape{}, in[2]};
+      if (in[3] != Shape{in[0][last]}) in.fail("there must be a class weight for each class");
+      check_scores(in, attr.reduction);
+      const Shape rows{in[2].size()};
+      return {Shape{}, rows, rows};
     },
-    .forward =
-        []<Real T>(Ctx<T> c) {
-          const Index rows = c.shape(2).size(), classes = c.shape(0).size() / rows;
-          const T *logits = c.in(0).data(), *targets = c.in(1).data(), *weights = c.in(2).data();
-          const double total = std::accumulate(weights, weights + rows, 0.0);
-          require_weight("cross_entropy", total);
-          Scratch<double> losses(rows);
-          each_row(rows, [&](Index r) {
-            const T *x = logits + r * classes, *q = targets + r * classes;
-            const T log_sum = log_sum_exp(x, classes);
-            if (c.recording()) c.out(1)[static_cast<std::size_t>(r)] = log_sum;
-            double loss = 0;
-            for (Index i = 0; weights[r] != 0 && i < classes; ++i)
-              if (q[i] != 0)
-                loss += static_cast<double>(q[i]) * static_cast<double>(log_sum - x[i]);
-            losses[r] = static_cast<double>(weights[r]) * loss;
-          });
-          c.out()[0] =
-              static_cast<T>(std::accumulate(losses.data(), losses.data() + rows, 0.0) / total);
-        },
+    .forward = []<Real T>(Ctx<T> c, const SoftTargets& attr) { soft_loss(c, attr); },
     .gradient = fused(
-        []<Real T>(BackwardCtx<T> c) {
-          const Index rows = c.shape(2).size(), classes = c.shape(0).size() / rows;
-          const T *logits = c.in(0), *targets = c.in(1), *weights = c.in(2), *log_sums = c.out(1);
-          const double total = std::accumulate(weights, weights + rows, 0.0);
-          const T scale = static_cast<T>(static_cast<double>(*c.g()) / total), mean = *c.out();
-          T *dx = c.grad(0), *dq = c.grad(1), *dw = c.grad(2);
-          each_row(rows, [&](Index r) {
-            const T *x = logits + r * classes, *q = targets + r * classes;
-            const T factor = scale * weights[r], log_sum = log_sums[r];
-            T mass = 0, loss = 0;
-            for (Index i = 0; i < classes; ++i) {
-              mass += q[i];
-              if (q[i] != 0) loss += q[i] * (log_sum - x[i]);
-            }
-            for (Index i = 0; dx && i < classes; ++i)
-              dx[r * classes + i] =
-                  factor == 0 ? T(0) : factor * (mass * kernels::vexp(x[i] - log_sum) - q[i]);
-            for (Index i = 0; dq && i < classes; ++i)
-              dq[r * classes + i] = factor == 0 ? T(0) : factor * (log_sum - x[i]);
-            if (dw) dw[r] = scale * (loss - mean);
-          });
-        },
-        [](std::span<const Tensor> in) -> Tensors {
-          return {-(sum(in[2] * sum(in[1] * log_softmax(in[0]), -1)) / sum(in[2]))};
+        []<Real T>(BackwardCtx<T> c, const SoftTargets& attr) { soft_loss_gradient(c, attr); },
+        [](std::span<const Tensor> in, const SoftTargets& attr) -> Tensors {
+          return soft_specification(in, attr);
         }),
-    .samples = {with_inputs(normal({5, 4}), positive({5, 4}), positive({5})),
-                with_inputs(normal({2, 3, 17}), positive({2, 3, 17}), positive({2, 3})),
-                with_inputs(normal({3}), positive({3}), positive({})),
-                with_inputs(normal({4, 1}), positive({4, 1}), positive({4})),
-                with_inputs(normal({70, 2}), positive({70, 2}), positive({70})),
-                with_inputs(values({700, -700, 3}), positive({3}), positive({}))},
-    .hidden_outputs = 1,
+    .samples = {with_inputs(normal({5, 4}), positive({5, 4}), positive({5}), positive({4})),
+                with_inputs(normal({2, 3, 17}), positive({2, 3, 17}), positive({2, 3}),
+                            positive({17}))
+                    .attr(SoftTargets{.smoothing = 0.1}),
+                with_inputs(normal({3}), positive({3}), positive({}), positive({3}))
+                    .attr(SoftTargets{.smoothing = 0.2, .reduction = LossReduction::sum}),
+                with_inputs(normal({4, 1}), positive({4, 1}), positive({4}), positive({1})),
+                with_inputs(normal({70, 2}), positive({70, 2}), positive({70}), positive({2})),
+                with_inputs(values({70, -70, 3}), positive({3}), positive({}), positive({3}))},
+    .hidden_outputs = 2,
 }};
 
 // Throws ValueError, naming the call, unless the smoothing is a share.
@@ -305,18 +418,20 @@ void check_smoothing(const char* op, const CrossEntropyOptions& options, Site si
                                  options.label_smoothing, SiteScope::resolve(site).str()));
 }
 
+Tensor ones_unless(const Tensor& given, const Shape& shape, DType dtype) {
+  return given.defined() ? given : ones(shape, dtype);
+}
+
 Tensor class_loss(const Op<ClassTargets>& op, const Tensor& scores, const Tensor& targets,
                   const CrossEntropyOptions& options, Site site) {
   check_smoothing(op.spec().name.data(), options, site);
   const Index classes = scores.rank() > 0 ? scores.size(-1) : 1;
-  const Tensor weights =
-      options.weights.defined() ? options.weights : ones(targets.shape(), scores.dtype());
-  const Tensor class_weights =
-      options.class_weights.defined() ? options.class_weights : ones({classes}, scores.dtype());
-  return op(
-      {&scores, &targets, &weights, &class_weights},
-      {options.label_smoothing, options.ignore_index.value_or(0), options.ignore_index.has_value()},
-      site);
+  const Tensor weights = ones_unless(options.weights, targets.shape(), scores.dtype());
+  const Tensor class_weights = ones_unless(options.class_weights, {classes}, scores.dtype());
+  return op({&scores, &targets, &weights, &class_weights},
+            {options.label_smoothing, options.ignore_index.value_or(0),
+             options.ignore_index.has_value(), options.reduction},
+            site);
 }
 
 Tensor soft_cross_entropy(const Tensor& logits, const Tensor& targets,
@@ -329,22 +444,11 @@ Tensor soft_cross_entropy(const Tensor& logits, const Tensor& targets,
         "give a weight of 0 ({})",
         SiteScope::resolve(site).str()));
   const int last = logits.rank() - 1;
-  Tensor q = targets;
-  if (options.label_smoothing != 0 && last >= 0)
-    q = (1 - options.label_smoothing) * q +
-        options.label_smoothing / static_cast<double>(logits.size(-1));
-  if (const Tensor& c = options.class_weights; c.defined()) {
-    if (last < 0 || c.shape() != Shape{logits.size(-1)})
-      throw ShapeError(fmt::format(
-          "cross_entropy: there must be a class weight for each class; logits is {}, class_weights "
-          "is {} ({})",
-          logits.shape().str(), c.shape().str(), SiteScope::resolve(site).str()));
-    q = q * c;
-  }
-  const Tensor weights = options.weights.defined()
-                             ? options.weights
-                             : ones(logits.shape().erase(last), logits.dtype());
-  return soft_cross_entropy_op({&logits, &q, &weights}, site);
+  const Index classes = last >= 0 ? logits.size(-1) : 1;
+  const Tensor weights = ones_unless(options.weights, logits.shape().erase(last), logits.dtype());
+  const Tensor class_weights = ones_unless(options.class_weights, {classes}, logits.dtype());
+  return soft_cross_entropy_op({&logits, &targets, &weights, &class_weights},
+                               {options.label_smoothing, options.reduction}, site);
 }
 
 }  // namespace
@@ -354,12 +458,6 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets,
   if (targets.defined() && is_real(targets.dtype()))
     return soft_cross_entropy(logits, targets, options, site);
   return class_loss(cross_entropy_op, logits, targets, options, site);
-}
-
-Tensor cross_entropy(const Tensor& logits, const Tensor& targets,
-                     const std::optional<Tensor>& weights, Site site) {
-  return cross_entropy(logits, targets, CrossEntropyOptions{.weights = weights.value_or(Tensor())},
-                       site);
 }
 
 Tensor nll(const Tensor& log_probabilities, const Tensor& targets,

@@ -10,8 +10,6 @@ namespace reel {
 using namespace op;
 namespace {
 
-// --- layer_norm and rms_norm ---
-
 struct Epsilon {
   double epsilon;
 };
@@ -128,43 +126,6 @@ const Op<Epsilon> rms_norm_op{{
     .hidden_outputs = 1,
 }};
 
-// --- dropout ---
-
-struct Mask {
-  Rng::State rng;
-  double rate;
-};
-
-// Linear in x with a mask that the attributes alone determine, so it is its own gradient.
-const Op<Mask> dropout_op{{
-    .name = "dropout",
-    .arguments = {"x"},
-    .shape = same_shape,
-    .forward =
-        []<Real T>(Ctx<T> c, const Mask& mask) {
-          const auto x = c.in(0), y = std::span<const T>(c.out());
-          const T scale = static_cast<T>(1 / (1 - mask.rate));
-          const auto threshold = static_cast<std::uint64_t>(mask.rate * 0x1p32);
-          Rng rng(mask.rng);
-          std::array<std::uint32_t, 4> bits{};
-          for (std::size_t i = 0; i < y.size(); ++i) {
-            if (i % 4 == 0) bits = rng.next();
-            c.out()[i] = bits[i % 4] < threshold ? T(0) : x[i] * scale;
-          }
-        },
-    .gradient = rule(
-        [](Vjp& v, const Mask& mask) {
-          v.add(0, [&] {
-            Rng replay(mask.rng);
-            return dropout(v.g(), mask.rate, replay);
-          });
-        },
-        keeps_nothing),
-    .samples = {with_inputs(normal({5, 7})).attr(Mask{{1, 2, 3}, 0.5}),
-                with_inputs(normal({9})).attr(Mask{{1, 2, 3}, 0.0}),
-                with_inputs(normal({0})).attr(Mask{{1, 2, 3}, 0.5})},
-}};
-
 }  // namespace
 
 Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor& bias, double epsilon,
@@ -174,15 +135,6 @@ Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor& bias, doubl
 
 Tensor rms_norm(const Tensor& x, const Tensor& gain, double epsilon, Site site) {
   return rms_norm_op({&x, &gain}, {epsilon}, site);
-}
-
-Tensor dropout(const Tensor& x, double rate, Rng& rng, Site site) {
-  if (!(rate >= 0 && rate < 1))
-    throw ValueError(fmt::format("dropout: the rate must be in [0, 1), not {} ({})", rate,
-                                 SiteScope::resolve(site).str()));
-  const Tensor y = dropout_op({&x}, {rng.state(), rate}, site);
-  rng.skip(static_cast<std::uint64_t>(x.size() + 3) / 4);
-  return y;
 }
 
 }  // namespace reel

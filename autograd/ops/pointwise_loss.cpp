@@ -1,17 +1,22 @@
 #include <fmt/format.h>
 
+#include <array>
 #include <cmath>
 #include <numeric>
 
 #include <reel/autograd/engine/op.h>
 #include <reel/autograd/kernels/vector_math.h>
-#include <reel/autograd/ops.h>
+#include <reel/autograd/ops/loss_terms.h>
 
-// Losses that are a weighted mean of f(x, t) over the elements x of a prediction and t of a target.
-// Each is a struct: f, its slopes, f in ops, and whether a position is a row or an element.
+// Losses that are a weighted mean or sum of f(x, t) over the elements x of a prediction and t of a
+// target. Each is a struct: f, its slopes, f in ops, and whether a position is a row or an element.
 namespace reel {
 using namespace op;
 namespace {
+
+using detail::product;
+using detail::unless_zero;
+using detail::without_uncounted;
 
 template <class T>
 struct Slopes {
@@ -41,8 +46,9 @@ struct Mse {
   static constexpr bool rows = false;
 
   template <class T>
-  static T value(T x, T t, NoAttr) {
-    return (x - t) * (x - t);
+  static double value(T x, T t, NoAttr) {
+    const auto d = static_cast<double>(x - t);  // whose square a float may not hold
+    return d * d;
   }
   template <class T>
   static Slopes<T> slopes(T x, T t, NoAttr) {
@@ -66,8 +72,9 @@ struct Huber {
     return std::clamp(d, static_cast<T>(-a.delta), static_cast<T>(a.delta));
   }
   template <class T>
-  static T value(T x, T t, const Threshold& a) {
-    return cut(x - t, a) * (x - t - cut(x - t, a) / 2);
+  static double value(T x, T t, const Threshold& a) {
+    const auto d = static_cast<double>(x - t), c = static_cast<double>(cut(x - t, a));
+    return c * (d - c / 2);
   }
   template <class T>
   static Slopes<T> slopes(T x, T t, const Threshold& a) {
@@ -84,30 +91,36 @@ struct PositiveWeight {
   double weight = 1;
 };
 
-// -w t ln σ(x) - (1 - t) ln(1 - σ(x)) = (1 - t) x + (1 + (w - 1) t) ln(1 + e⁻ˣ)
+// -w t ln σ(x) - (1 - t) ln(1 - σ(x)) = w t softplus(-x) + (1 - t) softplus(x)
 struct BceWithLogits {
   using Attr = PositiveWeight;
   static constexpr const char* name = "bce_with_logits";
   static constexpr bool rows = false;
 
+  // The factors of softplus(-x) and softplus(x), and what both have beside max(-x, 0) or max(x, 0).
   template <class T>
-  static T log_share(T x) {  // ln(1 + e⁻ˣ)
-    return std::max(-x, T(0)) + std::log1p(kernels::vexp(-std::abs(x)));
-  }
+  struct Parts {
+    T positive, negative, common;
+    Parts(T x, T t, const PositiveWeight& a)
+        : positive(static_cast<T>(a.weight) * t),
+          negative(1 - t),
+          common(kernels::vlog1p(kernels::vexp(-std::abs(x)))) {}
+  };
   template <class T>
   static T value(T x, T t, const PositiveWeight& a) {
-    return (1 - t) * x + (1 + (static_cast<T>(a.weight) - 1) * t) * log_share(x);
+    const Parts<T> p(x, t, a);
+    const T factor = x < 0 ? p.positive : p.negative;  // 0 times an infinity is nothing
+    return (factor == 0 ? T(0) : factor * std::abs(x)) + (p.positive + p.negative) * p.common;
   }
   template <class T>
   static Slopes<T> slopes(T x, T t, const PositiveWeight& a) {
-    const T excess = static_cast<T>(a.weight) - 1;
-    return {1 - t - (1 + excess * t) * kernels::vsigmoid(-x), excess * log_share(x) - x};
+    const Parts<T> p(x, t, a);
+    const T w = static_cast<T>(a.weight);
+    return {p.negative * kernels::vsigmoid(x) - p.positive * kernels::vsigmoid(-x),
+            (w - 1) * p.common - (x < 0 ? w * x : x)};
   }
   static Tensor in_ops(const Tensor& x, const Tensor& t, const PositiveWeight& a) {
-    const Tensor flat = reshape(x, {-1});
-    const Tensor log_share =
-        reshape(logsumexp(stack({zeros(flat.shape(), flat.dtype()), -flat}), 0), x.shape());
-    return (1 - t) * x + (1 + (a.weight - 1) * t) * log_share;
+    return product(a.weight * t, softplus(-x)) + product(1 - t, softplus(x));
   }
 };
 
@@ -127,7 +140,7 @@ struct KlDiv {
   }
   static Tensor in_ops(const Tensor& x, const Tensor& t, NoAttr) {
     const Tensor absent = equal(t, scalar(0, t.dtype()));
-    return t * log(masked_fill(t, absent, 1)) - masked_fill(t * x, absent, 0);
+    return product(t, log(masked_fill(t, absent, 1)) - x);
   }
 };
 
@@ -146,17 +159,33 @@ struct Runs {
   }
 };
 
+// What a loss has as attributes, and whether it is a mean or a sum.
+template <class Loss>
+struct Call {
+  typename Loss::Attr attr{};
+  LossReduction reduction = LossReduction::mean;
+
+  bool mean() const { return reduction == LossReduction::mean; }
+};
+
 template <class Loss, class T>
 double run_loss(const Runs& runs, Index run, const T* x, const T* targets,
                 const typename Loss::Attr& attr) {
-  double sum = 0;
-  for (Index i = run * runs.length; i < (run + 1) * runs.length; ++i)
-    sum += static_cast<double>(Loss::value(x[i], targets[i], attr));
-  return sum;
+  std::array<double, 8> lanes{};  // partial sums, added in a fixed order
+  const auto add = [&](std::size_t lane, Index i) {
+    lanes[lane] += static_cast<double>(Loss::value(x[i], targets[i], attr));
+  };
+  const Index end = (run + 1) * runs.length;
+  Index i = run * runs.length;
+  for (; i + 8 <= end; i += 8)
+    for (std::size_t l = 0; l < 8; ++l) add(l, i + static_cast<Index>(l));
+  for (std::size_t l = 0; i < end; ++i, ++l) add(l, i);
+  return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
+         ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
 template <class Loss>
-Shape loss_shape(const Arguments& in) {
+Shape loss_shape(const Arguments& in, const Call<Loss>& call) {
   const int last = in[0].rank() - 1;
   if (in[1] != in[0])
     in.fail("the targets must have the shape of x; loss functions do not broadcast");
@@ -165,138 +194,158 @@ Shape loss_shape(const Arguments& in) {
   if (in[2].rank() > free || !std::equal(in[2].begin(), in[2].end(), in[0].begin()))
     in.fail(Loss::rows ? "the weights must have leading axes of x, at most all but the last"
                        : "the weights must have leading axes of x");
-  if (in[0].size() == 0) throw ValueError(in.message("there is nothing to average"));
+  if (in[0].size() == 0 && (call.mean() || (Loss::rows && in[0][last] == 0)))
+    throw ValueError(in.message("there is nothing to average"));
   return {};
 }
 
+template <class Loss, class T>
+void loss_value(Ctx<T> c, const Call<Loss>& call) {
+  const Runs runs(c.shape(0), c.shape(2), Loss::rows);
+  const T *x = c.in(0).data(), *targets = c.in(1).data(), *weights = c.in(2).data();
+  const double total = call.mean() ? runs.total(weights) : 1;
+  if (total == 0)
+    throw ValueError(
+        fmt::format("{}: there is nothing to average: the weights sum to 0", Loss::name));
+  double sum = 0;
+  for (Index r = 0; r < runs.count; ++r)
+    sum += unless_zero(static_cast<double>(weights[r]),
+                       [&] { return run_loss<Loss>(runs, r, x, targets, call.attr); });
+  c.out()[0] = static_cast<T>(sum / total);
+}
+
+template <class Loss, class T>
+void loss_gradient(BackwardCtx<T> c, const Call<Loss>& call) {
+  const Runs runs(c.shape(0), c.shape(2), Loss::rows);
+  const T *x = c.in(0), *targets = c.in(1), *weights = c.in(2);
+  const double scale = static_cast<double>(*c.g()) / (call.mean() ? runs.total(weights) : 1);
+  T *dx = c.grad(0), *dt = c.grad(1), *dw = c.grad(2);
+  for (Index r = 0; (dx || dt) && r < runs.count; ++r) {
+    const T factor = static_cast<T>(scale * static_cast<double>(weights[r]));
+    const Index begin = r * runs.length, end = begin + runs.length;
+    if (dx && factor == 0) std::fill_n(dx + begin, runs.length, T(0));
+    if (dt && factor == 0) std::fill_n(dt + begin, runs.length, T(0));
+    if (factor == 0) continue;
+    for (Index i = begin; dx && i < end; ++i)
+      dx[i] = factor * Loss::slopes(x[i], targets[i], call.attr).x;
+    for (Index i = begin; dt && i < end; ++i)
+      dt[i] = factor * Loss::slopes(x[i], targets[i], call.attr).target;
+  }
+  const double average = call.mean() ? static_cast<double>(*c.out()) : 0;
+  for (Index r = 0; dw && r < runs.count; ++r)
+    dw[r] = static_cast<T>(
+        scale * (run_loss<Loss>(runs, r, x, targets, call.attr) - average * runs.positions));
+}
+
 template <class Loss>
-Definition<typename Loss::Attr> pointwise(const Samples<typename Loss::Attr>& samples) {
-  using Attr = typename Loss::Attr;
+Tensors loss_in_ops(std::span<const Tensor> in, const Call<Loss>& call) {
+  const Runs runs(in[0].shape(), in[2].shape(), Loss::rows);
+  const Tensor weights = reshape(in[2], {runs.count, 1});
+  const auto counted = [&](const Tensor& x) {
+    return reshape(without_uncounted(reshape(x, {runs.count, runs.length}), weights), x.shape());
+  };
+  const Tensor losses = Loss::in_ops(counted(in[0]), counted(in[1]), call.attr);
+  const Tensor total = sum(reshape(losses, {runs.count, runs.length}) * weights);
+  return {call.mean() ? total / (runs.positions * sum(weights)) : total};
+}
+
+template <class Loss>
+Definition<Call<Loss>> pointwise(const Samples<Call<Loss>>& samples) {
   return {.name = Loss::name,
           .arguments = {"x", "targets", "weights"},
-          .shape = [](const Arguments& in) -> Shape { return loss_shape<Loss>(in); },
-          .forward =
-              []<Real T>(Ctx<T> c, const Attr& attr) {
-                const Runs runs(c.shape(0), c.shape(2), Loss::rows);
-                const T *x = c.in(0).data(), *targets = c.in(1).data(), *weights = c.in(2).data();
-                const double total = runs.total(weights);
-                if (total == 0)
-                  throw ValueError(fmt::format(
-                      "{}: there is nothing to average: the weights sum to 0", Loss::name));
-                double sum = 0;
-                for (Index r = 0; r < runs.count; ++r)
-                  if (weights[r] != 0)
-                    sum +=
-                        static_cast<double>(weights[r]) * run_loss<Loss>(runs, r, x, targets, attr);
-                c.out()[0] = static_cast<T>(sum / total);
-              },
-          .gradient = fused(
-              []<Real T>(BackwardCtx<T> c, const Attr& attr) {
-                const Runs runs(c.shape(0), c.shape(2), Loss::rows);
-                const T *x = c.in(0), *targets = c.in(1), *weights = c.in(2);
-                const double scale = static_cast<double>(*c.g()) / runs.total(weights);
-                T *dx = c.grad(0), *dt = c.grad(1), *dw = c.grad(2);
-                const auto set = [&](Index i, T factor) {
-                  const Slopes<T> slopes =
-                      factor == 0 ? Slopes<T>{0, 0} : Loss::slopes(x[i], targets[i], attr);
-                  if (dx) dx[i] = factor * slopes.x;
-                  if (dt) dt[i] = factor * slopes.target;
-                };
-                for (Index r = 0; (dx || dt) && r < runs.count; ++r) {
-                  const T factor = static_cast<T>(scale * static_cast<double>(weights[r]));
-                  for (Index i = r * runs.length; i < (r + 1) * runs.length; ++i) set(i, factor);
-                }
-                const double mean = static_cast<double>(*c.out());
-                for (Index r = 0; dw && r < runs.count; ++r)
-                  dw[r] = static_cast<T>(
-                      scale * (run_loss<Loss>(runs, r, x, targets, attr) - mean * runs.positions));
-              },
-              [](std::span<const Tensor> in, const Attr& attr) -> Tensors {
-                const Runs runs(in[0].shape(), in[2].shape(), Loss::rows);
-                const Tensor losses =
-                    reshape(Loss::in_ops(in[0], in[1], attr), {runs.count, runs.length});
-                const Tensor weights = reshape(in[2], {runs.count, 1});
-                return {sum(losses * weights) / (runs.positions * sum(weights))};
-              }),
+          .shape = [](const Arguments& in, const Call<Loss>& call) -> Shape {
+            return loss_shape<Loss>(in, call);
+          },
+          .forward = []<Real T>(Ctx<T> c, const Call<Loss>& call) { loss_value<Loss>(c, call); },
+          .gradient = fused([]<Real T>(BackwardCtx<T> c,
+                                       const Call<Loss>& call) { loss_gradient<Loss>(c, call); },
+                            [](std::span<const Tensor> in, const Call<Loss>& call) {
+                              return loss_in_ops<Loss>(in, call);
+                            }),
           .samples = samples};
 }
 
-const Op<> l1_op{pointwise<L1>({
+const Op<Call<L1>> l1_op{pointwise<L1>({
     with_inputs(distinct({2, 3}), positive({2, 3}), positive({2})),
     with_inputs(positive({2, 3}), distinct({2, 3}), positive({2, 3})),
     with_inputs(values({1, -2, 3}), values({0.5, 1, 700}), positive({})),
     with_inputs(distinct({}), positive({}), positive({})),
     with_inputs(distinct({1, 1}), positive({1, 1}), positive({1})),
+    with_inputs(distinct({3}), positive({3}), positive({3})).attr(Call<L1>{{}, LossReduction::sum}),
 })};
 
-const Op<> mse_op{pointwise<Mse>({
+const Op<Call<Mse>> mse_op{pointwise<Mse>({
     with_inputs(normal({3, 4}), normal({3, 4}), positive({})),
     with_inputs(normal({2, 3, 2}), normal({2, 3, 2}), positive({2, 3})),
     with_inputs(normal({7}), normal({7}), positive({7})),
     with_inputs(normal({}), normal({}), positive({})),
     with_inputs(normal({1, 1}), normal({1, 1}), positive({1})),
+    with_inputs(normal({3}), normal({3}), positive({3})).attr(Call<Mse>{{}, LossReduction::sum}),
 })};
 
-const Op<Threshold> huber_op{pointwise<Huber>({
+const Op<Call<Huber>> huber_op{pointwise<Huber>({
     with_inputs(values({0.2, -0.3, 2, -700, 0.1}), values({0, 0, 0, 1, 0.5}), positive({5}))
-        .attr(Threshold{1}),
-    with_inputs(distinct({2, 3}), distinct({2, 3}), positive({2})).attr(Threshold{2}),
-    with_inputs(distinct({2, 3}), positive({2, 3}), positive({2, 3})).attr(Threshold{0.1}),
-    with_inputs(normal({}), normal({}), positive({})).attr(Threshold{9}),
-    with_inputs(normal({1, 17}), normal({1, 17}), positive({})).attr(Threshold{9}),
+        .attr(Call<Huber>{{1}}),
+    with_inputs(distinct({2, 3}), distinct({2, 3}), positive({2})).attr(Call<Huber>{{2}}),
+    with_inputs(distinct({2, 3}), positive({2, 3}), positive({2, 3})).attr(Call<Huber>{{0.1}}),
+    with_inputs(normal({}), normal({}), positive({})).attr(Call<Huber>{{9}}),
+    with_inputs(normal({1, 17}), normal({1, 17}), positive({})).attr(Call<Huber>{{9}}),
 })};
 
-const Op<PositiveWeight> bce_with_logits_op{pointwise<BceWithLogits>({
+const Op<Call<BceWithLogits>> bce_with_logits_op{pointwise<BceWithLogits>({
     with_inputs(normal({3, 4}), normal({3, 4}), positive({3})),
     with_inputs(normal({2, 1, 3}), positive({2, 1, 3}), positive({2, 1, 3}))
-        .attr(PositiveWeight{3}),
+        .attr(Call<BceWithLogits>{{3}}),
     with_inputs(values({700, -700, 0, 0.5}), values({0.2, 0.9, 1, 0}), positive({})),
-    with_inputs(normal({}), normal({}), positive({})).attr(PositiveWeight{0.25}),
+    with_inputs(normal({}), normal({}), positive({})).attr(Call<BceWithLogits>{{0.25}}),
     with_inputs(normal({17}), normal({17}), positive({})),
 })};
 
-const Op<> kl_div_op{pointwise<KlDiv>({
+const Op<Call<KlDiv>> kl_div_op{pointwise<KlDiv>({
     with_inputs(normal({3, 4}), positive({3, 4}), positive({3})),
     with_inputs(normal({2, 3, 2}), positive({2, 3, 2}), positive({2})),
     with_inputs(normal({5}), positive({5}), positive({})),
     with_inputs(normal({4, 1}), positive({4, 1}), positive({})),
     with_inputs(values({-700, -1, 0}), values({0.1, 0.5, 0.4}), positive({})),
+    with_inputs(normal({3, 4}), positive({3, 4}), positive({3}))
+        .attr(Call<KlDiv>{{}, LossReduction::sum}),
 })};
 
-template <class Attr>
-Tensor weighted(const Op<Attr>& op, const Tensor& x, const Tensor& targets,
-                const std::optional<Tensor>& weights, const Attr& attr, Site site) {
-  const Tensor w = weights ? *weights : scalar(1, x.dtype());
-  return op({&x, &targets, &w}, attr, site);
+template <class Loss>
+Tensor weighted(const Op<Call<Loss>>& op, const Tensor& x, const Tensor& targets,
+                const Tensor& weights, const Call<Loss>& call, Site site) {
+  const Tensor w = weights.defined() ? weights : scalar(1, x.dtype());
+  return op({&x, &targets, &w}, call, site);
 }
 
 }  // namespace
 
-Tensor l1(const Tensor& x, const Tensor& targets, const std::optional<Tensor>& weights, Site site) {
-  return weighted(l1_op, x, targets, weights, {}, site);
+Tensor l1(const Tensor& x, const Tensor& targets, const LossOptions& options, Site site) {
+  return weighted(l1_op, x, targets, options.weights, {{}, options.reduction}, site);
 }
 
-Tensor mse(const Tensor& x, const Tensor& targets, const std::optional<Tensor>& weights,
-           Site site) {
-  return weighted(mse_op, x, targets, weights, {}, site);
+Tensor mse(const Tensor& x, const Tensor& targets, const LossOptions& options, Site site) {
+  return weighted(mse_op, x, targets, options.weights, {{}, options.reduction}, site);
 }
 
-Tensor huber(const Tensor& x, const Tensor& targets, double delta,
-             const std::optional<Tensor>& weights, Site site) {
+Tensor huber(const Tensor& x, const Tensor& targets, double delta, const LossOptions& options,
+             Site site) {
   if (!(delta > 0))
     throw ValueError(fmt::format("huber: delta must be positive, not {} ({})", delta,
                                  SiteScope::resolve(site).str()));
-  return weighted(huber_op, x, targets, weights, {delta}, site);
+  return weighted(huber_op, x, targets, options.weights, {{delta}, options.reduction}, site);
 }
 
-Tensor bce_with_logits(const Tensor& logits, const Tensor& targets,
-                       const std::optional<Tensor>& weights, double positive_weight, Site site) {
-  return weighted(bce_with_logits_op, logits, targets, weights, {positive_weight}, site);
+Tensor bce_with_logits(const Tensor& logits, const Tensor& targets, const BceOptions& options,
+                       Site site) {
+  return weighted(bce_with_logits_op, logits, targets, options.weights,
+                  {{options.positive_weight}, options.reduction}, site);
 }
 
-Tensor kl_div(const Tensor& log_probabilities, const Tensor& targets,
-              const std::optional<Tensor>& weights, Site site) {
-  return weighted(kl_div_op, log_probabilities, targets, weights, {}, site);
+Tensor kl_div(const Tensor& log_probabilities, const Tensor& targets, const LossOptions& options,
+              Site site) {
+  return weighted(kl_div_op, log_probabilities, targets, options.weights, {{}, options.reduction},
+                  site);
 }
 
 }  // namespace reel

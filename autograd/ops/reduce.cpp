@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 
@@ -246,7 +247,14 @@ const Op<Reduction> norm_op{{
 std::uint32_t Axes::mask(int rank, const char* op, Site site) const {
   if (axes_.empty()) return (1u << rank) - 1;
   std::uint32_t bits = 0;
-  for (int axis : axes_) bits |= 1u << normalized_axis(axis, rank, op, site);
+  for (int axis : axes_) {
+    const std::uint32_t bit = 1u << normalized_axis(axis, rank, op, site);
+    if (bits & bit)
+      throw ShapeError(fmt::format("{}: axes ({}) name an axis of a tensor of rank {} twice ({})",
+                                   op, fmt::join(axes_, ", "), rank,
+                                   SiteScope::resolve(site).str()));
+    bits |= bit;
+  }
   return bits;
 }
 

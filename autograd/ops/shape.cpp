@@ -306,11 +306,20 @@ Tensor reshape(const Tensor& x, const Shape& shape, Site site) {
 Tensor reshape(const Tensor& x, std::initializer_list<Index> shape, Site site) {
   PoolVector<Index> sizes(shape);
   const auto open = std::ranges::find(sizes, -1);
-  if (open != sizes.end()) {
-    *open = 1;
-    const Index known = Shape(std::span<const Index>(sizes)).size();
-    *open = known > 0 ? x.size() / known : 0;
-  }
+  if (open == sizes.end()) return reshape(x, Shape(std::span<const Index>(sizes)), site);
+  const auto fail = [&](std::string_view why) {
+    throw ShapeError(fmt::format("reshape: {} elements cannot take shape [{}]{}; x is {} {} ({})",
+                                 x.size(), fmt::join(shape, ", "), why, name_of(x.dtype()),
+                                 x.shape().str(), SiteScope::resolve(site).str()));
+  };
+  *open = 1;
+  if (std::ranges::any_of(sizes, [](Index size) { return size < 0; }))
+    fail(": only one size may be -1, and none less");
+  if (sizes.size() > Shape::max_rank) fail(": there are at most 4 axes");
+  const Index known = Shape(std::span<const Index>(sizes)).size();
+  if (known == 0) fail(": beside a 0 the size for -1 could be any");
+  if (x.size() % known != 0) fail("");
+  *open = x.size() / known;
   return reshape(x, Shape(std::span<const Index>(sizes)), site);
 }
 

@@ -14,28 +14,34 @@ namespace {
 // How many elements `count` elements span that are `step` apart.
 Index span_of(Index count, Index step) { return count == 0 ? 0 : (count - 1) * step + 1; }
 
+// As the caller wrote it: a negative begin or end counts from the end of the axis.
 struct Range {
   std::int64_t axis;
   Index begin, end, step;
 
+  Range within(Index size) const {
+    return {axis, begin < 0 ? begin + size : begin, end < 0 ? end + size : end, step};
+  }
   Index count() const { return (end - begin) / step + ((end - begin) % step != 0); }
 };
 
 const Op<Range> slice_op{{
     .name = "slice",
     .arguments = {"x"},
-    .shape = [](const Arguments& in, const Range& range) -> Shape {
-      const int axis = static_cast<int>(range.axis);
-      if (range.step < 1)
-        in.fail(fmt::format("the step must be at least 1, not {}; flip() reverses", range.step));
+    .shape = [](const Arguments& in, const Range& written) -> Shape {
+      const int axis = static_cast<int>(written.axis);
+      if (written.step < 1)
+        in.fail(fmt::format("the step must be at least 1, not {}; flip() reverses", written.step));
+      const Range range = written.within(in[0][axis]);
       if (range.begin < 0 || range.begin > range.end || range.end > in[0][axis])
-        in.fail(
-            fmt::format("elements {} to {} of axis {} do not exist", range.begin, range.end, axis));
+        in.fail(fmt::format("elements {} to {} of axis {} do not exist", written.begin, written.end,
+                            axis));
       return in[0].with(axis, range.count());
     },
     .forward =
-        []<class T>(Ctx<T> c, const Range& range) {
-          const AxisView x(c.shape(0), static_cast<int>(range.axis));
+        []<class T>(Ctx<T> c, const Range& written) {
+          const AxisView x(c.shape(0), static_cast<int>(written.axis));
+          const Range range = written.within(x.size);
           const Index count = range.count();
           // Without gaps the elements are one run.
           const Index runs = range.step == 1 ? 1 : count;
@@ -48,8 +54,10 @@ const Op<Range> slice_op{{
           }
         },
     .gradient = rule(
-        [](Vjp& v, const Range& range) {
-          v.add_slice(0, v.g(), static_cast<int>(range.axis), range.begin, range.step);
+        [](Vjp& v, const Range& written) {
+          const int axis = static_cast<int>(written.axis);
+          const Range range = written.within(v.shape()[axis]);
+          v.add_slice(0, v.g(), axis, range.begin, range.step);
         },
         keeps_nothing),
     .samples = {with_inputs(normal({5, 3})).attr(Range{0, 1, 4, 1}),
@@ -59,6 +67,7 @@ const Op<Range> slice_op{{
                 with_inputs(normal({3})).attr(Range{0, 1, 3, 9}),
                 with_inputs(normal({2, 3})).attr(Range{1, 1, 1, 1}),
                 with_inputs(normal({2, 3})).attr(Range{1, 3, 3, 2}),
+                with_inputs(normal({2, 7})).attr(Range{1, -6, -1, 2}),
                 with_inputs(normal({4})).attr(Range{0, 0, 4, 1})},
 }};
 
@@ -150,10 +159,7 @@ void check_pieces(const Tensor& x, int axis, std::span<const Index> sizes, Site 
 }  // namespace
 
 Tensor slice(const Tensor& x, int axis, Index begin, Index end, Index step, Site site) {
-  axis = normalized_axis(axis, x.rank(), "slice", site);
-  const Index size = x.shape()[axis];
-  return slice_op({&x}, {axis, begin < 0 ? begin + size : begin, end < 0 ? end + size : end, step},
-                  site);
+  return slice_op({&x}, {normalized_axis(axis, x.rank(), "slice", site), begin, end, step}, site);
 }
 
 Tensor select(const Tensor& x, int axis, Index i, Site site) {

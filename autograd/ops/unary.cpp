@@ -35,7 +35,7 @@ const Op<> square_op{{
         []<class T>(Ctx<T> c) {
           map(c, [](T x) { return static_cast<T>(Modular<T>(x) * Modular<T>(x)); });
         },
-    .gradient = rule([](Vjp& v) { v.add(0, [&] { return 2.0 * v.g() * v.in(); }); }, keeps_inputs),
+    .gradient = rule([](Vjp& v) { v.add(0, [&] { return v.g() * v.in() * 2.0; }); }, keeps_inputs),
     .samples = {normal({3, 4}), normal({}), normal({0, 2})},
 }};
 
@@ -44,7 +44,7 @@ const Op<> sqrt_op{{
     .arguments = {"x"},
     .shape = same_shape,
     .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return std::sqrt(x); }); },
-    .gradient = rule([](Vjp& v) { v.add(0, [&] { return 0.5 * v.g() / v.out(); }); }, keeps_output),
+    .gradient = rule([](Vjp& v) { v.add(0, [&] { return v.g() / (2 * v.out()); }); }, keeps_output),
     .samples = {positive({3, 4}), positive({}), positive({17})},
 }};
 
@@ -54,7 +54,7 @@ const Op<> rsqrt_op{{
     .shape = same_shape,
     .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return 1 / std::sqrt(x); }); },
     .gradient =
-        rule([](Vjp& v) { v.add(0, [&] { return -0.5 * v.g() * (v.out() * square(v.out())); }); },
+        rule([](Vjp& v) { v.add(0, [&] { return v.g() * v.out() * (-0.5 * v.out()) * v.out(); }); },
              keeps_output),
     .samples = {positive({3, 4}), positive({}), positive({17}), positive({0})},
 }};
@@ -65,7 +65,7 @@ const Op<> reciprocal_op{{
     .shape = same_shape,
     .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return 1 / x; }); },
     .gradient =
-        rule([](Vjp& v) { v.add(0, [&] { return -(v.g() * square(v.out())); }); }, keeps_output),
+        rule([](Vjp& v) { v.add(0, [&] { return -(v.g() * v.out() * v.out()); }); }, keeps_output),
     .samples = {positive({3, 4}), values({-2, -0.5, 40}), positive({17}), positive({0, 3})},
 }};
 
@@ -73,19 +73,34 @@ struct Exponent {
   double value;
 };
 
+// Exponents that are common have loops of their own, with the special values of std::pow.
+template <class T>
+void power(Ctx<T> c, double exponent) {
+  if (exponent == 1) return map(c, [](T x) { return x; });
+  if (exponent == 2) return map(c, [](T x) { return x * x; });
+  if (exponent == 3) return map(c, [](T x) { return x * x * x; });
+  if (exponent == -1) return map(c, [](T x) { return 1 / x; });
+  if (exponent == 0.5)
+    return map(c, [](T x) {
+      constexpr T infinity = std::numeric_limits<T>::infinity();
+      return x == -infinity ? infinity : std::sqrt(x + T(0));  // which makes -0 a 0
+    });
+  map(c, [e = static_cast<T>(exponent)](T x) { return kernels::vpow(x, e); });
+}
+
 const Op<Exponent> pow_scalar_op{{
     .name = "pow_scalar",
     .arguments = {"x"},
     .shape = same_shape,
-    .forward =
-        []<Real T>(Ctx<T> c, const Exponent& exponent) {
-          map(c, [e = static_cast<T>(exponent.value)](T x) { return std::pow(x, e); });
-        },
+    .forward = []<Real T>(Ctx<T> c, const Exponent& exponent) { power(c, exponent.value); },
     .gradient = rule(
         [](Vjp& v, const Exponent& exponent) {
           v.add(0, [&] {
-            if (exponent.value == 0) return zeros(v.shape(), v.g().dtype());
-            return exponent.value * v.g() * pow(v.in(), exponent.value - 1);
+            const double e = exponent.value;
+            if (e == 0) return zeros(v.shape(), v.g().dtype());
+            // x to the power of e - 1 would leave the range where g x^e / x does not.
+            if (e < 0) return v.g() * pow(v.in(), e) / v.in() * e;
+            return v.g() * pow(v.in(), e - 1) * e;
           });
         },
         keeps_inputs),
@@ -112,7 +127,7 @@ const Op<> expm1_op{{
     .arguments = {"x"},
     .shape = same_shape,
     .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return kernels::vexpm1(x); }); },
-    .gradient = rule([](Vjp& v) { v.add(0, [&] { return v.g() * (v.out() + 1); }); }, keeps_output),
+    .gradient = rule([](Vjp& v) { v.add(0, [&] { return v.g() * exp(v.in()); }); }, keeps_inputs),
     .samples = {normal({3, 4}), normal({17}), values({-40, -1e-9, 0, 1e-9, 40}), normal({0})},
 }};
 
@@ -129,13 +144,18 @@ const Op<> log1p_op{{
     .name = "log1p",
     .arguments = {"x"},
     .shape = same_shape,
-    .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return std::log1p(x); }); },
+    .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return kernels::vlog1p(x); }); },
     .gradient = rule([](Vjp& v) { v.add(0, [&] { return v.g() / (1 + v.in()); }); }, keeps_inputs),
     .samples = {positive({3, 4}), positive({17}), values({-0.75, -1e-9, 0, 1e-9, 1e6}),
                 positive({0})},
 }};
 
 // --- circular functions and erf ---
+
+// g 2/√π e^(-x²)
+Tensor erf_slope(const Vjp& v) {
+  return v.g() * exp(-square(v.in())) * (2 * std::numbers::inv_sqrtpi);
+}
 
 const Op<> sin_op{{
     .name = "sin",
@@ -166,19 +186,21 @@ const Op<> tan_op{{
     .samples = {uniform({3, 4}, -1.2, 1.2), uniform({17}, 2, 4), values({-40, 0, 40}), normal({0})},
 }};
 
+const Op<> erfc_op{{
+    .name = "erfc",
+    .arguments = {"x"},
+    .shape = same_shape,
+    .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return std::erfc(x); }); },
+    .gradient = rule([](Vjp& v) { v.add(0, [&] { return -erf_slope(v); }); }, keeps_inputs),
+    .samples = {normal({3, 4}), normal({17}), values({-40, 0, 40}), normal({0})},
+}};
+
 const Op<> erf_op{{
     .name = "erf",
     .arguments = {"x"},
     .shape = same_shape,
     .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return std::erf(x); }); },
-    .gradient = rule(
-        [](Vjp& v) {
-          v.add(0, [&] {
-            constexpr double slope = 2 * std::numbers::inv_sqrtpi;  // at 0
-            return slope * v.g() * exp(-square(v.in()));
-          });
-        },
-        keeps_inputs),
+    .gradient = rule([](Vjp& v) { v.add(0, [&] { return erf_slope(v); }); }, keeps_inputs),
     .samples = {normal({3, 4}), normal({17}), values({-40, 0, 40}), normal({0})},
 }};
 
@@ -190,7 +212,12 @@ const Op<> abs_op{{
     .shape = same_shape,
     .forward =
         []<class T>(Ctx<T> c) {
-          map(c, [](T x) { return x < 0 ? static_cast<T>(-Modular<T>(x)) : x; });
+          map(c, [](T x) {
+            if constexpr (std::is_floating_point_v<T>)
+              return std::abs(x);  // of -0 too
+            else
+              return x < 0 ? static_cast<T>(-Modular<T>(x)) : x;
+          });
         },
     .gradient = rule([](Vjp& v) { v.add(0, [&] { return v.g() * sign(v.in()); }); }, keeps_inputs),
     .samples = {away_from_zero({3, 4}), away_from_zero({})},
@@ -290,6 +317,7 @@ Tensor sin(const Tensor& x, Site site) { return sin_op({&x}, site); }
 Tensor cos(const Tensor& x, Site site) { return cos_op({&x}, site); }
 Tensor tan(const Tensor& x, Site site) { return tan_op({&x}, site); }
 Tensor erf(const Tensor& x, Site site) { return erf_op({&x}, site); }
+Tensor erfc(const Tensor& x, Site site) { return erfc_op({&x}, site); }
 Tensor abs(const Tensor& x, Site site) { return abs_op({&x}, site); }
 Tensor sign(const Tensor& x, Site site) { return sign_op({&x}, site); }
 Tensor floor(const Tensor& x, Site site) { return floor_op({&x}, site); }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include <reel/autograd/error.h>
@@ -11,12 +12,18 @@
 namespace reel::nn {
 namespace {
 
+// The logits, of which -infinity is the one of a symbol that is forbidden.
 template <class T>
-std::span<const T> finite_row(const Tensor& logits) {
+std::span<const T> checked_row(const Tensor& logits) {
+  constexpr T infinity = std::numeric_limits<T>::infinity();
   const std::span<const T> row = logits.values<T>();
   for (std::size_t i = 0; i < row.size(); ++i)
-    if (!std::isfinite(row[i]))
+    if (!(row[i] < infinity))
       throw ValueError(fmt::format("sample: logit {} is {}; the model has diverged", i, row[i]));
+  if (std::ranges::all_of(row, [](T x) { return x == -infinity; }))
+    throw ValueError(fmt::format(
+        "sample: nothing is left to choose: all {} logits are -inf, which forbids a symbol",
+        row.size()));
   return row;
 }
 
@@ -70,7 +77,7 @@ std::int32_t sample(const Tensor& logits, const Sampling& sampling, Rng& rng) {
                                  logits.shape().str()));
   if (!is_real(logits.dtype())) throw DTypeError("sample: logits are i32, not f32 or f64");
   return dispatch_real(logits.dtype(),
-                       [&]<class T>() { return draw(finite_row<T>(logits), sampling, rng); });
+                       [&]<class T>() { return draw(checked_row<T>(logits), sampling, rng); });
 }
 
 }  // namespace reel::nn
