@@ -15,47 +15,56 @@ using detail::map_gradient;
 
 // ln(1 + e^x), without overflow.
 template <class T>
-T log_one_plus_exp(T x) {
+[[gnu::always_inline]] inline T log_one_plus_exp(T x) {
   return (x > 0 ? x : T(0)) + kernels::vlog1p(kernels::vexp(-std::abs(x)));
 }
 
-// (s sech(s x))²: with s = 1 the derivative of tanh, with 1/2 that of sigmoid. Made from x, it is
-// right also where they have rounded to 1.
+// g (s sech(s x))²: with s = 1 the gradient of tanh, with 1/2 that of sigmoid. Made from x, it is
+// right also where they have rounded to a limit.
 struct Steepness {
   double s;
 };
 
-const Op<Steepness> sech_square_op{{
-    .name = "sech_square",
-    .arguments = {"x"},
-    .shape = same_shape,
+Tensor times_sech_square(const Tensor& g, const Tensor& x, double s);
+
+const Op<Steepness> times_sech_square_op{{
+    .name = "times_sech_square",
+    .arguments = {"g", "x"},
+    .shape = [](const Arguments& in) -> Shape {
+      if (in[0] != in[1]) in.fail("g and x must have one shape");
+      return in[0];
+    },
     .forward =
         []<Real T>(Ctx<T> c, const Steepness& steepness) {
-          map(c, [s = static_cast<T>(steepness.s)](T x) {
-            return s * s * kernels::vsech_square(s * x);
-          });
+          const T s = static_cast<T>(steepness.s), square = s * s;
+          const T *g = c.in(0).data(), *x = c.in(1).data();
+          T* y = c.out().data();
+          const Index n = static_cast<Index>(c.out().size());
+          for (Index i = 0; i < n; ++i) y[i] = g[i] * (square * kernels::vsech_square(s * x[i]));
         },
     .gradient = rule(
         [](Vjp& v, const Steepness& steepness) {
-          v.add(0, [&] {
-            return v.g() * v.out() * (tanh(v.in() * steepness.s) * (-2 * steepness.s));
-          });
+          const double s = steepness.s;
+          v.add(0, [&] { return times_sech_square(v.g(), v.in(1), s); });
+          v.add(1, [&] { return v.g() * v.out() * (tanh(v.in(1) * s) * (-2 * s)); });
         },
         keeps_all),
-    .samples = {with_inputs(normal({3, 4})).attr(Steepness{1}),
-                with_inputs(normal({17})).attr(Steepness{0.5}),
-                with_inputs(values({-20, 0, 20})).attr(Steepness{1}),
-                with_inputs(normal({0})).attr(Steepness{1})},
+    .samples = {with_inputs(normal({3, 4}), normal({3, 4})).attr(Steepness{1}),
+                with_inputs(normal({17}), normal({17})).attr(Steepness{0.5}),
+                with_inputs(values({1, 2, 3}), values({-20, 0, 20})).attr(Steepness{1}),
+                with_inputs(normal({0}), normal({0})).attr(Steepness{1})},
 }};
 
-Tensor sech_square(const Tensor& x, double s) { return sech_square_op({&x}, {s}, {}); }
+Tensor times_sech_square(const Tensor& g, const Tensor& x, double s) {
+  return times_sech_square_op({&g, &x}, {s}, {});
+}
 
 const Op<> tanh_op{{
     .name = "tanh",
     .arguments = {"x"},
     .shape = same_shape,
     .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return kernels::vtanh(x); }); },
-    .gradient = rule([](Vjp& v) { v.add(0, [&] { return v.g() * sech_square(v.in(), 1); }); },
+    .gradient = rule([](Vjp& v) { v.add(0, [&] { return times_sech_square(v.g(), v.in(), 1); }); },
                      keeps_inputs),
     .samples = {normal({3, 4}), normal({17}), values({-20, 0, 20})},
 }};
@@ -65,8 +74,9 @@ const Op<> sigmoid_op{{
     .arguments = {"x"},
     .shape = same_shape,
     .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return kernels::vsigmoid(x); }); },
-    .gradient = rule([](Vjp& v) { v.add(0, [&] { return v.g() * sech_square(v.in(), 0.5); }); },
-                     keeps_inputs),
+    .gradient =
+        rule([](Vjp& v) { v.add(0, [&] { return times_sech_square(v.g(), v.in(), 0.5); }); },
+             keeps_inputs),
     .samples = {normal({3, 4}), normal({17}), values({-40, 0, 40})},
 }};
 

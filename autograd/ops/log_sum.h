@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include <reel/autograd/kernels/vector_math.h>
 #include <reel/autograd/shape.h>
@@ -27,42 +30,88 @@ struct LogSum {
   T log_share(T x) const { return from_largest(x, largest) - rest; }
 };
 
-/// Of a sum that consists of `hits` times 1, for those that are the largest, and of the others.
+/// Numbers of a line, some at a time next to each other, which the compiler turns into vector code.
 template <class T>
-T log_of_sum(T hits, T others) {
-  return kernels::vlog1p((hits - 1) + others);
-}
+struct Line {
+  static constexpr Index chunk = 128;
+  using Chunk = std::array<T, chunk>;
+  const T* x;
+  Index stride, size;
 
-/// The LogSum of n numbers in a row. Those that are the largest are counted and not added, so that
-/// beside them small ones are not lost.
+  /// Calls f(i, e, n) for i = 0, chunk, ..., where e are the n elements from i on.
+  template <class F>
+  void each_chunk(F f) const {
+    Chunk own;
+    for (Index i = 0; i < size; i += chunk) {
+      const Index n = std::min(chunk, size - i);
+      if (stride != 1)
+        for (Index k = 0; k < n; ++k) own[static_cast<std::size_t>(k)] = x[(i + k) * stride];
+      f(i, stride == 1 ? x + i : own.data(), n);
+    }
+  }
+  /// Writes f(x) for each element x to a line of the same form.
+  template <class F>
+  void map(T* y, F f) const {
+    each_chunk([&](Index i, const T* e, Index n) {
+      Chunk results;
+      T* const to = results.data();
+      for (Index k = 0; k < n; ++k) to[k] = f(e[k]);
+      for (Index k = 0; k < n; ++k) y[(i + k) * stride] = to[k];
+    });
+  }
+};
+
+/// Σ e^(x - largest) of a line, in a fixed order: `hits` elements are the largest and `others` is
+/// the sum of the rest, which is not lost beside them.
+template <class T>
+struct Powers {
+  T largest, hits, others;
+
+  explicit Powers(const Line<T>& line) {
+    // As integers in the order of the numbers, with a NaN on top, they need no fixed order.
+    using Bits = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+    const auto flipped = [](Bits bits) {
+      return bits ^ ((bits >> (8 * sizeof(T) - 1)) & std::numeric_limits<Bits>::max());
+    };
+    Bits top = std::numeric_limits<Bits>::min();
+    line.each_chunk([&](Index, const T* e, Index n) {
+      Bits chunk_top = top;
+      for (Index k = 0; k < n; ++k)
+        chunk_top = std::max(chunk_top, flipped(std::bit_cast<Bits>(e[k])));
+      top = chunk_top;
+    });
+    const T most = largest = std::bit_cast<T>(flipped(top));
+    Index count = 0;
+    double sum = 0;
+    line.each_chunk([&](Index, const T* e, Index n) {
+      typename Line<T>::Chunk powers;
+      T* const power = powers.data();
+      for (Index k = 0; k < n; ++k) {
+        const T value = kernels::vexp(e[k] - most);
+        power[k] = e[k] == most ? T(0) : value;
+      }
+      std::int32_t equal = 0;
+      for (Index k = 0; k < n; ++k) equal += e[k] == most;
+      count += equal;
+      std::array<T, 8> lanes{};
+      const Index filled = (n + 7) / 8 * 8;
+      std::fill(power + n, power + filled, T(0));
+      for (Index k = 0; k < filled; k += 8)
+        for (std::size_t l = 0; l < 8; ++l) lanes[l] += power[k + static_cast<Index>(l)];
+      sum += static_cast<double>(((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
+                                 ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7])));
+    });
+    hits = static_cast<T>(count);
+    others = static_cast<T>(sum);
+  }
+  T sum() const { return hits + others; }
+  LogSum<T> log() const { return {largest, kernels::vlog1p((hits - 1) + others)}; }
+};
+
+/// The LogSum of n numbers in a row.
 template <class T>
 LogSum<T> log_sum_exp(const T* x, Index n) {
-  constexpr Index lanes = 8, block = 1024;  // sums are in a fixed order, whatever the numbers
-  std::array<T, lanes> top;
-  top.fill(x[0]);
-  const auto each = [](Index begin, Index end, auto f) {
-    Index i = begin;
-    for (; i + lanes <= end; i += lanes)
-      for (Index l = 0; l < lanes; ++l) f(static_cast<std::size_t>(l), i + l);
-    for (Index l = 0; i < end; ++i, ++l) f(static_cast<std::size_t>(l), i);
-  };
-  each(0, n, [&](std::size_t l, Index i) { top[l] = x[i] > top[l] ? x[i] : top[l]; });
-  const T largest = *std::max_element(top.begin(), top.end());
-  double others = 0, hits = 0;
-  for (Index begin = 0; begin < n; begin += block) {
-    std::array<T, lanes> sums{}, counts{};
-    each(begin, std::min(n, begin + block), [&](std::size_t l, Index i) {
-      const T power = kernels::vexp(x[i] - largest);
-      sums[l] += x[i] == largest ? T(0) : power;
-      counts[l] += x[i] == largest ? T(1) : T(0);
-    });
-    const auto total = [](const std::array<T, lanes>& a) {
-      return ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]));
-    };
-    others += static_cast<double>(total(sums));
-    hits += static_cast<double>(total(counts));
-  }
-  return {largest, log_of_sum(static_cast<T>(hits), static_cast<T>(others))};
+  return Powers<T>(Line<T>{x, 1, n}).log();
 }
 
 }  // namespace reel::detail

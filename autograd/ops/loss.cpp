@@ -153,12 +153,17 @@ void class_loss_gradient(BackwardCtx<T> c, const ClassTargets& attr) {
       if constexpr (softmax) {
         const LogSum<T> sum = sums[r];
         const T* x = call.x + r * classes;
-        const T all = static_cast<T>(hard + all_smooth);
-        for (Index i = 0; i < classes; ++i) d[i] = all * kernels::vexp(sum.log_share(x[i]));
+        const T all = static_cast<T>(hard + all_smooth), share = sum.log_share(x[target]);
+        if (sum.largest < std::numeric_limits<T>::infinity())
+          for (Index i = 0; i < classes; ++i)
+            d[i] = all * kernels::vexp((x[i] - sum.largest) - sum.rest);
+        else
+          for (Index i = 0; i < classes; ++i) d[i] = all * kernels::vexp(sum.log_share(x[i]));
         // p - 1, which p has lost where it is near 1.
-        const auto share = static_cast<double>(sum.log_share(x[target]));
-        d[target] =
-            static_cast<T>(hard * kernels::vexpm1(share) + all_smooth * kernels::vexp(share));
+        const double p = static_cast<double>(share);
+        d[target] = share > T(-0.5)
+                        ? static_cast<T>(hard * kernels::vexpm1(p) + all_smooth * kernels::vexp(p))
+                        : d[target] - static_cast<T>(hard);
       } else {
         d[target] = static_cast<T>(-hard);
       }

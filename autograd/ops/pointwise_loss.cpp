@@ -107,13 +107,13 @@ struct BceWithLogits {
           common(kernels::vlog1p(kernels::vexp(-std::abs(x)))) {}
   };
   template <class T>
-  static T value(T x, T t, const PositiveWeight& a) {
+  [[gnu::always_inline]] static T value(T x, T t, const PositiveWeight& a) {
     const Parts<T> p(x, t, a);
     const T factor = x < 0 ? p.positive : p.negative;  // 0 times an infinity is nothing
     return (factor == 0 ? T(0) : factor * std::abs(x)) + (p.positive + p.negative) * p.common;
   }
   template <class T>
-  static Slopes<T> slopes(T x, T t, const PositiveWeight& a) {
+  [[gnu::always_inline]] static Slopes<T> slopes(T x, T t, const PositiveWeight& a) {
     const Parts<T> p(x, t, a);
     const T w = static_cast<T>(a.weight);
     return {p.negative * kernels::vsigmoid(x) - p.positive * kernels::vsigmoid(-x),

@@ -9,7 +9,9 @@ using namespace op;
 namespace {
 
 using detail::from_largest;
+using detail::Line;
 using detail::LogSum;
+using detail::Powers;
 using detail::Reduction;
 
 // Calls f(x, y, stride, size) for each line along the axis.
@@ -22,23 +24,6 @@ void map_lines(Ctx<T> c, int axis, F f) {
   });
 }
 
-// Writes e^(x - max x), and sums them: those that are the maximum, which are 1, and the others.
-template <class T>
-struct Exponentials {
-  T largest;
-  double hits = 0, others = 0;
-  Exponentials(const T* x, T* y, Index stride, Index size) : largest(x[0]) {
-    for (Index i = 1; i < size; ++i) largest = std::max(largest, x[i * stride]);
-    for (Index i = 0; i < size; ++i)
-      y[i * stride] = kernels::vexp(from_largest(x[i * stride], largest));
-    for (Index i = 0; i < size; ++i) {
-      const bool hit = x[i * stride] == largest;
-      hits += hit ? 1 : 0;
-      others += hit ? 0 : static_cast<double>(y[i * stride]);
-    }
-  }
-};
-
 const Op<Along> softmax_op{{
     .name = "softmax",
     .arguments = {"x"},
@@ -46,9 +31,10 @@ const Op<Along> softmax_op{{
     .forward =
         []<Real T>(Ctx<T> c, const Along& along) {
           map_lines(c, along.axis, [](const T* x, T* y, Index stride, Index size) {
-            const Exponentials<T> e(x, y, stride, size);
-            const T sum = static_cast<T>(e.hits + e.others);
-            for (Index i = 0; i < size; ++i) y[i * stride] /= sum;
+            const Line<T> line{x, stride, size};
+            const Powers<T> powers(line);
+            const T largest = powers.largest, sum = powers.sum();
+            line.map(y, [=](T x) { return kernels::vexp(from_largest(x, largest)) / sum; });
           });
         },
     .gradient = rule(
@@ -73,10 +59,9 @@ const Op<Along> log_softmax_op{{
     .forward =
         []<Real T>(Ctx<T> c, const Along& along) {
           map_lines(c, along.axis, [](const T* x, T* y, Index stride, Index size) {
-            const Exponentials<T> e(x, y, stride, size);
-            const LogSum<T> sum{
-                e.largest, detail::log_of_sum(static_cast<T>(e.hits), static_cast<T>(e.others))};
-            for (Index i = 0; i < size; ++i) y[i * stride] = sum.log_share(x[i * stride]);
+            const Line<T> line{x, stride, size};
+            const LogSum<T> sum = Powers<T>(line).log();
+            line.map(y, [=](T x) { return sum.log_share(x); });
           });
         },
     .gradient = rule(
