@@ -5,6 +5,7 @@
 #include <optional>
 
 #include <reel/autograd/engine/backward.h>
+#include <reel/autograd/kernels/flush_subnormals.h>
 
 namespace reel {
 using namespace op;
@@ -21,6 +22,7 @@ struct Recomputation {
 
   // The record's outputs once more, from its inputs.
   Tensors run(std::span<const Tensor> inputs) const {
+    const kernels::CallersMode mode;
     std::optional<Rng> replay = rng;
     const Tensors again =
         f(inputs.first(inputs.size() - params.size()), replay ? &*replay : nullptr);

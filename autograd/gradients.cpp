@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <array>
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
+#include <reel/autograd/kernels/broadcast.h>
+#include <reel/autograd/kernels/flush_subnormals.h>
 #include <reel/autograd/kernels/pieces.h>
 
 namespace reel {
@@ -13,21 +15,32 @@ namespace {
 
 using kernels::Piece;
 
-// In double, with as many sums under way as hide the time of an addition.
-template <class T>
-double sum_of_squares(const T* numbers, Index count) {
-  std::array<double, 16> sums{};
-  const Index whole = count / std::ssize(sums) * std::ssize(sums);
-  for (Index i = 0; i < whole; i += std::ssize(sums))
-    for (std::size_t k = 0; k < sums.size(); ++k) {
-      const auto x = static_cast<double>(numbers[i + static_cast<Index>(k)]);
-      sums[k] += x * x;
-    }
-  for (Index i = whole; i < count; ++i) {
-    const auto x = static_cast<double>(numbers[i]);
-    sums[0] += x * x;
-  }
+// Σ (x / scale)² of all gradients, in double; the pieces' sums are added in order.
+double sum_of_squares(const PoolVector<const Tensor*>& gradients, std::span<const Piece> pieces,
+                      double scale) {
+  const double factor = 1 / scale;
+  PoolVector<double> sums(pieces.size());
+  kernels::each_piece(pieces, [&](std::size_t k, const Piece& piece) {
+    const Tensor& gradient = *gradients[piece.array];
+    dispatch_real(gradient.dtype(), [&]<class T>() {
+      const T* x = gradient.begin<T>() + piece.begin;
+      sums[k] = kernels::sum_of<double>(piece.end - piece.begin, [=](Index i) {
+        const double part = static_cast<double>(x[i]) * factor;
+        return part * part;
+      });
+    });
+  });
   return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
+double largest_magnitude(const PoolVector<const Tensor*>& gradients) {
+  double largest = 0;
+  for (const Tensor* gradient : gradients)
+    dispatch_real(gradient->dtype(), [&]<class T>() {
+      for (T x : gradient->values<T>())
+        largest = std::max(largest, static_cast<double>(std::abs(x)));
+    });
+  return largest;
 }
 
 }  // namespace
@@ -66,6 +79,7 @@ Gradients& Gradients::operator+=(const Gradients& other) {
   other.each([&](const std::shared_ptr<ParamEntry>& entry, const Tensor& theirs) {
     Tensor* ours = find(*entry);
     if (!ours) return set(*entry, theirs);
+    const kernels::FlushSubnormals flush;
     dispatch_real(theirs.dtype(), [&]<class T>() {
       const std::span<const T> from = theirs.values<T>();
       std::ranges::transform(ours->edit<T>(), from, ours->edit<T>().begin(), std::plus{});
@@ -81,11 +95,17 @@ Gradients& Gradients::operator*=(double factor) {
     dispatch_real(gradient.dtype(), [&]<class T>() { gradient.edit<T>(); });
     gradients.push_back(&gradient);
   });
+  const kernels::FlushSubnormals flush;
   kernels::each_piece(kernels::cut(gradients), [&](std::size_t, const Piece& piece) {
     const Tensor& gradient = *gradients[piece.array];
     dispatch_real(gradient.dtype(), [&]<class T>() {
       T* numbers = static_cast<T*>(gradient.buffer().data());
-      for (Index i = piece.begin; i < piece.end; ++i) numbers[i] *= static_cast<T>(factor);
+      const auto scale = [&](auto by) {
+        for (Index i = piece.begin; i < piece.end; ++i)
+          numbers[i] = static_cast<T>(static_cast<decltype(by)>(numbers[i]) * by);
+      };
+      // A factor may be too small or too large for f32 where the products are not.
+      std::isnormal(static_cast<T>(factor)) ? scale(static_cast<T>(factor)) : scale(factor);
     });
   });
   return *this;
@@ -95,14 +115,14 @@ double Gradients::norm() const {
   PoolVector<const Tensor*> gradients;
   each([&](const std::shared_ptr<ParamEntry>&, const Tensor& g) { gradients.push_back(&g); });
   const PoolVector<Piece> pieces = kernels::cut(gradients);
-  PoolVector<double> sums(pieces.size());
-  kernels::each_piece(pieces, [&](std::size_t k, const Piece& piece) {
-    const Tensor& gradient = *gradients[piece.array];
-    dispatch_real(gradient.dtype(), [&]<class T>() {
-      sums[k] = sum_of_squares(gradient.begin<T>() + piece.begin, piece.end - piece.begin);
-    });
-  });
-  return std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0));
+  const kernels::FlushSubnormals flush;
+  const double squares = sum_of_squares(gradients, pieces, 1);
+  // Squares of f64 may leave its range where the norm does not.
+  if (squares > 1e-280 && std::isfinite(squares)) return std::sqrt(squares);
+  const double largest = largest_magnitude(gradients);
+  if (!(largest > 0 && std::isfinite(largest))) return std::sqrt(squares);
+  const double scale = std::exp2(std::min(std::ilogb(largest), 1000));
+  return scale * std::sqrt(sum_of_squares(gradients, pieces, scale));
 }
 
 }  // namespace reel

@@ -18,7 +18,8 @@ struct SequenceOptions {
   /// From the last step to the first; y is still in the order of x.
   bool reverse = false;
   /// i32 [B], 0 <= length <= T: steps of a row from its length on leave its state as it is, and its
-  /// y is zero there. By default all rows are T long.
+  /// y is zero there. By default all rows are T long. What x holds there has no effect, and may be
+  /// NaN; nor has the initial state of a row of length 0, which is its last state.
   std::optional<Tensor> lengths = {};
   /// Runs the sequence in segments of so many steps, each under a checkpoint (see checkpoint.h):
   /// the tape keeps the states between them, and the backward pass computes one segment at a time
@@ -72,6 +73,8 @@ LstmResult lstm(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const T
 /// the op, for a length outside 0 .. T.
 Tensor resolve_lengths(const SequenceOptions& options, const Tensor& x, const char* op,
                        Site site = {});
+/// x [T, B, D] with zeros behind the lengths of its rows; x itself where it has them there already.
+Tensor with_zero_padding(const Tensor& x, const Tensor& lengths, Site site = {});
 /// i32 [B, 1]: whether step t is within each row's length; undefined where it is within all.
 Tensor active_rows(const Tensor& lengths, Index t);
 

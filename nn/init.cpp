@@ -1,24 +1,78 @@
 #include <reel/nn/init.h>
 
-#include <Eigen/QR>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
-
-#include <reel/autograd/matrix.h>
+#include <span>
+#include <vector>
 
 namespace reel::nn::init {
 namespace {
 
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+void require_setting(const char* initializer, const char* what, double value) {
+  if (!(value >= 0 && std::isfinite(value)))
+    throw ValueError(
+        fmt::format("{}: {} is {}, but has to be a finite number >= 0", initializer, what, value));
+}
 
-Matrix orthonormal(Rng& rng, Index rows, Index columns) {
-  const Tensor draws = rng.normal({std::max(rows, columns), std::min(rows, columns)}, 0, 1, f64);
-  const Eigen::HouseholderQR<Matrix> qr(matrix<double>(draws));
-  Matrix q = qr.householderQ() * Matrix::Identity(draws.shape()[0], draws.shape()[1]);
-  // The decomposition's signs are those of the diagonal of R; dividing them out makes q uniform.
-  for (Index c = 0; c < q.cols(); ++c)
-    if (qr.matrixQR()(c, c) < 0) q.col(c) *= -1;
-  return rows >= columns ? q : Matrix(q.transpose());
+// A matrix in double with its columns one after another.
+struct Columns {
+  Index rows;
+  std::span<double> numbers;
+  double* operator[](Index c) const { return numbers.data() + c * rows; }
+};
+
+double dot(const double* a, const double* b, Index begin, Index end) {
+  double sum = 0;
+  for (Index i = begin; i < end; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+// x -= 2 v (v·x), of the numbers from `begin` on: the reflection that turns v, of length 1, around.
+void reflect(double* x, const double* v, Index begin, Index end) {
+  const double twice = 2 * dot(v, x, begin, end);
+  for (Index i = begin; i < end; ++i) x[i] -= twice * v[i];
+}
+
+// Replaces a matrix with no more columns than rows by the Q of its decomposition Q R for which the
+// diagonal of R is positive (Householder, "Unitary triangularization of a nonsymmetric matrix",
+// 1958). One column after the other, in loops of ours: a library's blocks follow the caches of the
+// processor, and so would the last bits.
+void orthonormalize(const Columns& a, Index columns) {
+  std::vector<bool> turned;  // where the diagonal of R is negative
+  for (Index c = 0; c < columns; ++c) {
+    double* v = a[c];  // from row c on the reflection that takes the column to the diagonal
+    const double length = std::sqrt(dot(v, v, c, a.rows));
+    turned.push_back(v[c] >= 0);  // the diagonal gets the other sign, so that nothing cancels
+    v[c] += turned.back() ? length : -length;
+    const double norm = std::sqrt(dot(v, v, c, a.rows));
+    for (Index i = c; norm > 0 && i < a.rows; ++i) v[i] /= norm;
+    for (Index next = c + 1; next < columns; ++next) reflect(a[next], v, c, a.rows);
+  }
+  // Q = H_0 H_1 ... of the first columns of the identity, from the last on: column c is not needed
+  // as a reflection any more when it becomes a column of Q.
+  std::vector<double> v(static_cast<std::size_t>(a.rows));
+  for (Index c = columns - 1; c >= 0; --c) {
+    std::copy_n(a[c], a.rows, v.data());
+    std::fill_n(a[c], a.rows, 0.0);
+    a[c][c] = turned[static_cast<std::size_t>(c)] ? -1 : 1;
+    for (Index k = c; k < columns; ++k) reflect(a[k], v.data(), c, a.rows);
+  }
+}
+
+// Uniform among the matrices with orthonormal rows or columns, whichever are fewer; row-major.
+void draw_orthonormal(Rng& rng, Index rows, Index columns, double* to) {
+  const Index longer = std::max(rows, columns), shorter = std::min(rows, columns);
+  Tensor draws = rng.normal({longer, shorter}, 0, 1, f64);
+  std::vector<double> numbers(static_cast<std::size_t>(draws.size()));
+  const Columns q{longer, numbers};
+  for (Index i = 0; i < longer; ++i)
+    for (Index c = 0; c < shorter; ++c) q[c][i] = draws.begin<double>()[i * shorter + c];
+  orthonormalize(q, shorter);
+  for (Index row = 0; row < rows; ++row)
+    for (Index column = 0; column < columns; ++column)
+      to[row * columns + column] = rows >= columns ? q[column][row] : q[row][column];
 }
 
 }  // namespace
@@ -28,12 +82,14 @@ Initializer constant(double value) {
 }
 
 Initializer uniform(double bound) {
+  require_setting("init::uniform", "bound", bound);
   return [bound](Rng& rng, const Shape& shape, DType dtype) {
     return rng.uniform(shape, -bound, bound, dtype);
   };
 }
 
 Initializer normal(double deviation) {
+  require_setting("init::normal", "deviation", deviation);
   return [deviation](Rng& rng, const Shape& shape, DType dtype) {
     return rng.normal(shape, 0, deviation, dtype);
   };
@@ -54,9 +110,8 @@ Initializer orthogonal() {
       throw ShapeError("init::orthogonal: the parameter must be a matrix, not " + shape.str());
     const Index block = shape[0] % shape[1] == 0 ? shape[1] : shape[0];
     Tensor result(shape, f64);
-    Eigen::Map<Matrix> all(result.edit<double>().data(), shape[0], shape[1]);
     for (Index row = 0; row < shape[0]; row += block)
-      all.middleRows(row, block) = orthonormal(rng, block, shape[1]);
+      draw_orthonormal(rng, block, shape[1], result.edit<double>().data() + row * shape[1]);
     return result.to(dtype);
   };
 }

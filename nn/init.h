@@ -7,9 +7,9 @@ namespace reel::nn::init {
 
 /// Every number is `value`.
 Initializer constant(double value);
-/// Uniform in [-bound, bound).
+/// Uniform in [-bound, bound). Throws ValueError unless `bound` is a finite number >= 0.
 Initializer uniform(double bound);
-/// Normal with mean 0.
+/// Normal with mean 0. Throws ValueError unless `deviation` is a finite number >= 0.
 Initializer normal(double deviation);
 /// Uniform with bound √(6 / (rows + columns)), for matrices (Glorot and Bengio, 2010).
 Initializer xavier_uniform();

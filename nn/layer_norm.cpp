@@ -1,5 +1,9 @@
 #include <reel/nn/layer_norm.h>
 
+#include <fmt/format.h>
+
+#include <cmath>
+
 #include <reel/autograd/engine/scope.h>
 #include <reel/autograd/ops.h>
 #include <reel/nn/init.h>
@@ -9,13 +13,16 @@ namespace reel::nn {
 
 LayerNorm::LayerNorm(const Params& p, Index size, double epsilon) : epsilon(epsilon) {
   require_positive("LayerNorm", {{"size", size}});
-  if (!(epsilon > 0)) throw ValueError("LayerNorm: epsilon must be positive");
+  if (!(epsilon > 0 && std::isfinite(epsilon)))
+    throw ValueError(
+        fmt::format("LayerNorm: epsilon is {}, but has to be positive and finite", epsilon));
   gain = p.create("gain", {size}, init::constant(1));
   bias = p.create("bias", {size}, init::constant(0));
 }
 
 Tensor LayerNorm::operator()(const Tensor& x, Site site) const {
   const ModuleScope scope(gain.name(), site);
+  require_features("LayerNorm", gain, x, gain.shape()[0], site);
   return layer_norm(x, gain, bias, epsilon);
 }
 

@@ -7,9 +7,10 @@ namespace reel::nn {
 /// Normalises the last axis to mean 0 and variance 1, then scales and shifts: x [..., size] -> the
 /// same. Parameters `gain` (ones) and `bias` (zeros) [size] (Ba et al., 2016).
 struct LayerNorm {
-  /// Throws ValueError unless `size` and `epsilon` are positive.
+  /// Throws ValueError unless `size` and `epsilon` are positive and finite.
   LayerNorm(const Params& p, Index size, double epsilon = 1e-5);
 
+  /// Throws ShapeError unless the last axis of x has `size` elements.
   Tensor operator()(const Tensor& x, Site site = {}) const;
 
   Param gain, bias;

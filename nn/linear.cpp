@@ -19,6 +19,7 @@ Linear::Linear(const Params& p, Index input_size, Index output_size, const Linea
 
 Tensor Linear::operator()(const Tensor& x, Site site) const {
   const ModuleScope scope(w.name(), site);
+  require_features("Linear", w, x, w.shape()[1], site);
   return b.defined() ? affine(x, w, b) : matmul(x, w, false, true);
 }
 

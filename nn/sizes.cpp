@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <reel/autograd/error.h>
+#include <reel/autograd/engine/scope.h>
 
 namespace reel::nn {
 
@@ -11,6 +11,14 @@ void require_positive(const char* module,
   for (const auto& [name, size] : sizes)
     if (size <= 0)
       throw ValueError(fmt::format("{}: {} must be positive, not {}", module, name, size));
+}
+
+void require_features(const char* module, const Param& w, const Tensor& x, Index size, Site site) {
+  if (!x.defined() || (x.rank() > 0 && x.size(-1) == size)) return;
+  const std::string_view name = module_of(w.name());
+  throw ShapeError(fmt::format("{}{}{}: x is {} {}, but its last axis must have {} elements ({})",
+                               module, name.empty() ? "" : " ", name, name_of(x.dtype()),
+                               x.shape().str(), size, SiteScope::resolve(site).str()));
 }
 
 void require_rate(const char* module, double rate) {

@@ -81,8 +81,7 @@ State unflatten(const State& like, std::span<const Tensor> tensors) {
 }
 
 /// `state`, or where it is undefined zeros [B, H], for an input x [B, D] or [T, B, D] and recurrent
-/// weights
-/// [.., H].
+/// weights [.., H]. Throws ShapeError for a state of another shape.
 Tensor defined_state(const Tensor& state, const Tensor& x, const Param& w_hh);
 
 /// What a recurrent layer returns: its outputs y [T, B, H] (or [B, H] for a cell) and its last

@@ -45,12 +45,15 @@ struct Unroll {
     if (steps == 0)
       throw ShapeError("Unroll: the sequence has no steps; x is " + x.shape().str() + " (" +
                        SiteScope::resolve({}).str() + ")");
+    const Tensor real = with_zero_padding(x, lengths);
     Tensors outputs(static_cast<std::size_t>(steps));
-    State state = initial;
+    // Steps that do not count must not see what does not: 0 times NaN is NaN.
+    const Tensor begun = active_rows(lengths, 0);
+    State state = begun.defined() ? begin(begun, initial) : initial;
     for (Index s = 0; s < steps; ++s) {
       const Index t = options.reverse ? steps - 1 - s : s;
       const StepScope step(first + t);
-      auto [y, next] = cell(select(x, 0, t), state, mode);
+      auto [y, next] = cell(select(real, 0, t), state, mode);
       if (const Tensor active = active_rows(lengths, t); active.defined()) {
         y = where(active, y, scalar(0, y.dtype()));
         next = blend(active, next, state);
@@ -58,6 +61,7 @@ struct Unroll {
       outputs[static_cast<std::size_t>(t)] = y;
       state = std::move(next);
     }
+    if (begun.defined()) state = blend(begun, state, initial);
     return {stack(outputs), std::move(state)};
   }
 
@@ -91,6 +95,13 @@ struct Unroll {
       state = unflatten(*form, std::span(results).subspan(options.outputs ? 1 : 0));
     });
     return {join_segments(std::move(outputs), options), std::move(state)};
+  }
+
+  // The initial state of the rows that have steps, and zeros in the others.
+  static State begin(const Tensor& begun, const State& initial) {
+    return initial.map([&](const Tensor& state) {
+      return state.defined() ? where(begun, state, scalar(0, state.dtype())) : state;
+    });
   }
 
   // The next state for active rows; the others stay as they are.

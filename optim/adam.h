@@ -9,10 +9,14 @@ struct AdamOptions {
   double beta1 = 0.9;     ///< how much of the mean of the gradients is kept in a step
   double beta2 = 0.999;   ///< the same of the mean of their squares
   double epsilon = 1e-8;  ///< added to the root of that mean
+  /// lambda below, an L2 penalty. Decay apart from the gradient, which its scaling does not touch,
+  /// is AdamW's.
+  double weight_decay = 0;
 };
 
 /// Adam, as torch.optim.Adam computes it. In the t-th step that a parameter takes,
 ///
+///     g <- g + lambda p
 ///     m <- beta1 m + (1 - beta1) g
 ///     v <- beta2 v + (1 - beta2) g^2
 ///     p <- p - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon)
@@ -24,14 +28,14 @@ class Adam : public Optimizer {
   explicit Adam(const Params& params, const AdamOptions& options = {});
 
  protected:
-  /// With weight decay apart from the gradient (see AdamW).
-  Adam(std::string name, const Params& params, const AdamOptions& options, double weight_decay);
+  /// With a decay apart from the gradient (see AdamW).
+  Adam(std::string name, const Params& params, const AdamOptions& options, double decoupled_decay);
 
  private:
   void update(const Slot& slot, const Tensor& gradient, const Range& piece) const override;
 
   AdamOptions options_;
-  double weight_decay_;
+  double decoupled_decay_;
 };
 
 }  // namespace reel::optim

@@ -11,7 +11,7 @@ double clip_by_norm(Gradients& gradients, double max_norm) {
   if (!(max_norm > 0))
     throw ValueError(fmt::format("clip_by_norm: max_norm is {}, but has to be positive", max_norm));
   const double norm = gradients.norm();
-  const double factor = max_norm / (norm + 1e-6);
+  const double factor = max_norm / (norm + std::min(1e-6, 1e-5 * norm));
   if (std::isfinite(norm) && factor < 1) gradients *= factor;
   return norm;
 }

@@ -2,11 +2,31 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
+#include <type_traits>
 
+#include <reel/autograd/kernels/flush_subnormals.h>
 #include <reel/autograd/kernels/pieces.h>
 
 namespace reel::optim {
+namespace {
+
+// Whether a number is so large that its square may not be finite, or is not finite itself; told by
+// the bits, which gives vector code.
+template <class T>
+bool any_large(const T* numbers, Index count) {
+  using Bits = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+  constexpr T largest_root = sizeof(T) == 4 ? T(0x1p63) : T(0x1p511);
+  constexpr Bits magnitude = std::numeric_limits<Bits>::max();
+  Bits largest = 0;
+  for (Index i = 0; i < count; ++i)
+    largest = std::max(largest, std::bit_cast<Bits>(numbers[i]) & magnitude);
+  return largest >= std::bit_cast<Bits>(largest_root);
+}
+
+}  // namespace
 
 Optimizer::Optimizer(std::string name, const Params& params, double learning_rate,
                      std::initializer_list<Setting> settings, std::vector<std::string> moments)
@@ -30,6 +50,7 @@ void Optimizer::check(const Setting& setting) const {
 }
 
 void Optimizer::check(const Gradients& gradients) const {
+  if (slots_.empty()) throw ValueError("an optimizer that was moved from takes no steps");
   std::size_t count = 0;
   bool ours = false;
   params_.each([&](const std::shared_ptr<ParamEntry>& entry) {
@@ -54,17 +75,53 @@ void Optimizer::set_learning_rate(double learning_rate) {
 
 void Optimizer::step(const Gradients& gradients) {
   check(gradients);
-  PoolVector<const Slot*> slots;
+  PoolVector<Slot*> slots;
   PoolVector<const Tensor*> found;
   for (Slot& slot : slots_)
     if (const Tensor* gradient = gradients.find(slot.param)) {
-      ++slot.steps;
-      slot.own();
       slots.push_back(&slot);
       found.push_back(gradient);
     }
-  kernels::each_piece(kernels::cut(found), [&](std::size_t, const kernels::Piece& piece) {
+  const kernels::FlushSubnormals flush;
+  const PoolVector<kernels::Piece> pieces = kernels::cut(found);
+  PoolVector<char> large(moments_.empty() ? 0 : pieces.size());
+  kernels::each_piece(std::span(pieces).first(large.size()), [&](std::size_t k,
+                                                                 const kernels::Piece& piece) {
+    dispatch_real(found[piece.array]->dtype(), [&]<class T>() {
+      large[k] = any_large(found[piece.array]->begin<T>() + piece.begin, piece.end - piece.begin);
+    });
+  });
+  for (std::size_t k = 0; k < large.size(); ++k)
+    if (large[k] != 0) check_moments(*slots[pieces[k].array], *found[pieces[k].array]);
+
+  for (Slot* slot : slots) {
+    ++slot->steps;
+    slot->own();
+  }
+  kernels::each_piece(pieces, [&](std::size_t, const kernels::Piece& piece) {
     update(*slots[piece.array], *found[piece.array], {piece.begin, piece.end});
+  });
+}
+
+// Tries the step on copies of the parameter and of what is remembered of it. A moment that has
+// become infinite stays so, and the parameter where it is.
+void Optimizer::check_moments(const Slot& slot, const Tensor& gradient) const {
+  Slot trial = slot;
+  trial.param = Param(std::make_shared<ParamEntry>(*slot.param.entry()));
+  ++trial.steps;
+  trial.own();
+  update(trial, gradient, {0, gradient.size()});
+  dispatch_real(gradient.dtype(), [&]<class T>() {
+    for (std::size_t k = 0; k < moments_.size(); ++k)
+      for (Index i = 0; i < gradient.size(); ++i) {
+        const T g = gradient.begin<T>()[i];
+        if (std::isfinite(g) && std::isfinite(slot.moments[k].begin<T>()[i]) &&
+            !std::isfinite(trial.moments[k].begin<T>()[i]))
+          throw ValueError(fmt::format(
+              "{}: the gradient of {} is {}, with which {} would be infinite, and the parameter "
+              "frozen; clip the gradients, for instance by clip_by_norm",
+              name_, coordinate_name(*slot.param.entry(), i), g, key(moments_[k], slot)));
+      }
   });
 }
 

@@ -17,16 +17,18 @@ namespace reel::optim {
 /// for programs that choose one at run time: `std::unique_ptr<Optimizer>`.
 ///
 /// It serves the parameters that its part of the store had when it was constructed. Results do not
-/// depend on the number of threads, and a step asks the heap for nothing.
+/// depend on the number of threads, and a step asks the heap for nothing. An optimizer may be
+/// moved; one that was moved from takes no more steps.
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  Optimizer(const Optimizer&) = delete;
-  Optimizer& operator=(const Optimizer&) = delete;
+  Optimizer(Optimizer&&) = default;
+  Optimizer& operator=(Optimizer&&) = default;
 
   /// Changes every parameter that has a gradient; the others, and what is remembered of them, stay
-  /// as they are. Throws ValueError when the gradients are of another store, or when parameters
-  /// were created after the optimizer.
+  /// as they are. Throws ValueError, having changed nothing, when the gradients are of another
+  /// store, when parameters were created after the optimizer, or when a gradient is finite and so
+  /// large that what is remembered of it would be infinite, and the parameter frozen.
   void step(const Gradients& gradients);
 
   double learning_rate() const { return learning_rate_; }
@@ -92,6 +94,7 @@ class Optimizer {
 
   void check(const Setting& setting) const;
   void check(const Gradients& gradients) const;
+  void check_moments(const Slot& slot, const Tensor& gradient) const;
   std::string key(std::string_view what, const Slot& slot) const;
 
   // Nothing aliases: own() gave each its own buffer.

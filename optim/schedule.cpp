@@ -17,8 +17,10 @@ void require(bool ok, std::string_view schedule, std::string_view what, double v
 }
 
 void require_common(std::string_view schedule, double learning_rate, double factor, int epoch) {
-  require(learning_rate >= 0, schedule, "learning_rate", learning_rate, "0 or more");
-  require(factor >= 0, schedule, "factor", factor, "0 or more");
+  const auto is_setting = [](double x) { return x >= 0 && std::isfinite(x); };
+  require(is_setting(learning_rate), schedule, "learning_rate", learning_rate,
+          "a finite number >= 0");
+  require(is_setting(factor), schedule, "factor", factor, "a finite number >= 0");
   require(epoch >= 1, schedule, "epoch", epoch, "1 or more");
 }
 }  // namespace

@@ -13,7 +13,7 @@ struct ExponentialDecay {
   double factor = 0.97;
   int after = 10;
 
-  /// Throws ValueError when epoch < 1, or the rate or the factor is negative.
+  /// Throws ValueError when epoch < 1, or the rate or the factor is negative or not finite.
   double at(int epoch) const;
 };
 
@@ -24,7 +24,8 @@ struct StepDecay {
   double factor = 0.5;
   int every = 5;
 
-  /// Throws ValueError when epoch < 1, every < 1, or the rate or the factor is negative.
+  /// Throws ValueError when epoch < 1, every < 1, or the rate or the factor is negative or not
+  /// finite.
   double at(int epoch) const;
 };
 

@@ -326,7 +326,11 @@ TEST_CASE("what does not fit a layer is named before any work") {
   const auto contains = [](const std::string& text, const std::string& part) {
     CHECK_MESSAGE(text.find(part) != std::string::npos, text);
   };
-  contains(message([&] { lstm(zeros({5, 2, 7})); }), "w_ih must be [16, 7] for these x and w_hh");
+  contains(message([&] {
+             lstm(zeros({5, 2, 7}));
+           }),
+           "lstm: x has 7 features, but the layer takes 3; x is f32 [5, 2, 7]");
+  contains(message([&] { lstm(zeros({5, 2, 7})); }), ", in module lstm (");
   contains(message([&] { lstm(zeros({5, 2, 7})); }), "test_recurrent.cpp");
   contains(message([&] { lstm(zeros({2, 3})); }), "x must be [T, B, D]");
   contains(message([&] { lstm(zeros({0, 2, 3})); }), "the sequence has no steps");
@@ -334,7 +338,7 @@ TEST_CASE("what does not fit a layer is named before any work") {
   contains(message([&] {
              lstm(zeros({5, 2, 3}), {zeros({3, 4}), zeros({2, 4})});
            }),
-           "the initial states must be [2, 4]");
+           "lstm: the state is f32 [3, 4], but has to be [2, 4] for x [5, 2, 3] (");
   const std::vector<std::int32_t> lengths{5, 6};
   contains(message([&] {
              lstm(zeros({5, 2, 3}), {}, nn::Eval{},

@@ -251,7 +251,7 @@ TEST_CASE("options that make no sense are refused where the layer is called") {
   contains(error_of<Error>([&] {
              lstm(zeros({5, 2, 7}), {}, nn::Eval{}, {.segment = 2});
            }),
-           "w_ih must be [16, 7] for these x and w_hh");
+           "x has 7 features, but the layer takes 3");
   contains(error_of<Error>([&] {
              lstm(zeros({2, 3}), {}, nn::Eval{}, {.segment = 2});
            }),

@@ -6,6 +6,7 @@
 
 #include <reel/autograd/engine/inspect.h>
 #include <reel/autograd/engine/scope.h>
+#include <reel/autograd/kernels/flush_subnormals.h>
 #include <reel/autograd/kernels/thread_pool.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/axis.h>
@@ -43,6 +44,7 @@ void Backward::run(std::int32_t output) {
 
 void Backward::run(std::span<const std::int32_t> outputs, std::span<const Tensor> seeds) {
   const TapeScope scope(options_.create_graph ? &tape_ : nullptr);
+  const kernels::FlushSubnormals flush;
   for (const Tape::Hook& hook : tape_.hooks_) mark(static_cast<std::size_t>(hook.slot), needed);
   for (const Tape::Leaf& leaf : tape_.leaves_)
     if (is_needed(leaf.slot)) mark(static_cast<std::size_t>(leaf.slot), parameter);
@@ -182,7 +184,10 @@ void Backward::apply_hooks(std::int32_t slot) {
     if (tape_.hooks_[h].slot != slot) continue;
     const Tensor g = gradient(slot);
     if (!g.defined()) return;
-    const Tensor replaced = tape_.hooks_[h].function(g);
+    const Tensor replaced = [&] {
+      const kernels::CallersMode mode;
+      return tape_.hooks_[h].function(g);
+    }();
     if (!replaced.defined()) continue;
     if (replaced.shape() != g.shape() || replaced.dtype() != g.dtype())
       throw ShapeError(fmt::format("the hook's result is {} {}, but the gradient is {} {}",

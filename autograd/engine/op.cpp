@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <new>
 
+#include <reel/autograd/engine/scope.h>
 #include <reel/autograd/engine/side_by_side.h>
+#include <reel/autograd/kernels/flush_subnormals.h>
 #include <reel/autograd/kernels/thread_pool.h>
 #include <reel/autograd/tape.h>
 
@@ -40,7 +42,8 @@ std::string Arguments::message(std::string_view why) const {
         repeated ? fmt::format("[{}]", i + 1 - static_cast<int>(op_.arguments.size())) : "",
         name_of(dtype(i)), (*this)[i].str());
   }
-  return text + fmt::format(" ({})", site_.str());
+  const std::string_view module = current_place.module;
+  return text + fmt::format("{}{} ({})", module.empty() ? "" : ", in module ", module, site_.str());
 }
 
 void throw_not_kept(std::string_view what, int i) {
@@ -119,6 +122,7 @@ DType check_dtypes(const OpSpec& op, std::span<const Tensor* const> inputs, Site
 }
 
 void run_kernel(const OpSpec& op, DType dtype, const KernelCall& call, Site site) {
+  const kernels::FlushSubnormals flush;
   try {
     op.forward[static_cast<std::size_t>(dtype)](call);
   } catch (const std::exception&) {

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <type_traits>
 
 #include <reel/autograd/dtype.h>
+#include <reel/autograd/engine/buffer.h>
 #include <reel/autograd/shape.h>
 
 namespace reel::kernels {
@@ -38,6 +40,23 @@ class BroadcastPlan {
           row(offset1, sizes_[0], strides_[0]);
       }
     }
+  }
+
+  /// Calls `matrix(offset, rows, columns, row_stride, stride)` of the first operand for each run of
+  /// the two innermost loops, in row-major order.
+  template <class F>
+  void each_matrix(F&& matrix) const {
+    if (sizes_[0] == 0) return;
+    Strides offset3{};
+    for (Index i = 0; i < sizes_[3]; ++i, advance(offset3, 3)) {
+      Strides offset2 = offset3;
+      for (Index j = 0; j < sizes_[2]; ++j, advance(offset2, 2))
+        matrix(offset2[0], sizes_[1], sizes_[0], strides_[1][0], strides_[0][0]);
+    }
+  }
+  /// Whether an element of the first operand belongs to several of these matrices.
+  bool repeats() const {
+    return (sizes_[2] > 1 && strides_[2][0] == 0) || (sizes_[3] > 1 && strides_[3][0] == 0);
   }
 
  private:
@@ -136,36 +155,103 @@ void broadcast_ternary(const Shape& shape, Out* out, const A* a, const Shape& a_
       });
 }
 
-/// y = Σ term(x, j) over the elements x that are broadcast from element j of y: `shape` is that of
-/// x, and `small`, which broadcasts to it, that of y.
-template <class T, class F>
-void broadcast_sum(const Shape& shape, const T* x, const Shape& small, T* y, F term) {
-  const auto add = [](T a, T b) { return static_cast<T>(Modular<T>(a) + Modular<T>(b)); };
-  std::fill_n(y, small.size(), T(0));
-  const BroadcastPlan<1> plan(shape, {&small});
-  plan.each_row([&](const auto& offset, Index n, const auto& stride) {
-    const Index j = offset[0];
-    if (stride[0] == 1) {
-      for (Index i = 0; i < n; ++i) y[j + i] = add(y[j + i], term(x[i], j + i));
-    } else {
-      // Sixteen partial sums, added in a fixed order.
-      std::array<T, 16> lanes{};
-      Index i = 0;
-      for (; i + 16 <= n; i += 16)
-        for (std::size_t l = 0; l < 16; ++l)
-          lanes[l] = add(lanes[l], term(x[i + static_cast<Index>(l)], j));
-      for (std::size_t l = 0; i < n; ++i, ++l) lanes[l] = add(lanes[l], term(x[i], j));
-      for (std::size_t half = 8; half > 0; half /= 2)
-        for (std::size_t l = 0; l < half; ++l) lanes[l] = add(lanes[l], lanes[l + half]);
-      y[j] = add(y[j], lanes[0]);
-    }
-    x += n;
-  });
+/// What sums are made in: double whatever the real type, so that a sum of f32 is right at any
+/// length.
+template <Element T>
+using Total = std::conditional_t<std::is_same_v<T, std::int32_t>, std::uint32_t, double>;
+
+/// at(0) + ... + at(7) in pairs, so that three roundings are all there are.
+template <class F>
+auto sum_of_eight(F at) {
+  return ((at(0) + at(1)) + (at(2) + at(3))) + ((at(4) + at(5)) + (at(6) + at(7)));
 }
 
+/// Σ term(i) over 0 <= i < n, of terms of type T: groups of eight are added in T, their sums to
+/// sixteen totals, and these to each other in a fixed order.
+template <class T, class F>
+Total<T> sum_of(Index n, F term) {
+  using A = Total<T>;
+  constexpr Index lanes = 16;
+  A total = 0;
+  Index i = 0;
+  if (n >= lanes) {
+    std::array<A, lanes> totals{};
+    for (; i + 8 * lanes <= n; i += 8 * lanes)
+      for (Index l = 0; l < lanes; ++l)
+        totals[static_cast<std::size_t>(l)] += static_cast<A>(sum_of_eight(
+            [&](Index k) { return static_cast<Modular<T>>(term(i + k * lanes + l)); }));
+    for (; i + lanes <= n; i += lanes)
+      for (Index l = 0; l < lanes; ++l)
+        totals[static_cast<std::size_t>(l)] += static_cast<A>(term(i + l));
+    for (std::size_t half = lanes / 2; half > 0; half /= 2)
+      for (std::size_t l = 0; l < half; ++l) totals[l] += totals[l + half];
+    total = totals[0];
+  }
+  for (; i < n; ++i) total += static_cast<A>(term(i));
+  return total;
+}
+
+/// totals[c] += Σ at(r, c) over 0 <= r < rows, of terms of type T: groups of eight are added in T.
+template <class T, class F>
+void add_columns(Index rows, Index columns, F at, Total<T>* totals) {
+  using A = Total<T>;
+  Index r = 0;
+  for (; r + 8 <= rows; r += 8)
+    for (Index c = 0; c < columns; ++c)
+      totals[c] += static_cast<A>(
+          sum_of_eight([&](Index k) { return static_cast<Modular<T>>(at(r + k, c)); }));
+  for (; r < rows; ++r)
+    for (Index c = 0; c < columns; ++c) totals[c] += static_cast<A>(at(r, c));
+}
+
+/// put(c, Σ term(x[r, c], c)) for each column of a matrix whose rows are `stride` apart.
+template <class T, class F, class Put>
+void sum_columns(const T* x, Index rows, Index columns, Index stride, F term, Put put) {
+  using Term = std::invoke_result_t<F, T, Index>;
+  constexpr Index run = 512;
+  std::array<Total<Term>, run> totals;
+  for (Index begin = 0; begin < columns; begin += run) {
+    const Index n = std::min(run, columns - begin);
+    std::fill_n(totals.data(), n, Total<Term>(0));
+    add_columns<Term>(
+        rows, n, [&](Index r, Index c) { return term(x[r * stride + begin + c], begin + c); },
+        totals.data());
+    for (Index c = 0; c < n; ++c) put(begin + c, totals[static_cast<std::size_t>(c)]);
+  }
+}
+
+/// put(j, Σ term(x, j)) for each element j of a tensor of shape `small`, over the elements x that
+/// are broadcast from it: `shape`, to which `small` broadcasts, is that of x. The order of a sum
+/// depends on the shapes alone.
+template <class T, class F, class Put>
+void broadcast_sum(const Shape& shape, const T* x, const Shape& small, F term, Put put) {
+  using Term = std::invoke_result_t<F, T, Index>;
+  const BroadcastPlan<1> plan(shape, {&small});
+  const auto each_part = [&](auto emit) {
+    plan.each_matrix([&](Index first, Index rows, Index columns, Index row_step, Index step) {
+      if (step == 0)
+        for (Index r = 0, j = first; r < rows; ++r, j += row_step)
+          emit(j, sum_of<Term>(columns, [&](Index i) { return term(x[r * columns + i], j); }));
+      else
+        sum_columns(
+            x, rows, columns, columns, [&](T value, Index c) { return term(value, first + c); },
+            [&](Index c, Total<T> total) { emit(first + c, total); });
+      x += rows * columns;
+    });
+  };
+  if (shape.size() > 0 && !plan.repeats()) return each_part(put);
+  const Scratch<Total<T>> totals(small.size());
+  std::fill_n(totals.data(), small.size(), Total<T>(0));
+  each_part([&](Index j, Total<T> total) { totals[j] += total; });
+  for (Index j = 0; j < small.size(); ++j) put(j, totals[j]);
+}
+
+/// y = Σ x, likewise.
 template <class T>
 void broadcast_sum(const Shape& shape, const T* x, const Shape& small, T* y) {
-  broadcast_sum(shape, x, small, y, [](T value, Index) { return value; });
+  broadcast_sum(
+      shape, x, small, [](T value, Index) { return value; },
+      [y](Index j, Total<T> total) { y[j] = static_cast<T>(total); });
 }
 
 }  // namespace reel::kernels

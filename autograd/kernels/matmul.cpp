@@ -14,6 +14,10 @@ namespace {
 // constant.
 constexpr Index block_depth = 256;
 
+// Longer sums are cut into parts of this many k, which are added in double: a chain of f32 sums
+// loses a digit with every ten times as many terms. Part of the definition too.
+constexpr Index longest_sum = 32 * block_depth;
+
 // A packed block of A of this many rows leaves room in the second-level cache.
 constexpr Index block_rows = 96;
 
@@ -60,7 +64,7 @@ bool worth_packing(MatrixView<T> a, Index cols) {
 
 // C = start + A * B, where panels_of(k, depth) gives B's panels for a block of k.
 template <class T, class F>
-void multiply_blocks(MatrixView<T> a, Index cols, F panels_of, Start<T> start, Output<T> c) {
+void multiply_part(MatrixView<T> a, Index cols, F panels_of, Start<T> start, Output<T> c) {
   const bool pack = worth_packing(a, cols);
   const Index height = std::min(a.rows, block_rows);
   const Index pack_size = height * std::min(a.cols, block_depth) + pack_margin<T>;
@@ -79,6 +83,24 @@ void multiply_blocks(MatrixView<T> a, Index cols, F panels_of, Start<T> start, O
       multiply_block(block, pack, b, cols, so_far.at(row, 0), c.at(row, 0));
     }
   }
+}
+
+template <class T, class F>
+void multiply_blocks(MatrixView<T> a, Index cols, F panels_of, Start<T> start, Output<T> c) {
+  if (a.cols <= longest_sum) return multiply_part(a, cols, panels_of, start, c);
+  const Index size = a.rows * cols;
+  const Scratch<T> part(size);
+  const Scratch<double> sum(size);
+  for (Index i = 0; i < size; ++i)
+    sum[i] = start.data ? static_cast<double>(*start.at(i / cols, i % cols).data) : 0;
+  for (Index k = 0; k < a.cols; k += longest_sum) {
+    multiply_part(
+        a.col_range(k, std::min(k + longest_sum, a.cols)), cols,
+        [&](Index inner, Index depth) { return panels_of(k + inner, depth); }, Start<T>{nullptr, 0},
+        Output<T>{part.data(), cols});
+    for (Index i = 0; i < size; ++i) sum[i] += static_cast<double>(part[i]);
+  }
+  for (Index i = 0; i < size; ++i) *c.at(i / cols, i % cols).data = static_cast<T>(sum[i]);
 }
 
 // The product of an A without columns.

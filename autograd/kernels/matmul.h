@@ -9,7 +9,8 @@ namespace reel::kernels {
 // The products of this header keep one promise: the bits of an element of C depend only on its row
 // of A, its column of B and K. The sum over K is cut into blocks of fixed length; each block is one
 // chain of fused multiply-adds in the order of k, started at zero, and the blocks are added in
-// order. Tiles, tails, layouts and threads never change it.
+// order, thirty-two of them at most; those sums are added in double. Tiles, tails, layouts and
+// threads never change it.
 
 /// A matrix in somebody's memory; one of the strides is 1.
 template <Real T>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/kernels/matmul.h>
 #include <reel/autograd/kernels/thread_pool.h>
 
@@ -81,9 +82,9 @@ void column_sums(MatrixView<T> d, T* out) {
   const Index block = d.rows * d.cols < worth_a_fork ? std::max<Index>(1, d.cols) : 256;
   parallel_for((d.cols + block - 1) / block, [&](Index task) {
     const Index begin = task * block, end = std::min(d.cols, begin + block);
-    std::fill(out + begin, out + end, T(0));
-    for (Index r = 0; r < d.rows; ++r)
-      for (Index c = begin; c < end; ++c) out[c] += d.data[r * d.row_stride + c];
+    sum_columns(
+        d.data + begin, d.rows, end - begin, d.row_stride, [](T x, Index) { return x; },
+        [&](Index c, double total) { out[begin + c] = static_cast<T>(total); });
   });
 }
 
@@ -116,21 +117,25 @@ void input_gradients(MatrixView<T> d, const T* x, const T* w, Index features, Wr
 template <Real T>
 void recurrent_weight_gradient(const Schedule& s, const T* d, Index m, Index stride, const T* y,
                                const T* h0, Index h_size, T* dw) {
-  // The first step of each row meets the initial state ...
-  Scratch<T> first(s.rows * m);
+  // The first step of each row meets the initial state, whose numbers are of no account where the
+  // row has no steps ...
+  Scratch<T> first(s.rows * m), initial(s.rows * h_size);
   for (Index row = 0; row < s.rows; ++row) {
     const Index t = s.first(row);
-    if (t < 0)
+    if (t < 0) {
       std::fill_n(first.data() + row * m, m, T(0));
-    else
+      std::fill_n(initial.data() + row * h_size, h_size, T(0));
+    } else {
       std::copy_n(d + (t * s.rows + row) * stride, m, first.data() + row * m);
+      std::copy_n(h0 + row * h_size, h_size, initial.data() + row * h_size);
+    }
   }
   const auto product = [&](const T* gates, Index rows, Index gate_stride, const T* states,
                            Write write) {
     matmul(MatrixView<T>::row_major(gates, rows, m, gate_stride).transposed(),
            MatrixView<T>::row_major(states, rows, h_size), dw, h_size, write);
   };
-  product(first.data(), s.rows, m, h0, Write::assign);
+  product(first.data(), s.rows, m, initial.data(), Write::assign);
   // ... and all later ones the output of the step before, one product for all. Where a row has not
   // begun, that output is zero.
   const Index later = (s.steps - 1) * s.rows;

@@ -1,4 +1,5 @@
 #include <reel/autograd/error.h>
+#include <reel/autograd/kernels/flush_subnormals.h>
 #include <reel/autograd/kernels/thread_pool.h>
 
 #include <algorithm>
@@ -84,6 +85,7 @@ struct Job {
   Index tasks;
   void (*run)(void* f, Index task);
   void* f;
+  kernels::FloatMode mode = kernels::float_mode();  // the caller's, for all that help
   std::atomic<Index> next{0};
   std::atomic<bool> failed{false};
   std::exception_ptr error{};
@@ -187,6 +189,7 @@ class Pool {
       Job& job = *job_;
       ++working_;
       lock.unlock();
+      kernels::set_float_mode(job.mode);
       job.work();
       lock.lock();
       if (--working_ == 0) done_.notify_one();

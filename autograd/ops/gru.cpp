@@ -170,10 +170,12 @@ void forward(Ctx<T> c, const Kind& kind) {
       for (Index row = begin; row < end; ++row) {
         const T* gate = p + row * width;
         T* y_row = y + (t * rows + row) * n;
-        if (schedule.active(t, row))
+        if (schedule.active(t, row)) {
           mix(n, gate + n, gate + 2 * n, h + row * n, y_row);
-        else
+        } else {
           std::fill_n(y_row, n, T(0));
+          std::fill_n(inner + row * n, n, T(0));  // the gradient multiplies all of it
+        }
       }
     }
   });
@@ -267,8 +269,7 @@ const Op<Kind> gru_op{{
     .gradient = fused([]<Real T>(BackwardCtx<T> c, const Kind& kind) { backward(c, kind); },
                       [](std::span<const Tensor> in, const Kind& kind) {
                         return detail::unroll_specification(
-                            affine(in[X], in[W_IH], in[B]), {in[H0]}, in[LENGTHS], kind.reverse,
-                            [&](const Tensor& p, Tensors& state) {
+                            in, {in[H0]}, kind.reverse, [&](const Tensor& p, Tensors& state) {
                               state[0] = gru_step(p, state[0], in[W_HH], in[B_HN], kind.reset);
                             });
                       }),
@@ -298,7 +299,8 @@ GruResult gru(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const Ten
     return {out[Y], out[H_N]};
   }
   const Tensor lengths = resolve_lengths(options, x, "gru", site);
-  const std::array<const Tensor*, 7> inputs{&x, &w_ih, &w_hh, &b, &b_hn, &h0, &lengths};
+  const Tensor real = options.lengths ? detail::with_finite_padding(x, lengths, site) : x;
+  const std::array<const Tensor*, 7> inputs{&real, &w_ih, &w_hh, &b, &b_hn, &h0, &lengths};
   Tensors out = gru_op.all(inputs, {reset, options.reverse}, site);
   return {out[Y], out[H_N]};
 }

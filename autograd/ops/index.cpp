@@ -44,6 +44,37 @@ struct RowCount {
   Index rows;
 };
 
+// The sources of each row, in order: those of row r are order[begin[r]] up to order[begin[r + 1]].
+struct Sources {
+  Scratch<Index> begin, order;
+
+  Sources(std::span<const std::int32_t> rows, Index count)
+      : begin(count + 2), order(std::ssize(rows)) {
+    // Counted two places further on, added up, and moved one place by the filling.
+    std::fill_n(begin.data(), count + 2, Index{0});
+    for (std::int32_t row : rows) ++begin[row + 2];
+    for (Index r = 0; r < count; ++r) begin[r + 1] += begin[r];
+    for (Index i = 0; i < std::ssize(rows); ++i)
+      order[begin[rows[static_cast<std::size_t>(i)] + 1]++] = i;
+  }
+};
+
+// Row r of the table is the sum of the rows of x that belong to it.
+template <class T>
+void add_rows(const T* x, std::span<const std::int32_t> rows, const Shape& table, T* y) {
+  const Index features = table[1];
+  const Sources sources(rows, table[0]);
+  const Scratch<kernels::Total<T>> total(features);
+  for (Index r = 0; r < table[0]; ++r, y += features) {
+    const Index *own = &sources.order[sources.begin[r]],
+                count = sources.begin[r + 1] - sources.begin[r];
+    std::fill_n(total.data(), features, kernels::Total<T>(0));
+    kernels::add_columns<T>(
+        count, features, [&](Index k, Index f) { return x[own[k] * features + f]; }, total.data());
+    for (Index f = 0; f < features; ++f) y[f] = static_cast<T>(total[f]);
+  }
+}
+
 const Op<RowCount> scatter_add_rows_op{{
     .name = "scatter_add_rows",
     .arguments = {"source", integer("rows")},
@@ -58,14 +89,7 @@ const Op<RowCount> scatter_add_rows_op{{
         []<class T>(Ctx<T> c, const RowCount& table) {
           const auto rows = c.indices(1);
           check_indices("scatter_add_rows", "row", "rows", rows, table.rows);
-          const Index features = c.out_shape()[1];
-          std::ranges::fill(c.out(), T(0));
-          const T* from = c.in(0).data();
-          for (std::int32_t row : rows) {
-            T* to = c.out().data() + row * features;
-            for (Index f = 0; f < features; ++f) to[f] += from[f];
-            from += features;
-          }
+          add_rows(c.in(0).data(), rows, c.out_shape(), c.out().data());
         },
     .gradient = rule([](Vjp& v) { v.add(0, [&] { return gather_rows(v.g(), v.in(1)); }); },
                      Keeps::input(1)),

@@ -153,12 +153,11 @@ void backward(BackwardCtx<T> c, const Direction& direction) {
 }
 
 Tensors specification(std::span<const Tensor> in, const Direction& direction) {
-  return detail::unroll_specification(affine(in[X], in[W_IH], in[B]), {in[H0], in[C0]}, in[LENGTHS],
-                                      direction.reverse, [&](const Tensor& p, Tensors& state) {
-                                        const auto [h, c] =
-                                            lstm_step(p, state[0], state[1], in[W_HH]);
-                                        state = {h, c};
-                                      });
+  return detail::unroll_specification(
+      in, {in[H0], in[C0]}, direction.reverse, [&](const Tensor& p, Tensors& state) {
+        const auto [h, c] = lstm_step(p, state[0], state[1], in[W_HH]);
+        state = {h, c};
+      });
 }
 
 SampleInputs sample(Index steps, Index rows, Index features, Index n) {
@@ -201,7 +200,8 @@ LstmResult lstm(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const T
     return {out[Y], out[H_N], out[C_N]};
   }
   const Tensor lengths = resolve_lengths(options, x, "lstm", site);
-  const std::array<const Tensor*, 7> inputs{&x, &w_ih, &w_hh, &b, &h0, &c0, &lengths};
+  const Tensor real = options.lengths ? detail::with_finite_padding(x, lengths, site) : x;
+  const std::array<const Tensor*, 7> inputs{&real, &w_ih, &w_hh, &b, &h0, &c0, &lengths};
   Tensors out = lstm_op.all(inputs, {options.reverse}, site);
   return {out[Y], out[H_N], out[C_N]};
 }

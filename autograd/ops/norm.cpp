@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include <reel/autograd/engine/op.h>
+#include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/rows.h>
 
@@ -16,7 +17,41 @@ struct Epsilon {
 
 // Both scale rows of features to n = (x - m) r: layer_norm with the mean m of the row and
 // r = 1 / √(variance + e), rms_norm with m = 0 and r = 1 / √(mean square + e). Hidden outputs hold
-// m and r, or r alone.
+// r, and before it m in two parts, since numbers far from zero lie closer to each other than their
+// mean to what it is rounded to.
+template <class T>
+struct Scale {
+  T high = 0, low = 0, inverse;
+
+  T operator()(T x) const { return ((x - high) - low) * inverse; }
+};
+
+template <class F>
+double mean_of(Index n, F term) {
+  return kernels::sum_of<double>(n, term) / static_cast<double>(n);
+}
+
+// r, where d gives the distances from the mean. Only where squares of f64 are infinite are the
+// distances not, and they are divided by the largest first; e is nothing beside them.
+template <class F>
+double inverse_deviation(Index n, double epsilon, F d) {
+  const double squares = mean_of(n, [&](Index i) { return d(i) * d(i); });
+  if (!std::isinf(squares)) return 1 / std::sqrt(squares + epsilon);
+  double largest = 0;
+  for (Index i = 0; i < n; ++i) largest = std::max(largest, std::abs(d(i)));
+  const auto part = [&](Index i) { return d(i) / largest * (d(i) / largest); };
+  return 1 / (largest * std::sqrt(mean_of(n, part)));
+}
+
+template <bool centred, class T>
+Scale<T> scale_of(const T* x, Index features, double epsilon) {
+  const auto at = [x](Index i) { return static_cast<double>(x[i]); };
+  const double mean = centred ? mean_of(features, at) : 0;
+  const double r = inverse_deviation(features, epsilon, [&](Index i) { return at(i) - mean; });
+  const T high = static_cast<T>(mean);
+  return {high, static_cast<T>(mean - static_cast<double>(high)), static_cast<T>(r)};
+}
+
 template <bool centred, class T>
 void normalize(Ctx<T> c, const Epsilon& e) {
   const Index features = c.shape(1)[0];
@@ -24,20 +59,17 @@ void normalize(Ctx<T> c, const Epsilon& e) {
   each_row(static_cast<Index>(c.out().size()) / features, [&](Index row) {
     const T* x = c.in(0).data() + row * features;
     T* y = c.out().data() + row * features;
-    double mean = 0, squares = 0;
-    for (Index f = 0; centred && f < features; ++f) mean += static_cast<double>(x[f]);
-    mean /= static_cast<double>(features);
-    for (Index f = 0; f < features; ++f) {
-      const double d = static_cast<double>(x[f]) - mean;
-      squares += d * d;
-    }
-    const T m = static_cast<T>(mean);
-    const T r = static_cast<T>(1 / std::sqrt(squares / static_cast<double>(features) + e.epsilon));
-    for (Index f = 0; f < features; ++f)
-      y[f] = (x[f] - m) * r * gain[f] + (centred ? bias[f] : T(0));
+    const Scale<T> n = scale_of<centred>(x, features, e.epsilon);
+    for (Index f = 0; f < features; ++f) y[f] = n(x[f]) * gain[f] + (centred ? bias[f] : T(0));
     if (!c.recording()) return;
-    if (centred) c.out(1)[static_cast<std::size_t>(row)] = m;
-    c.out(centred ? 2 : 1)[static_cast<std::size_t>(row)] = r;
+    const auto keep = [&](int output, T number) {
+      c.out(output)[static_cast<std::size_t>(row)] = number;
+    };
+    if (centred) {
+      keep(1, n.high);
+      keep(2, n.low);
+    }
+    keep(centred ? 3 : 1, n.inverse);
   });
 }
 
@@ -46,77 +78,100 @@ template <bool centred, class T>
 void normalize_gradient(BackwardCtx<T> c) {
   const Index features = c.shape(1)[0], rows = c.shape(0).size() / features;
   const T *x = c.in(0), *gain = c.in(1), *g = c.g();
-  const T *means = centred ? c.out(1) : nullptr, *inverse = c.out(centred ? 2 : 1);
-  const auto mean_of = [&](Index row) { return centred ? means[row] : T(0); };
+  const T *high = centred ? c.out(1) : nullptr, *low = centred ? c.out(2) : nullptr;
+  const T* inverse = c.out(centred ? 3 : 1);
+  const auto scale = [&](Index row) {
+    return centred ? Scale<T>{high[row], low[row], inverse[row]} : Scale<T>{0, 0, inverse[row]};
+  };
   T *dx = c.grad(0), *dgain = c.grad(1), *dbias = centred ? c.grad(2) : nullptr;
   if (dx)
     each_row(rows, [&](Index row) {
       const T *from = x + row * features, *seed = g + row * features;
       T* to = dx + row * features;
-      const T m = mean_of(row), r = inverse[row];
-      double sum = 0, projection = 0;
-      for (Index f = 0; f < features; ++f) {
-        const double d = static_cast<double>(seed[f]) * static_cast<double>(gain[f]);
-        sum += d;
-        projection += d * static_cast<double>((from[f] - m) * r);
-      }
-      const T mean_d = centred ? static_cast<T>(sum / static_cast<double>(features)) : T(0);
-      const T mean_dn = static_cast<T>(projection / static_cast<double>(features));
+      const Scale<T> n = scale(row);
+      const auto d = [&](Index f) {
+        return static_cast<double>(seed[f]) * static_cast<double>(gain[f]);
+      };
+      const T mean_d = centred ? static_cast<T>(mean_of(features, d)) : T(0);
+      const T mean_dn = static_cast<T>(
+          mean_of(features, [&](Index f) { return d(f) * static_cast<double>(n(from[f])); }));
       for (Index f = 0; f < features; ++f)
-        to[f] = r * (seed[f] * gain[f] - mean_d - (from[f] - m) * r * mean_dn);
+        to[f] = n.inverse * (seed[f] * gain[f] - mean_d - n(from[f]) * mean_dn);
     });
-  if (dgain) std::fill_n(dgain, features, T(0));
-  if (dbias) std::fill_n(dbias, features, T(0));
-  for (Index row = 0; (dgain || dbias) && row < rows; ++row) {
+  if (!dgain && !dbias) return;
+  const Scratch<double> gains(features), biases(features);
+  std::fill_n(gains.data(), features, 0.0);
+  std::fill_n(biases.data(), features, 0.0);
+  for (Index row = 0; row < rows; ++row) {
     const T *from = x + row * features, *seed = g + row * features;
-    const T m = mean_of(row), r = inverse[row];
-    for (Index f = 0; dgain && f < features; ++f) dgain[f] += seed[f] * (from[f] - m) * r;
-    for (Index f = 0; dbias && f < features; ++f) dbias[f] += seed[f];
+    const Scale<T> n = scale(row);
+    for (Index f = 0; dgain && f < features; ++f)
+      gains[f] += static_cast<double>(seed[f] * n(from[f]));
+    for (Index f = 0; dbias && f < features; ++f) biases[f] += static_cast<double>(seed[f]);
   }
+  for (Index f = 0; dgain && f < features; ++f) dgain[f] = static_cast<T>(gains[f]);
+  for (Index f = 0; dbias && f < features; ++f) dbias[f] = static_cast<T>(biases[f]);
 }
 
 // The rows of x, one number for each.
-Shape check_features(const Arguments& in, const char* what) {
+Shape check_features(const Arguments& in, const Epsilon& e, const char* what) {
+  if (!(e.epsilon >= 0 && std::isfinite(e.epsilon)))
+    throw ValueError(
+        in.message(fmt::format("epsilon is {}, but has to be a finite number >= 0", e.epsilon)));
   const int last = in[0].rank() - 1;
   if (last < 0 || in[0][last] == 0) in.fail("x must have an axis of features");
   for (int i = 1; i < in.count(); ++i)
-    if (in[i] != Shape{in[0][last]})
-      in.fail(fmt::format("{} must have shape [{}]", what, in[0][last]));
+    if (in[i].rank() != 1 || in[i] != in[1]) in.fail(fmt::format("{} of one size", what));
+  if (in[1][0] != in[0][last])
+    in.fail(fmt::format("x has {} features, but the layer takes {}", in[0][last], in[1][0]));
   return Shape{in[0].size() / in[0][last]};
+}
+
+// x, in which the mean of each row is taken away; once more for what rounding the mean has left.
+Tensor centred(const Tensor& x) {
+  const Tensor y = x - mean(x, -1, true);
+  return y - mean(y, -1, true);
+}
+
+// x / √(mean square + e), over rows that are divided by their largest number where that is above 1,
+// so that squares stay in range.
+Tensor scaled(const Tensor& x, double epsilon) {
+  const Tensor largest = max(abs(x.detach()), -1, true);
+  const Tensor scale = maximum(largest, ones({}, x.dtype()));
+  const Tensor part = x / scale;
+  return part / sqrt(mean(square(part), -1, true) + epsilon / scale / scale);
 }
 
 const Op<Epsilon> layer_norm_op{{
     .name = "layer_norm",
     .arguments = {"x", "gain", "bias"},
-    .shape = [](const Arguments& in) -> Shapes {
-      const Shape rows = check_features(in, "gain and bias");
-      return {in[0], rows, rows};
+    .shape = [](const Arguments& in, const Epsilon& e) -> Shapes {
+      const Shape rows = check_features(in, e, "gain and bias must be vectors");
+      return {in[0], rows, rows, rows};
     },
     .forward = []<Real T>(Ctx<T> c, const Epsilon& e) { normalize<true>(c, e); },
     .gradient = fused([]<Real T>(BackwardCtx<T> c) { normalize_gradient<true>(c); },
                       [](std::span<const Tensor> in, const Epsilon& e) -> Tensors {
-                        const Tensor centred = in[0] - mean(in[0], -1, true);
-                        const Tensor deviation = sqrt(mean(square(centred), -1, true) + e.epsilon);
-                        return {centred / deviation * in[1] + in[2]};
+                        return {scaled(centred(in[0]), e.epsilon) * in[1] + in[2]};
                       }),
     .samples = {with_inputs(normal({5, 4}), normal({4}), normal({4})).attr(Epsilon{1e-5}),
                 with_inputs(normal({2, 3, 17}), normal({17}), normal({17})).attr(Epsilon{1e-5}),
                 with_inputs(normal({3}), normal({3}), normal({3})).attr(Epsilon{1e-3}),
                 with_inputs(normal({130, 2}), normal({2}), normal({2})).attr(Epsilon{1e-1}),
                 with_inputs(normal({0, 3}), normal({3}), normal({3})).attr(Epsilon{1e-5})},
-    .hidden_outputs = 2,
+    .hidden_outputs = 3,
 }};
 
 const Op<Epsilon> rms_norm_op{{
     .name = "rms_norm",
     .arguments = {"x", "gain"},
-    .shape = [](const Arguments& in) -> Shapes {
-      return {in[0], check_features(in, "the gain")};
+    .shape = [](const Arguments& in, const Epsilon& e) -> Shapes {
+      return {in[0], check_features(in, e, "the gain must be a vector")};
     },
     .forward = []<Real T>(Ctx<T> c, const Epsilon& e) { normalize<false>(c, e); },
     .gradient = fused([]<Real T>(BackwardCtx<T> c) { normalize_gradient<false>(c); },
                       [](std::span<const Tensor> in, const Epsilon& e) -> Tensors {
-                        return {in[0] / sqrt(mean(square(in[0]), -1, true) + e.epsilon) * in[1]};
+                        return {scaled(in[0], e.epsilon) * in[1]};
                       }),
     .samples = {with_inputs(normal({5, 4}), normal({4})).attr(Epsilon{1e-5}),
                 with_inputs(normal({2, 3, 17}), normal({17})).attr(Epsilon{1e-5}),

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include <reel/autograd/checkpoint.h>
 #include <reel/autograd/engine/segments.h>
@@ -21,16 +22,20 @@ Shape check_sequence(const Arguments& in, Index gates, int first_state, int stat
           [&] { return fmt::format("w_hh must be [{} H, H]", gates); });
   const Index steps = in[0][0], rows = in[0][1], features = in[0][2], h_size = in[2][1];
   require(steps > 0, [] { return "the sequence has no steps"; });
-  require(in[1] == Shape{gates * h_size, features}, [&] {
-    return fmt::format("w_ih must be [{}, {}] for these x and w_hh", gates * h_size, features);
+  require(in[1].rank() == 2 && in[1][0] == gates * h_size,
+          [&] { return fmt::format("w_ih must be [{}, D] for this w_hh", gates * h_size); });
+  require(in[1][1] == features, [&] {
+    return fmt::format("x has {} features, but the layer takes {}", features, in[1][1]);
   });
   require(in[3] == Shape{gates * h_size},
           [&] { return fmt::format("b must be [{}]", gates * h_size); });
   for (int i = first_state; i < first_state + states; ++i)
-    require(in[i] == Shape{rows, h_size},
-            [&] { return fmt::format("the initial states must be [{}, {}]", rows, h_size); });
+    require(in[i] == Shape{rows, h_size}, [&] {
+      return fmt::format("{} must be [{}, {}] for this x", i == first_state ? "h0" : "c0", rows,
+                         h_size);
+    });
   require(in[in.count() - 1] == Shape{rows},
-          [&] { return fmt::format("lengths must be [{}]", rows); });
+          [&] { return fmt::format("lengths must be [{}] for this x", rows); });
   return {steps, rows, h_size};
 }
 
@@ -79,6 +84,46 @@ Tensor resolve_lengths(const SequenceOptions& options, const Tensor& x, const ch
                         "between 0 and that ({})",
                         op, length, steps, SiteScope::resolve(site).str()));
   return *options.lengths;
+}
+
+namespace {
+
+// Whether `good` holds for all numbers of x behind the lengths. What does not fit is the shape
+// rule's to say.
+template <class F>
+bool all_of_padding(const Tensor& x, const Tensor& lengths, F good) {
+  if (x.rank() != 3 || !is_real(x.dtype()) || lengths.dtype() != i32 ||
+      lengths.shape() != Shape{x.size(1)})
+    return true;
+  const Index rows = x.size(1), features = x.size(2);
+  return dispatch_real(x.dtype(), [&]<class T>() {
+    for (Index row = 0; row < rows; ++row)
+      for (Index t = lengths.begin<std::int32_t>()[row]; t < x.size(0); ++t) {
+        const T* from = x.begin<T>() + (t * rows + row) * features;
+        if (!std::all_of(from, from + features, good)) return false;
+      }
+    return true;
+  });
+}
+
+Tensor zero_padding(const Tensor& x, const Tensor& lengths, Site site) {
+  Tensor real({x.size(0), x.size(1), 1}, i32);
+  std::int32_t* to = real.edit<std::int32_t>().data();
+  for (Index t = 0; t < x.size(0); ++t)
+    for (std::int32_t length : lengths.values<std::int32_t>()) *to++ = t < length;
+  return where(real, x, scalar(0, x.dtype()), site);
+}
+
+}  // namespace
+
+Tensor with_zero_padding(const Tensor& x, const Tensor& lengths, Site site) {
+  const bool zero = all_of_padding(x, lengths, [](auto number) { return number == 0; });
+  return zero ? x : zero_padding(x, lengths, site);
+}
+
+Tensor detail::with_finite_padding(const Tensor& x, const Tensor& lengths, Site site) {
+  const bool finite = all_of_padding(x, lengths, [](auto number) { return std::isfinite(number); });
+  return finite ? x : zero_padding(x, lengths, site);
 }
 
 Tensor active_rows(const Tensor& lengths, Index t) {

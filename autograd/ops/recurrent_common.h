@@ -16,16 +16,25 @@ using namespace op;
 /// at arguments `first_state` up, and the lengths [B], the last argument. Returns T, B, H as [T, B,
 /// H].
 Shape check_sequence(const Arguments& in, Index gates, int first_state, int states);
+/// x [T, B, D], with zeros behind the lengths where not all numbers are finite there.
+Tensor with_finite_padding(const Tensor& x, const Tensor& lengths, Site site);
 /// Whether a layer with these outputs [T, B, H] has work enough for a thread of its own, and too
 /// few rows for a second one.
 bool keeps_one_thread_busy(const Shape& y);
-/// Runs `step(p, states)`, which replaces the states in place, over the gates' input part p [T, B,
-/// M] and masks rows beyond their lengths. Returns y, stacked from the first state, followed by the
-/// states.
+/// Runs `step(p, states)`, which replaces the states in place, over the gates' input part
+/// p [T, B, M] = W x + b and masks rows beyond their lengths. Returns y, stacked from the first
+/// state, followed by the states.
 template <class Step>
-Tensors unroll_specification(const Tensor& p, Tensors states, const Tensor& lengths, bool reverse,
+Tensors unroll_specification(std::span<const Tensor> in, const Tensors& initial, bool reverse,
                              Step step) {
+  const Tensor& lengths = in.back();
+  const Tensor p = affine(with_zero_padding(in[0], lengths), in[1], in[3]);
   const Index steps = p.shape()[0];
+  // Steps that do not count must not see what does not: 0 times NaN is NaN.
+  const Tensor begun = active_rows(lengths, 0), zero = scalar(0, p.dtype());
+  Tensors states = initial;
+  if (begun.defined())
+    for (Tensor& state : states) state = where(begun, state, zero);
   Tensors y(static_cast<std::size_t>(steps));
   for (Index s = 0; s < steps; ++s) {
     const Index t = reverse ? steps - 1 - s : s;
@@ -36,11 +45,13 @@ Tensors unroll_specification(const Tensor& p, Tensors states, const Tensor& leng
     Tensor& out = y[static_cast<std::size_t>(t)];
     out = next[0];
     if (active.defined()) {
-      out = where(active, next[0], scalar(0, p.dtype()));
+      out = where(active, next[0], zero);
       for (std::size_t i = 0; i < states.size(); ++i) next[i] = where(active, next[i], states[i]);
     }
     states = std::move(next);
   }
+  if (begun.defined())
+    for (std::size_t i = 0; i < states.size(); ++i) states[i] = where(begun, states[i], initial[i]);
   Tensors results{stack(y)};
   results.insert(results.end(), states.begin(), states.end());
   return results;

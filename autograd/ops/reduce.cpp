@@ -14,11 +14,12 @@ using kernels::broadcast_sum;
 
 // --- sum and mean ---
 
-template <class T>
-void fold_mean(Ctx<T> c, const Reduction& r) {
-  broadcast_sum(c.shape(0), c.in(0).data(), reduced(c.shape(0), r), c.out().data());
-  const T count = static_cast<T>(group_size(c.shape(0), r));
-  for (T& y : c.out()) y /= count;
+template <class T, class Y>
+void fold_mean(Ctx<T> c, const Reduction& r, Y* y) {
+  const double count = static_cast<double>(group_size(c.shape(0), r));
+  fold_sum(
+      c, r, [](T x, Index) { return x; },
+      [=](Index j, double total) { y[j] = static_cast<Y>(total / count); });
 }
 
 const Samples<Reduction> sum_samples{
@@ -51,7 +52,7 @@ const Op<Reduction> mean_op{{
     .name = "mean",
     .arguments = {"x"},
     .shape = any_reduction,
-    .forward = []<Real T>(Ctx<T> c, const Reduction& r) { fold_mean(c, r); },
+    .forward = []<Real T>(Ctx<T> c, const Reduction& r) { fold_mean(c, r, c.out().data()); },
     .gradient = rule(
         [](Vjp& v, const Reduction& r) {
           v.add(0, [&] {
@@ -145,18 +146,42 @@ double degrees_of_freedom(const Shape& input, const Spread& s) {
   return static_cast<double>(group_size(input, s.over) - s.correction);
 }
 
-template <class T>
-void fold_variance(Ctx<T> c, const Spread& s) {
-  fold_mean(c, s.over);
-  const Scratch<T> mean(static_cast<Index>(c.out().size()));
-  std::ranges::copy(c.out(), mean.data());
-  fold_sum(c, s.over, [&](T x, Index j) { return (x - mean[j]) * (x - mean[j]); });
-  for (T& y : c.out()) y /= static_cast<T>(degrees_of_freedom(c.shape(0), s));
+// y = √(Σ d(x, j)² / divisor), where d gives double. Squares of f32 are far within its range; those
+// of f64 may leave it where the root does not, and then are taken once more, of numbers divided by
+// a power of two near the largest.
+template <class T, class F>
+void fold_root(Ctx<T> c, const Reduction& r, double divisor, F d) {
+  T* y = c.out().data();
+  bool in_range = true;
+  fold_sum(
+      c, r, [d](T x, Index j) { return d(x, j) * d(x, j); },
+      [&](Index j, double total) {
+        in_range &= total > 1e-280 && std::isfinite(total);
+        y[j] = static_cast<T>(std::sqrt(total / divisor));
+      });
+  if (in_range || std::is_same_v<T, float>) return;
+  const Index n = static_cast<Index>(c.out().size());
+  const Scratch<double> scale(n);
+  std::fill_n(scale.data(), n, 0.0);
+  each_element(c.shape(0), r, [&](Index i, Index j) {
+    scale[j] = std::max(scale[j], std::abs(d(c.in(0)[static_cast<std::size_t>(i)], j)));
+  });
+  for (Index j = 0; j < n; ++j)
+    scale[j] = scale[j] > 0 && std::isfinite(scale[j]) ? std::exp2(std::ilogb(scale[j])) : 1.0;
+  fold_sum(
+      c, r,
+      [&](T x, Index j) {
+        const double part = d(x, j) / scale[j];
+        return part * part;
+      },
+      [&](Index j, double total) { y[j] = static_cast<T>(scale[j] * std::sqrt(total / divisor)); });
 }
 
-// The elements' distances from the mean of their group.
+// The elements' distances from the mean of their group. The second mean is what the first one lost
+// when it was rounded.
 Tensor deviations(const Tensor& x, const Spread& s) {
-  return x - mean_op({&x}, {s.over.axes, true}, {});
+  const auto centred = [&](const Tensor& y) { return y - mean_op({&y}, {s.over.axes, true}, {}); };
+  return centred(centred(x));
 }
 
 // a / b, and 0 where b is 0.
@@ -179,7 +204,20 @@ const Op<Spread> var_op{{
     .name = "var",
     .arguments = {"x"},
     .shape = spread_shape,
-    .forward = []<Real T>(Ctx<T> c, const Spread& s) { fold_variance(c, s); },
+    .forward =
+        []<Real T>(Ctx<T> c, const Spread& s) {
+          const Scratch<double> mean(static_cast<Index>(c.out().size()));
+          fold_mean(c, s.over, mean.data());
+          T* y = c.out().data();
+          const double freedom = degrees_of_freedom(c.shape(0), s);
+          fold_sum(
+              c, s.over,
+              [&mean](T x, Index j) {
+                const double d = static_cast<double>(x) - mean[j];
+                return d * d;
+              },
+              [=](Index j, double total) { y[j] = static_cast<T>(total / freedom); });
+        },
     .gradient = rule(
         [](Vjp& v, const Spread& s) {
           v.add(0, [&] {
@@ -197,15 +235,18 @@ const Op<Spread> std_op{{
     .shape = spread_shape,
     .forward =
         []<Real T>(Ctx<T> c, const Spread& s) {
-          fold_variance(c, s);
-          for (T& y : c.out()) y = std::sqrt(y);
+          const Scratch<double> mean(static_cast<Index>(c.out().size()));
+          fold_mean(c, s.over, mean.data());
+          fold_root(c, s.over, degrees_of_freedom(c.shape(0), s),
+                    [&mean](T x, Index j) { return static_cast<double>(x) - mean[j]; });
         },
     .gradient = rule(
         [](Vjp& v, const Spread& s) {
           v.add(0, [&] {
-            const Tensor slope =
-                quotient_or_zero(v.g() / degrees_of_freedom(v.shape(), s), v.out());
-            return restored(slope, v.shape(), s.over) * deviations(v.in(), s);
+            const Tensor slope = v.g() / degrees_of_freedom(v.shape(), s);
+            const Tensor deviation = restored(v.out(), v.shape(), s.over);
+            return restored(slope, v.shape(), s.over) *
+                   quotient_or_zero(deviations(v.in(), s), deviation);
           });
         },
         keeps_all),
@@ -218,20 +259,14 @@ const Op<Reduction> norm_op{{
     .shape = any_reduction,
     .forward =
         []<Real T>(Ctx<T> c, const Reduction& r) {
-          fold(c, r, c.out(), T(0), [](T y, T x) { return std::abs(x) > y ? std::abs(x) : y; });
-          // Divided by a power of two near the largest, no square overflows and nothing is rounded.
-          const Index n = static_cast<Index>(c.out().size());
-          const Scratch<T> scale(n);
-          T* y = c.out().data();
-          for (Index j = 0; j < n; ++j)
-            scale[j] = y[j] > 0 && std::isfinite(y[j]) ? std::ldexp(T(1), std::ilogb(y[j])) : T(1);
-          fold_sum(c, r, [&](T x, Index j) { return (x / scale[j]) * (x / scale[j]); });
-          for (Index j = 0; j < n; ++j) y[j] = scale[j] * std::sqrt(y[j]);
+          fold_root(c, r, 1, [](T x, Index) { return static_cast<double>(x); });
         },
     .gradient = rule(
         [](Vjp& v, const Reduction& r) {
-          v.add(0,
-                [&] { return restored(quotient_or_zero(v.g(), v.out()), v.shape(), r) * v.in(); });
+          v.add(0, [&] {
+            return restored(v.g(), v.shape(), r) *
+                   quotient_or_zero(v.in(), restored(v.out(), v.shape(), r));
+          });
         },
         keeps_all),
     .samples = {with_inputs(normal({3, 4})).attr(Reduction{3, false}),

@@ -75,10 +75,17 @@ void fold(Ctx<T> c, const Reduction& r, std::span<Y> out, Y start, F f) {
   each_element(c.shape(0), r, [&](Index i, Index j) { y[j] = f(y[j], x[i]); });
 }
 
+/// put(j, Σ term(x, j)), with sums in double where T is real.
+template <class T, class F, class Put>
+void fold_sum(Ctx<T> c, const Reduction& r, F term, Put put) {
+  kernels::broadcast_sum(c.shape(0), c.in(0).data(), reduced(c.shape(0), r), term, put);
+}
+
 /// y = Σ term(x, j)
 template <class T, class F>
 void fold_sum(Ctx<T> c, const Reduction& r, F term) {
-  kernels::broadcast_sum(c.shape(0), c.in(0).data(), reduced(c.shape(0), r), c.out().data(), term);
+  T* y = c.out().data();
+  fold_sum(c, r, term, [y](Index j, auto total) { y[j] = static_cast<T>(total); });
 }
 
 /// What a call asks for. Throws ShapeError, naming the op, for an axis out of range.

@@ -132,8 +132,7 @@ const Op<Kind> rnn_op{{
     .gradient = fused([]<Real T>(BackwardCtx<T> c, const Kind& kind) { backward(c, kind); },
                       [](std::span<const Tensor> in, const Kind& kind) {
                         return detail::unroll_specification(
-                            affine(in[X], in[W_IH], in[B]), {in[H0]}, in[LENGTHS], kind.reverse,
-                            [&](const Tensor& p, Tensors& state) {
+                            in, {in[H0]}, kind.reverse, [&](const Tensor& p, Tensors& state) {
                               state[0] = rnn_step(p, state[0], in[W_HH], kind.activation);
                             });
                       }),
@@ -160,7 +159,8 @@ RnnResult rnn(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const Ten
     return {out[Y], out[H_N]};
   }
   const Tensor lengths = resolve_lengths(options, x, "rnn", site);
-  const std::array<const Tensor*, 6> inputs{&x, &w_ih, &w_hh, &b, &h0, &lengths};
+  const Tensor real = options.lengths ? detail::with_finite_padding(x, lengths, site) : x;
+  const std::array<const Tensor*, 6> inputs{&real, &w_ih, &w_hh, &b, &h0, &lengths};
   Tensors out = rnn_op.all(inputs, {activation, options.reverse}, site);
   return {out[Y], out[H_N]};
 }

@@ -1,4 +1,5 @@
 #include <reel/autograd/engine/op.h>
+#include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/lines.h>
 
@@ -25,9 +26,9 @@ const Op<Scan> cumsum_op{{
           T* y = c.out().data();
           each_line(c.shape(0), scan.axis, [&](Index first, Index) {
             Index at = scan.reverse ? first + (size - 1) * stride : first;
-            Modular<T> sum = 0;
+            kernels::Total<T> sum = 0;
             for (Index i = 0; i < size; ++i, at += step)
-              y[at] = static_cast<T>(sum += static_cast<Modular<T>>(x[at]));
+              y[at] = static_cast<T>(sum += static_cast<kernels::Total<T>>(x[at]));
           });
         },
     .gradient = rule(

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include <reel/autograd/engine/scope.h>
@@ -74,6 +76,9 @@ Output<HiddenState> GruCell::operator()(const Tensor& x, const State& state, con
 }
 
 LstmCell::LstmCell(const Params& p, Index input_size, Index hidden_size, const Options& options) {
+  if (options.forget_bias && !std::isfinite(*options.forget_bias))
+    throw ValueError(
+        fmt::format("LstmCell: the forget bias is {}, but has to be finite", *options.forget_bias));
   const Initial initial("LstmCell", input_size, hidden_size, options);
   w_ih = p.create("w_ih", {4 * hidden_size, input_size}, initial.weight, lstm_gates);
   w_hh = p.create("w_hh", {4 * hidden_size, hidden_size}, initial.weight, lstm_gates);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include <reel/autograd/kernels/flush_subnormals.h>
 #include <reel/autograd/kernels/recurrent.h>
 #include <reel/autograd/kernels/step.h>
 #include <reel/autograd/ops/check_indices.h>
@@ -137,6 +138,7 @@ PackedLayer::PackedLayer(const Cell& cell, const Embedding* embed)
     params_.add(embed->w);
     symbols_ = embed->w.shape()[0];
   }
+  const kernels::FlushSubnormals flush;
   step_ = dispatch_real(dtype_, [&]<class T>() -> Step {
     return [input = pack_input<T>(cell.w_ih.value(), cell.b.value(), embed),
             step = pack_step<T>(cell), width = cell.b.shape()[0]](
@@ -173,6 +175,7 @@ void PackedLayer::run(const Tensor& x, std::span<Tensor> before, std::span<Tenso
     else
       state = zeros(shape, dtype_);
   for (Tensor& state : after) state = Tensor(shape, dtype_);
+  const kernels::FlushSubnormals flush;
   step_(x, before, after);
 }
 
@@ -213,6 +216,7 @@ Tensor Stepper<Linear>::operator()(const Tensor& x, Site site) const {
   const Shape shape = x.rank() == 0 ? Shape{0} : x.shape();
   require(x, "x", dtype_, shape.with(last, input_size_), site);
   Tensor y(shape.with(last, output_size_), dtype_);
+  const kernels::FlushSubnormals flush;
   product_(x, x.size() / input_size_, y);
   return y;
 }

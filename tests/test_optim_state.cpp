@@ -1,0 +1,278 @@
+#include <reel/nn/files/safetensors.h>
+#include <reel/nn/init.h>
+#include <reel/optim/clip.h>
+#include <reel/optim/schedule.h>
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "optimizers.h"
+
+using namespace reel;
+using namespace reel::testing;
+
+TEST_CASE("a restored optimizer goes on with the bits of the one that never stopped") {
+  for (const DType dtype : {f32, f64})
+    for (const Make& make_optimizer : all_optimizers) {
+      const Params straight = two_parameters(dtype);
+      const auto first = make_optimizer(straight);
+      CAPTURE(first->name());
+      for (std::uint64_t seed = 0; seed < 3; ++seed) first->step(gradients_of(straight, seed));
+
+      const nn::NamedTensors saved = first->state();
+      const Params resumed = straight.clone();
+      const auto second = make_optimizer(resumed);
+      second->step(gradients_of(resumed, 99));  // a past that restoring has to forget
+      nn::load_params(nn::from_params(straight), resumed);
+      second->restore(saved);
+      for (std::uint64_t seed = 3; seed < 6; ++seed) {
+        first->step(gradients_of(straight, seed));
+        second->step(gradients_of(resumed, seed));
+      }
+      check_same_bits(straight, resumed);
+      CHECK(saved[first->name() + ".steps.u"].item() == 3);
+      CHECK(first->state()[first->name() + ".steps.u"].item() == 6);
+    }
+}
+
+TEST_CASE("the state has a name for everything") {
+  const Params params = two_parameters();
+  const auto names = [](const Optimizer& optimizer) {
+    std::vector<std::string> names;
+    for (const auto& [name, value] : optimizer.state().tensors) names.push_back(name);
+    return names;
+  };
+  CHECK(names(Sgd(params)) == std::vector<std::string>{"sgd.steps.u", "sgd.steps.w"});
+  CHECK(names(Sgd(params, {.momentum = 0.5})) ==
+        std::vector<std::string>{"sgd.m.u", "sgd.m.w", "sgd.steps.u", "sgd.steps.w"});
+  CHECK(names(AdamW(params)) == std::vector<std::string>{"adamw.m.u", "adamw.m.w", "adamw.steps.u",
+                                                         "adamw.steps.w", "adamw.v.u",
+                                                         "adamw.v.w"});
+}
+
+TEST_CASE("a parameter without a gradient stays as it is, and so does its state") {
+  for (const Make& make_optimizer : all_optimizers) {
+    const Params params = two_parameters();
+    const auto optimizer = make_optimizer(params);
+    CAPTURE(optimizer->name());
+    optimizer->step(gradients_of(params, 0));
+    const Param u = params["u"], w = params["w"];
+    const nn::NamedTensors state = optimizer->state();
+    const std::vector<double> u_before = u.value().to_vector(), w_before = w.value().to_vector();
+    const std::uint64_t version = u.entry()->version;
+
+    Gradients only_w(params);
+    only_w.set(*w.entry(), ones(w.shape()));
+    optimizer->step(only_w);
+    CHECK(u.value().to_vector() == u_before);
+    CHECK(u.entry()->version == version);
+    CHECK(w.value().to_vector() != w_before);
+    for (const auto& [name, value] : optimizer->state().tensors)
+      CHECK((value.to_vector() == state[name].to_vector()) == name.ends_with(".u"));
+  }
+}
+
+TEST_CASE("handles taken before a step keep their numbers, and the version counts the step") {
+  for (const Make& make_optimizer : all_optimizers) {
+    const Params params = two_parameters();
+    const auto optimizer = make_optimizer(params);
+    CAPTURE(optimizer->name());
+    const Param w = params["w"];
+    const Gradients gradients = gradients_of(params, 0);
+    const Tensor value = w.value(), gradient = gradients[w];
+    const nn::NamedTensors state = optimizer->state();
+    const std::vector<double> before = value.to_vector(), g = gradient.to_vector();
+    const std::uint64_t version = w.entry()->version;
+
+    optimizer->step(gradients);
+    CHECK(w.entry()->version == version + 1);
+    CHECK(value.to_vector() == before);
+    CHECK(gradient.to_vector() == g);
+    CHECK(w.value().to_vector() != before);
+    for (const auto& [name, saved] : state.tensors)
+      for (double x : saved.to_vector()) CHECK(x == 0);
+
+    const void* place = w.value().buffer().data();
+    optimizer->step(gradients);
+    CHECK(w.value().buffer().data() == place);  // nobody else looks: in place
+  }
+}
+
+TEST_CASE("restore refuses what is not its state, and changes nothing") {
+  const Params params = two_parameters();
+  Adam adam(params);
+  adam.step(gradients_of(params, 0));
+  const nn::NamedTensors good = adam.state();
+  const auto refused = [&](const char* message, auto damage) {
+    nn::NamedTensors bad = Adam(params).state();
+    damage(bad.tensors);
+    CHECK_THROWS_WITH_AS(adam.restore(bad), message, ValueError);
+    for (const auto& [name, value] : adam.state().tensors)
+      CHECK(value.to_vector() == good[name].to_vector());
+  };
+  refused("adam: the state has no entry adam.v.w; is it of another optimizer or another model?",
+          [](auto& entries) { entries.erase("adam.v.w"); });
+  refused(
+      "adam: the state has a foreign entry adam.v.x; is it of another optimizer or another model?",
+      [](auto& entries) { entries["adam.v.x"] = zeros({3}); });
+  refused("adam: the state has no entry adam.steps.u; is it of another optimizer or another model?",
+          [&](auto& entries) { entries = Sgd(params).state().tensors; });
+  refused(
+      "adam: entry adam.v.w of the state is f32 [3], but has to be f32 [3, 7]; is it of another "
+      "model?",
+      [](auto& entries) { entries["adam.v.w"] = zeros({3}); });
+  refused(
+      "adam: entry adam.m.w of the state is f64 [3, 7], but has to be f32 [3, 7]; is it of another "
+      "model?",
+      [](auto& entries) {
+        entries["adam.m.w"] = zeros({3, 7}, f64);
+      });
+  refused(
+      "adam: entry adam.m.w of the state is undefined [], but has to be f32 [3, 7]; is it of "
+      "another model?",
+      [](auto& entries) { entries["adam.m.w"] = Tensor(); });
+  for (double count : {-1.0, 1.5, infinity, not_a_number})
+    refused(fmt::format("adam: entry adam.steps.w of the state is {}, but has to be a count", count)
+                .c_str(),
+            [&](auto& entries) { entries["adam.steps.w"] = scalar(count, f64); });
+}
+
+TEST_CASE("a step asks the heap for nothing") {
+  for (const Make& make_optimizer : all_optimizers) {
+    const Params params = two_parameters();
+    const auto optimizer = make_optimizer(params);
+    const Gradients gradients = gradients_of(params, 0);
+    optimizer->step(gradients);
+    const auto before = pool::statistics();
+    for (int i = 0; i < 3; ++i) optimizer->step(gradients);
+    CHECK(pool::statistics().heap_allocations == before.heap_allocations);
+    CHECK(pool::statistics().cached_bytes == before.cached_bytes);
+  }
+}
+
+TEST_CASE("norm, scaling and every optimizer give the same bits on any number of threads") {
+  const ThreadsScope restore;
+  // Enough numbers that a step is split, in arrays that no piece fits.
+  const auto run = [](int n, const auto& make) {
+    set_threads(n);
+    const Params params(3);
+    params.create("a", {70001}, nn::init::normal(1));
+    params.create("b", {3}, nn::init::normal(1));
+    params.create("c", {33, 1000}, nn::init::normal(1));
+    const auto optimizer = make(params);
+    double norm = 0;
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      Gradients gradients(params);
+      params.each([&](const std::shared_ptr<ParamEntry>& entry) {
+        gradients.set(*entry, Rng(i + 5).normal(entry->value.shape()));
+      });
+      norm = optim::clip_by_norm(gradients, 100);
+      optimizer->step(gradients);
+    }
+    return std::pair(norm, params);
+  };
+  const auto check = [&](const auto& make) {
+    const auto [norm, params] = run(1, make);
+    for (int n : {2, 3, 4, 8}) {
+      const auto again = run(n, make);
+      CHECK(again.first == norm);
+      for (const Param& p : params.list())
+        CHECK(same_bits(p.value(), again.second[p.name()].value()));
+    }
+  };
+  check([](const Params& p) { return std::make_unique<optim::Sgd>(p); });
+  check([](const Params& p) {
+    return std::make_unique<optim::Sgd>(p, optim::SgdOptions{.momentum = 0.9, .nesterov = true});
+  });
+  check([](const Params& p) { return std::make_unique<optim::Adam>(p); });
+  check([](const Params& p) { return std::make_unique<optim::AdamW>(p); });
+  check([](const Params& p) { return std::make_unique<optim::RmsProp>(p); });
+}
+
+TEST_CASE("the norm counts every number once") {
+  const Params params(1);
+  const Index sizes[] = {1, 15, 16, 17, 32768, 32769, 100003};
+  for (Index size : sizes) params.create("p" + std::to_string(size), {size}, nn::init::constant(0));
+  Gradients gradients(params);
+  double squares = 0;
+  params.each([&](const std::shared_ptr<ParamEntry>& entry) {
+    const Tensor g =
+        Rng(static_cast<std::uint64_t>(entry->value.size())).normal(entry->value.shape());
+    for (float x : g.values<float>()) squares += static_cast<double>(x) * static_cast<double>(x);
+    gradients.set(*entry, g);
+  });
+  CHECK(gradients.norm() == doctest::Approx(std::sqrt(squares)).epsilon(1e-12));
+  gradients *= 2;
+  CHECK(gradients.norm() == doctest::Approx(2 * std::sqrt(squares)).epsilon(1e-12));
+}
+
+TEST_CASE("clip_by_norm scales as PyTorch does") {
+  const Params params(0, f64);
+  const Param a = create(params, "a", {0}), b = create(params, "b", {0});
+  Gradients gradients(params);
+  const Tensor three = tensor({1}, {3}, f64);
+  gradients.set(*a.entry(), three);
+  gradients.set(*b.entry(), tensor({1}, {4}, f64));
+
+  CHECK(clip_by_norm(gradients, 6) == 5);
+  CHECK(clip_by_norm(gradients, infinity) == 5);
+  CHECK(gradients[a].item() == 3);
+  CHECK(clip_by_norm(gradients, 1) == 5);
+  CHECK(gradients[a].item() == doctest::Approx(0.599999880000024).epsilon(1e-15));
+  CHECK(gradients[b].item() == doctest::Approx(0.799999840000032).epsilon(1e-15));
+  CHECK(three.item() == 3);
+
+  for (double bad : {infinity, not_a_number}) {
+    gradients.set(*a.entry(), tensor({1}, {bad}, f64));
+    const double b_before = gradients[b].item();
+    CHECK_FALSE(std::isfinite(clip_by_norm(gradients, 0.1)));
+    CHECK(gradients[b].item() == b_before);
+  }
+  CHECK_THROWS_WITH_AS(clip_by_norm(gradients, 0),
+                       "clip_by_norm: max_norm is 0, but has to be positive", ValueError);
+  CHECK_THROWS_WITH_AS(clip_by_norm(gradients, not_a_number),
+                       "clip_by_norm: max_norm is nan, but has to be positive", ValueError);
+}
+
+TEST_CASE("clip_by_value moves numbers into the interval") {
+  for (const DType dtype : {f32, f64}) {
+    const Params params(0, dtype);
+    const Param p = create(params, "p", {0, 0, 0, 0, 0});
+    Gradients gradients = gradient_of(params, p, {-3, -0.5, 0.25, 7, not_a_number});
+    clip_by_value(gradients, 0.5);
+    const std::vector<double> clipped = gradients[p].to_vector();
+    CHECK(std::vector(clipped.begin(), clipped.end() - 1) ==
+          std::vector<double>{-0.5, -0.5, 0.25, 0.5});
+    CHECK(std::isnan(clipped.back()));
+    CHECK_THROWS_WITH_AS(clip_by_value(gradients, -1),
+                         "clip_by_value: limit is -1, but has to be positive", ValueError);
+  }
+}
+
+TEST_CASE("ExponentialDecay is char-rnn's schedule") {
+  const ExponentialDecay schedule{.learning_rate = 2e-3, .factor = 0.97, .after = 10};
+  double rate = 2e-3;
+  for (int epoch = 1; epoch <= 50; ++epoch) {
+    CHECK(schedule.at(epoch) == doctest::Approx(rate).epsilon(1e-13));
+    if (epoch >= 10) rate *= 0.97;  // at the end of an epoch, as char-rnn does it
+  }
+  CHECK(ExponentialDecay{.learning_rate = 1, .factor = 0.5, .after = 0}.at(1) == 1);
+  CHECK(ExponentialDecay{.learning_rate = 1, .factor = 0.5, .after = 0}.at(3) == 0.25);
+  CHECK_THROWS_WITH_AS(schedule.at(0), "ExponentialDecay: epoch is 0, but has to be 1 or more",
+                       ValueError);
+  CHECK_THROWS_WITH_AS(ExponentialDecay{.learning_rate = -1}.at(1),
+                       "ExponentialDecay: learning_rate is -1, but has to be a finite number >= 0",
+                       ValueError);
+}
+
+TEST_CASE("StepDecay changes the rate after every few epochs") {
+  const StepDecay schedule{.learning_rate = 1, .factor = 0.5, .every = 2};
+  std::vector<double> rates;
+  for (int epoch = 1; epoch <= 5; ++epoch) rates.push_back(schedule.at(epoch));
+  CHECK(rates == std::vector<double>{1, 1, 0.5, 0.5, 0.25});
+  CHECK_THROWS_WITH_AS(StepDecay{.every = 0}.at(1),
+                       "StepDecay: every is 0, but has to be 1 or more", ValueError);
+  CHECK_THROWS_WITH_AS(StepDecay{.factor = not_a_number}.at(1),
+                       "StepDecay: factor is nan, but has to be a finite number >= 0", ValueError);
+}

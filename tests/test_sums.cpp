@@ -1,0 +1,154 @@
+#include <reel/autograd/kernels/recurrent.h>
+#include <reel/autograd/ops.h>
+#include <reel/autograd/tape.h>
+#include <reel/nn/cells/gru.h>
+#include <reel/nn/cells/lstm.h>
+#include <reel/nn/cells/rnn.h>
+#include <reel/nn/embedding.h>
+#include <reel/nn/linear.h>
+#include <reel/optim/clip.h>
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "optimizers.h"
+
+// Sums of many numbers in f32 are right to six digits. The numbers are a tenth, whose sum one after
+// another goes wrong in the third.
+using namespace reel;
+using namespace reel::testing;
+
+namespace {
+
+constexpr Index many = 1000000;
+constexpr double tenth = 0.1f;
+
+void check_all(const Tensor& x, double value, double precision = 1e-6) {
+  for (double number : x.to_vector()) {
+    CAPTURE(number);
+    CAPTURE(value);
+    REQUIRE(std::abs(number - value) <= precision * std::abs(value));
+  }
+}
+
+Tensor tenths(const Shape& shape) { return full(shape, 0.1); }
+
+}  // namespace
+
+TEST_CASE("sums over any axes") {
+  check_all(sum(tenths({many, 2}), 0), many * tenth);
+  check_all(sum(tenths({2, many}), 1), many * tenth);
+  check_all(sum(tenths({many})), many * tenth);
+  check_all(sum(tenths({many, 1}), 0, true), many * tenth);
+  check_all(sum(tenths({100, 3, 100, 100}), {0, 2}), 10000 * tenth);
+  check_all(sum(tenths({100, 3, 100, 100}), {0, 2, 3}), many * tenth);
+  check_all(sum(tenths({3, 100, 2, 1000}), {1, 3}), 100000 * tenth);
+  check_all(sum_to(tenths({1000, 1000, 2}), {2}), many * tenth);
+  check_all(sum_to(tenths({1000, 2, 1000}), {2, 1}), many * tenth);
+  check_all(mean(tenths({many, 2}), 0), tenth);
+  check_all(sum(full({many, 3}, 1, i32), 0).to(f64), many);
+  CHECK(sum(zeros({0, 3}), 0).to_vector() == std::vector<double>{0, 0, 0});
+}
+
+TEST_CASE("a mean is finite where the sum is not, and so are moments") {
+  check_all(mean(full({4}, 3e38)), 3e38);
+  const Tensor x = concat({full({many / 2, 1}, 1.1), full({many / 2, 1}, 0.9)}, 0);
+  check_all(var(x, 0), 0.01);
+  check_all(reel::std(x, 0), 0.1);
+  check_all(norm(tenths({many, 2}), 0), std::sqrt(many * tenth * tenth));
+}
+
+TEST_CASE("a running sum") {
+  const Tensor y = cumsum(tenths({2, many}), 1);
+  check_all(slice(y, 1, many - 1, many), many * tenth);
+  check_all(slice(y, 1, 499999, 500000), many / 2 * tenth);
+  check_all(slice(cumsum(tenths({many, 2}), 0, true), 0, 0, 1), many * tenth);
+}
+
+TEST_CASE("products") {
+  constexpr double of_blocks = 5e-6;  // each of which is one chain of 256 terms
+  const Tensor a = tenths({2, many}), one = ones({many, 3});
+  check_all(matmul(a, one), many * tenth, of_blocks);
+  check_all(matmul(tenths({many, 2}), one, true), many * tenth, of_blocks);
+  check_all(matmul(a, ones({3, many}), false, true), many * tenth, of_blocks);
+  check_all(matmul(tenths({7, many / 4}), ones({many / 4, 40})), many / 4 * tenth, of_blocks);
+  check_all(dot(tenths({many}), ones({many})), many * tenth, of_blocks);
+  check_all(affine(a, ones({3, many}), full({3}, 1000)), many * tenth + 1000, of_blocks);
+}
+
+TEST_CASE("the sums of a long product do not depend on the number of threads") {
+  const Tensor a = Rng(1).normal({130, 20000}), b = Rng(2).normal({20000, 70});
+  const auto product = [&](int n) {
+    const ThreadsScope some(n);
+    return matmul(a, b);
+  };
+  const Tensor alone = product(1);
+  for (int n : {2, 3, 4}) CHECK(same_bits(alone, product(n)));
+  CHECK(same_bits(matmul(slice(a, 0, 5, 6), b), slice(alone, 0, 5, 6)));
+}
+
+TEST_CASE("gradients of biases and of what was broadcast") {
+  const Params params(1);
+  const nn::Linear linear(params / "linear", 1, 2);
+  Tape tape;
+  const Tensor shift = tape.watch(zeros({2}));
+  const Tensor y = linear(ones({many, 1})) + shift;
+  const Tensor scaled = sum(y * full({1}, 0.1));
+  const Gradients gradients = tape.gradient(scaled, params, {.keep = true});
+  check_all(gradients["linear.b"], many * tenth);
+  check_all(gradients["linear.w"], many * tenth, 5e-6);
+  check_all(tape.gradient(scaled, {shift})[0], many * tenth);
+}
+
+TEST_CASE("gradients of an embedding") {
+  const Params params(1);
+  const nn::Embedding embed(params / "embed", 3, 2);
+  Tape tape;
+  const Tensor y = embed(full({many}, 1, i32));
+  const Gradients gradients = tape.gradient(sum(y * full({1}, 0.1)), params);
+  check_all(slice(gradients["embed.w"], 0, 1, 2), many * tenth);
+  check_all(slice(gradients["embed.w"], 0, 2, 3), 0);
+  // The order of the rows of a table, and those that nothing points to.
+  const Tensor source = tensor({4, 2}, {1, 2, 3, 4, 5, 6, 7, 8});
+  CHECK(scatter_add_rows(source, tensor({4}, {4, 0, 4, 2}, i32), 5).to_vector() ==
+        std::vector<double>{3, 4, 0, 0, 7, 8, 0, 0, 6, 8});
+}
+
+TEST_CASE("gradients of a normalised layer's gain and bias") {
+  Tape tape;
+  const Tensor gain = tape.watch(ones({2})), bias = tape.watch(zeros({2}));
+  const Tensor x = broadcast_to(tensor({2}, {-1, 1}), {many, 2});
+  const Tensor y = sum(layer_norm(x, gain, bias, 0) * full({1}, 0.1));
+  const auto gradients = tape.gradient(y, {gain, bias});
+  check_all(gradients[1], many * tenth);
+  check_all(abs(gradients[0]), many * tenth);
+}
+
+TEST_CASE_TEMPLATE("gradients of a recurrent layer's bias", L, nn::Rnn, nn::Gru, nn::Lstm) {
+  // One step of many rows: each has the same part in the gradient.
+  const auto gradient = [](Index rows, DType dtype) {
+    const Params params(1, dtype);
+    const L layer(params, 1, 2);
+    Tape tape;
+    return tape.gradient(sum(layer(ones({1, rows, 1}, dtype)).y), params)["b"].to_vector();
+  };
+  const std::vector<double> alone = gradient(1, f64), all = gradient(100000, f32);
+  for (std::size_t i = 0; i < alone.size(); ++i)
+    CHECK(all[i] == doctest::Approx(alone[i] * 100000).epsilon(3e-6));
+  std::vector<float> sums(2);
+  const std::vector<float> d(2 * many, 0.1f);
+  kernels::column_sums(kernels::MatrixView<float>::row_major(d.data(), many, 2), sums.data());
+  for (float sum : sums)
+    CHECK(static_cast<double>(sum) == doctest::Approx(many * tenth).epsilon(1e-6));
+}
+
+TEST_CASE("norms of gradients") {
+  const Params params(1);
+  const Param w =
+      params.create("w", {many}, [](Rng&, const Shape& shape, DType) { return tenths(shape); });
+  Gradients gradients(params);
+  gradients.set(*w.entry(), w.value());
+  CHECK(gradients.norm() == doctest::Approx(std::sqrt(many * tenth * tenth)).epsilon(1e-12));
+}
