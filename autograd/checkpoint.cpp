@@ -25,7 +25,7 @@ struct Recomputation {
     const kernels::CallersMode mode;
     std::optional<Rng> replay = rng;
     const Tensors again =
-        f(inputs.first(inputs.size() - params.size()), replay ? &*replay : nullptr);
+        call_part(f, inputs.first(inputs.size() - params.size()), replay ? &*replay : nullptr);
     require_same(again);
     Tensors outputs;
     for (std::size_t k : recorded) outputs.push_back(again[k]);
@@ -122,8 +122,7 @@ const OpSpec& checkpoint_op() {
 
 // Whether a gradient can reach x on this tape. Throws StaleTensorError if it is of another one.
 bool is_on(const Tape& tape, const Tensor& x, Site site) {
-  const Tensor* const inputs[] = {&x};
-  return tape.watches(checkpoint_op(), inputs, site);
+  return tape.is_differentiable(x, checkpoint_op(), site);
 }
 
 void require_defined(const Tensors& inputs, Site site) {
@@ -141,7 +140,7 @@ Tensors first_run(Recomputation& r, const Tape& outer, const Tensors& inputs, Rn
   for (const Tensor& x : inputs) {
     sources.push_back(is_on(outer, x, site) ? tape.watch(x) : x.detach());
   }
-  Tensors results = r.f(sources, rng);
+  Tensors results = call_part(r.f, sources, rng);
   r.params = tape.parameters();
   for (std::size_t k = 0; k < results.size(); ++k) {
     if (is_on(tape, results[k], site)) r.recorded.push_back(k);
@@ -156,14 +155,14 @@ Tensors detail::checkpoint(CheckpointedFunction f, const Tensors& inputs, Rng* r
   site = SiteScope::resolve(site);
   require_defined(inputs, site);
   Tape* const tape = Tape::current();
-  if (!tape) return f(inputs, rng);
+  if (!tape) return call_part(f, inputs, rng);
 
   const auto r = std::make_shared<Recomputation>();
   r->f = std::move(f);
   r->options.check_finite = tape->options().check_finite;
   if (rng) r->rng = *rng;
   std::optional<Rng> drawn = r->rng;  // so that the caller's does not move if f throws
-  const auto begin = Profile::Clock::now();
+  const auto begin = Profile::Moment::now();
   Tensors results;
   try {
     results = first_run(*r, *tape, inputs, drawn ? &*drawn : nullptr, site);

@@ -8,7 +8,7 @@
 #include <reel/autograd/rng.h>
 
 /// Recomputation instead of storage. (The files that a training run goes on from are another thing:
-/// optim/checkpoint.h.)
+/// optim/run_state.h.)
 namespace reel {
 
 namespace detail {

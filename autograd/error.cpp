@@ -2,8 +2,22 @@
 
 #include <fmt/format.h>
 
+#include <reel/autograd/engine/scope.h>
+
 namespace reel {
 
-std::string Site::str() const { return file ? fmt::format("{}:{}", file, line) : "unknown place"; }
+std::string Site::place() const {
+  return file ? fmt::format("{}:{}", file, line) : "unknown place";
+}
+
+std::string Site::str() const {
+  const std::string own = place();
+  std::string text = own;
+  if (!current_place.module.empty()) text += fmt::format(", in module {}", current_place.module);
+  if (current_place.step >= 0) text += fmt::format(", time step {}", current_place.step);
+  if (SiteScope::caller_.file && SiteScope::caller_.place() != own)
+    text += ", called at " + SiteScope::caller_.place();
+  return text;
+}
 
 }  // namespace reel

@@ -2,6 +2,8 @@
 
 #include <stdexcept>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 namespace reel {
 
@@ -14,6 +16,10 @@ struct Site {
       : file(file), line(line) {}
 
   /// "train.cpp:12".
+  std::string place() const;
+  /// How an error message ends that is made now: the place, the module and the time step that run,
+  /// and the call of the library, where code of the user's runs inside of it (OwnSites):
+  /// "cell.cpp:12, in module rnn, time step 3, called at train.cpp:20".
   std::string str() const;
 };
 
@@ -33,11 +39,49 @@ class SiteScope {
   static Site resolve(Site site) { return active_ ? site_ : site; }
 
  private:
+  friend struct Site;
+  friend class OwnSites;
+
   static inline constinit thread_local bool active_ = false;
   static inline constinit thread_local Site site_{nullptr, 0};
+  static inline constinit thread_local Site caller_{nullptr, 0};  // of the library: see OwnSites
 
   bool outermost_;
 };
+
+/// Runs code of the user's that the library calls, such as a cell: ops in its lifetime name their
+/// own lines in spite of the scopes around, and errors say in addition where the library was
+/// called.
+class OwnSites {
+ public:
+  OwnSites() : active_(SiteScope::active_), site_(SiteScope::site_), caller_(SiteScope::caller_) {
+    if (active_) SiteScope::caller_ = site_;
+    SiteScope::active_ = false;
+  }
+  ~OwnSites() {
+    SiteScope::active_ = active_;
+    SiteScope::site_ = site_;
+    SiteScope::caller_ = caller_;
+  }
+  OwnSites(const OwnSites&) = delete;
+  OwnSites& operator=(const OwnSites&) = delete;
+
+ private:
+  bool active_;
+  Site site_, caller_;
+};
+
+/// Calls a part of a model that the user may have written. One that takes a Site as its last
+/// argument speaks for its caller; in any other, ops name their own lines.
+template <class Part, class... Arguments>
+decltype(auto) call_part(const Part& part, Arguments&&... arguments) {
+  if constexpr (std::is_invocable_v<const Part&, Arguments..., Site>) {
+    return part(std::forward<Arguments>(arguments)...);
+  } else {
+    const OwnSites own;
+    return part(std::forward<Arguments>(arguments)...);
+  }
+}
 
 /// The base of every error that Reel throws. A function that throws has had no effect.
 class Error : public std::runtime_error {

@@ -11,7 +11,9 @@
 namespace reel {
 namespace {
 
-bool recorded(const Tensor& x) { return x.trace().generation != 0; }
+// On the current tape, or on one where it will be refused: what this tape recorded before it was
+// used up is a constant.
+bool recorded(const Tensor& x) { return x.trace().generation != 0 && !Tape::current()->used_up(x); }
 
 void require_real(const Tensor& x, const char* call, const std::string& what) {
   if (!x.defined()) throw ValueError(fmt::format("{}: {} is undefined", call, what));
@@ -66,7 +68,7 @@ class Evaluation {
   }
 
   // A value of the caller's for use in here.
-  Tensor constant(const Tensor& v) const { return own_ ? v.detach() : v; }
+  Tensor constant(const Tensor& v) const { return own_ || !recorded(v) ? v.detach() : v; }
 
   // The gradients of <y, seed>, zeros where y does not depend on x; recorded if they are to be
   // differentiated `again`, or by the caller.

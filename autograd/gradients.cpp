@@ -45,7 +45,8 @@ double largest_magnitude(const PoolVector<const Tensor*>& gradients) {
 
 }  // namespace
 
-Gradients::Gradients(const Params& params) : params_(params), values_(params.store_size()) {}
+Gradients::Gradients(const Params& params)
+    : has_store_(true), params_(params), values_(params.store_size()) {}
 
 const Tensor& Gradients::operator[](std::string_view name) const { return (*this)[params_[name]]; }
 
@@ -65,17 +66,24 @@ Tensor* Gradients::find(const ParamEntry& entry) {
   return gradient.defined() ? &gradient : nullptr;
 }
 
-void Gradients::set(const ParamEntry& entry, Tensor gradient) {
+void Gradients::require(const ParamEntry& entry) const {
   if (!params_.contains(entry))
     throw ValueError(fmt::format("parameter {} is not of these gradients' store", entry.name));
+}
+
+void Gradients::set(const ParamEntry& entry, Tensor gradient) {
+  require(entry);
   if (gradient.shape() != entry.value.shape() || gradient.dtype() != entry.value.dtype())
     throw ShapeError(fmt::format("parameter {} is {} {}, its gradient cannot be {} {}", entry.name,
                                  name_of(entry.value.dtype()), entry.value.shape().str(),
                                  name_of(gradient.dtype()), gradient.shape().str()));
+  if (entry.index >= values_.size()) values_.resize(params_.store_size());
   values_[entry.index] = std::move(gradient);
 }
 
 Gradients& Gradients::operator+=(const Gradients& other) {
+  if (!has_store_) return *this = other;
+  other.each([&](const std::shared_ptr<ParamEntry>& entry, const Tensor&) { require(*entry); });
   other.each([&](const std::shared_ptr<ParamEntry>& entry, const Tensor& theirs) {
     Tensor* ours = find(*entry);
     if (!ours) return set(*entry, theirs);

@@ -8,6 +8,7 @@ namespace reel {
 /// tape returns, that can be added, scaled and measured, and that an optimizer takes.
 class Gradients {
  public:
+  /// Of no store yet: `+=` gives it that of what is added.
   Gradients() = default;
   explicit Gradients(const Params& params);
 
@@ -22,7 +23,8 @@ class Gradients {
   /// Sets the gradient of one parameter of the store. Throws ShapeError if it is of another shape.
   void set(const ParamEntry& entry, Tensor gradient);
 
-  /// Adds the gradients of another window or shard, parameter by parameter.
+  /// Adds the gradients of another window or shard, parameter by parameter. Throws ValueError,
+  /// having added nothing, when one is of another store or part.
   Gradients& operator+=(const Gradients& other);
   /// Multiplies every gradient.
   Gradients& operator*=(double factor);
@@ -44,6 +46,9 @@ class Gradients {
   }
 
  private:
+  void require(const ParamEntry& entry) const;
+
+  bool has_store_ = false;
   Params params_;
   PoolVector<Tensor> values_;  // by ParamEntry::index; undefined where there is none
 };

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <reel/autograd/tape.h>
+#include <algorithm>
+#include <exception>
+#include <numeric>
+#include <unordered_map>
 
 namespace reel {
 
@@ -23,60 +26,135 @@ std::string coordinate_name(const ParamEntry& entry, Index flat) {
   return fmt::format("{}[{}]", entry.name, fmt::join(places, ", "));
 }
 
-Tensor Param::tensor() const {
-  Tape* tape = Tape::current();
-  return tape ? tape->leaf(entry_) : entry_->value;
-}
-
-void Param::set(const Tensor& value) {
+void Param::set(const Tensor& value, Site site) {
+  const std::string place = SiteScope::resolve(site).str();
   if (value.shape() != shape())
-    throw ShapeError(fmt::format("parameter {} has shape {}, not {}", name(), shape().str(),
-                                 value.shape().str()));
+    throw ShapeError(fmt::format("parameter {} has shape {}, not {} ({})", name(), shape().str(),
+                                 value.shape().str(), place));
   if (value.dtype() != dtype())
-    throw DTypeError(fmt::format("parameter {} is {}, not {}; convert the value with to()", name(),
-                                 name_of(dtype()), name_of(value.dtype())));
-  entry_->value = value.detach();
-  ++entry_->version;
+    throw DTypeError(fmt::format("parameter {} is {}, not {}; convert the value with to() ({})",
+                                 name(), name_of(dtype()), name_of(value.dtype()), place));
+  data().value = value.detach();
+  data().exposed = false;  // what a span of the old value writes is not seen here any more
+  ++data().version;
 }
 
-struct Params::Store {
+void Param::begin_update() {
+  dispatch_real(dtype(), [&]<class T>() { data().value.template edit<T>(); });
+  ++data().version;
+}
+
+namespace detail {
+
+class ParamStore {
+ public:
+  ParamStore(std::uint64_t seed, DType dtype) : rng(seed), dtype(dtype) {}
+
+  std::shared_ptr<ParamData> find(std::string_view name) const {
+    const auto found = by_name_.find(name);
+    if (found == by_name_.end()) return nullptr;
+    return std::const_pointer_cast<ParamData>(entries[found->second]);
+  }
+  std::shared_ptr<ParamData> add(ParamData data) {
+    data.index = entries.size();
+    auto entry = std::make_shared<ParamData>(std::move(data));
+    entries.push_back(entry);
+    by_name_.emplace(entry->name, entry->index);
+    return entry;
+  }
+  // Leaves a hole: gradients refer to the others by their places.
+  void remove(const ParamData& entry) {
+    by_name_.erase(entry.name);
+    entries[entry.index].reset();
+  }
+
   Rng rng;
   DType dtype;
   std::vector<std::shared_ptr<ParamEntry>> entries;
 
-  std::shared_ptr<ParamEntry> find(std::string_view name) const {
-    for (const auto& entry : entries)
-      if (entry->name == name) return entry;
-    return nullptr;
-  }
-  std::shared_ptr<ParamEntry> add(ParamEntry entry) {
-    entry.index = entries.size();
-    return entries.emplace_back(std::make_shared<ParamEntry>(std::move(entry)));
-  }
+ private:
+  std::unordered_map<std::string_view, std::size_t> by_name_;  // the entries hold the names
 };
 
+}  // namespace detail
+
+// An exception is destroying what a constructor had made so far.
+void Param::withdraw() noexcept {
+  const auto store = entry_->store.lock();
+  if (!store || std::uncaught_exceptions() == 0) return;
+  if (entry_->brought)
+    data().bound = false;
+  else
+    store->remove(*entry_);
+}
+
+namespace {
+
+// How many letters have to be put in, left out or exchanged to make b of a (Levenshtein, 1966).
+std::size_t distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i);
+    for (std::size_t k = 1; k <= b.size(); ++k) {
+      const std::size_t replaced = diagonal + (a[i - 1] != b[k - 1]);
+      diagonal = row[k];
+      row[k] = std::min({row[k] + 1, row[k - 1] + 1, replaced});
+    }
+  }
+  return row[b.size()];
+}
+
+// "; did you mean w_hh? There are: w_ih, w_hh, b", with as many names as a line holds.
+std::string listed(std::string_view wanted, const std::vector<std::string>& names) {
+  constexpr std::size_t shown = 12;
+  if (names.empty()) return "; there are none";
+  std::string text;
+  const auto nearest = std::ranges::min_element(
+      names, {}, [&](const std::string& name) { return distance(name, wanted); });
+  const bool is_near = 2 * distance(*nearest, wanted) <= wanted.size();
+  text += is_near ? fmt::format("; did you mean {}? There are: ", *nearest) : "; there are: ";
+  const auto count = static_cast<std::ptrdiff_t>(std::min(names.size(), shown));
+  text += fmt::format("{}", fmt::join(names.begin(), names.begin() + count, ", "));
+  if (names.size() > shown) text += fmt::format(" and {} more", names.size() - shown);
+  return text;
+}
+
+void require_name(std::string_view name) {
+  if (name.empty() || name.front() == '.' || name.back() == '.' ||
+      name.find("..") != std::string_view::npos)
+    throw ValueError(fmt::format(
+        "\"{}\" is no name for parameters or a part of them; points join names that are not empty",
+        name));
+}
+
+}  // namespace
+
 Params::Params(std::uint64_t seed, DType dtype)
-    : store_(std::make_shared<Store>(Store{Rng(seed), dtype, {}})) {
+    : store_(std::make_shared<detail::ParamStore>(seed, dtype)) {
   if (!is_real(dtype)) throw DTypeError("Params: parameters are f32 or f64, not i32");
 }
 
-Params::Params(std::shared_ptr<Store> store, std::string prefix)
+Params::Params(std::shared_ptr<detail::ParamStore> store, std::string prefix)
     : store_(std::move(store)), prefix_(std::move(prefix)) {}
 
 const std::vector<std::shared_ptr<ParamEntry>>& Params::entries() const { return store_->entries; }
 
 Params Params::operator/(std::string_view name) const {
+  require_name(name);
   return Params(store_, fmt::format("{}{}.", prefix_, name));
 }
 
 Param Params::create(std::string_view name, const Shape& shape, const Initializer& init,
                      const std::vector<std::string>& blocks) const {
+  require_name(name);
   const std::string full = prefix_ + std::string(name);
   if (!blocks.empty() && (shape.rank() == 0 || shape[0] % std::ssize(blocks) != 0))
     throw ShapeError(
         fmt::format("parameter {} has shape {}, which is not made of {} blocks of rows", full,
                     shape.str(), blocks.size()));
-  if (const auto entry = store_->find(full)) {
+  auto entry = store_->find(full);
+  if (entry) {
     if (entry->bound)
       throw ValueError(fmt::format(
           "parameter {} exists already: give each module a part of its own, as in p / \"name\"",
@@ -86,19 +164,47 @@ Param Params::create(std::string_view name, const Shape& shape, const Initialize
                                    entry->value.shape().str(), shape.str()));
     entry->bound = true;
     entry->blocks = blocks;
-    return Param(entry);
+  } else {
+    Rng rng = store_->rng.stream(full);
+    Tensor value = init(rng, shape, store_->dtype).detach();
+    if (value.shape() != shape || value.dtype() != store_->dtype)
+      throw ShapeError(fmt::format("parameter {} is {} {}, but its initial values are {} {}", full,
+                                   name_of(store_->dtype), shape.str(), name_of(value.dtype()),
+                                   value.shape().str()));
+    entry =
+        store_->add({.name = full, .value = std::move(value), .blocks = blocks, .store = store_});
   }
-  Rng rng = store_->rng.stream(full);
-  return Param(
-      store_->add({.name = full, .value = init(rng, shape, store_->dtype), .blocks = blocks}));
+  Param param(std::move(entry));
+  param.created_ = true;
+  return param;
 }
 
 Param Params::operator[](std::string_view name) const {
   if (auto entry = store_->find(prefix_ + std::string(name))) return Param(std::move(entry));
   std::vector<std::string> names;
   each([&](const auto& entry) { names.push_back(entry->name.substr(prefix_.size())); });
-  throw ValueError(fmt::format("there is no parameter {}{}; there are: {}", prefix_, name,
-                               fmt::join(names, ", ")));
+  throw ValueError(fmt::format("there is no parameter {}{}{}", prefix_, name, listed(name, names)));
+}
+
+std::string Params::what_there_is() const {
+  const std::string name = this->name();
+  if (name.empty()) return "the store has no parameters; construct the model first";
+  // The names beside its own: of the longest part around it that there is.
+  std::string parent = name, wanted;
+  std::vector<std::string> names;
+  while (names.empty() && !parent.empty()) {
+    const std::size_t dot = parent.rfind('.');
+    wanted = parent.substr(dot == std::string::npos ? 0 : dot + 1);
+    parent = dot == std::string::npos ? "" : parent.substr(0, dot);
+    const std::string prefix = parent.empty() ? "" : parent + ".";
+    for (const auto& entry : entries())
+      if (entry && entry->name.starts_with(prefix)) {
+        std::string part = entry->name.substr(prefix.size());
+        part = part.substr(0, part.find('.'));
+        if (std::ranges::find(names, part) == names.end()) names.push_back(std::move(part));
+      }
+  }
+  return fmt::format("there are no parameters under {}{}", name, listed(wanted, names));
 }
 
 std::vector<Param> Params::list() const {
@@ -120,19 +226,25 @@ Params Params::to(DType dtype) const {
   each([&](const auto& entry) {
     Tensor value = entry->value.to(dtype);
     dispatch_real(dtype, [&]<class T>() { value.edit<T>(); });  // a copy of its own
-    ParamEntry unclaimed = *entry;
+    detail::ParamData unclaimed = *entry;
     unclaimed.name = entry->name.substr(prefix_.size());
     unclaimed.value = std::move(value);
     unclaimed.version = 0;
     unclaimed.bound = false;
+    unclaimed.brought = true;
+    unclaimed.exposed = false;
+    unclaimed.store = copy.store_;
     copy.store_->add(std::move(unclaimed));
   });
   return copy;
 }
 
+bool Params::store_contains(const ParamEntry& param) const {
+  return param.index < entries().size() && entries()[param.index].get() == &param;
+}
+
 bool Params::contains(const ParamEntry& param) const {
-  return param.index < entries().size() && entries()[param.index].get() == &param &&
-         param.name.starts_with(prefix_);
+  return store_contains(param) && param.name.starts_with(prefix_);
 }
 
 }  // namespace reel

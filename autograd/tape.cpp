@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -12,25 +13,73 @@ namespace reel {
 using namespace op;
 namespace {
 
-std::uint32_t next_generation() {
-  static std::atomic<std::uint32_t> last{0};
-  return ++last;
+// Generations are given out in runs of this many, so that a tape knows its earlier ones without a
+// list: a thread asks the common counter once a run, and 2^48 runs do not end.
+constexpr std::uint64_t run_length = 1 << 16;
+
+std::uint64_t first_of_new_run() {
+  static std::atomic<std::uint64_t> runs{0};
+  return run_length * (1 + runs.fetch_add(1, std::memory_order_relaxed));  // 0 is nowhere
 }
 
+// Entries lie at multiples of 16; the multiplication spreads the rest over all bits (Fibonacci
+// hashing).
 std::size_t hash(const ParamEntry* entry) {
   return (reinterpret_cast<std::uintptr_t>(entry) >> 4) * 0x9E3779B97F4A7C15;
 }
 
-}  // namespace
-
-Tape::Tape(const TapeOptions& options)
-    : options_(options), previous_(current_), generation_(next_generation()) {
-  current_ = this;
+Tensor copy_of(const Tensor& x) {
+  Tensor copy = x;  // shares, so that edit() copies
+  dispatch_real(x.dtype(), [&]<class T>() { copy.edit<T>(); });
+  return copy;
 }
 
-Tape::~Tape() { current_ = previous_; }
+bool same_numbers(const void* a, const Tensor& b) {
+  const auto bytes = static_cast<std::size_t>(b.size()) * size_of(b.dtype());
+  return bytes == 0 || std::memcmp(a, b.buffer().data(), bytes) == 0;
+}
 
-void Tape::clear() {
+}  // namespace
+
+// ---- Life: which tape is current, and what generation it is in.
+
+Tape::Tape(const TapeOptions& options)
+    : options_(options),
+      generation_(first_of_new_run()),
+      used_up_generations_{generation(), generation()} {
+  if (!options.paused) resume();
+}
+
+Tape::~Tape() = default;
+
+void Tape::clear(Site site) {
+  require_no_pass("clear", SiteScope::resolve(site));
+  forget();
+}
+
+// Two ways to become empty. What was recorded before is worth the same after both, but a tape that
+// was cleared, also by an error, refuses it, and one that a gradient used up takes it as constant.
+void Tape::forget() {
+  drop_records();
+  next_generation();
+  used_up_generations_ = {generation(), generation()};
+  earlier_.clear();
+  used_up_ = gave_gradient_ = false;
+}
+
+void Tape::use_up() {
+  drop_records();
+  used_up_generations_.end = generation() + 1;
+  next_generation();
+  if (generation() != used_up_generations_.end) {  // a new run
+    earlier_.push_back(used_up_generations_);
+    used_up_generations_ = {generation(), generation()};
+  }
+  used_up_ = true;
+}
+
+// The names of modules stay: places that run at the moment refer to them.
+void Tape::drop_records() {
   slots_.clear();
   records_.clear();
   input_slots_.clear();
@@ -39,15 +88,36 @@ void Tape::clear() {
   leaf_table_.clear();
   hooks_.clear();
   held_.clear();
-  generation_ = next_generation();
 }
 
-Tensor Tape::watch(const Tensor& x) {
+void Tape::next_generation() {
+  const std::uint64_t next = generation() + 1;
+  generation_.store(next % run_length == 0 ? first_of_new_run() : next, std::memory_order_relaxed);
+}
+
+bool Tape::was_used_up(std::uint64_t generation) const {
+  return used_up_generations_.contain(generation) ||
+         std::ranges::any_of(earlier_, [&](const Generations& g) { return g.contain(generation); });
+}
+
+bool Tape::used_up(const Tensor& x) const { return was_used_up(x.trace().generation); }
+
+// ---- Leaves: where differentiation ends.
+
+Tensor Tape::watch(const Tensor& x, Site site) {
+  const auto message = [&](const char* why) {
+    return fmt::format("Tape::watch: {} ({})", why, SiteScope::resolve(site).str());
+  };
+  if (!x.defined())
+    throw ValueError(message("the tensor is undefined: it was never given a value"));
   if (!is_real(x.dtype()))
-    throw DTypeError("Tape::watch: integers have no gradient; watch an f32 or f64 tensor");
+    throw DTypeError(message("integers have no gradient; watch an f32 or f64 tensor"));
   return handle(add_slot(x, true, true));
 }
 
+// A parameter is a leaf once, however often it is used: a loop over time uses it in every step, so
+// it is found by its address in a table, open addressing in a power of two of places of which at
+// most half are taken. The table is the tape's own because a parameter may be on many tapes.
 Tensor Tape::leaf(const std::shared_ptr<ParamEntry>& entry) {
   const auto place = [&](const ParamEntry* e) {
     std::size_t i = hash(e) & (leaf_table_.size() - 1);
@@ -63,8 +133,10 @@ Tensor Tape::leaf(const std::shared_ptr<ParamEntry>& entry) {
   }
   std::int32_t& found = leaf_table_[place(entry.get())];
   if (found < 0) {
-    found = static_cast<std::int32_t>(leaves_.size());
-    leaves_.push_back({entry, entry->version, add_slot(entry->value, true, true)});
+    // Where somebody has a span of the numbers, no version tells when they change.
+    const Tensor value = entry->exposed ? copy_of(entry->value) : entry->value;
+    leaves_.push_back({entry, entry->version, add_slot(value, true, true), entry->exposed});
+    found = static_cast<std::int32_t>(leaves_.size()) - 1;
   }
   const Leaf& leaf = leaves_[static_cast<std::size_t>(found)];
   if (leaf.version != entry->version)
@@ -75,18 +147,29 @@ Tensor Tape::leaf(const std::shared_ptr<ParamEntry>& entry) {
   return handle(leaf.slot);
 }
 
+// Here and not with the other functions of Param, which need not know of tapes.
+Tensor Param::tensor() const {
+  Tape* tape = Tape::current();
+  return tape ? tape->leaf(entry_) : entry_->value;
+}
+
 std::vector<Param> Tape::parameters() const {
   std::vector<Param> params;
   for (const Leaf& leaf : leaves_) params.emplace_back(leaf.entry);
   return params;
 }
 
+// ---- Slots and records. A slot outlives the tensor it stands for, so it has shape and dtype, but
+// the numbers only where a gradient reads them: that is what keeps the memory of a tape small.
+
 std::int32_t Tape::add_slot(const Tensor& value, bool differentiable, bool keep) {
+  const std::int32_t slot = place_number(slots_.size());
   slots_.push_back(
       {keep ? value.buffer() : Buffer(), value.shape(), value.dtype(), differentiable});
-  return static_cast<std::int32_t>(slots_.size()) - 1;
+  return slot;
 }
 
+// Consecutive records are mostly of one module, so the last one is asked first.
 std::int32_t Tape::module_id(std::string_view name) {
   if (name.empty()) return -1;
   const auto is_named = [&](std::int32_t id) {
@@ -96,16 +179,21 @@ std::int32_t Tape::module_id(std::string_view name) {
   if (is_named(last)) return last;
   for (std::int32_t id = 0; id < static_cast<std::int32_t>(modules_.size()); ++id)
     if (is_named(id)) return id;
-  modules_.emplace_back(name);
+  modules_.push_back(std::string(name));
   return static_cast<std::int32_t>(modules_.size()) - 1;
 }
 
-void Tape::on_gradient(const Tensor& x, GradientHook hook) {
-  hooks_.push_back({require(x, "on_gradient", "the tensor").slot, std::move(hook)});
+void Tape::on_gradient(const Tensor& x, GradientHook hook, Site site) {
+  site = SiteScope::resolve(site);
+  require_no_pass("on_gradient", site);
+  const std::int32_t slot = require(x, "on_gradient", "the tensor", site).slot;
+  if (!hook) throw ValueError(fmt::format("on_gradient: the hook is empty ({})", site.str()));
+  hooks_.push_back({slot, std::move(hook)});
 }
 
+// A constant gets a slot for each use: it has no place to note one, and most are used once.
 std::int32_t Tape::slot_of(const Tensor& input, bool keep) {
-  if (input.trace().generation != generation_) return add_slot(input, false, keep);
+  if (input.trace().generation != generation()) return add_slot(input, false, keep);
   Slot& slot = slots_[static_cast<std::size_t>(input.trace().slot)];
   if (keep && !slot.buffer) slot.buffer = input.buffer();
   return input.trace().slot;
@@ -113,30 +201,51 @@ std::int32_t Tape::slot_of(const Tensor& input, bool keep) {
 
 Tensor Tape::handle(std::int32_t slot) const {
   const Slot& s = slots_[static_cast<std::size_t>(slot)];
-  return Tensor(s.buffer, s.shape, s.dtype, {generation_, slot});
+  return Tensor(s.buffer, s.shape, s.dtype, {generation(), slot});
 }
 
-bool Tape::watches(const OpSpec& op, std::span<const Tensor* const> inputs, Site site) const {
+// What the results of values from before the tape was used up are made of is noted in them in turn:
+// a state that somebody forgot to detach stays one through any arithmetic, and is refused where it
+// first meets a weight. Integers have no gradient, and are constants wherever they come from.
+std::uint64_t Tape::generation_of(const OpSpec& op, std::span<const Tensor* const> inputs,
+                                  Site site) const {
+  const std::uint64_t now = generation();
   bool watched = false;
+  std::uint64_t before = 0;
+  std::size_t argument = 0;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    const Trace& trace = inputs[i]->trace();
+    const Trace trace = inputs[i]->trace();
     if (trace.generation == 0) continue;
-    if (trace.generation != generation_)
-      throw StaleTensorError(fmt::format(
-          "{}: {} was recorded on another tape or before this one was used up; detach() "
-          "carries its value across windows ({})",
-          op.name, op.argument(static_cast<int>(i)).name, site.str()));
-    watched |= slots_[static_cast<std::size_t>(trace.slot)].differentiable;
+    if (trace.generation == now) {
+      watched |= slots_[static_cast<std::size_t>(trace.slot)].differentiable;
+    } else if (is_real(inputs[i]->dtype())) {
+      if (!was_used_up(trace.generation)) throw_stale(op, i, trace.generation, site);
+      before = trace.generation;
+      argument = i;
+    }
   }
-  return watched;
+  if (watched && before != 0) throw_stale(op, argument, before, site);
+  return watched ? now : before;
 }
 
+bool Tape::is_differentiable(const Tensor& x, const OpSpec& op, Site site) const {
+  const Tensor* const inputs[] = {&x};
+  const std::uint64_t generation = generation_of(op, inputs, site);
+  if (generation != 0 && generation != this->generation()) throw_stale(op, 0, generation, site);
+  return generation != 0;
+}
+
+// A record is one call as plain data. Its inputs are a run of input_slots_, its outputs consecutive
+// slots, its attributes bytes that only the op can read: records have one size, and going through a
+// million of them reads memory in order. All that can be refused is checked before anything is
+// written.
 void Tape::record(const OpSpec& op, std::span<const Tensor* const> inputs,
                   std::span<Tensor> outputs, const void* attr, Site site) {
   const auto kept = [](std::uint32_t mask, std::size_t i) {
     return mask >> std::min<std::size_t>(i, 31) & 1;
   };
   if (options_.check_finite) check_finite(op, inputs, outputs, site);
+  require_room(op, inputs.size(), outputs.size(), site);
   Record record{&op,
                 site.file,
                 site.line,
@@ -160,58 +269,145 @@ void Tape::record(const OpSpec& op, std::span<const Tensor* const> inputs,
   for (std::size_t k = 0; k < outputs.size(); ++k) {
     Tensor& out = outputs[k];
     const std::int32_t slot = add_slot(out, is_real(out.dtype()), kept(op.keeps.outputs, k));
-    out.set_trace({generation_, slot});
+    out.set_trace({generation(), slot});
   }
 }
 
-Trace Tape::require(const Tensor& x, const char* call, const char* what) const {
+// ---- What is refused, and why.
+
+void Tape::require_room(const OpSpec& op, std::size_t inputs, std::size_t outputs,
+                        Site site) const {
+  const std::size_t most = std::max({slots_.size() + inputs + outputs, input_slots_.size() + inputs,
+                                     attributes_.size() + 2 * attributes_.block_size});
+  if (most <= most_places) [[likely]]
+    return;
+  throw ValueError(fmt::format(
+      "{}: the tape is full, it holds no more than {} values; take gradients of shorter windows "
+      "({})",
+      op.name, most_places, site.str()));
+}
+
+// What became of the tape on which a tensor of another generation was recorded.
+std::string Tape::origin(std::uint64_t generation) const {
+  using Where = detail::TapeMember::Where;
+  std::string text =
+      "was recorded on another tape or before this one was used up; detach() carries its value "
+      "across windows";
+  detail::TapeMember::each_alive([&](const Tape& tape) {
+    if (tape.generation() != generation) return;
+    const Where where = tape.member_.where();
+    text = where == Where::this_thread
+               ? "was recorded on a tape around this one, which is still alive; compute it there "
+                 "(TapeScope), or take its value with detach() or watch()"
+           : where == Where::paused
+               ? "was recorded on a tape that is paused; resume() that one, or take its value with "
+                 "detach() or watch()"
+               : "was recorded on a tape of another thread; detach() takes its value over";
+  });
+  return text;
+}
+
+void Tape::throw_stale(const OpSpec& op, std::size_t argument, std::uint64_t generation,
+                       Site site) const {
+  throw StaleTensorError(fmt::format("{}: {} {} ({})", op.name,
+                                     op.argument(static_cast<int>(argument)).name,
+                                     origin(generation), site.str()));
+}
+
+void Tape::require_no_pass(const char* call, Site site) const {
+  if (pass_)
+    throw GradientError(
+        fmt::format("{}: a backward pass over this tape is running, and its hooks cannot change "
+                    "the tape; do it "
+                    "before or after ({})",
+                    call, site.str()));
+}
+
+Trace Tape::require(const Tensor& x, const char* call, const char* what, Site site) const {
+  const Trace trace = x.trace();
   if (x.defined() && !is_real(x.dtype()))
-    throw GradientError(fmt::format("{}: {} is i32, and integers have no gradient", call, what));
-  if (x.trace().generation == 0)
+    throw GradientError(
+        fmt::format("{}: {} is i32, and integers have no gradient ({})", call, what, site.str()));
+  if (trace.generation == 0)
     throw GradientError(fmt::format(
         "{}: {} was not recorded on this tape; watch() the inputs that it depends on, or use "
-        "parameters, while the tape is current",
-        call, what));
-  if (x.trace().generation != generation_)
-    throw StaleTensorError(
-        fmt::format("{}: {} was recorded on another tape, or this tape was used up by an earlier "
-                    "gradient; pass {{.keep = true}} to take several",
-                    call, what));
-  return x.trace();
+        "parameters, while the tape is current{} ({})",
+        call, what,
+        gave_gradient_ ? "; a gradient that is to be differentiated again is recorded only with "
+                         "{.create_graph = true}"
+                       : "",
+        site.str()));
+  if (trace.generation == generation()) return trace;
+  const std::string ended = origin(0), origin = this->origin(trace.generation);
+  if (origin != ended)
+    throw StaleTensorError(fmt::format("{}: {} {} ({})", call, what, origin, site.str()));
+  throw StaleTensorError(fmt::format(
+      "{}: {} was recorded on another tape, or this tape was used up by an earlier gradient; pass "
+      "{{.keep = true}} to take several{} ({})",
+      call, what,
+      was_used_up(trace.generation) ? ", or {.create_graph = true} to differentiate one again" : "",
+      site.str()));
 }
 
-void Tape::check_parameters() const {
-  for (const Leaf& leaf : leaves_)
-    if (leaf.version != leaf.entry->version)
+void Tape::check_parameters(Site site) const {
+  for (const Leaf& leaf : leaves_) {
+    const Buffer& used = slots_[static_cast<std::size_t>(leaf.slot)].buffer;
+    if (leaf.version != leaf.entry->version ||
+        (leaf.copied && !same_numbers(used.data(), leaf.entry->value)))
       throw StaleTensorError(fmt::format(
           "gradient: parameter {} was changed between forward and backward; take the gradient "
-          "before the optimizer's step",
-          leaf.entry->name));
+          "before the optimizer's step ({})",
+          leaf.entry->name, site.str()));
+  }
 }
 
-Gradients Tape::gradient(const Tensor& loss, const Params& params, const GradientOptions& options) {
-  const Trace y = require(loss, "gradient", "the loss");
-  check_parameters();
-  Backward backward(*this, options);
+// A gradient with respect to nothing would be one of norm 0, and a training that stands still.
+void Tape::require_used(const Params& params, Site site) const {
   for (const Leaf& leaf : leaves_)
-    if (params.contains(*leaf.entry)) backward.want(leaf.slot);
+    if (params.contains(*leaf.entry)) return;
+  bool none = true, of_store = false;
+  params.each([&](const auto&) { none = false; });
+  for (const Leaf& leaf : leaves_) of_store |= params.store_contains(*leaf.entry);
+  if (none) throw ValueError(fmt::format("gradient: {} ({})", params.what_there_is(), site.str()));
+  if (of_store) return;
+  throw ValueError(fmt::format(
+      "gradient: none of these parameters was used on this tape, which has {}; is the model of "
+      "another store? ({})",
+      leaves_.empty() ? "no parameters"
+                      : fmt::format("parameter {} of another store", leaves_[0].entry->name),
+      site.str()));
+}
+
+// ---- Gradients.
+
+Gradients Tape::gradient(const Tensor& loss, const Params& params, const GradientOptions& options,
+                         Site site) {
+  site = SiteScope::resolve(site);
+  const Trace y = require(loss, "gradient", "the loss", site);
+  require_used(params, site);
+  check_parameters(site);
+  Backward backward(*this, options, site);
+  const std::size_t count = leaves_.size();  // hooks may add some, which are not asked for
+  for (std::size_t i = 0; i < count; ++i)
+    if (params.contains(*leaves_[i].entry)) backward.want(leaves_[i].slot);
   backward.run(y.slot);
 
   Gradients gradients(params);
-  for (const Leaf& leaf : leaves_)
-    if (params.contains(*leaf.entry))
-      if (Tensor gradient = backward.result(leaf.slot); gradient.defined())
-        gradients.set(*leaf.entry, std::move(gradient));
+  for (std::size_t i = 0; i < count; ++i)
+    if (params.contains(*leaves_[i].entry))
+      if (Tensor gradient = backward.result(leaves_[i].slot); gradient.defined())
+        gradients.set(*leaves_[i].entry, std::move(gradient));
   backward.finish();
   return gradients;
 }
 
 std::vector<Tensor> Tape::gradient(const Tensor& y, std::span<const Tensor> inputs,
-                                   const GradientOptions& options) {
-  const Trace output = require(y, "gradient", "the output");
-  for (const Tensor& x : inputs) require(x, "gradient", "an input");
-  check_parameters();
-  Backward backward(*this, options);
+                                   const GradientOptions& options, Site site) {
+  site = SiteScope::resolve(site);
+  const Trace output = require(y, "gradient", "the output", site);
+  for (const Tensor& x : inputs) require(x, "gradient", "an input", site);
+  check_parameters(site);
+  Backward backward(*this, options, site);
   for (const Tensor& x : inputs) backward.want(x.trace().slot);
   backward.run(output.slot);
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <initializer_list>
 #include <iosfwd>
@@ -12,6 +13,7 @@
 #include <reel/autograd/engine/op.h>
 #include <reel/autograd/engine/profile.h>
 #include <reel/autograd/engine/scope.h>
+#include <reel/autograd/engine/tape_stack.h>
 #include <reel/autograd/gradients.h>
 
 namespace reel {
@@ -34,6 +36,8 @@ struct TapeOptions {
   bool check_finite = false;
   /// Measure every op for `Tape::profile`.
   bool profile = false;
+  /// Do not record before `Tape::resume` is called.
+  bool paused = false;
 };
 
 /// Looks at the gradient of a tensor, and may replace it: an undefined result leaves it as it is.
@@ -42,9 +46,16 @@ using GradientHook = std::function<Tensor(const Tensor& gradient)>;
 /// Records ops, in the order in which they run, for as long as it lives; the backward pass is one
 /// loop over the records in reverse.
 ///
-/// Constructing a tape makes it the thread's current one, destroying it gives way to the one
-/// before. Without a tape nothing is recorded. A record is data: op, input and output slots,
-/// attributes and the place of the call.
+/// Constructing a tape makes it the thread's current one. When it is paused or ends, in whatever
+/// order and on whatever thread, the one before that is still there becomes current. Without a tape
+/// nothing is recorded. A record is data: op, input and output slots, attributes and the place of
+/// the call.
+///
+/// A gradient that does not keep the tape uses it up: it is empty, and still current. What was
+/// recorded on it before is a value like any other to ops that need no gradient, such as a metric;
+/// an op that also depends on something new of the tape refuses it until it is detached.
+///
+/// One thread may use a tape at a time.
 class Tape {
  public:
   explicit Tape(const TapeOptions& options = {});
@@ -53,34 +64,44 @@ class Tape {
   Tape& operator=(const Tape&) = delete;
 
   /// The tape that records this thread's ops, or null.
-  static Tape* current() { return current_; }
+  static Tape* current() { return detail::current_tape.load(std::memory_order_relaxed); }
+  /// Stops recording; the records stay, and gradients can be taken.
+  void pause() { member_.leave(); }
+  /// Makes it the current tape of the calling thread, which may be another than before.
+  void resume() { member_.enter(); }
 
   /// A handle to `x` as an independent variable of this tape. Throws DTypeError for integers.
-  Tensor watch(const Tensor& x);
+  Tensor watch(const Tensor& x, Site site = {});
 
   /// The gradients of a scalar loss with respect to the parameters. Parameters on which the loss
   /// does not depend have none.
   /// Throws GradientError for a loss that is not on this tape, not a single number (and no seed),
   /// or that depends on an op without a gradient; StaleTensorError when a parameter was changed
-  /// since. When the gradient of an op itself fails, GradientError says where the op was recorded,
-  /// and the tape is empty afterwards unless it was to be kept.
-  Gradients gradient(const Tensor& loss, const Params& params, const GradientOptions& options = {});
+  /// since; ValueError for a part without parameters or a store none of whose parameters was used
+  /// on this tape. When the gradient of an op itself fails, GradientError says where the op was
+  /// recorded, and the tape is empty afterwards unless it was to be kept.
+  Gradients gradient(const Tensor& loss, const Params& params, const GradientOptions& options = {},
+                     Site site = {});
 
   /// The gradients of `y` with respect to `inputs`, which are watched or recorded tensors of this
   /// tape; zeros for those on which `y` does not depend. Throws as above.
   std::vector<Tensor> gradient(const Tensor& y, std::span<const Tensor> inputs,
-                               const GradientOptions& options = {});
+                               const GradientOptions& options = {}, Site site = {});
   std::vector<Tensor> gradient(const Tensor& y, std::initializer_list<Tensor> inputs,
-                               const GradientOptions& options = {}) {
-    return gradient(y, std::span(inputs.begin(), inputs.size()), options);
+                               const GradientOptions& options = {}, Site site = {}) {
+    return gradient(y, std::span(inputs.begin(), inputs.size()), options, site);
   }
 
   /// Calls `hook` with the gradient of x in every gradient that reaches it, once all contributions
   /// are in; what it returns takes the gradient's place. Several hooks run in the order in which
   /// they were added. Throws GradientError or StaleTensorError for a tensor that is not on this
-  /// tape; what a hook throws, or a result of another shape or dtype, is a GradientError of the
-  /// pass.
-  void on_gradient(const Tensor& x, GradientHook hook);
+  /// tape, ValueError for an empty hook; what a hook throws, or a result of another shape or dtype,
+  /// is a GradientError of the pass.
+  ///
+  /// A hook may not clear the tape, add hooks to it or end it, and takes another gradient of it
+  /// only where both gradients keep it; that one does not call the hook again. The first two and
+  /// the last throw GradientError.
+  void on_gradient(const Tensor& x, GradientHook hook, Site site = {});
 
   /// A table with a line for each record: op, inputs, outputs, bytes of the outputs and how many of
   /// them the tape holds, module, time step and the place of the call.
@@ -97,24 +118,38 @@ class Tape {
   /// The bytes of the ops' results that the tape holds for a backward pass; a buffer that several
   /// of them share counts once.
   std::int64_t held_bytes() const;
-  /// Forgets all records. Handles from before are stale: using them throws.
-  void clear();
+  /// Forgets all records. Handles from before are stale: using them throws. So does a call from a
+  /// hook, with GradientError.
+  void clear(Site site = {});
+  /// Whether a gradient emptied the tape, and nothing was put on it since.
+  bool used_up() const { return used_up_ && slots_.empty(); }
+  /// Whether x was recorded on this tape before a gradient used it up.
+  bool used_up(const Tensor& x) const;
 
   /// A parameter as a leaf; the same slot each time. Called by Param.
   Tensor leaf(const std::shared_ptr<ParamEntry>& entry);
   /// The parameters that were used while this tape was current, in the order of their first use.
   std::vector<Param> parameters() const;
 
-  /// Whether one of the inputs is on this tape and differentiable. Throws StaleTensorError for
-  /// inputs of another tape or of an earlier generation.
-  bool watches(const op::OpSpec& op, std::span<const Tensor* const> inputs, Site site) const;
+  /// The generation that the results of a call belong to: this tape's where an input is
+  /// differentiable, so that the call is to be recorded; that of an input from before the tape was
+  /// used up, if there is none; or 0. Throws StaleTensorError for inputs of another tape or from
+  /// before it was cleared, and where one from before it was used up meets a differentiable one.
+  std::uint64_t generation_of(const op::OpSpec& op, std::span<const Tensor* const> inputs,
+                              Site site) const;
+  /// The number of what is recorded now; no two tapes share one, and an emptied tape gets a new
+  /// one.
+  std::uint64_t generation() const { return generation_.load(std::memory_order_relaxed); }
+  /// Whether a gradient can reach x. Throws StaleTensorError if it was recorded, but not here and
+  /// now.
+  bool is_differentiable(const Tensor& x, const op::OpSpec& op, Site site) const;
   /// Appends a record, and gives the outputs their slots. Called by `run`.
   void record(const op::OpSpec& op, std::span<const Tensor* const> inputs,
               std::span<Tensor> outputs, const void* attr, Site site);
   const TapeOptions& options() const { return options_; }
   /// Notes how long a kernel took. Called by `run`, before it records.
   void add_to_profile(const op::OpSpec& op, std::span<const Tensor> outputs,
-                      Profile::Clock::time_point begin);
+                      const Profile::Moment& begin);
   /// Keeps an object as long as the records: attributes are plain data, but may point to it.
   void hold(std::shared_ptr<const void> object) { held_.push_back(std::move(object)); }
 
@@ -151,11 +186,29 @@ class Tape {
     std::shared_ptr<ParamEntry> entry;
     std::uint64_t version;
     std::int32_t slot;
+    bool copied;  // the slot has numbers of its own: others may write to the parameter's
   };
   struct Hook {
     std::int32_t slot;
     GradientHook function;
+    bool running = false;
   };
+  struct Generations {
+    std::uint64_t first, end;
+    bool contain(std::uint64_t generation) const { return generation >= first && generation < end; }
+  };
+
+  void forget();
+  void use_up();
+  void drop_records();
+  void next_generation();
+  bool was_used_up(std::uint64_t generation) const;
+  std::string origin(std::uint64_t generation) const;
+  [[noreturn]] void throw_stale(const op::OpSpec& op, std::size_t argument,
+                                std::uint64_t generation, Site site) const;
+  void require_room(const op::OpSpec& op, std::size_t inputs, std::size_t outputs, Site site) const;
+  void require_no_pass(const char* call, Site site) const;
+  void require_used(const Params& params, Site site) const;
 
   std::int32_t add_slot(const Tensor& value, bool differentiable, bool keep);
   std::int32_t slot_of(const Tensor& input, bool keep);
@@ -163,8 +216,8 @@ class Tape {
     return input_slots_[static_cast<std::size_t>(record.first_input + i)];
   }
   Tensor handle(std::int32_t slot) const;
-  Trace require(const Tensor& x, const char* call, const char* what) const;
-  void check_parameters() const;
+  Trace require(const Tensor& x, const char* call, const char* what, Site site) const;
+  void check_parameters(Site site) const;
   std::int32_t module_id(std::string_view name);
   ModelPlace place_of(const Record& record) const {
     if (record.module < 0) return {{}, record.step};
@@ -176,16 +229,19 @@ class Tape {
   void check_finite(const op::OpSpec& op, std::span<const Tensor* const> inputs,
                     std::span<const Tensor> outputs, Site site) const;
 
-  static inline constinit thread_local Tape* current_ = nullptr;
-
   TapeOptions options_;
-  Tape* previous_;
-  std::uint32_t generation_;
+  detail::TapeMember member_{this};
+  std::atomic<std::uint64_t> generation_;  // read by other threads, for their errors
+  Generations used_up_generations_;        // those that a gradient ended; the current one is next
+  PoolVector<Generations> earlier_;        // the same, of runs of generations that came to an end
+  bool used_up_ = false;                   // whether a gradient emptied it last
+  bool gave_gradient_ = false;             // since it was last cleared
+  const Backward* pass_ = nullptr;         // the innermost backward pass that is running
   Chunked<Slot> slots_;
   Chunked<Record> records_;
   Chunked<std::int32_t> input_slots_;
   Chunked<std::uint64_t> attributes_;  // bytes in units of 8
-  PoolVector<std::string> modules_;    // names seen, for as long as the tape lives
+  Chunked<std::string> modules_;       // names seen; places refer to them, so they never move
   PoolVector<Hook> hooks_;
   Profile profile_;
   PoolVector<Leaf> leaves_;
@@ -196,13 +252,10 @@ class Tape {
 /// Makes a tape, or with null none, the thread's current one for its lifetime.
 class TapeScope {
  public:
-  explicit TapeScope(Tape* tape) : previous_(std::exchange(Tape::current_, tape)) {}
-  ~TapeScope() { Tape::current_ = previous_; }
-  TapeScope(const TapeScope&) = delete;
-  TapeScope& operator=(const TapeScope&) = delete;
+  explicit TapeScope(Tape* tape) : link_(tape) { link_.enter(); }
 
  private:
-  Tape* previous_;
+  detail::TapeLink link_;
 };
 
 /// Suspends recording on this thread for its lifetime.

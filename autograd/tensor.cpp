@@ -68,7 +68,7 @@ void Tensor::own() {
     std::memcpy(copy.data(), buffer_.data(), bytes_of(shape_, dtype_));
     buffer_ = std::move(copy);
   }
-  trace_ = {};
+  set_trace({});
 }
 
 double Tensor::item() const {

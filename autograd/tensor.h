@@ -15,7 +15,7 @@ namespace reel {
 
 /// Where a tensor was recorded: a slot of one generation of one tape. Generation 0 is nowhere.
 struct Trace {
-  std::uint32_t generation = 0;
+  std::uint64_t generation = 0;
   std::int32_t slot = -1;
 };
 
@@ -30,7 +30,11 @@ class Tensor {
   /// Uninitialised numbers, to be filled through `edit()`.
   Tensor(const Shape& shape, DType dtype);
   Tensor(Buffer buffer, const Shape& shape, DType dtype, Trace trace = {})
-      : buffer_(std::move(buffer)), shape_(shape), trace_(trace), dtype_(dtype) {}
+      : buffer_(std::move(buffer)),
+        shape_(shape),
+        generation_(trace.generation),
+        slot_(trace.slot),
+        dtype_(dtype) {}
 
   bool defined() const { return static_cast<bool>(buffer_); }
   const Shape& shape() const { return shape_; }
@@ -80,9 +84,12 @@ class Tensor {
   /// "f32 [2, 2] [[1, 2], [3, 4]]"; long axes are abbreviated.
   std::string str() const;
 
-  const Trace& trace() const { return trace_; }
+  Trace trace() const { return {generation_, slot_}; }
   /// Says where this handle was recorded. Called by Tape.
-  void set_trace(const Trace& trace) { trace_ = trace; }
+  void set_trace(const Trace& trace) {
+    generation_ = trace.generation;
+    slot_ = trace.slot;
+  }
   const Buffer& buffer() const { return buffer_; }
   /// Gives the buffer away; the tensor is undefined afterwards.
   Buffer take_buffer() { return std::move(buffer_); }
@@ -96,7 +103,9 @@ class Tensor {
 
   Buffer buffer_;
   Shape shape_;
-  Trace trace_;
+  // The trace, apart so that the dtype fits in behind it: a handle takes 64 bytes.
+  std::uint64_t generation_ = 0;
+  std::int32_t slot_ = -1;
   DType dtype_ = DType::f32;
 };
 

@@ -29,8 +29,8 @@ struct Bidirectional {
     SequenceOptions reversed = options;
     reversed.reverse = !options.reverse;
     const auto run = [&] {
-      return std::pair{forward(x, state.forward, mode, options),
-                       backward(x, state.backward, mode, reversed)};
+      return std::pair{call_part(forward, x, state.forward, mode, options),
+                       call_part(backward, x, state.backward, mode, reversed)};
     };
     const bool one_op = OneOpLayer<L> && options.segment == 0;
     auto [there, back] = one_op ? side_by_side(run) : run();

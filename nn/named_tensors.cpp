@@ -19,7 +19,7 @@ std::string listed(const std::vector<std::string_view>& names) {
   return text;
 }
 
-void check_names(const NamedTensors& source, const Params& params) {
+void check_names(const NamedTensors& source, const Params& params, const std::string& place) {
   std::vector<std::string_view> missing, surplus;
   std::set<std::string_view> wanted;
   params.each([&](const auto& entry) {
@@ -30,20 +30,25 @@ void check_names(const NamedTensors& source, const Params& params) {
     if (!wanted.contains(name)) surplus.push_back(name);
   if (!missing.empty())
     throw ValueError("load_params: the model's parameters " + listed(missing) +
-                     " are not among the tensors; was it built with the same settings?");
+                     " are not among the tensors; was it built with the same settings? (" + place +
+                     ")");
   if (!surplus.empty())
-    throw ValueError("load_params: the tensors " + listed(surplus) +
-                     " belong to no parameter of the model; was it built with the same settings?");
+    throw ValueError(
+        "load_params: the tensors " + listed(surplus) +
+        " belong to no parameter of the model; was it built with the same settings? (" + place +
+        ")");
 }
 
-void check_kind(const Tensor& value, const ParamEntry& entry) {
+void check_kind(const Tensor& value, const ParamEntry& entry, const std::string& place) {
   if (value.shape() != entry.value.shape())
-    throw ShapeError(fmt::format("load_params: {} has shape {}, but the model's parameter {}",
-                                 entry.name, value.shape().str(), entry.value.shape().str()));
+    throw ShapeError(fmt::format("load_params: {} has shape {}, but the model's parameter {} ({})",
+                                 entry.name, value.shape().str(), entry.value.shape().str(),
+                                 place));
   if (value.dtype() != entry.value.dtype())
     throw DTypeError(fmt::format(
-        "load_params: {} is {}, but the model's parameter {}; build the model in the same dtype",
-        entry.name, name_of(value.dtype()), name_of(entry.value.dtype())));
+        "load_params: {} is {}, but the model's parameter {}; build the model in the same dtype "
+        "({})",
+        entry.name, name_of(value.dtype()), name_of(entry.value.dtype()), place));
 }
 
 }  // namespace
@@ -78,9 +83,10 @@ NamedTensors from_params(const Params& params) {
   return result;
 }
 
-void load_params(const NamedTensors& source, const Params& params) {
-  check_names(source, params);
-  params.each([&](const auto& entry) { check_kind(source[entry->name], *entry); });
+void load_params(const NamedTensors& source, const Params& params, Site site) {
+  const std::string place = SiteScope::resolve(site).str();
+  check_names(source, params, place);
+  params.each([&](const auto& entry) { check_kind(source[entry->name], *entry, place); });
   params.each([&](const auto& entry) { Param(entry).set(source[entry->name]); });
 }
 

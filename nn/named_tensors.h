@@ -30,6 +30,6 @@ NamedTensors from_params(const Params& params);
 /// Gives the parameters the values of the tensors of their full names. The two sets of names must
 /// be the same. Throws ValueError for names missing or left over, ShapeError or DTypeError for a
 /// tensor of another kind; nothing is changed then.
-void load_params(const NamedTensors& source, const Params& params);
+void load_params(const NamedTensors& source, const Params& params, Site site = {});
 
 }  // namespace reel::nn

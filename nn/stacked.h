@@ -53,9 +53,9 @@ struct Stacked {
     below_top.outputs = true;
     for (std::size_t i = 0; i < layers.size(); ++i) {
       if (i > 0) result.y = dropout(result.y, mode);
-      auto [y, last] =
-          layers[i](result.y, state.layers.empty() ? typename L::State{} : state.layers[i], mode,
-                    i + 1 < layers.size() ? below_top : options);
+      auto [y, last] = call_part(layers[i], result.y,
+                                 state.layers.empty() ? typename L::State{} : state.layers[i], mode,
+                                 i + 1 < layers.size() ? below_top : options);
       result.y = std::move(y);
       result.state.layers.push_back(std::move(last));
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <utility>
 
 #include <reel/autograd/checkpoint.h>
@@ -21,7 +22,7 @@ struct Unroll {
   /// Constructs the cell from the same arguments.
   template <class... Args>
   explicit Unroll(const Params& p, Args&&... arguments)
-      : cell(p, std::forward<Args>(arguments)...) {}
+      : cell(p, std::forward<Args>(arguments)...), module_(p.name()) {}
 
   /// x [T, B, D] -> y [T, B, H] and the last state. Throws ShapeError, also for T = 0, or
   /// ValueError for lengths outside 0 .. T.
@@ -37,6 +38,12 @@ struct Unroll {
   C cell;
 
  private:
+  // What the cell does belongs to its step, and to the module unless it names one itself.
+  Output<State> step(const Tensor& x, const State& state, const Mode& mode) const {
+    const PlaceScope place({module_.empty() ? current_place.module : module_, current_place.step});
+    return call_part(cell, x, state, mode);
+  }
+
   // `first` is the number of the first step in the whole sequence.
   Output<State> run(const Tensor& x, const State& initial, const Mode& mode,
                     const SequenceOptions& options, Index first) const {
@@ -52,8 +59,8 @@ struct Unroll {
     State state = begun.defined() ? begin(begun, initial) : initial;
     for (Index s = 0; s < steps; ++s) {
       const Index t = options.reverse ? steps - 1 - s : s;
-      const StepScope step(first + t);
-      auto [y, next] = cell(select(real, 0, t), state, mode);
+      const StepScope scope(first + t);
+      auto [y, next] = step(select(real, 0, t), state, mode);
       if (const Tensor active = active_rows(lengths, t); active.defined()) {
         y = where(active, y, scalar(0, y.dtype()));
         next = blend(active, next, state);
@@ -116,6 +123,8 @@ struct Unroll {
       return where(active, after, held);
     });
   }
+
+  std::string module_;  // for errors and tables; empty where it is not known
 };
 
 }  // namespace reel::nn

@@ -94,10 +94,8 @@ void Optimizer::step(const Gradients& gradients) {
   for (std::size_t k = 0; k < large.size(); ++k)
     if (large[k] != 0) check_moments(*slots[pieces[k].array], *found[pieces[k].array]);
 
-  for (Slot* slot : slots) {
-    ++slot->steps;
-    slot->own();
-  }
+  for (Slot* slot : slots) slot->own();
+  for (Slot* slot : slots) ++slot->steps;  // nothing can fail any more
   kernels::each_piece(pieces, [&](std::size_t, const kernels::Piece& piece) {
     update(*slots[piece.array], *found[piece.array], {piece.begin, piece.end});
   });
@@ -128,7 +126,7 @@ void Optimizer::check_moments(const Slot& slot, const Tensor& gradient) const {
 // What other handles share is copied here, so that the tasks of a step have pointers alone.
 void Optimizer::Slot::own() {
   dispatch_real(param.dtype(), [&]<class T>() {
-    param.edit<T>();
+    param.begin_update();
     for (Tensor& moment : moments) moment.edit<T>();
   });
 }

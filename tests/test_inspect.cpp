@@ -183,9 +183,10 @@ TEST_CASE("a hook that fails is an error of the pass") {
   CHECK(gradient_with(true, [](const Tensor&) -> Tensor { throw Error("no"); }) ==
         "no (in a hook)");
   Tape tape;
-  CHECK(error_of<GradientError>([&] { tape.on_gradient(ones({2}), nullptr); }) ==
-        "on_gradient: the tensor was not recorded on this tape; watch() the inputs that it depends "
-        "on, or use parameters, while the tape is current");
+  CHECK(
+      error_of<GradientError>([&] { tape.on_gradient(ones({2}), nullptr); })
+          .starts_with("on_gradient: the tensor was not recorded on this tape; watch() the inputs "
+                       "that it depends on, or use parameters, while the tape is current ("));
 }
 
 TEST_CASE("a tape that watches for it names the first number that is not finite") {

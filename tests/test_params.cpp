@@ -1,10 +1,16 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <ctime>
+#include <stdexcept>
 
 #include <reel/autograd/ops.h>
 #include <reel/autograd/tape.h>
+#include <reel/nn/cells/lstm.h>
 #include <reel/nn/init.h>
+#include <reel/nn/linear.h>
+#include <reel/nn/stacked.h>
+#include <reel/optim/sgd.h>
 
 using namespace reel;
 using doctest::Contains;
@@ -57,9 +63,11 @@ TEST_CASE("errors of the store name the parameter") {
   CHECK_THROWS_WITH_AS(part["v"], "there is no parameter cell.v; there are: w, b", ValueError);
   CHECK_THROWS_WITH_AS(Params(1, i32), "Params: parameters are f32 or f64, not i32", DTypeError);
   Param w = part["w"];
-  CHECK_THROWS_WITH_AS(w.set(zeros({3})), "parameter cell.w has shape [2], not [3]", ShapeError);
+  CHECK_THROWS_WITH_AS(w.set(zeros({3})), Contains("parameter cell.w has shape [2], not [3] ("),
+                       ShapeError);
   CHECK_THROWS_WITH_AS(w.set(zeros({2}, f64)),
-                       "parameter cell.w is f32, not f64; convert the value with to()", DTypeError);
+                       Contains("parameter cell.w is f32, not f64; convert the value with to() ("),
+                       DTypeError);
   CHECK(w.entry()->version == 0);
   CHECK(params.count() == 4);
 }
@@ -176,4 +184,164 @@ TEST_CASE("blocks of rows have names") {
   CHECK_THROWS_WITH_AS(params.create("v", {5, 2}, nn::init::constant(0), {"input", "forget"}),
                        "parameter v has shape [5, 2], which is not made of 2 blocks of rows",
                        ShapeError);
+}
+
+TEST_CASE("gradients of no store take that of the first that are added") {
+  const Params params(1, f64);
+  const Param a = params.create("a", {2}, draw), b = params.create("b", {1}, draw);
+  const auto gradient_of = [&](auto f, const Params& of) {
+    Tape tape;
+    return tape.gradient(f(), of);
+  };
+  Gradients total;
+  for (int window = 0; window < 3; ++window)
+    total += gradient_of([&] { return sum(3 * a) + sum(b); }, params);
+  CHECK(total["a"].to_vector() == std::vector<double>{9, 9});
+  CHECK(total["b"].item() == 3);
+  CHECK(total.norm() == doctest::Approx(std::sqrt(81 + 81 + 9)));
+  CHECK(total.params().contains(*a.entry()));
+  total += total;
+  CHECK(total["b"].item() == 6);
+  Gradients nothing;
+  nothing += Gradients();
+  CHECK(nothing.norm() == 0);
+
+  // What is of another store adds nothing at all.
+  const Params other(1, f64);
+  const Param c = other.create("a", {2}, draw);
+  CHECK_THROWS_AS(total += gradient_of([&] { return sum(c); }, other), ValueError);
+  CHECK(total["a"].to_vector() == std::vector<double>{18, 18});
+  // A parameter that came later has its place too.
+  const Param late = params.create("late", {1}, draw);
+  total.set(*late.entry(), ones({1}, f64));
+  CHECK(total["late"].item() == 1);
+}
+
+TEST_CASE("a gradient for a part that is not there lists what there is") {
+  const Params params(1);
+  const nn::Linear head(params / "head", 2, 3), gate(params / "deep" / "gate", 2, 3);
+  const auto message = [&](const Params& of) {
+    Tape tape;
+    const Tensor loss = sum(square(head(ones({1, 2})))) + sum(gate(ones({1, 2})));
+    try {
+      tape.gradient(loss, of);
+    } catch (const ValueError& e) {
+      CHECK(tape.size() > 0);  // nothing is lost
+      CHECK(tape.gradient(loss, params).norm() > 0);
+      return std::string(e.what());
+    }
+    return std::string("nothing thrown");
+  };
+  CHECK(message(params / "haed")
+            .starts_with("gradient: there are no parameters under haed; did you mean head? There "
+                         "are: head, deep ("));
+  CHECK(message(params / "typo")
+            .starts_with("gradient: there are no parameters under typo; there are: head, deep ("));
+  CHECK(message(params / "deep" / "gaet")
+            .starts_with("gradient: there are no parameters under deep.gaet; did you mean gate? "
+                         "There are: gate ("));
+  CHECK(message(params / "dep" / "gate").find("under dep.gate; ") != std::string::npos);
+  const Params other(1);
+  const nn::Linear same_names(other / "head", 2, 3);
+  CHECK(message(other).starts_with(
+      "gradient: none of these parameters was used on this tape, which has parameter deep.gate.w "
+      "of another store; is the model of another store? ("));
+  CHECK(message(Params(1)).starts_with("gradient: the store has no parameters; "));
+  // A part of the model on which this loss does not depend is no mistake.
+  const nn::Linear unused(params / "unused", 2, 3);
+  Tape tape;
+  CHECK(tape.gradient(sum(head(ones({1, 2}))), params / "unused").norm() == 0);
+  CHECK_THROWS_WITH_AS(optim::Sgd(params / "typo", {}), doctest::Contains("no parameters to train"),
+                       ValueError);
+  CHECK_THROWS_WITH_AS(params["haed.w"],
+                       "there is no parameter haed.w; did you mean head.w? There "
+                       "are: head.w, head.b, deep.gate.w, deep.gate.b, unused.w, unused.b",
+                       ValueError);
+}
+
+TEST_CASE("names are not empty, nor are their parts") {
+  const Params params(1);
+  for (const char* name : {"", ".", "a.", ".a", "a..b"}) {
+    CAPTURE(name);
+    CHECK_THROWS_WITH_AS(params / name, Contains("is no name for parameters"), ValueError);
+    CHECK_THROWS_WITH_AS(params.create(name, {1}, draw), Contains("is no name"), ValueError);
+  }
+  CHECK((params / "a.b" / "c").name() == "a.b.c");
+  CHECK(params.name().empty());
+  CHECK(params.list().empty());
+}
+
+TEST_CASE("a constructor that throws leaves no parameter behind") {
+  const Params params(1);
+  const nn::Linear kept(params / "kept", 2, 2);
+  int calls = 0, fails_at = 0;
+  const Initializer failing = [&](Rng& rng, const Shape& shape, DType dtype) {
+    if (++calls == fails_at) throw std::runtime_error("no luck");
+    return rng.normal(shape, 0, 1, dtype);
+  };
+  struct Model {
+    Model(const Params& p, const Initializer& init)
+        : lstm(p / "rnn", 2, 3, {}, nn::LstmOptions{.weight_init = init}),
+          head(p / "head", 3, 2, {.weight_init = init}) {}
+    nn::Stacked<nn::Lstm> lstm;
+    nn::Linear head;
+  };
+  const std::vector<std::string> before = names(params);
+  for (fails_at = 1; fails_at <= 5; ++fails_at) {  // four matrices of the stack, one of the head
+    calls = 0;
+    CHECK_THROWS_WITH(Model(params, failing), "no luck");
+    CHECK(names(params) == before);
+    CHECK(params.count() == 6);
+  }
+  calls = 0;
+  const Model model(params, failing);
+  CHECK(names(params).size() == before.size() + 8);
+  CHECK(params["rnn.1.w_hh"].shape() == Shape{12, 3});
+  // A name that is taken, found only after the first parameter.
+  params.create("taken.b", {1}, draw);
+  CHECK_THROWS_AS(nn::Linear(params / "taken", 2, 2), ValueError);
+  CHECK(names(params / "taken") == std::vector<std::string>{"taken.b"});
+  // Where an exception ends a scope, what was trained stays, and so does what was looked up.
+  try {
+    nn::Linear trained(params / "trained", 2, 2);
+    trained.w.edit<float>()[0] = 7;
+    trained.b.set(ones({2}));
+    const Param looked_up = params["kept.w"];
+    throw std::runtime_error("later");
+  } catch (const std::runtime_error&) {
+  }
+  CHECK(params["trained.w"].value().at({0, 0}) == 7);
+  CHECK(params["kept.w"].shape() == Shape{2, 2});
+  // What a copy brought along can be claimed again.
+  const Params copy = params.clone();
+  calls = 0;
+  fails_at = 3;
+  CHECK_THROWS_AS(nn::Linear(copy / "kept", 2, 3), ShapeError);
+  CHECK(nn::Linear(copy / "kept", 2, 2).w.shape() == Shape{2, 2});
+}
+
+TEST_CASE("a new parameter has the shape that was asked for") {
+  const Params params(1);
+  const auto wrong = [](Rng&, const Shape&, DType dtype) { return zeros({3}, dtype); };
+  CHECK_THROWS_WITH_AS(params.create("w", {2}, wrong),
+                       "parameter w is f32 [2], but its initial values are f32 [3]", ShapeError);
+  CHECK(params.list().empty());
+}
+
+TEST_CASE("creating many parameters takes time in proportion") {
+  const auto time_of = [](int count) {
+    const Params params(1);
+    const std::clock_t start = std::clock();  // other processes do not count
+    for (int i = 0; i < count; ++i)
+      (params / std::to_string(i)).create("w", {1}, [](Rng&, const Shape& s, DType t) {
+        return zeros(s, t);
+      });
+    return static_cast<double>(std::clock() - start);
+  };
+  double few = time_of(2'000), many = time_of(32'000);
+  for (int i = 0; i < 2; ++i) {
+    few = std::min(few, time_of(2'000));
+    many = std::min(many, time_of(32'000));
+  }
+  CHECK(many < 60 * few);  // 16 times as many; looking at all of them each time takes 256 times
 }

@@ -451,12 +451,12 @@ TEST_CASE("params: tensors that do not fit change nothing") {
       contains(message_of<ValueError>([&] { load_params(other, params / "lstm"); }), "out belong"));
   bad = other;
   bad.tensors["out"] = ones({3});
-  CHECK(message_of<ShapeError>([&] { load_params(bad, params); }) ==
-        "load_params: out has shape [3], but the model's parameter [3, 1]");
+  CHECK(message_of<ShapeError>([&] { load_params(bad, params, Site("load.cpp", 7)); }) ==
+        "load_params: out has shape [3], but the model's parameter [3, 1] (load.cpp:7)");
   bad.tensors["out"] = ones({3, 1}, f64);
-  CHECK(
-      message_of<DTypeError>([&] { load_params(bad, params); }) ==
-      "load_params: out is f64, but the model's parameter f32; build the model in the same dtype");
+  CHECK(message_of<DTypeError>([&] { load_params(bad, params, Site("load.cpp", 8)); }) ==
+        "load_params: out is f64, but the model's parameter f32; build the model in the same dtype "
+        "(load.cpp:8)");
   CHECK(contains(message_of<ValueError>([&] { load_params({}, params); }),
                  "lstm.w, lstm.b, out are not"));
   NamedTensors many;

@@ -102,12 +102,11 @@ TEST_CASE("a tensor of an earlier tape is stale") {
   CHECK(error_of<StaleTensorError>([&] { layer(state); }).ends_with(at(__LINE__)));
   CHECK(tape.size() == 0);
   CHECK(tape.gradient(x * state.detach(), {x})[0].item() == 9);
-  CHECK_THROWS_AS(square(x), StaleTensorError);  // used up by that gradient
-  CHECK_THROWS_WITH_AS(
-      tape.gradient(state, {x}),
-      "gradient: the output was recorded on another tape, or this tape was used up by "
-      "an earlier gradient; pass {.keep = true} to take several",
-      StaleTensorError);
+  CHECK(square(x).item() == 9);  // used up by that gradient: a value
+  CHECK(error_of<StaleTensorError>([&] { tape.gradient(state, {x}); }) ==
+        "gradient: the output was recorded on another tape, or this tape was used up by an earlier "
+        "gradient; pass {.keep = true} to take several" +
+            at(__LINE__ - 3));
 }
 
 TEST_CASE("a cleared tape has forgotten") {
@@ -134,17 +133,23 @@ TEST_CASE("what is not recorded has no gradient") {
       " was not recorded on this tape; watch() the inputs that it depends on, or use parameters, "
       "while "
       "the tape is current";
-  CHECK(error_of<GradientError>([&] { tape.gradient(scalar(1, f64), {x}); }) ==
-        "gradient: the output" + what);
-  CHECK(error_of<GradientError>([&] { tape.gradient(y, {scalar(1, f64)}); }) ==
-        "gradient: an input" + what);
-  CHECK(error_of<GradientError>([&] { tape.gradient(Tensor(), Params()); }) ==
-        "gradient: the loss" + what);
+  CHECK(error_of<GradientError>([&] {
+          tape.gradient(scalar(1, f64), {x});
+        }).starts_with("gradient: the output" + what + " ("));
+  CHECK(error_of<GradientError>([&] {
+          tape.gradient(y, {scalar(1, f64)});
+        }).starts_with("gradient: an input" + what + " ("));
+  CHECK(error_of<GradientError>([&] {
+          tape.gradient(Tensor(), Params());
+        }).starts_with("gradient: the loss" + what + " ("));
   CHECK_THROWS_WITH_AS(tape.gradient(x > 0, {x}),
-                       "gradient: the output is i32, and integers have no gradient", GradientError);
-  CHECK_THROWS_WITH_AS(tape.watch(scalar(1, i32)),
-                       "Tape::watch: integers have no gradient; watch an f32 or f64 tensor",
-                       DTypeError);
+                       Contains("gradient: the output is i32, and integers have no gradient ("),
+                       GradientError);
+  CHECK_THROWS_WITH_AS(
+      tape.watch(scalar(1, i32)),
+      Contains("Tape::watch: integers have no gradient; watch an f32 or f64 tensor ("), DTypeError);
+  CHECK_THROWS_WITH_AS(tape.watch(Tensor()), Contains("Tape::watch: the tensor is undefined"),
+                       ValueError);
   CHECK(tape.gradient(y, {x})[0].item() == 6);  // nothing was lost
 }
 
@@ -153,13 +158,14 @@ TEST_CASE("the output must be one number, or come with a seed of its kind") {
   const Tensor x = tape.watch(zeros({2, 3}, f64)), y = square(x);
   CHECK_THROWS_WITH_AS(
       tape.gradient(y, {x}),
-      "gradient: the output has shape [2, 3], not a single number; reduce it with sum() "
-      "or mean(), or pass a seed of that shape",
+      Contains("gradient: the output has shape [2, 3], not a single number; reduce it with sum() "
+               "or mean(), or pass a seed of that shape ("),
       GradientError);
   CHECK_THROWS_WITH_AS(tape.gradient(y, {x}, {.seed = ones({3}, f64)}),
-                       "gradient: the seed is f64 [3], but the output is f64 [2, 3]", ShapeError);
+                       Contains("gradient: the seed is f64 [3], but the output is f64 [2, 3] ("),
+                       ShapeError);
   CHECK_THROWS_WITH_AS(tape.gradient(y, {x}, {.seed = ones({2, 3})}),
-                       "gradient: the seed is f32 [2, 3], but the output is f64 [2, 3]",
+                       Contains("gradient: the seed is f32 [2, 3], but the output is f64 [2, 3] ("),
                        ShapeError);
   CHECK(tape.size() == 1);
   CHECK(tape.gradient(y, {x}, {.seed = ones({2, 3}, f64)}).size() == 1);
@@ -173,8 +179,8 @@ TEST_CASE("a parameter that changed between forward and backward is an error") {
   w.edit<float>()[0] = 7;
   CHECK_THROWS_WITH_AS(
       tape.gradient(loss, params),
-      "gradient: parameter layer.w was changed between forward and backward; take the "
-      "gradient before the optimizer's step",
+      Contains("gradient: parameter layer.w was changed between forward and backward; take the "
+               "gradient before the optimizer's step ("),
       StaleTensorError);
   CHECK_THROWS_WITH_AS(
       square(w),

@@ -31,32 +31,6 @@ struct Variable {
   }
 };
 
-// Gives parameters their old values and versions back, so that nobody sees that they were moved.
-class RestoredParams {
- public:
-  explicit RestoredParams(const Params& params) {
-    params.each([&](const auto& entry) {
-      saved_.push_back({entry, entry->value, entry->version});
-    });
-  }
-  ~RestoredParams() {
-    for (const Saved& s : saved_) {
-      s.entry->value = s.value;
-      s.entry->version = s.version;
-    }
-  }
-  RestoredParams(const RestoredParams&) = delete;
-  RestoredParams& operator=(const RestoredParams&) = delete;
-
- private:
-  struct Saved {
-    std::shared_ptr<ParamEntry> entry;
-    Tensor value;
-    std::uint64_t version;
-  };
-  std::vector<Saved> saved_;
-};
-
 // Gives sources of random numbers their positions back.
 class RestoredRngs {
  public:
@@ -124,11 +98,7 @@ class Checker {
  public:
   Checker(const TensorFunction& f, const Params& params, const std::vector<NamedInput>& inputs,
           const GradcheckOptions& options)
-      : f_(f),
-        options_(options),
-        restored_(params),
-        restored_rngs_(options.replay),
-        rng_(options.seed) {
+      : f_(f), options_(options), restored_rngs_(options.replay), rng_(options.seed) {
     if (options.order < 1 || !(options.step > 0) || options.directions < 1)
       throw ValueError("check_gradients: order, step and directions must be positive");
     params.each([&](const auto& entry) { add({entry->name, entry->value, entry, 0}); });
@@ -237,10 +207,9 @@ class Checker {
       arguments[v.argument] = value;
       return outputs_at(order, std::move(arguments));
     }
-    v.entry->value = value;
-    Numbers result = outputs_at(order, std::move(arguments));
-    v.entry->value = v.start;
-    return result;
+    LentParam lent{Param(v.entry)};
+    lent.lend(value);
+    return outputs_at(order, std::move(arguments));
   }
 
   std::vector<Numbers> analytic_gradients(int order) {
@@ -476,7 +445,6 @@ class Checker {
 
   const TensorFunction& f_;
   const GradcheckOptions& options_;
-  RestoredParams restored_;
   RestoredRngs restored_rngs_;
   Rng rng_;
   std::vector<Variable> variables_;

@@ -23,8 +23,23 @@ void add_in_place(Buffer& sum, const Tensor& term) {
 }
 }  // namespace
 
-Backward::Backward(Tape& tape, const GradientOptions& options)
-    : tape_(tape), options_(options), marks_(tape.slots_.size(), unneeded) {}
+// A pass takes values and gradients away as it goes, so that another one, from a hook, would find a
+// part of them: only passes that keep everything can be within each other.
+Backward::Backward(Tape& tape, const GradientOptions& options, Site site)
+    : tape_(tape),
+      options_(options),
+      site_(site),
+      outer_(tape.pass_),
+      marks_(tape.slots_.size(), unneeded) {
+  if (outer_ && !(outer_->keeps() && keeps()))
+    throw GradientError(fmt::format(
+        "gradient: a backward pass over this tape is running; a hook takes another gradient of the "
+        "tape only where both have {{.keep = true}} ({})",
+        site.str()));
+  tape_.pass_ = this;
+}
+
+Backward::~Backward() { tape_.pass_ = outer_; }
 
 void Backward::run(std::int32_t output) {
   const Tape::Slot& y = tape_.slots_[static_cast<std::size_t>(output)];
@@ -32,12 +47,12 @@ void Backward::run(std::int32_t output) {
   if (!seed.defined() && y.shape.size() != 1)
     throw GradientError(fmt::format(
         "gradient: the output has shape {}, not a single number; reduce it with sum() or "
-        "mean(), or pass a seed of that shape",
-        y.shape.str()));
+        "mean(), or pass a seed of that shape ({})",
+        y.shape.str(), site_.str()));
   if (seed.defined() && (seed.shape() != y.shape || seed.dtype() != y.dtype))
-    throw ShapeError(fmt::format("gradient: the seed is {} {}, but the output is {} {}",
+    throw ShapeError(fmt::format("gradient: the seed is {} {}, but the output is {} {} ({})",
                                  name_of(seed.dtype()), seed.shape().str(), name_of(y.dtype),
-                                 y.shape.str()));
+                                 y.shape.str(), site_.str()));
   const Tensor start = seed.defined() ? seed : ones(y.shape, y.dtype);
   run(std::span(&output, 1), std::span(&start, 1));
 }
@@ -72,7 +87,7 @@ void Backward::throw_blocked(std::int32_t slot) const {
     if (!record.makes(slot)) continue;
     if (record.op->derivative == OpSpec::Derivative::none)
       throw GradientError(fmt::format("gradient: {} has no gradient: {} (recorded at {})",
-                                      record.op->name, record.op->why_none, record.site().str()));
+                                      record.op->name, record.op->why_none, where(record)));
     for (int i = 0; i < record.input_count; ++i) {
       const std::int32_t from = tape_.input_slot(record, i);
       if (marks_[static_cast<std::size_t>(from)] & blocked) slot = from;
@@ -106,11 +121,11 @@ void Backward::pass(std::size_t first_record) {
 void Backward::step(std::size_t r) {
   const Tape::Record& record = tape_.records_[r];
   if (is_reached(record)) {
-    const auto where = [&] {
-      return fmt::format("in the gradient of {} recorded at {}", record.op->name,
-                         record.site().str());
-    };
-    guarded([&] { serve(r); }, where);
+    guarded([&] { serve(r); },
+            [&] {
+              return fmt::format("in the gradient of {} recorded at {}", record.op->name,
+                                 where(record));
+            });
   }
   release(record);
 }
@@ -135,21 +150,34 @@ const void* Backward::attributes(const Tape::Record& record) const {
   return &tape_.attributes_[static_cast<std::size_t>(record.attr)];
 }
 
-// Calls f, and says of what it throws where that was. Half of the values are released by then:
-// nothing on the tape is of use any more.
+// The place of a record's call, with module and time step.
+std::string Backward::where(const Tape::Record& record) const {
+  const PlaceScope place(tape_.place_of(record));
+  return record.site().str();
+}
+
+// Calls f, and says of what it throws where that was.
 template <class F, class Where>
 void Backward::guarded(F f, Where where) {
+  const auto message = [&](const char* what) {
+    std::string text = fmt::format("{} ({})", what, where());
+    abandon();
+    return text;
+  };
   try {
     f();
   } catch (const NotFiniteError& e) {
-    const std::string text = fmt::format("{} ({})", e.what(), where());
-    finish();
-    throw NotFiniteError(text);
+    throw NotFiniteError(message(e.what()));
   } catch (const std::exception& e) {
-    const std::string text = fmt::format("{} ({})", e.what(), where());
-    finish();
-    throw GradientError(text);
+    throw GradientError(message(e.what()));
+  } catch (...) {
+    throw GradientError(message("something was thrown that is no std::exception"));
   }
+}
+
+// After an error half of the values are released: nothing on the tape is of use any more.
+void Backward::abandon() {
+  if (!keeps()) tape_.forget();
 }
 
 // Hands the gradients of a record's outputs on to its inputs.
@@ -163,7 +191,7 @@ void Backward::serve(std::size_t r) {
   const SiteScope site(record.site());
   const PlaceScope place(tape_.place_of(record));
   const bool timed = tape_.options_.profile;
-  const auto begin = timed ? Profile::Clock::now() : Profile::Clock::time_point();
+  const auto begin = timed ? Profile::Moment::now() : Profile::Moment();
   if (op.derivative == OpSpec::Derivative::rule) {
     Vjp v(*this, r);
     op.rule(v, attributes(record));
@@ -180,13 +208,20 @@ void Backward::serve(std::size_t r) {
 void Backward::apply_hooks(std::int32_t slot) {
   if (marks_[static_cast<std::size_t>(slot)] & hooked) return;
   mark(static_cast<std::size_t>(slot), hooked);
-  for (std::size_t h = 0; h < tape_.hooks_.size(); ++h) {
-    if (tape_.hooks_[h].slot != slot) continue;
+  // A hook that takes a gradient is not called in it: it would never end.
+  struct Running {
+    explicit Running(bool& flag) : flag(flag) { flag = true; }
+    ~Running() { flag = false; }
+    bool& flag;
+  };
+  for (Tape::Hook& hook : tape_.hooks_) {  // nothing is added or removed during a pass
+    if (hook.slot != slot || hook.running) continue;
     const Tensor g = gradient(slot);
     if (!g.defined()) return;
     const Tensor replaced = [&] {
       const kernels::CallersMode mode;
-      return tape_.hooks_[h].function(g);
+      const Running running(hook.running);
+      return hook.function(g);
     }();
     if (!replaced.defined()) continue;
     if (replaced.shape() != g.shape() || replaced.dtype() != g.dtype())
@@ -202,7 +237,7 @@ void Backward::release(const Tape::Record& record) {
   for (int k = 0; k < record.output_count; ++k) {
     const auto slot = static_cast<std::size_t>(record.first_output + k);
     if ((marks_[slot] & wanted) == 0) gradients_[slot] = {};
-    if (!options_.keep && !options_.create_graph) tape_.slots_[slot].buffer = {};
+    if (!keeps()) tape_.slots_[slot].buffer = {};
   }
 }
 
@@ -286,7 +321,7 @@ void Backward::apply_specification(const Tape::Record& record) {
 
 Tensor Backward::tensor_of(std::int32_t slot, Entry entry) const {
   const Tape::Slot& of = tape_.slots_[static_cast<std::size_t>(slot)];
-  const Trace trace = entry.slot < 0 ? Trace{} : Trace{tape_.generation_, entry.slot};
+  const Trace trace = entry.slot < 0 ? Trace{} : Trace{tape_.generation(), entry.slot};
   return Tensor(std::move(entry.buffer), of.shape, of.dtype, trace);
 }
 
@@ -370,7 +405,8 @@ void Backward::store(std::int32_t slot, Tensor g) {
 }
 
 void Backward::finish() {
-  if (!options_.keep && !options_.create_graph) tape_.clear();
+  tape_.gave_gradient_ = true;
+  if (!keeps()) tape_.use_up();
 }
 
 }  // namespace reel

@@ -10,7 +10,11 @@ namespace reel {
 /// One backward pass: walks a tape's records in reverse and gathers gradients by slot.
 class Backward {
  public:
-  Backward(Tape& tape, const GradientOptions& options);
+  /// Throws GradientError where a pass over the tape is running, unless both keep the tape.
+  Backward(Tape& tape, const GradientOptions& options, Site site = {});
+  ~Backward();
+  Backward(const Backward&) = delete;
+  Backward& operator=(const Backward&) = delete;
 
   /// Asks for the gradient of a slot.
   void want(std::int32_t slot) { mark(static_cast<std::size_t>(slot), wanted); }
@@ -68,6 +72,9 @@ class Backward {
   void serve(std::size_t record);
   template <class F, class Where>
   void guarded(F f, Where where);
+  void abandon();
+  bool keeps() const { return options_.keep || options_.create_graph; }
+  std::string where(const Tape::Record& record) const;
   void apply_hooks(std::int32_t slot);
   void apply_fused(std::size_t record);
   FusedGradient prepare_fused(const Tape::Record& record);
@@ -100,6 +107,8 @@ class Backward {
 
   Tape& tape_;
   GradientOptions options_;
+  Site site_;
+  const Backward* outer_;  // the pass in a hook of which this one runs
   PoolVector<std::uint8_t> marks_;
   Chunked<Entry> gradients_;
   PoolVector<Products> products_;

@@ -1,11 +1,27 @@
 #pragma once
 
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <utility>
 
+#include <fmt/core.h>
+
 #include <reel/autograd/engine/buffer.h>
+#include <reel/autograd/error.h>
 
 namespace reel {
+
+/// The records of a tape name their places in its sequences by 32 bits.
+inline constexpr std::size_t most_places = std::numeric_limits<std::int32_t>::max();
+
+/// Throws ValueError where that is too few.
+inline std::int32_t place_number(std::size_t place) {
+  if (place > most_places)
+    throw ValueError(fmt::format(
+        "a tape holds no more than {} values; take gradients of shorter windows", most_places));
+  return static_cast<std::int32_t>(place);
+}
 
 /// A sequence that grows in blocks of the pool: elements never move, growing copies nothing, and no
 /// more than one block is ever unused.

@@ -83,7 +83,7 @@ void Tape::print(std::ostream& out) const {
                fmt::format("{}", fmt::join(inputs, ", ")),
                fmt::format("{}", fmt::join(outputs, ", ")), std::to_string(bytes),
                std::to_string(held), std::string(module_name(record)),
-               record.step < 0 ? "" : std::to_string(record.step), record.site().str()});
+               record.step < 0 ? "" : std::to_string(record.step), record.site().place()});
     all_bytes += bytes;
     all_held += held;
   }
@@ -142,13 +142,12 @@ void Tape::check_finite(const OpSpec& op, std::span<const Tensor* const> inputs,
       if (const auto cause = first_not_finite(*inputs[i], -1))
         text +=
             fmt::format("; its argument {} is {}", op.argument(static_cast<int>(i)).name, *cause);
-    if (!current_place.module.empty()) text += fmt::format("; in module {}", current_place.module);
     throw NotFiniteError(fmt::format("{} ({})", text, site.str()));
   }
 }
 
 void Tape::add_to_profile(const OpSpec& op, std::span<const Tensor> outputs,
-                          Profile::Clock::time_point begin) {
+                          const Profile::Moment& begin) {
   std::int64_t bytes = 0;
   for (const Tensor& y : outputs) bytes += bytes_of(y.shape(), y.dtype());
   profile_.add(op.name, Profile::Pass::forward, current_place.module, current_place.step, begin,

@@ -51,6 +51,10 @@ void throw_not_kept(std::string_view what, int i) {
       fmt::format("the gradient reads {} {}, which the op does not declare to keep", what, i));
 }
 
+void Shapes::throw_too_many(std::size_t count) {
+  throw ValueError(fmt::format("an op has at most {} outputs, not {}", max_outputs, count));
+}
+
 void Arguments::fail(std::string_view why) const { throw ShapeError(message(why)); }
 
 bool OpSpec::leaves_threads_idle(const Shape& y) const {
@@ -141,7 +145,11 @@ class Call {
         dtype_(check_dtypes(op, inputs, site_)),
         shapes_(op.shape(Arguments(op, inputs, site_), attr)),
         tape_(Tape::current()) {
-    if (tape_ && !tape_->watches(op, inputs, site_)) tape_ = nullptr;
+    if (!tape_) return;
+    const std::uint64_t generation = tape_->generation_of(op, inputs, site_);
+    if (generation == tape_->generation()) return;
+    tape_ = nullptr;
+    used_up_ = generation;
   }
 
   int visible() const { return shapes_.count() - op_.hidden_outputs; }
@@ -154,7 +162,7 @@ class Call {
 
   void run(std::span<Tensor> outputs) const {
     const bool timed = tape_ && tape_->options().profile;
-    const auto begin = timed ? Profile::Clock::now() : Profile::Clock::time_point();
+    const auto begin = timed ? Profile::Moment::now() : Profile::Moment();
     const KernelCall call{inputs_, outputs, attr_, tape_ != nullptr};
     if (auto* put_off = detail::PutOffKernels::current(); put_off && can_wait())
       put_off->add(op_, dtype_, call, site_);
@@ -162,6 +170,8 @@ class Call {
       run_kernel(op_, dtype_, call, site_);
     if (timed) tape_->add_to_profile(op_, outputs, begin);
     if (tape_) tape_->record(op_, inputs_, outputs, attr_, site_);
+    if (used_up_ != 0)
+      for (Tensor& y : outputs) y.set_trace({used_up_, -1});
   }
 
  private:
@@ -176,7 +186,8 @@ class Call {
   Site site_;
   DType dtype_;
   Shapes shapes_;
-  Tape* tape_;  // null when nothing is to be recorded
+  Tape* tape_;                 // null when nothing is to be recorded
+  std::uint64_t used_up_ = 0;  // the generation of inputs from before the tape was used up
 };
 
 Tensors run(const Call& call) {

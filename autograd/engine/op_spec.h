@@ -23,13 +23,17 @@ inline constexpr int max_outputs = 6;
 class Shapes {
  public:
   Shapes(const Shape& only) : count_(1) { std::construct_at(items_, only); }
+  /// Throws ValueError for more than `max_outputs`.
   Shapes(std::initializer_list<Shape> several) : count_(static_cast<int>(several.size())) {
+    if (several.size() > max_outputs) throw_too_many(several.size());
     std::uninitialized_copy(several.begin(), several.end(), items_);
   }
   int count() const { return count_; }
   const Shape& operator[](int k) const { return items_[k]; }
 
  private:
+  [[noreturn]] static void throw_too_many(std::size_t count);
+
   union {  // only those there are get constructed
     Shape items_[max_outputs];
   };

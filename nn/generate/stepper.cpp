@@ -121,7 +121,7 @@ void PackedParams::check(Site site) const {
       throw StaleTensorError(fmt::format(
           "Stepper: parameter {} has changed since it was packed; construct the stepper anew ({})",
           p.entry->name, SiteScope::resolve(site).str()));
-  if (Tape::current())
+  if (const Tape* tape = Tape::current(); tape && !tape->used_up())
     throw GradientError(
         fmt::format("Stepper: a tape is current, but steps are never recorded; call the layer "
                     "itself, or suspend the tape with NoRecord ({})",

@@ -30,7 +30,7 @@ namespace reel::nn {
 ///
 /// A stepper knows the parameters that it was made from. Once one of them has changed, every call
 /// throws StaleTensorError; construct it anew, which costs a few steps. Nothing is recorded: calls
-/// throw GradientError while a tape is current (NoRecord suspends it).
+/// throw GradientError while a tape is current (NoRecord suspends it) that no gradient has used up.
 template <class Part>
 class Stepper;
 
