@@ -243,9 +243,11 @@ TEST_CASE("a gradient for a part that is not there lists what there is") {
   CHECK(message(params / "dep" / "gate").find("under dep.gate; ") != std::string::npos);
   const Params other(1);
   const nn::Linear same_names(other / "head", 2, 3);
-  CHECK(message(other).starts_with(
-      "gradient: none of these parameters was used on this tape, which has parameter deep.gate.w "
-      "of another store; is the model of another store? ("));
+  const std::string foreign = message(other);
+  CHECK(
+      foreign.starts_with("gradient: none of these parameters was used on this tape, which has "
+                          "parameter deep.gate."));
+  CHECK(foreign.find("is the model of another store? (") != std::string::npos);
   CHECK(message(Params(1)).starts_with("gradient: the store has no parameters; "));
   // A part of the model on which this loss does not depend is no mistake.
   const nn::Linear unused(params / "unused", 2, 3);
