@@ -28,25 +28,27 @@ struct Torch {
   const Tensor& operator()(const std::string& what) const { return values[what + suffix]; }
 };
 
+void give(Param param, const Tensor& value) { param.set(value); }
+
 // PyTorch has two biases a gate where ours have one, but for the n gate of a GRU. The gradient of
 // one bias is that of either of the two.
 void load(const nn::RnnCell& cell, const Torch& torch) {
-  cell.w_ih.entry()->value = torch("weight_ih");
-  cell.w_hh.entry()->value = torch("weight_hh");
-  cell.b.entry()->value = torch("bias_ih") + torch("bias_hh");
+  give(cell.w_ih, torch("weight_ih"));
+  give(cell.w_hh, torch("weight_hh"));
+  give(cell.b, torch("bias_ih") + torch("bias_hh"));
 }
 void load(const nn::LstmCell& cell, const Torch& torch) {
-  cell.w_ih.entry()->value = torch("weight_ih");
-  cell.w_hh.entry()->value = torch("weight_hh");
-  cell.b.entry()->value = torch("bias_ih") + torch("bias_hh");
+  give(cell.w_ih, torch("weight_ih"));
+  give(cell.w_hh, torch("weight_hh"));
+  give(cell.b, torch("bias_ih") + torch("bias_hh"));
 }
 void load(const nn::GruCell& cell, const Torch& torch) {
   const Index h = cell.output_size();
-  cell.w_ih.entry()->value = torch("weight_ih");
-  cell.w_hh.entry()->value = torch("weight_hh");
+  give(cell.w_ih, torch("weight_ih"));
+  give(cell.w_hh, torch("weight_hh"));
   const Tensor rz = rows(torch("bias_ih"), 0, 2 * h) + rows(torch("bias_hh"), 0, 2 * h);
-  cell.b.entry()->value = concat({rz, rows(torch("bias_ih"), 2 * h, 3 * h)}, 0);
-  cell.b_hn.entry()->value = rows(torch("bias_hh"), 2 * h, 3 * h);
+  give(cell.b, concat({rz, rows(torch("bias_ih"), 2 * h, 3 * h)}, 0));
+  give(cell.b_hn, rows(torch("bias_hh"), 2 * h, 3 * h));
 }
 
 template <class Cell>
@@ -176,10 +178,10 @@ TEST_CASE("the GRU of the paper has PyTorch's values and gradients") {
       nn::load_safetensors(REEL_GOLDEN_DIR "/layers.safetensors").part("gru_before.uni.");
   const Params params(0, f64);
   const nn::Gru gru(params, 4, 5, {.reset = Reset::before});
-  gru.cell.w_ih.entry()->value = golden["param.weight_ih"];
-  gru.cell.w_hh.entry()->value = golden["param.weight_hh"];
-  gru.cell.b.entry()->value = golden["param.bias"];
-  gru.cell.b_hn.entry()->value = zeros({5}, f64);
+  give(gru.cell.w_ih, golden["param.weight_ih"]);
+  give(gru.cell.w_hh, golden["param.weight_hh"]);
+  give(gru.cell.b, golden["param.bias"]);
+  give(gru.cell.b_hn, zeros({5}, f64));
 
   Tape tape;
   const Tensor x = tape.watch(golden["x"]);

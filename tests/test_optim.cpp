@@ -76,13 +76,13 @@ TEST_CASE("settings that the golden file leaves out give PyTorch's values too") 
 
 TEST_CASE("the first steps of Adam and SGD, by hand") {
   const Params params(0, f64);
-  const Param p = create(params, "p", {1, 1});
+  Param p = create(params, "p", {1, 1});
   Adam adam(params, {.learning_rate = 0.25, .epsilon = 0});
   adam.step(gradient_of(params, p, {3, -0.001}));  // whatever the size, the first step is lr
   CHECK(p.value().at({0}) == doctest::Approx(0.75).epsilon(1e-14));
   CHECK(p.value().at({1}) == doctest::Approx(1.25).epsilon(1e-14));
 
-  p.entry()->value = tensor({2}, {1, 1}, f64);
+  p.set(tensor({2}, {1, 1}, f64));
   Sgd sgd(params, {.learning_rate = 0.5});
   sgd.step(gradient_of(params, p, {4, -1}));
   CHECK(p.value().to_vector() == std::vector<double>{-1, 1.5});
