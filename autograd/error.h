@@ -107,6 +107,12 @@ class ValueError : public Error {
   using Error::Error;
 };
 
+/// Memory that cannot be had: more than any system addresses, or more than this one grants.
+class MemoryError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A tensor or parameter that does not belong to the tape it is used with (any more), or a
 /// parameter that changed after it was packed.
 class StaleTensorError : public Error {

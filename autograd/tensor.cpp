@@ -14,6 +14,12 @@ std::size_t bytes_of(const Shape& shape, DType dtype) {
   return static_cast<std::size_t>(shape.size()) * size_of(dtype);
 }
 
+Buffer buffer_for(const Shape& shape, DType dtype) try {
+  return Buffer(bytes_of(shape, dtype));
+} catch (const MemoryError& e) {
+  throw MemoryError(fmt::format("{} {}: {}", name_of(dtype), shape.str(), e.what()));
+}
+
 template <class To, class From>
 To converted(From value) {
   if constexpr (std::is_integral_v<To> && std::is_floating_point_v<From>) {
@@ -54,7 +60,7 @@ void print(std::string& text, const Tensor& x, int axis, Index offset) {
 }  // namespace
 
 Tensor::Tensor(const Shape& shape, DType dtype)
-    : buffer_(bytes_of(shape, dtype)), shape_(shape), dtype_(dtype) {}
+    : buffer_(buffer_for(shape, dtype)), shape_(shape), dtype_(dtype) {}
 
 void Tensor::throw_not(DType dtype) const {
   if (!defined()) throw Error("this tensor is undefined: it was never given a value");
@@ -64,7 +70,7 @@ void Tensor::throw_not(DType dtype) const {
 
 void Tensor::own() {
   if (!buffer_.unique()) {
-    Buffer copy(bytes_of(shape_, dtype_));
+    Buffer copy = buffer_for(shape_, dtype_);
     std::memcpy(copy.data(), buffer_.data(), bytes_of(shape_, dtype_));
     buffer_ = std::move(copy);
   }

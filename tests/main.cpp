@@ -70,6 +70,7 @@ int random_graphs(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  reel::pool::fill_new_blocks(true);
   const std::string_view command = argc > 1 ? argv[1] : "";
   if (command == "--list-ops") {
     list_ops();

@@ -17,6 +17,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -413,4 +414,21 @@ TEST_CASE_TEMPLATE("vector math at zeros, infinities, NaN and the ends of the ra
   CHECK(std::isnan(vlog(nan)));
   CHECK(std::isnan(vtanh(nan)));
   CHECK(std::isnan(vsigmoid(nan)));
+}
+
+TEST_CASE("the number of threads cannot be set by a task that they work on") {
+  const testing::ThreadsScope restore(2);
+  for (const int threads_now : {2, 1}) {
+    set_threads(threads_now);
+    std::atomic<int> refused = 0;
+    kernels::parallel_for(4, [&](Index) {
+      try {
+        set_threads(1);
+      } catch (const Error& e) {
+        refused += std::string_view(e.what()).starts_with("set_threads: called by a task");
+      }
+    });
+    CHECK(refused == 4);
+    CHECK(threads() == threads_now);
+  }
 }

@@ -1,7 +1,9 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <set>
+#include <thread>
 
 #include <reel/autograd/check/op_checks.h>
 #include <reel/autograd/ops.h>
@@ -9,6 +11,7 @@
 #include <reel/autograd/threads.h>
 
 #include "compositions.h"
+#include "testing.h"
 
 using namespace reel;
 using namespace reel::op;
@@ -22,8 +25,9 @@ std::string lines(const Complaints& complaints) {
 }
 
 const OpSpec& op_named(std::string_view name) {
-  const auto found = std::ranges::find(registry(), name, &OpSpec::name);
-  REQUIRE(found != registry().end());
+  const auto ops = registry();
+  const auto found = std::ranges::find(ops, name, &OpSpec::name);
+  REQUIRE(found != ops.end());
   return **found;
 }
 
@@ -113,6 +117,41 @@ TEST_CASE("an op exists in the registry while its definition lives") {
     const Complaints complaints = check_op(op.spec());
     CHECK_MESSAGE(complaints.empty(), lines(complaints));
   }
+  CHECK(registry().size() == before);
+}
+
+TEST_CASE("two ops cannot have one name") {
+  const auto define = [](const char* name, Site site) {
+    return Op<>({name, {"x"}, same_shape, twice, twice_rule, {normal({3})}}, site);
+  };
+  const std::size_t before = registry().size();
+  {
+    const Op<> op = define("only_once", Site("a.cpp", 3));
+    CHECK(testing::error_of<ValueError>([&] { define("only_once", Site("b.cpp", 5)); }) ==
+          "only_once: there is an op of this name already, defined at a.cpp:3 (b.cpp:5)");
+    CHECK(registry().size() == before + 1);
+    const Tensor x = ones({3});
+    CHECK(op({&x}, {}).to_vector() == std::vector<double>{2, 2, 2});
+  }
+  const Op<> again = define("only_once", Site("b.cpp", 5));
+  CHECK(testing::error_of<ValueError>([&] { define("tanh", Site("b.cpp", 6)); }) ==
+        "tanh: there is an op of this name already, defined at " + op_named("tanh").site.str() +
+            " (b.cpp:6)");
+}
+
+TEST_CASE("threads may define ops, and look at them, at the same time") {
+  const std::size_t before = registry().size();
+  std::vector<std::thread> threads;
+  std::atomic<int> sorted = 0;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&, name = "thread_" + std::to_string(t)] {
+      for (int i = 0; i < 200; ++i) {
+        const Op<> op{{name.c_str(), {"x"}, same_shape, twice, twice_rule, {normal({3})}}};
+        sorted += std::ranges::is_sorted(registry(), {}, &OpSpec::name);
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(sorted == 800);
   CHECK(registry().size() == before);
 }
 

@@ -1,11 +1,27 @@
 #include <reel/autograd/engine/buffer.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
 #include <new>
+#include <string>
+
+#include <reel/autograd/error.h>
 
 #ifdef __linux__
 #include <sys/mman.h>
+#endif
+
+#ifdef __has_feature
+#define REEL_HAS_FEATURE(x) __has_feature(x)
+#else
+#define REEL_HAS_FEATURE(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || REEL_HAS_FEATURE(address_sanitizer)
+#include <sanitizer/asan_interface.h>
+#elif REEL_HAS_FEATURE(memory_sanitizer)
+#include <sanitizer/msan_interface.h>
 #endif
 
 namespace reel {
@@ -19,21 +35,21 @@ constexpr int largest_log2 = 48;
 constexpr int class_count = 4 + (largest_log2 - smallest_log2) * steps_per_doubling;
 
 struct SizeClass {
-  int index;
+  std::uint32_t index;
   std::size_t bytes;  // what a block of the class holds
 };
 
 SizeClass size_class(std::size_t bytes) {
   if (bytes <= 256) {
     const std::size_t quarter = bytes == 0 ? 0 : (bytes - 1) / 64;
-    return {static_cast<int>(quarter), (quarter + 1) * 64};
+    return {static_cast<std::uint32_t>(quarter), (quarter + 1) * 64};
   }
   const int log2 =
       static_cast<int>(std::bit_width(bytes - 1)) - 1;  // 2^log2 < bytes <= 2^(log2 + 1)
   const std::size_t step = (std::size_t{1} << log2) / steps_per_doubling;
   const std::size_t above = (bytes - 1 - (std::size_t{1} << log2)) / step;
-  return {4 + (log2 - smallest_log2) * steps_per_doubling + static_cast<int>(above),
-          (std::size_t{1} << log2) + (above + 1) * step};
+  const int index = 4 + (log2 - smallest_log2) * steps_per_doubling + static_cast<int>(above);
+  return {static_cast<std::uint32_t>(index), (std::size_t{1} << log2) + (above + 1) * step};
 }
 
 // A large block lies on huge pages as far as it fills them, where the system has such pages:
@@ -44,89 +60,226 @@ std::align_val_t alignment_of(std::size_t bytes) {
   return std::align_val_t{bytes < huge_page ? alignment : huge_page};
 }
 
-void* heap_allocate(std::size_t bytes) {
-  void* block = ::operator new(bytes, alignment_of(bytes));
-#ifdef MADV_HUGEPAGE
-  if (bytes >= huge_page) madvise(block, bytes / huge_page * huge_page, MADV_HUGEPAGE);
+std::byte* data_of(Header* block) { return reinterpret_cast<std::byte*>(block) + header_bytes; }
+Header* header_of(void* data) {
+  return reinterpret_cast<Header*>(static_cast<std::byte*>(data) - header_bytes);
+}
+
+constinit std::atomic<bool> fills_new_blocks{false};
+
+// What the sanitizers are told: nobody may read or write here; somebody may; it has no values yet.
+#if defined(__SANITIZE_ADDRESS__) || REEL_HAS_FEATURE(address_sanitizer)
+void poison(void* place, std::size_t bytes) { ASAN_POISON_MEMORY_REGION(place, bytes); }
+void unpoison(void* place, std::size_t bytes) { ASAN_UNPOISON_MEMORY_REGION(place, bytes); }
+#elif REEL_HAS_FEATURE(memory_sanitizer)
+void poison(void* place, std::size_t bytes) { __msan_allocated_memory(place, bytes); }
+void unpoison(void* place, std::size_t bytes) { __msan_allocated_memory(place, bytes); }
+#else
+void poison(void*, std::size_t) {}
+void unpoison(void*, std::size_t) {}
 #endif
+
+// A block for somebody who asked for so many bytes, and a block that waits. With a sanitizer what
+// lies beyond those bytes is out of bounds.
+void* opened(Header* block, std::size_t bytes) {
+  std::byte* data = data_of(block);
+  unpoison(data, bytes);
+  if (fills_new_blocks.load(std::memory_order_relaxed)) [[unlikely]]
+    std::memset(data, 0xFF, bytes);
+  return data;
+}
+void close(Header* block) { poison(data_of(block), block->bytes - header_bytes); }
+
+}  // namespace
+
+// The end of a thread's pool that others know. It lives as long as the thread or a block of it.
+struct Owner {
+  std::atomic<std::size_t> users{1};    // the thread and its blocks
+  std::atomic<Header*> inbox{nullptr};  // blocks that other threads released; `ended` at last
+
+  void drop() noexcept {
+    if (users.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  }
+};
+
+namespace {
+
+constinit Header ended{};     // in an inbox: nobody will look into it any more
+constinit Owner no_thread{};  // of a thread that has no pool, yet or any more
+
+// A block of the heap, or null.
+Header* heap_allocate(SizeClass c, Owner* owner) {
+  void* place = ::operator new(c.bytes, alignment_of(c.bytes), std::nothrow);
+  if (!place) return nullptr;
+#ifdef MADV_HUGEPAGE
+  if (c.bytes >= huge_page) madvise(place, c.bytes / huge_page * huge_page, MADV_HUGEPAGE);
+#endif
+  Header* block = new (place) Header{owner, nullptr, c.bytes, c.index, {}};
+  if (owner) owner->users.fetch_add(1, std::memory_order_relaxed);
+  close(block);
   return block;
 }
 
-void heap_release(void* block, std::size_t bytes) noexcept {
+void heap_release(Header* block) noexcept {
+  const std::size_t bytes = block->bytes;
+  Owner* owner = block->owner;
+  unpoison(data_of(block), bytes - header_bytes);
   ::operator delete(block, alignment_of(bytes));
+  if (owner) owner->drop();
 }
 
-// A waiting block holds its size and the link to the next one in its own first bytes.
-struct FreeBlock {
-  FreeBlock* next;
-  std::size_t bytes;
-};
+void heap_release_all(Header* block) noexcept {
+  while (block) heap_release(std::exchange(block, block->next));
+}
 
 // The thread's lists. They need no constructor and no destructor, so reaching them costs nothing.
 struct Lists {
-  // Blocks can outlive the thread's lists (a tensor in a static variable); they then go to the
-  // heap.
-  enum class Life : unsigned char { unborn, alive, gone };
+  struct List {
+    Header* head;
+    std::uint64_t last_request;
+  };
+  static constexpr std::size_t always_held = std::size_t{32} << 20;
 
-  std::array<FreeBlock*, class_count> heads{};
+  std::array<List, class_count> lists{};
+  std::uint64_t requests = 0;
   Statistics statistics;
-  Life life = Life::unborn;
+  Owner* owner = &no_thread;
+  // Blocks can be asked for after the lists are gone (by a static variable's destructor); they then
+  // come from the heap.
+  bool gone = false;
 
+  std::size_t in_use() const { return statistics.held_bytes - statistics.cached_bytes; }
+
+  void put(Header* block) {
+    List& list = lists[block->size_class];
+    block->next = list.head;
+    list.head = block;
+    statistics.cached_bytes += block->bytes;
+  }
+  Header* take(List& list) {
+    Header* block = std::exchange(list.head, list.head->next);
+    statistics.cached_bytes -= block->bytes;
+    return block;
+  }
+  void release_one(List& list) noexcept {
+    Header* block = take(list);
+    statistics.held_bytes -= block->bytes;
+    heap_release(block);
+  }
   void clear() noexcept {
-    for (FreeBlock*& head : heads)
-      while (FreeBlock* block = head) {
-        head = block->next;
-        heap_release(block, block->bytes);
-      }
-    statistics.cached_bytes = 0;
+    for (List& list : lists)
+      while (list.head) release_one(list);
   }
-};
-constinit thread_local Lists lists;
 
-// Returns the lists' blocks to the heap when the thread ends.
-struct Undertaker {
-  Undertaker() { lists.life = Lists::Life::alive; }
-  ~Undertaker() {
-    lists.life = Lists::Life::gone;
-    lists.clear();
+  // Takes in what other threads released.
+  void collect() noexcept {
+    if (!owner->inbox.load(std::memory_order_relaxed)) return;
+    Header* block = owner->inbox.exchange(nullptr, std::memory_order_acquire);
+    while (block) put(std::exchange(block, block->next));
   }
+
+  // Returns to the heap what waits for nobody, until `bytes` more are within the bound.
+  void make_room(std::size_t bytes) noexcept {
+    const std::size_t peak = std::max(statistics.peak_bytes, in_use() + bytes);
+    const std::size_t most = std::max(2 * peak, always_held);
+    while (statistics.cached_bytes > 0 && statistics.held_bytes + bytes > most) {
+      List* oldest = nullptr;
+      for (List& list : lists)
+        if (list.head && (!oldest || list.last_request < oldest->last_request)) oldest = &list;
+      while (oldest->head && statistics.held_bytes + bytes > most) release_one(*oldest);
+    }
+  }
+
+  // A block that does not come from the list of its class; null when there is no memory.
+  Header* refill(SizeClass c) {
+    if (owner == &no_thread) {
+      if (gone) return heap_allocate(c, nullptr);
+      begin();
+    }
+    collect();
+    if (List& list = lists[c.index]; list.head) return take(list);
+    make_room(c.bytes);
+    Header* block = heap_allocate(c, owner);
+    if (!block) {  // what waits may be what the heap lacks
+      clear();
+      block = heap_allocate(c, owner);
+    }
+    if (!block) return nullptr;
+    ++statistics.heap_allocations;
+    statistics.held_bytes += c.bytes;
+    return block;
+  }
+
+ private:
+  void begin();
 };
-void give_birth() { thread_local Undertaker undertaker; }
+constinit thread_local Lists thread_lists;
+
+void Lists::begin() {
+  struct EndOfThread {
+    ~EndOfThread() {
+      Lists& lists = thread_lists;
+      Owner* owner = std::exchange(lists.owner, &no_thread);
+      lists.gone = true;
+      lists.clear();
+      heap_release_all(owner->inbox.exchange(&ended, std::memory_order_acq_rel));
+      owner->drop();
+    }
+  };
+  owner = new Owner;
+  thread_local const EndOfThread end_of_thread;
+}
+
+// Sends a block back to the pool that it belongs to.
+void release_elsewhere(Header* block) noexcept {
+  if (!block->owner) return heap_release(block);
+  std::atomic<Header*>& inbox = block->owner->inbox;
+  Header* head = inbox.load(std::memory_order_acquire);
+  do {
+    if (head == &ended) return heap_release(block);
+    block->next = head;
+  } while (!inbox.compare_exchange_weak(head, block, std::memory_order_release,
+                                        std::memory_order_acquire));
+}
+
+[[noreturn]] void throw_too_much(std::size_t bytes) {
+  throw MemoryError(std::to_string(bytes) + " bytes are more than the system grants");
+}
 
 }  // namespace
 
 void* allocate(std::size_t bytes) {
-  if (bytes > std::size_t{1} << largest_log2) throw std::bad_alloc();
-  const SizeClass c = size_class(bytes);
-  FreeBlock*& head = lists.heads[static_cast<std::size_t>(c.index)];
-  if (!head) {
-    ++lists.statistics.heap_allocations;
-    return heap_allocate(c.bytes);
-  }
-  lists.statistics.cached_bytes -= c.bytes;
-  return std::exchange(head, head->next);
+  if (bytes > (std::size_t{1} << largest_log2) - header_bytes) throw_too_much(bytes);
+  const SizeClass c = size_class(header_bytes + bytes);
+  Lists& lists = thread_lists;
+  Lists::List& list = lists.lists[c.index];
+  list.last_request = ++lists.requests;
+  Header* block = list.head ? lists.take(list) : lists.refill(c);
+  if (!block) throw_too_much(bytes);
+  lists.statistics.peak_bytes = std::max(lists.statistics.peak_bytes, lists.in_use());
+  return opened(block, bytes);
 }
 
-void release(void* block, std::size_t bytes) noexcept {
-  if (lists.life != Lists::Life::alive) {
-    if (lists.life == Lists::Life::gone) return heap_release(block, size_class(bytes).bytes);
-    give_birth();
-  }
-  const SizeClass c = size_class(bytes);
-  FreeBlock*& head = lists.heads[static_cast<std::size_t>(c.index)];
-  head = new (block) FreeBlock{head, c.bytes};
-  lists.statistics.cached_bytes += c.bytes;
+void release(void* data) noexcept {
+  Header* block = header_of(data);
+  close(block);
+  if (block->owner == thread_lists.owner)
+    thread_lists.put(block);
+  else
+    release_elsewhere(block);
 }
 
-Statistics statistics() { return lists.statistics; }
+Statistics statistics() {
+  thread_lists.collect();
+  return thread_lists.statistics;
+}
 
-void trim() noexcept { lists.clear(); }
+void trim() noexcept {
+  thread_lists.collect();
+  thread_lists.clear();
+}
+
+void fill_new_blocks(bool fill) { fills_new_blocks.store(fill, std::memory_order_relaxed); }
 
 }  // namespace pool
-
-Buffer::Buffer(std::size_t bytes) {
-  const std::size_t total = header_bytes + bytes;
-  block_ = new (pool::allocate(total)) Block{1, total};
-}
-
 }  // namespace reel

@@ -61,7 +61,7 @@ class Chunked {
   }
   void clear() {
     for (std::size_t i = 0; i < size_; ++i) std::destroy_at(&(*this)[i]);
-    for (T* block : blocks_) pool::release(block, block_size * sizeof(T));
+    for (T* block : blocks_) pool::release(block);
     blocks_.clear();
     size_ = 0;
   }

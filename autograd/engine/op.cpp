@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <mutex>
 #include <new>
 
 #include <reel/autograd/engine/scope.h>
@@ -14,23 +15,38 @@
 namespace reel::op {
 namespace {
 
-std::vector<const OpSpec*>& mutable_registry() {
-  static std::vector<const OpSpec*> ops;
-  return ops;
-}
+struct Registry {
+  std::mutex mutex;
+  std::vector<const OpSpec*> ops;  // by name
+};
 
-bool by_name(const OpSpec* a, const OpSpec* b) { return a->name < b->name; }
+// Made by the first op, and so destroyed after the last.
+Registry& the_registry() {
+  static Registry instance;
+  return instance;
+}
 
 }  // namespace
 
-std::span<const OpSpec* const> registry() { return mutable_registry(); }
-
-void register_op(const OpSpec& spec) {
-  auto& ops = mutable_registry();
-  ops.insert(std::upper_bound(ops.begin(), ops.end(), &spec, by_name), &spec);
+std::vector<const OpSpec*> registry() {
+  const std::lock_guard lock(the_registry().mutex);
+  return the_registry().ops;
 }
 
-void unregister_op(const OpSpec& spec) { std::erase(mutable_registry(), &spec); }
+void register_op(const OpSpec& spec) {
+  const std::lock_guard lock(the_registry().mutex);
+  auto& ops = the_registry().ops;
+  const auto place = std::ranges::lower_bound(ops, spec.name, {}, &OpSpec::name);
+  if (place != ops.end() && (*place)->name == spec.name)
+    throw ValueError(fmt::format("{}: there is an op of this name already, defined at {} ({})",
+                                 spec.name, (*place)->site.str(), spec.site.str()));
+  ops.insert(place, &spec);
+}
+
+void unregister_op(const OpSpec& spec) {
+  const std::lock_guard lock(the_registry().mutex);
+  std::erase(the_registry().ops, &spec);
+}
 
 std::string Arguments::message(std::string_view why) const {
   std::string text = fmt::format("{}: {}", op_.name, why);
@@ -84,6 +100,11 @@ bool are_alike(const OpSpec& op, std::span<const Tensor* const> inputs) {
 // The dtype that the real arguments share; it selects the kernel.
 DType check_dtypes(const OpSpec& op, std::span<const Tensor* const> inputs, Site site) {
   if (are_alike(op, inputs)) return inputs[0]->dtype();
+  if (!op.shape)
+    throw Error(
+        fmt::format("an op was called before its definition was reached, by an object that "
+                    "is initialised earlier; put REEL_EARLY before the op ({})",
+                    site.str()));
   check_count(op, inputs.size(), site);
   const Arguments arguments(op, inputs, site);
   const Tensor* first = nullptr;
@@ -116,8 +137,10 @@ DType check_dtypes(const OpSpec& op, std::span<const Tensor* const> inputs, Site
   };
   try {
     throw;
+  } catch (const MemoryError& e) {
+    throw MemoryError(message(e.what()));
   } catch (const std::bad_alloc&) {
-    throw;
+    throw MemoryError(message("there is not enough memory"));
   } catch (const ValueError& e) {
     throw ValueError(message(e.what()));
   } catch (const std::exception& e) {
@@ -157,7 +180,11 @@ class Call {
   int made() const { return tape_ ? shapes_.count() : visible(); }
   Tensor new_output(int k) const {
     if (op_.shares_input) return Tensor(inputs_[0]->buffer(), shapes_[k], dtype_);
-    return Tensor(shapes_[k], op_.integer_output ? i32 : dtype_);
+    try {
+      return Tensor(shapes_[k], op_.integer_output ? i32 : dtype_);
+    } catch (const MemoryError& e) {
+      throw_no_memory(e);
+    }
   }
 
   void run(std::span<Tensor> outputs) const {
@@ -175,6 +202,9 @@ class Call {
   }
 
  private:
+  [[noreturn, gnu::cold, gnu::noinline]] void throw_no_memory(const MemoryError& e) const {
+    throw MemoryError(Arguments(op_, inputs_, site_).message(e.what()));
+  }
   bool can_wait() const {
     const bool watched = tape_ && (tape_->options().profile || tape_->options().check_finite);
     return !watched && op_.leaves_threads_idle(shapes_[0]);

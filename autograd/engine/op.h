@@ -7,6 +7,15 @@
 
 #include <reel/autograd/engine/op_spec.h>
 
+/// Before the definition of an op (and of what it is made of) at namespace scope: it is there
+/// before the initialisers of other files run, so that these may call it. The library's ops all
+/// have it; an op of a program needs it only if a global object of another file uses it.
+#if __has_cpp_attribute(gnu::init_priority)
+#define REEL_EARLY [[gnu::init_priority(101)]]
+#else
+#define REEL_EARLY
+#endif
+
 namespace reel::op {
 
 /// Attributes of an op that has none.
@@ -32,7 +41,7 @@ struct Rule {
   Keeps keeps;
 };
 template <class F>
-Rule<F> rule(F f, Keeps keeps) {
+constexpr Rule<F> rule(F f, Keeps keeps) {
   return {f, keeps};
 }
 
@@ -46,7 +55,7 @@ struct Fused {
   Keeps keeps;
 };
 template <class B, class S>
-Fused<B, S> fused(B backward, S specification, Keeps keeps = keeps_all) {
+constexpr Fused<B, S> fused(B backward, S specification, Keeps keeps = keeps_all) {
   return {backward, specification, keeps};
 }
 
@@ -54,7 +63,7 @@ Fused<B, S> fused(B backward, S specification, Keeps keeps = keeps_all) {
 struct NoGradient {
   const char* why;
 };
-inline NoGradient none(const char* why) { return {why}; }
+constexpr NoGradient none(const char* why) { return {why}; }
 
 /// Names of the arguments in order; `integer("rows")` takes i32, `several("inputs")` any number.
 struct ArgumentName {
@@ -156,7 +165,8 @@ struct Definition {
   bool (*one_thread)(const Shape& y) = nullptr;  ///< see OpSpec
 };
 
-/// An op that can be called. Constructing it registers it:
+/// An op that can be called. Constructing it registers it, and throws ValueError where the registry
+/// has an op of that name (at namespace scope that ends the program before main, with the message):
 ///
 ///     const Op<> square_op{{
 ///         .name = "square",
@@ -172,7 +182,7 @@ class Op {
  public:
   static_assert(std::is_trivially_copyable_v<Attr> && sizeof(Attr) <= 64 && alignof(Attr) <= 8);
 
-  explicit Op(const Definition<Attr>& definition);
+  explicit Op(const Definition<Attr>& definition, Site site = {});
   ~Op();
   Op(const Op&) = delete;
   Op& operator=(const Op&) = delete;
@@ -208,8 +218,9 @@ inline constexpr auto broadcast_shape = [](const Arguments& in) -> Shape {
 };
 
 template <class Attr>
-Op<Attr>::Op(const Definition<Attr>& d) {
+Op<Attr>::Op(const Definition<Attr>& d, Site site) {
   spec_.name = d.name;
+  spec_.site = site;
   for (const ArgumentName& a : d.arguments) {
     spec_.arguments.push_back({a.name, a.integer});
     spec_.variadic |= a.variadic;

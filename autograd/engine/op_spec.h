@@ -236,6 +236,7 @@ struct OpSpec {
   using FusedBackward = void (*)(const BackwardCall&);
 
   std::string_view name;
+  Site site{nullptr, 0};  ///< of the definition
   std::vector<Argument> arguments;
   bool variadic = false;        ///< the last argument stands for any number of them
   bool takes_integers = false;  ///< whether an argument has to be i32
@@ -266,8 +267,10 @@ struct OpSpec {
   bool leaves_threads_idle(const Shape& y) const;
 };
 
-/// All ops of the program, by name.
-std::span<const OpSpec* const> registry();
+/// The ops that are defined at this moment, by name. An op at namespace scope is there before main
+/// as soon as its object file is linked; of a static library the linker takes the files that
+/// something refers to, and all of them only when told to (link_whole, --whole-archive).
+std::vector<const OpSpec*> registry();
 
 /// Runs an op: checks the arguments, calls the kernel and, where a current tape watches one of the
 /// inputs, records. Returns all outputs but the hidden ones.
@@ -277,6 +280,7 @@ Tensors run(const OpSpec& op, std::span<const Tensor* const> inputs, const void*
 Tensor run_single(const OpSpec& op, std::span<const Tensor* const> inputs, const void* attr,
                   Site site);
 
+/// Any thread may define ops. Throws ValueError when the name is taken.
 void register_op(const OpSpec& spec);
 void unregister_op(const OpSpec& spec);
 

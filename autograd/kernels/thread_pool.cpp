@@ -3,6 +3,7 @@
 #include <reel/autograd/kernels/thread_pool.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -10,10 +11,14 @@
 #include <exception>
 #include <fstream>
 #include <mutex>
+#include <new>
 #include <string>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
+
+#include <pthread.h>
 
 #ifdef __linux__
 #include <sched.h>
@@ -102,6 +107,18 @@ struct Job {
 
 thread_local bool inside_job = false;
 
+// The thread works on a job for as long as this lives.
+class InsideJob {
+ public:
+  InsideJob() : before_(std::exchange(inside_job, true)) {}
+  ~InsideJob() { inside_job = before_; }
+  InsideJob(const InsideJob&) = delete;
+  InsideJob& operator=(const InsideJob&) = delete;
+
+ private:
+  bool before_;
+};
+
 // Waits until `done()` for as long as it takes to wake a sleeping thread, and gives the core to
 // whoever wants it meanwhile: the parts of a layer follow each other so closely that its threads
 // would spend more time falling asleep and waking up than working. False if it was not done.
@@ -118,7 +135,7 @@ bool wait_awake(F done) {
 // those that have begun, so a worker that wakes late costs nothing.
 class Pool {
  public:
-  ~Pool() { stop(); }
+  explicit Pool(int threads) : threads_(threads) {}
 
   int threads() const { return threads_.load(std::memory_order_relaxed); }
 
@@ -126,6 +143,16 @@ class Pool {
     const std::lock_guard one_job(submit_);
     stop();
     threads_.store(n, std::memory_order_relaxed);
+  }
+
+  /// For the end of the process: what runs after it, in destructors of static objects, runs on the
+  /// thread that calls it.
+  void close() {
+    if (inside_job) return;  // exit() was called by a task
+    const std::unique_lock one_job(submit_, std::try_to_lock);
+    if (!one_job) return;  // or while another thread computes
+    stop();
+    threads_.store(1, std::memory_order_relaxed);
   }
 
   /// False, with nothing done, when the pool is busy.
@@ -140,9 +167,7 @@ class Pool {
     }
     const Index wanted = std::min<Index>(std::ssize(workers_), job.tasks - 1);
     for (Index i = 0; i < wanted; ++i) wake_.notify_one();
-    inside_job = true;
     job.work();
-    inside_job = false;
     {
       const std::lock_guard lock(mutex_);
       job_ = nullptr;
@@ -196,7 +221,7 @@ class Pool {
     }
   }
 
-  std::atomic<int> threads_{usable_cores()};
+  std::atomic<int> threads_;
   std::vector<std::thread> workers_;  // guarded by submit_, as is starting and stopping them
   std::mutex submit_;                 // held for the length of a job
   std::mutex mutex_;                  // held to change what follows
@@ -207,9 +232,30 @@ class Pool {
   std::atomic<bool> stopping_{false};
 };
 
+// The pool of the process. It is never destroyed, as destructors of static objects may compute. A
+// forked child, which has one thread and copies of locks that others may have held, makes its own.
+class ProcessPool {
+ public:
+  ProcessPool() {
+    new (place_.data()) Pool(usable_cores());
+    pthread_atfork(nullptr, nullptr, [] {
+      inside_job = false;
+      new (place_.data()) Pool(pool().threads());
+    });
+  }
+  ~ProcessPool() { pool().close(); }
+  ProcessPool(const ProcessPool&) = delete;
+  ProcessPool& operator=(const ProcessPool&) = delete;
+
+  static Pool& pool() { return *std::launder(reinterpret_cast<Pool*>(place_.data())); }
+
+ private:
+  alignas(Pool) static inline constinit std::array<std::byte, sizeof(Pool)> place_{};
+};
+
 Pool& thread_pool() {
-  static Pool instance;
-  return instance;
+  static const ProcessPool process;
+  return ProcessPool::pool();
 }
 
 }  // namespace
@@ -218,6 +264,10 @@ void set_threads(int n) {
   if (n < 1 || n > max_threads)
     throw ValueError("set_threads: n is " + std::to_string(n) + ", but must be from 1 to " +
                      std::to_string(max_threads));
+  if (inside_job)
+    throw Error(
+        "set_threads: called by a task that threads of the pool are working on; call it "
+        "before or after");
   thread_pool().set_threads(n);
 }
 
@@ -228,9 +278,10 @@ namespace kernels {
 int usable_threads() { return inside_job ? 1 : threads(); }
 
 void fork_join(Index tasks, void (*run)(void* f, Index task), void* f) {
+  const bool alone = tasks <= 1 || usable_threads() <= 1;
+  const InsideJob inside;
   Job job{.tasks = tasks, .run = run, .f = f};
-  const bool shared = tasks > 1 && usable_threads() > 1 && thread_pool().run(job);
-  if (!shared) job.work();
+  if (alone || !thread_pool().run(job)) job.work();
   if (job.error) std::rethrow_exception(job.error);
 }
 

@@ -27,7 +27,7 @@ struct Steepness {
 
 Tensor times_sech_square(const Tensor& g, const Tensor& x, double s);
 
-const Op<Steepness> times_sech_square_op{{
+REEL_EARLY const Op<Steepness> times_sech_square_op{{
     .name = "times_sech_square",
     .arguments = {"g", "x"},
     .shape = [](const Arguments& in) -> Shape {
@@ -59,7 +59,7 @@ Tensor times_sech_square(const Tensor& g, const Tensor& x, double s) {
   return times_sech_square_op({&g, &x}, {s}, {});
 }
 
-const Op<> tanh_op{{
+REEL_EARLY const Op<> tanh_op{{
     .name = "tanh",
     .arguments = {"x"},
     .shape = same_shape,
@@ -69,7 +69,7 @@ const Op<> tanh_op{{
     .samples = {normal({3, 4}), normal({17}), values({-20, 0, 20})},
 }};
 
-const Op<> sigmoid_op{{
+REEL_EARLY const Op<> sigmoid_op{{
     .name = "sigmoid",
     .arguments = {"x"},
     .shape = same_shape,
@@ -80,7 +80,7 @@ const Op<> sigmoid_op{{
     .samples = {normal({3, 4}), normal({17}), values({-40, 0, 40})},
 }};
 
-const Op<> log_sigmoid_op{{
+REEL_EARLY const Op<> log_sigmoid_op{{
     .name = "log_sigmoid",
     .arguments = {"x"},
     .shape = same_shape,
@@ -90,7 +90,7 @@ const Op<> log_sigmoid_op{{
     .samples = {normal({3, 4}), normal({17}), values({-800, -40, 0, 40, 800}), normal({0})},
 }};
 
-const Op<> softplus_op{{
+REEL_EARLY const Op<> softplus_op{{
     .name = "softplus",
     .arguments = {"x"},
     .shape = same_shape,
@@ -100,7 +100,7 @@ const Op<> softplus_op{{
     .samples = {normal({3, 4}), normal({17}), values({-800, -40, 0, 40, 800}), normal({0})},
 }};
 
-const Op<> relu_op{{
+REEL_EARLY const Op<> relu_op{{
     .name = "relu",
     .arguments = {"x"},
     .shape = same_shape,
@@ -120,7 +120,7 @@ struct Slope {
   double below;  // zero
 };
 
-const Op<Slope> leaky_relu_op{{
+REEL_EARLY const Op<Slope> leaky_relu_op{{
     .name = "leaky_relu",
     .arguments = {"x"},
     .shape = same_shape,
@@ -146,7 +146,7 @@ struct Alpha {
   double value;
 };
 
-const Op<Alpha> elu_op{{
+REEL_EARLY const Op<Alpha> elu_op{{
     .name = "elu",
     .arguments = {"x"},
     .shape = same_shape,
@@ -185,7 +185,7 @@ T normal_cdf(T x) {
   return std::erfc(-x / std::numbers::sqrt2_v<T>) / 2;
 }
 
-const Op<> gelu_op{{
+REEL_EARLY const Op<> gelu_op{{
     .name = "gelu",
     .arguments = {"x"},
     .shape = same_shape,
@@ -207,7 +207,7 @@ const Op<> gelu_op{{
     .samples = {normal({3, 4}), normal({17}), values({-40, 0, 40}), normal({0})},
 }};
 
-const Op<> silu_op{{
+REEL_EARLY const Op<> silu_op{{
     .name = "silu",
     .arguments = {"x"},
     .shape = same_shape,

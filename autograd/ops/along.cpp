@@ -24,7 +24,7 @@ void each_index(std::span<const std::int32_t> indices, const Shape& shape, int a
         f(i, static_cast<std::size_t>((o * size + indices[i]) * view.inner + inner));
 }
 
-const Op<Along> take_along_op{{
+REEL_EARLY const Op<Along> take_along_op{{
     .name = "take_along",
     .arguments = {"x", integer("indices")},
     .shape = [](const Arguments& in, const Along& along) -> Shape {
@@ -59,7 +59,7 @@ struct Scattering {
   Index size;
 };
 
-const Op<Scattering> scatter_along_op{{
+REEL_EARLY const Op<Scattering> scatter_along_op{{
     .name = "scatter_along",
     .arguments = {"source", integer("indices")},
     .shape = [](const Arguments& in, const Scattering& to) -> Shape {

@@ -13,7 +13,7 @@ namespace {
 
 using detail::map2;
 
-const Samples<NoAttr> broadcasting_samples{
+REEL_EARLY const Samples<NoAttr> broadcasting_samples{
     with_inputs(normal({3, 4}), normal({3, 4})),
     with_inputs(normal({3, 4}), normal({4})),
     with_inputs(normal({2, 1, 3}), normal({5, 1})),
@@ -23,7 +23,7 @@ const Samples<NoAttr> broadcasting_samples{
     with_inputs(normal({0, 3}), normal({3})),
 };
 
-const Op<> add_op{{
+REEL_EARLY const Op<> add_op{{
     .name = "add",
     .arguments = {"a", "b"},
     .shape = broadcast_shape,
@@ -40,7 +40,7 @@ const Op<> add_op{{
     .samples = broadcasting_samples,
 }};
 
-const Op<> sub_op{{
+REEL_EARLY const Op<> sub_op{{
     .name = "sub",
     .arguments = {"a", "b"},
     .shape = broadcast_shape,
@@ -57,7 +57,7 @@ const Op<> sub_op{{
     .samples = broadcasting_samples,
 }};
 
-const Op<> mul_op{{
+REEL_EARLY const Op<> mul_op{{
     .name = "mul",
     .arguments = {"a", "b"},
     .shape = broadcast_shape,
@@ -74,7 +74,7 @@ const Op<> mul_op{{
     .samples = broadcasting_samples,
 }};
 
-const Op<> div_op{{
+REEL_EARLY const Op<> div_op{{
     .name = "div",
     .arguments = {"a", "b"},
     .shape = broadcast_shape,
@@ -94,7 +94,7 @@ const Op<> div_op{{
                 with_inputs(normal({0}), away_from_zero({1}))},
 }};
 
-const Op<> pow_op{{
+REEL_EARLY const Op<> pow_op{{
     .name = "pow",
     .arguments = {"a", "b"},
     .shape = broadcast_shape,
@@ -136,7 +136,7 @@ T interpolate(T a, T b, T w) {
   return w == 0 ? a : w == 1 ? b : inner;
 }
 
-const Op<> lerp_op{{
+REEL_EARLY const Op<> lerp_op{{
     .name = "lerp",
     .arguments = {"a", "b", "w"},
     .shape = broadcast_shape,

@@ -19,10 +19,10 @@ void compare(Ctx<T> c, F f) {
                             [f](T a, T b) { return static_cast<std::int32_t>(f(a, b)); });
 }
 
-const auto step = none("a comparison is a step");
+constexpr auto step = none("a comparison is a step");
 
 // Pairs that are nowhere close to equal.
-const Samples<NoAttr> unequal_samples{
+REEL_EARLY const Samples<NoAttr> unequal_samples{
     with_inputs(distinct({3, 4}), values({0.05})),
     with_inputs(values({1, 2, 3}), values({3, 1, 2})),
     with_inputs(values({1, 2, 3}), values({0.5})),
@@ -30,7 +30,7 @@ const Samples<NoAttr> unequal_samples{
     with_inputs(normal({0, 3}), normal({3})),
 };
 
-const Op<> less_op{{
+REEL_EARLY const Op<> less_op{{
     .name = "less",
     .arguments = {"a", "b"},
     .shape = broadcast_shape,
@@ -40,7 +40,7 @@ const Op<> less_op{{
     .integer_output = true,
 }};
 
-const Op<> less_equal_op{{
+REEL_EARLY const Op<> less_equal_op{{
     .name = "less_equal",
     .arguments = {"a", "b"},
     .shape = broadcast_shape,
@@ -50,7 +50,7 @@ const Op<> less_equal_op{{
     .integer_output = true,
 }};
 
-const Op<> greater_op{{
+REEL_EARLY const Op<> greater_op{{
     .name = "greater",
     .arguments = {"a", "b"},
     .shape = broadcast_shape,
@@ -60,7 +60,7 @@ const Op<> greater_op{{
     .integer_output = true,
 }};
 
-const Op<> greater_equal_op{{
+REEL_EARLY const Op<> greater_equal_op{{
     .name = "greater_equal",
     .arguments = {"a", "b"},
     .shape = broadcast_shape,
@@ -70,7 +70,7 @@ const Op<> greater_equal_op{{
     .integer_output = true,
 }};
 
-const Op<> equal_op{{
+REEL_EARLY const Op<> equal_op{{
     .name = "equal",
     .arguments = {"a", "b"},
     .shape = broadcast_shape,
@@ -80,7 +80,7 @@ const Op<> equal_op{{
     .integer_output = true,
 }};
 
-const Op<> not_equal_op{{
+REEL_EARLY const Op<> not_equal_op{{
     .name = "not_equal",
     .arguments = {"a", "b"},
     .shape = broadcast_shape,
@@ -92,16 +92,16 @@ const Op<> not_equal_op{{
 
 // --- logic ---
 
-const auto truth = none("truth values have no slope");
+constexpr auto truth = none("truth values have no slope");
 
-const Samples<NoAttr> truth_samples{
+REEL_EARLY const Samples<NoAttr> truth_samples{
     with_inputs(indices({3, 4}, 2), indices({3, 4}, 3)),
     with_inputs(indices({2, 1, 3}, 2), indices({5, 1}, 2)),
     with_inputs(indices({}, 2), indices({17}, 2)),
     with_inputs(indices({0, 3}, 2), indices({3}, 2)),
 };
 
-const Op<> logical_and_op{{
+REEL_EARLY const Op<> logical_and_op{{
     .name = "logical_and",
     .arguments = {integer("a"), integer("b")},
     .shape = broadcast_shape,
@@ -111,7 +111,7 @@ const Op<> logical_and_op{{
     .integer_output = true,
 }};
 
-const Op<> logical_or_op{{
+REEL_EARLY const Op<> logical_or_op{{
     .name = "logical_or",
     .arguments = {integer("a"), integer("b")},
     .shape = broadcast_shape,
@@ -121,7 +121,7 @@ const Op<> logical_or_op{{
     .integer_output = true,
 }};
 
-const Op<> logical_xor_op{{
+REEL_EARLY const Op<> logical_xor_op{{
     .name = "logical_xor",
     .arguments = {integer("a"), integer("b")},
     .shape = broadcast_shape,
@@ -134,7 +134,7 @@ const Op<> logical_xor_op{{
     .integer_output = true,
 }};
 
-const Op<> logical_not_op{{
+REEL_EARLY const Op<> logical_not_op{{
     .name = "logical_not",
     .arguments = {integer("x")},
     .shape = same_shape,
@@ -158,7 +158,7 @@ void choose_gradient(Vjp& v, Tensor (*first_wins)(const Tensor&, const Tensor&, 
   v.add(1, [&] { return v.g() * (1 - share); });
 }
 
-const Op<> maximum_op{{
+REEL_EARLY const Op<> maximum_op{{
     .name = "maximum",
     .arguments = {"a", "b"},
     .shape = broadcast_shape,
@@ -167,7 +167,7 @@ const Op<> maximum_op{{
     .samples = unequal_samples,
 }};
 
-const Op<> minimum_op{{
+REEL_EARLY const Op<> minimum_op{{
     .name = "minimum",
     .arguments = {"a", "b"},
     .shape = broadcast_shape,
@@ -176,7 +176,7 @@ const Op<> minimum_op{{
     .samples = unequal_samples,
 }};
 
-const Op<> where_op{{
+REEL_EARLY const Op<> where_op{{
     .name = "where",
     .arguments = {integer("condition"), "a", "b"},
     .shape = broadcast_shape,

@@ -17,7 +17,7 @@ struct Mask {
 
 // Linear in x with a mask that the attributes alone determine, so it is its own gradient. Element i
 // takes word i % 4 of block i / 4.
-const Op<Mask> dropout_op{{
+REEL_EARLY const Op<Mask> dropout_op{{
     .name = "dropout",
     .arguments = {"x"},
     .shape = same_shape,

@@ -33,7 +33,7 @@ void map_gradient(BackwardCtx<T> c, F f) {
 }
 
 /// The gradient of a staircase.
-inline const auto flat =
+inline constexpr auto flat =
     rule([](Vjp& v) { v.add(0, [&] { return zeros(v.shape(), v.g().dtype()); }); }, keeps_nothing);
 
 }  // namespace reel::detail

@@ -22,7 +22,7 @@ constexpr auto extremum_gradient = [](Vjp& v, const Reduction& r) {
   v.add(0, [&] { return restored(v.g(), v.shape(), r) * share; });
 };
 
-const Samples<Reduction> extremum_samples{
+REEL_EARLY const Samples<Reduction> extremum_samples{
     with_inputs(distinct({3, 4})).attr(Reduction{3, false}),
     with_inputs(distinct({3, 4})).attr(Reduction{2, true}),
     with_inputs(distinct({2, 3, 4})).attr(Reduction{5, false}),
@@ -38,7 +38,7 @@ template <class T>
 constexpr T lowest = std::numeric_limits<T>::has_infinity ? -std::numeric_limits<T>::infinity()
                                                           : std::numeric_limits<T>::lowest();
 
-const Op<Reduction> max_op{{
+REEL_EARLY const Op<Reduction> max_op{{
     .name = "max",
     .arguments = {"x"},
     .shape = nonempty_reduction,
@@ -50,7 +50,7 @@ const Op<Reduction> max_op{{
     .samples = extremum_samples,
 }};
 
-const Op<Reduction> min_op{{
+REEL_EARLY const Op<Reduction> min_op{{
     .name = "min",
     .arguments = {"x"},
     .shape = nonempty_reduction,
@@ -90,9 +90,9 @@ void search_lines(Ctx<T> c, int axis, F beats) {
   });
 }
 
-const auto position = none("the position of an element is a step");
+constexpr auto position = none("the position of an element is a step");
 
-const Samples<Search> search_samples{
+REEL_EARLY const Samples<Search> search_samples{
     with_inputs(distinct({3, 4})).attr(Search{1, false}),
     with_inputs(distinct({2, 3, 4})).attr(Search{1, true}),
     with_inputs(distinct({17})).attr(Search{0, false}),
@@ -101,7 +101,7 @@ const Samples<Search> search_samples{
     with_inputs(distinct({0, 3})).attr(Search{1, false}),
 };
 
-const Op<Search> argmax_op{{
+REEL_EARLY const Op<Search> argmax_op{{
     .name = "argmax",
     .arguments = {"x"},
     .shape = search_shape,
@@ -114,7 +114,7 @@ const Op<Search> argmax_op{{
     .integer_output = true,
 }};
 
-const Op<Search> argmin_op{{
+REEL_EARLY const Op<Search> argmin_op{{
     .name = "argmin",
     .arguments = {"x"},
     .shape = search_shape,
@@ -129,9 +129,9 @@ const Op<Search> argmin_op{{
 
 // --- any and all ---
 
-const auto truth = none("a truth value has no slope");
+constexpr auto truth = none("a truth value has no slope");
 
-const Samples<Reduction> truth_samples{
+REEL_EARLY const Samples<Reduction> truth_samples{
     with_inputs(values({0, 2, 0})).attr(Reduction{1, false}),
     with_inputs(values({0, 0})).attr(Reduction{1, true}),
     with_inputs(away_from_zero({2, 3, 17})).attr(Reduction{5, false}),
@@ -139,7 +139,7 @@ const Samples<Reduction> truth_samples{
     with_inputs(normal({2, 0})).attr(Reduction{2, false}),
 };
 
-const Op<Reduction> any_op{{
+REEL_EARLY const Op<Reduction> any_op{{
     .name = "any",
     .arguments = {"x"},
     .shape = any_reduction,
@@ -152,7 +152,7 @@ const Op<Reduction> any_op{{
     .integer_output = true,
 }};
 
-const Op<Reduction> all_op{{
+REEL_EARLY const Op<Reduction> all_op{{
     .name = "all",
     .arguments = {"x"},
     .shape = any_reduction,

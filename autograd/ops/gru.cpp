@@ -257,7 +257,7 @@ SampleInputs sample(Index steps, Index rows, Index features, Index n) {
                      normal({3 * n}), normal({n}), normal({rows, n}), indices({rows}, steps + 1));
 }
 
-const Op<Kind> gru_op{{
+REEL_EARLY const Op<Kind> gru_op{{
     .name = "gru",
     .arguments = {"x", "w_ih", "w_hh", "b", "b_hn", "h0", integer("lengths")},
     .shape = [](const Arguments& in) -> Shapes {

@@ -14,7 +14,7 @@ namespace {
 
 // --- gather_rows and scatter_add_rows: each is the other's adjoint ---
 
-const Op<> gather_rows_op{{
+REEL_EARLY const Op<> gather_rows_op{{
     .name = "gather_rows",
     .arguments = {"table", integer("rows")},
     .shape = [](const Arguments& in) -> Shape {
@@ -75,7 +75,7 @@ void add_rows(const T* x, std::span<const std::int32_t> rows, const Shape& table
   }
 }
 
-const Op<RowCount> scatter_add_rows_op{{
+REEL_EARLY const Op<RowCount> scatter_add_rows_op{{
     .name = "scatter_add_rows",
     .arguments = {"source", integer("rows")},
     .shape = [](const Arguments& in, const RowCount& table) -> Shape {
@@ -105,7 +105,7 @@ struct Classes {
   Index count;
 };
 
-const Op<Classes> one_hot_op{{
+REEL_EARLY const Op<Classes> one_hot_op{{
     .name = "one_hot",
     .arguments = {integer("indices")},
     .shape = [](const Arguments& in, const Classes& classes) -> Shape {
@@ -136,7 +136,7 @@ struct Filling {
   double value;
 };
 
-const Op<Filling> masked_fill_op{{
+REEL_EARLY const Op<Filling> masked_fill_op{{
     .name = "masked_fill",
     .arguments = {"x", integer("mask")},
     .shape = [](const Arguments& in, const Filling& filling) -> Shape {

@@ -10,7 +10,7 @@ namespace {
 
 // --- concat and stack ---
 
-const Op<Along> concat_op{{
+REEL_EARLY const Op<Along> concat_op{{
     .name = "concat",
     .arguments = {several("inputs")},
     .shape = [](const Arguments& in, const Along& along) -> Shape {
@@ -49,7 +49,7 @@ const Op<Along> concat_op{{
                 with_inputs(normal({4})).attr(Along{0})},
 }};
 
-const Op<Along> stack_op{{
+REEL_EARLY const Op<Along> stack_op{{
     .name = "stack",
     .arguments = {several("inputs")},
     .shape = [](const Arguments& in, const Along& along) -> Shape {
@@ -84,7 +84,7 @@ struct Repetition {
   Index count;
 };
 
-const Op<Repetition> repeat_op{{
+REEL_EARLY const Op<Repetition> repeat_op{{
     .name = "repeat",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const Repetition& r) -> Shape {

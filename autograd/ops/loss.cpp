@@ -227,7 +227,7 @@ void check_class_targets(const Arguments& in, const ClassTargets& attr) {
   check_scores(in, attr.reduction);
 }
 
-const Samples<ClassTargets> class_target_samples{
+REEL_EARLY const Samples<ClassTargets> class_target_samples{
     with_inputs(normal({5, 4}), indices({5}, 4), positive({5}), positive({4})),
     with_inputs(normal({2, 3, 17}), indices({2, 3}, 17), positive({2, 3}), positive({17}))
         .attr(ClassTargets{.smoothing = 0.1}),
@@ -246,7 +246,7 @@ const Samples<ClassTargets> class_target_samples{
         .attr(ClassTargets{.smoothing = 1}),
 };
 
-const Op<ClassTargets> nll_op{{
+REEL_EARLY const Op<ClassTargets> nll_op{{
     .name = "nll",
     .arguments = {"log_probabilities", integer("targets"), "weights", "class_weights"},
     .shape = [](const Arguments& in, const ClassTargets& attr) -> Shape {
@@ -265,7 +265,7 @@ const Op<ClassTargets> nll_op{{
 }};
 
 // The hidden outputs hold the two parts of each row's ln Σ eˣ.
-const Op<ClassTargets> cross_entropy_op{{
+REEL_EARLY const Op<ClassTargets> cross_entropy_op{{
     .name = "cross_entropy",
     .arguments = {"logits", integer("targets"), "weights", "class_weights"},
     .shape = [](const Arguments& in, const ClassTargets& attr) -> Shapes {
@@ -384,7 +384,7 @@ Tensors soft_specification(std::span<const Tensor> in, const SoftTargets& attr) 
   return {attr.reduction == LossReduction::sum ? total : total / sum(in[2])};
 }
 
-const Op<SoftTargets> soft_cross_entropy_op{{
+REEL_EARLY const Op<SoftTargets> soft_cross_entropy_op{{
     .name = "soft_cross_entropy",
     .arguments = {"logits", "targets", "weights", "class_weights"},
     .shape = [](const Arguments& in, const SoftTargets& attr) -> Shapes {

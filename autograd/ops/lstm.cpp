@@ -166,7 +166,7 @@ SampleInputs sample(Index steps, Index rows, Index features, Index n) {
                      indices({rows}, steps + 1));
 }
 
-const Op<Direction> lstm_op{{
+REEL_EARLY const Op<Direction> lstm_op{{
     .name = "lstm",
     .arguments = {"x", "w_ih", "w_hh", "b", "h0", "c0", integer("lengths")},
     .shape = [](const Arguments& in) -> Shapes {

@@ -69,7 +69,7 @@ void multiply(Ctx<T> c, const Transposes& t) {
   });
 }
 
-const Op<Transposes> matmul_op{{
+REEL_EARLY const Op<Transposes> matmul_op{{
     .name = "matmul",
     .arguments = {"a", "b"},
     .shape = [](const Arguments& in, const Transposes& t) -> Shape {
@@ -120,7 +120,7 @@ const Op<Transposes> matmul_op{{
 
 // --- affine ---
 
-const Op<> affine_op{{
+REEL_EARLY const Op<> affine_op{{
     .name = "affine",
     .arguments = {"x", "w", "b"},
     .shape = [](const Arguments& in) -> Shape {
@@ -157,7 +157,7 @@ const Op<> affine_op{{
 
 // --- vectors ---
 
-const Op<> outer_op{{
+REEL_EARLY const Op<> outer_op{{
     .name = "outer",
     .arguments = {"a", "b"},
     .shape = [](const Arguments& in) -> Shape {
@@ -185,7 +185,7 @@ const Op<> outer_op{{
                 with_inputs(normal({3}), normal({3})), with_inputs(normal({0}), normal({2}))},
 }};
 
-const Op<> dot_op{{
+REEL_EARLY const Op<> dot_op{{
     .name = "dot",
     .arguments = {"a", "b"},
     .shape = [](const Arguments& in) -> Shape {

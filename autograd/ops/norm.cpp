@@ -142,7 +142,7 @@ Tensor scaled(const Tensor& x, double epsilon) {
   return part / sqrt(mean(square(part), -1, true) + epsilon / scale / scale);
 }
 
-const Op<Epsilon> layer_norm_op{{
+REEL_EARLY const Op<Epsilon> layer_norm_op{{
     .name = "layer_norm",
     .arguments = {"x", "gain", "bias"},
     .shape = [](const Arguments& in, const Epsilon& e) -> Shapes {
@@ -162,7 +162,7 @@ const Op<Epsilon> layer_norm_op{{
     .hidden_outputs = 3,
 }};
 
-const Op<Epsilon> rms_norm_op{{
+REEL_EARLY const Op<Epsilon> rms_norm_op{{
     .name = "rms_norm",
     .arguments = {"x", "gain"},
     .shape = [](const Arguments& in, const Epsilon& e) -> Shapes {

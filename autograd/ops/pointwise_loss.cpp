@@ -265,7 +265,7 @@ Definition<Call<Loss>> pointwise(const Samples<Call<Loss>>& samples) {
           .samples = samples};
 }
 
-const Op<Call<L1>> l1_op{pointwise<L1>({
+REEL_EARLY const Op<Call<L1>> l1_op{pointwise<L1>({
     with_inputs(distinct({2, 3}), positive({2, 3}), positive({2})),
     with_inputs(positive({2, 3}), distinct({2, 3}), positive({2, 3})),
     with_inputs(values({1, -2, 3}), values({0.5, 1, 700}), positive({})),
@@ -274,7 +274,7 @@ const Op<Call<L1>> l1_op{pointwise<L1>({
     with_inputs(distinct({3}), positive({3}), positive({3})).attr(Call<L1>{{}, LossReduction::sum}),
 })};
 
-const Op<Call<Mse>> mse_op{pointwise<Mse>({
+REEL_EARLY const Op<Call<Mse>> mse_op{pointwise<Mse>({
     with_inputs(normal({3, 4}), normal({3, 4}), positive({})),
     with_inputs(normal({2, 3, 2}), normal({2, 3, 2}), positive({2, 3})),
     with_inputs(normal({7}), normal({7}), positive({7})),
@@ -283,7 +283,7 @@ const Op<Call<Mse>> mse_op{pointwise<Mse>({
     with_inputs(normal({3}), normal({3}), positive({3})).attr(Call<Mse>{{}, LossReduction::sum}),
 })};
 
-const Op<Call<Huber>> huber_op{pointwise<Huber>({
+REEL_EARLY const Op<Call<Huber>> huber_op{pointwise<Huber>({
     with_inputs(values({0.2, -0.3, 2, -700, 0.1}), values({0, 0, 0, 1, 0.5}), positive({5}))
         .attr(Call<Huber>{{1}}),
     with_inputs(distinct({2, 3}), distinct({2, 3}), positive({2})).attr(Call<Huber>{{2}}),
@@ -292,7 +292,7 @@ const Op<Call<Huber>> huber_op{pointwise<Huber>({
     with_inputs(normal({1, 17}), normal({1, 17}), positive({})).attr(Call<Huber>{{9}}),
 })};
 
-const Op<Call<BceWithLogits>> bce_with_logits_op{pointwise<BceWithLogits>({
+REEL_EARLY const Op<Call<BceWithLogits>> bce_with_logits_op{pointwise<BceWithLogits>({
     with_inputs(normal({3, 4}), normal({3, 4}), positive({3})),
     with_inputs(normal({2, 1, 3}), positive({2, 1, 3}), positive({2, 1, 3}))
         .attr(Call<BceWithLogits>{{3}}),
@@ -301,7 +301,7 @@ const Op<Call<BceWithLogits>> bce_with_logits_op{pointwise<BceWithLogits>({
     with_inputs(normal({17}), normal({17}), positive({})),
 })};
 
-const Op<Call<KlDiv>> kl_div_op{pointwise<KlDiv>({
+REEL_EARLY const Op<Call<KlDiv>> kl_div_op{pointwise<KlDiv>({
     with_inputs(normal({3, 4}), positive({3, 4}), positive({3})),
     with_inputs(normal({2, 3, 2}), positive({2, 3, 2}), positive({2})),
     with_inputs(normal({5}), positive({5}), positive({})),

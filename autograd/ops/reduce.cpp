@@ -22,7 +22,7 @@ void fold_mean(Ctx<T> c, const Reduction& r, Y* y) {
       [=](Index j, double total) { y[j] = static_cast<Y>(total / count); });
 }
 
-const Samples<Reduction> sum_samples{
+REEL_EARLY const Samples<Reduction> sum_samples{
     with_inputs(normal({3, 4})).attr(Reduction{3, false}),
     with_inputs(normal({3, 4})).attr(Reduction{1, false}),
     with_inputs(normal({3, 4})).attr(Reduction{2, true}),
@@ -32,7 +32,7 @@ const Samples<Reduction> sum_samples{
     with_inputs(normal({0, 3})).attr(Reduction{2, false}),
 };
 
-const Op<Reduction> sum_op{{
+REEL_EARLY const Op<Reduction> sum_op{{
     .name = "sum",
     .arguments = {"x"},
     .shape = any_reduction,
@@ -48,7 +48,7 @@ const Op<Reduction> sum_op{{
     .samples = sum_samples,
 }};
 
-const Op<Reduction> mean_op{{
+REEL_EARLY const Op<Reduction> mean_op{{
     .name = "mean",
     .arguments = {"x"},
     .shape = any_reduction,
@@ -76,7 +76,7 @@ Tensor product_along(Tensor x, int axis) {
   return x;
 }
 
-const Op<Reduction> prod_op{{
+REEL_EARLY const Op<Reduction> prod_op{{
     .name = "prod",
     .arguments = {"x"},
     .shape = any_reduction,
@@ -191,7 +191,7 @@ Tensor quotient_or_zero(const Tensor& a, const Tensor& b) {
   return where(undefined, zero, a / where(undefined, one, b));
 }
 
-const Samples<Spread> spread_samples{
+REEL_EARLY const Samples<Spread> spread_samples{
     with_inputs(normal({3, 4})).attr(Spread{{3, false}, 0}),
     with_inputs(normal({3, 4})).attr(Spread{{1, false}, 1}),
     with_inputs(normal({2, 3, 4})).attr(Spread{{5, false}, 1}),
@@ -200,7 +200,7 @@ const Samples<Spread> spread_samples{
     with_inputs(normal({0, 3})).attr(Spread{{2, false}, 1}),
 };
 
-const Op<Spread> var_op{{
+REEL_EARLY const Op<Spread> var_op{{
     .name = "var",
     .arguments = {"x"},
     .shape = spread_shape,
@@ -229,7 +229,7 @@ const Op<Spread> var_op{{
     .samples = spread_samples,
 }};
 
-const Op<Spread> std_op{{
+REEL_EARLY const Op<Spread> std_op{{
     .name = "std",
     .arguments = {"x"},
     .shape = spread_shape,
@@ -253,7 +253,7 @@ const Op<Spread> std_op{{
     .samples = spread_samples,
 }};
 
-const Op<Reduction> norm_op{{
+REEL_EARLY const Op<Reduction> norm_op{{
     .name = "norm",
     .arguments = {"x"},
     .shape = any_reduction,

@@ -121,7 +121,7 @@ SampleInputs sample(Index steps, Index rows, Index features, Index n) {
                      normal({n}), normal({rows, n}), indices({rows}, steps + 1));
 }
 
-const Op<Kind> rnn_op{{
+REEL_EARLY const Op<Kind> rnn_op{{
     .name = "rnn",
     .arguments = {"x", "w_ih", "w_hh", "b", "h0", integer("lengths")},
     .shape = [](const Arguments& in) -> Shapes {

@@ -14,7 +14,7 @@ struct Scan {
   bool reverse;
 };
 
-const Op<Scan> cumsum_op{{
+REEL_EARLY const Op<Scan> cumsum_op{{
     .name = "cumsum",
     .arguments = {"x"},
     .shape = same_shape,

@@ -17,10 +17,10 @@ struct Target {
 };
 
 // The gradient of an op that only changes the shape.
-const auto back_in_shape =
+constexpr auto back_in_shape =
     rule([](Vjp& v) { v.add(0, [&] { return reshape(v.g(), v.shape()); }); }, keeps_nothing);
 
-const Op<Target> reshape_op{{
+REEL_EARLY const Op<Target> reshape_op{{
     .name = "reshape",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const Target& to) -> Shape {
@@ -40,7 +40,7 @@ struct AxisSet {
   std::uint32_t axes;  // a bit for each
 };
 
-const Op<AxisSet> squeeze_op{{
+REEL_EARLY const Op<AxisSet> squeeze_op{{
     .name = "squeeze",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const AxisSet& gone) -> Shape {
@@ -61,7 +61,7 @@ const Op<AxisSet> squeeze_op{{
                 with_inputs(normal({0, 1})).attr(AxisSet{0b10})},
 }};
 
-const Op<Along> expand_op{{
+REEL_EARLY const Op<Along> expand_op{{
     .name = "expand",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const Along& along) -> Shape {
@@ -126,7 +126,7 @@ struct Permutation {
   AxisOrder order;
 };
 
-const Op<Permutation> permute_op{{
+REEL_EARLY const Op<Permutation> permute_op{{
     .name = "permute",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const Permutation& p) -> Shape {
@@ -161,7 +161,7 @@ struct AxisPair {
   }
 };
 
-const Op<AxisPair> transpose_op{{
+REEL_EARLY const Op<AxisPair> transpose_op{{
     .name = "transpose",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const AxisPair& axes) -> Shape {
@@ -190,7 +190,7 @@ bool stretches_to(const Shape& small, const Shape& large) {
   return true;
 }
 
-const Op<Target> broadcast_to_op{{
+REEL_EARLY const Op<Target> broadcast_to_op{{
     .name = "broadcast_to",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const Target& to) -> Shape {
@@ -216,7 +216,7 @@ const Op<Target> broadcast_to_op{{
                 with_inputs(normal({1, 3})).attr(Target{{0, 3}})},
 }};
 
-const Op<Target> sum_to_op{{
+REEL_EARLY const Op<Target> sum_to_op{{
     .name = "sum_to",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const Target& to) -> Shape {
@@ -269,7 +269,7 @@ Diagonal diagonal_of(const Shape& shape, Index k) {
   return {std::clamp<Index>(k, -shape[shape.rank() - 2], shape[shape.rank() - 1])};
 }
 
-const Samples<Diagonal> triangle_samples{
+REEL_EARLY const Samples<Diagonal> triangle_samples{
     with_inputs(normal({3, 4})).attr(Diagonal{0}),
     with_inputs(normal({4, 3})).attr(Diagonal{1}),
     with_inputs(normal({2, 3, 3})).attr(Diagonal{-1}),
@@ -277,7 +277,7 @@ const Samples<Diagonal> triangle_samples{
     with_inputs(normal({2, 0, 3})).attr(Diagonal{0}),
 };
 
-const Op<Diagonal> tril_op{{
+REEL_EARLY const Op<Diagonal> tril_op{{
     .name = "tril",
     .arguments = {"x"},
     .shape = matrices_shape,
@@ -287,7 +287,7 @@ const Op<Diagonal> tril_op{{
     .samples = triangle_samples,
 }};
 
-const Op<Diagonal> triu_op{{
+REEL_EARLY const Op<Diagonal> triu_op{{
     .name = "triu",
     .arguments = {"x"},
     .shape = matrices_shape,

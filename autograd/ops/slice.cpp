@@ -25,7 +25,7 @@ struct Range {
   Index count() const { return (end - begin) / step + ((end - begin) % step != 0); }
 };
 
-const Op<Range> slice_op{{
+REEL_EARLY const Op<Range> slice_op{{
     .name = "slice",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const Range& written) -> Shape {
@@ -76,7 +76,7 @@ struct Padding {
   Index before, after, step;
 };
 
-const Op<Padding> pad_op{{
+REEL_EARLY const Op<Padding> pad_op{{
     .name = "pad",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const Padding& p) -> Shape {
@@ -122,7 +122,7 @@ const Op<Padding> pad_op{{
 
 // --- flip ---
 
-const Op<Along> flip_op{{
+REEL_EARLY const Op<Along> flip_op{{
     .name = "flip",
     .arguments = {"x"},
     .shape = same_shape,

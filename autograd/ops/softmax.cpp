@@ -24,7 +24,7 @@ void map_lines(Ctx<T> c, int axis, F f) {
   });
 }
 
-const Op<Along> softmax_op{{
+REEL_EARLY const Op<Along> softmax_op{{
     .name = "softmax",
     .arguments = {"x"},
     .shape = same_shape,
@@ -52,7 +52,7 @@ const Op<Along> softmax_op{{
          with_inputs(values({700, 690, -700})).attr(Along{0})},
 }};
 
-const Op<Along> log_softmax_op{{
+REEL_EARLY const Op<Along> log_softmax_op{{
     .name = "log_softmax",
     .arguments = {"x"},
     .shape = same_shape,
@@ -134,7 +134,7 @@ Tensor log_sum_in_ops(const Tensor& x, const Reduction& r) {
   return reshape(largest + rest, detail::result_shape(x.shape(), r));
 }
 
-const Op<Reduction> logsumexp_op{{
+REEL_EARLY const Op<Reduction> logsumexp_op{{
     .name = "logsumexp",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const Reduction& r) -> Shapes {

@@ -55,7 +55,7 @@ struct Direction {
   bool descending;
 };
 
-const Op<Direction> argsort_op{{
+REEL_EARLY const Op<Direction> argsort_op{{
     .name = "argsort",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const Direction& d) -> Shape {
@@ -77,7 +77,7 @@ struct Largest {
   Index count;
 };
 
-const Op<Largest> topk_indices_op{{
+REEL_EARLY const Op<Largest> topk_indices_op{{
     .name = "topk_indices",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const Largest& l) -> Shape {

@@ -17,7 +17,7 @@ using detail::map;
 
 // --- powers, exponentials and logarithms ---
 
-const Op<> neg_op{{
+REEL_EARLY const Op<> neg_op{{
     .name = "neg",
     .arguments = {"x"},
     .shape = same_shape,
@@ -27,7 +27,7 @@ const Op<> neg_op{{
     .samples = {normal({3, 4}), normal({}), normal({0, 2})},
 }};
 
-const Op<> square_op{{
+REEL_EARLY const Op<> square_op{{
     .name = "square",
     .arguments = {"x"},
     .shape = same_shape,
@@ -39,7 +39,7 @@ const Op<> square_op{{
     .samples = {normal({3, 4}), normal({}), normal({0, 2})},
 }};
 
-const Op<> sqrt_op{{
+REEL_EARLY const Op<> sqrt_op{{
     .name = "sqrt",
     .arguments = {"x"},
     .shape = same_shape,
@@ -48,7 +48,7 @@ const Op<> sqrt_op{{
     .samples = {positive({3, 4}), positive({}), positive({17})},
 }};
 
-const Op<> rsqrt_op{{
+REEL_EARLY const Op<> rsqrt_op{{
     .name = "rsqrt",
     .arguments = {"x"},
     .shape = same_shape,
@@ -59,7 +59,7 @@ const Op<> rsqrt_op{{
     .samples = {positive({3, 4}), positive({}), positive({17}), positive({0})},
 }};
 
-const Op<> reciprocal_op{{
+REEL_EARLY const Op<> reciprocal_op{{
     .name = "reciprocal",
     .arguments = {"x"},
     .shape = same_shape,
@@ -88,7 +88,7 @@ void power(Ctx<T> c, double exponent) {
   map(c, [e = static_cast<T>(exponent)](T x) { return kernels::vpow(x, e); });
 }
 
-const Op<Exponent> pow_scalar_op{{
+REEL_EARLY const Op<Exponent> pow_scalar_op{{
     .name = "pow_scalar",
     .arguments = {"x"},
     .shape = same_shape,
@@ -113,7 +113,7 @@ const Op<Exponent> pow_scalar_op{{
                 with_inputs(positive({0})).attr(Exponent{2.5})},
 }};
 
-const Op<> exp_op{{
+REEL_EARLY const Op<> exp_op{{
     .name = "exp",
     .arguments = {"x"},
     .shape = same_shape,
@@ -122,7 +122,7 @@ const Op<> exp_op{{
     .samples = {normal({3, 4}), normal({}), normal({17}), normal({0})},
 }};
 
-const Op<> expm1_op{{
+REEL_EARLY const Op<> expm1_op{{
     .name = "expm1",
     .arguments = {"x"},
     .shape = same_shape,
@@ -131,7 +131,7 @@ const Op<> expm1_op{{
     .samples = {normal({3, 4}), normal({17}), values({-40, -1e-9, 0, 1e-9, 40}), normal({0})},
 }};
 
-const Op<> log_op{{
+REEL_EARLY const Op<> log_op{{
     .name = "log",
     .arguments = {"x"},
     .shape = same_shape,
@@ -140,7 +140,7 @@ const Op<> log_op{{
     .samples = {positive({3, 4}), positive({}), positive({17})},
 }};
 
-const Op<> log1p_op{{
+REEL_EARLY const Op<> log1p_op{{
     .name = "log1p",
     .arguments = {"x"},
     .shape = same_shape,
@@ -157,7 +157,7 @@ Tensor erf_slope(const Vjp& v) {
   return v.g() * exp(-square(v.in())) * (2 * std::numbers::inv_sqrtpi);
 }
 
-const Op<> sin_op{{
+REEL_EARLY const Op<> sin_op{{
     .name = "sin",
     .arguments = {"x"},
     .shape = same_shape,
@@ -166,7 +166,7 @@ const Op<> sin_op{{
     .samples = {normal({3, 4}), normal({17}), values({-40, 0, 40}), normal({0})},
 }};
 
-const Op<> cos_op{{
+REEL_EARLY const Op<> cos_op{{
     .name = "cos",
     .arguments = {"x"},
     .shape = same_shape,
@@ -176,7 +176,7 @@ const Op<> cos_op{{
     .samples = {normal({3, 4}), normal({17}), values({-40, 0, 40}), normal({0})},
 }};
 
-const Op<> tan_op{{
+REEL_EARLY const Op<> tan_op{{
     .name = "tan",
     .arguments = {"x"},
     .shape = same_shape,
@@ -186,7 +186,7 @@ const Op<> tan_op{{
     .samples = {uniform({3, 4}, -1.2, 1.2), uniform({17}, 2, 4), values({-40, 0, 40}), normal({0})},
 }};
 
-const Op<> erfc_op{{
+REEL_EARLY const Op<> erfc_op{{
     .name = "erfc",
     .arguments = {"x"},
     .shape = same_shape,
@@ -195,7 +195,7 @@ const Op<> erfc_op{{
     .samples = {normal({3, 4}), normal({17}), values({-40, 0, 40}), normal({0})},
 }};
 
-const Op<> erf_op{{
+REEL_EARLY const Op<> erf_op{{
     .name = "erf",
     .arguments = {"x"},
     .shape = same_shape,
@@ -206,7 +206,7 @@ const Op<> erf_op{{
 
 // --- pieces of lines ---
 
-const Op<> abs_op{{
+REEL_EARLY const Op<> abs_op{{
     .name = "abs",
     .arguments = {"x"},
     .shape = same_shape,
@@ -223,7 +223,7 @@ const Op<> abs_op{{
     .samples = {away_from_zero({3, 4}), away_from_zero({})},
 }};
 
-const Op<> sign_op{{
+REEL_EARLY const Op<> sign_op{{
     .name = "sign",
     .arguments = {"x"},
     .shape = same_shape,
@@ -233,7 +233,7 @@ const Op<> sign_op{{
     .samples = {away_from_zero({3, 4}), away_from_zero({})},
 }};
 
-const Op<> floor_op{{
+REEL_EARLY const Op<> floor_op{{
     .name = "floor",
     .arguments = {"x"},
     .shape = same_shape,
@@ -243,7 +243,7 @@ const Op<> floor_op{{
                 uniform({17}, -1.9, -1.1), normal({0})},
 }};
 
-const Op<> round_op{{
+REEL_EARLY const Op<> round_op{{
     .name = "round",
     .arguments = {"x"},
     .shape = same_shape,
@@ -265,7 +265,7 @@ T bound(double x) {
   return static_cast<T>(x);
 }
 
-const Op<Bounds> clamp_op{{
+REEL_EARLY const Op<Bounds> clamp_op{{
     .name = "clamp",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const Bounds& b) -> Shape {

@@ -33,6 +33,9 @@ int fail(int code, const std::string& message) {
   return code;
 }
 
+constexpr const char* not_enough_memory =
+    "there is not enough memory; try a smaller --hidden, --batch or --seq-len";
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -40,8 +43,10 @@ int main(int argc, char** argv) {
     return std::visit(Run(), parse_command_line(argc, argv));
   } catch (const UsageError& error) {
     return fail(2, error.what());
+  } catch (const reel::MemoryError&) {
+    return fail(1, not_enough_memory);
   } catch (const std::bad_alloc&) {
-    return fail(1, "there is not enough memory; try a smaller --hidden, --batch or --seq-len");
+    return fail(1, not_enough_memory);
   } catch (const std::exception& error) {
     return fail(1, error.what());
   }

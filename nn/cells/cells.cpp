@@ -30,9 +30,9 @@ struct Initial {
   Initializer weight, bias, summed_bias;
 };
 
-// The blocks of rows of each cell's parameters.
-const std::vector<std::string> gru_gates{"reset", "update", "new"};
-const std::vector<std::string> lstm_gates{"input", "forget", "cell", "output"};
+// The blocks of rows of each cell's parameters; functions, since a global layer may ask for them.
+std::vector<std::string> gru_gates() { return {"reset", "update", "new"}; }
+std::vector<std::string> lstm_gates() { return {"input", "forget", "cell", "output"}; }
 
 }  // namespace
 
@@ -55,15 +55,15 @@ Output<HiddenState> RnnCell::operator()(const Tensor& x, const State& state, con
 GruCell::GruCell(const Params& p, Index input_size, Index hidden_size, const Options& options)
     : reset(options.reset) {
   const Initial initial("GruCell", input_size, hidden_size, options);
-  w_ih = p.create("w_ih", {3 * hidden_size, input_size}, initial.weight, gru_gates);
-  w_hh = p.create("w_hh", {3 * hidden_size, hidden_size}, initial.weight, gru_gates);
+  w_ih = p.create("w_ih", {3 * hidden_size, input_size}, initial.weight, gru_gates());
+  w_hh = p.create("w_hh", {3 * hidden_size, hidden_size}, initial.weight, gru_gates());
   // The gates r and z have both biases in b, n one in b and one in b_hn.
   const auto gates = [&](Rng& rng, const Shape&, DType dtype) {
     return concat({initial.summed_bias(rng, {2 * hidden_size}, dtype),
                    initial.bias(rng, {hidden_size}, dtype)},
                   0);
   };
-  b = p.create("b", {3 * hidden_size}, gates, gru_gates);
+  b = p.create("b", {3 * hidden_size}, gates, gru_gates());
   b_hn = p.create("b_hn", {hidden_size}, initial.bias);
 }
 
@@ -80,8 +80,8 @@ LstmCell::LstmCell(const Params& p, Index input_size, Index hidden_size, const O
     throw ValueError(
         fmt::format("LstmCell: the forget bias is {}, but has to be finite", *options.forget_bias));
   const Initial initial("LstmCell", input_size, hidden_size, options);
-  w_ih = p.create("w_ih", {4 * hidden_size, input_size}, initial.weight, lstm_gates);
-  w_hh = p.create("w_hh", {4 * hidden_size, hidden_size}, initial.weight, lstm_gates);
+  w_ih = p.create("w_ih", {4 * hidden_size, input_size}, initial.weight, lstm_gates());
+  w_hh = p.create("w_hh", {4 * hidden_size, hidden_size}, initial.weight, lstm_gates());
   const auto bias = [&](Rng& rng, const Shape& shape, DType dtype) {
     Tensor values = initial.summed_bias(rng, shape, dtype);
     if (options.forget_bias)
@@ -91,7 +91,7 @@ LstmCell::LstmCell(const Params& p, Index input_size, Index hidden_size, const O
       });
     return values;
   };
-  b = p.create("b", {4 * hidden_size}, bias, lstm_gates);
+  b = p.create("b", {4 * hidden_size}, bias, lstm_gates());
 }
 
 Output<LstmState> LstmCell::operator()(const Tensor& x, const State& state, const Mode&,

@@ -401,6 +401,8 @@ NamedTensors load_safetensors(const std::filesystem::path& path) {
     return content;
   } catch (const Unreadable& unreadable) {
     throw FileError(fmt::format("{}: {}", path.string(), unreadable.reason));
+  } catch (const MemoryError& error) {
+    throw FileError(fmt::format("{}: {}", path.string(), error.what()));
   } catch (const std::bad_alloc&) {
     throw FileError(fmt::format("{}: not enough memory for its tensors", path.string()));
   }

@@ -32,9 +32,19 @@ class Consumer(unittest.TestCase):
             flags = run("pkg-config", "--cflags", "--libs", "reel",
                         PKG_CONFIG_PATH=str(module.parent)).split()
             program = staging / "consumer"
-            run("g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", HERE / "main.cpp", *flags,
-                "-o", program)
-            self.assertEqual(run(program), EXPECTED)
+            # Nothing in the library may depend on the flags of the program that links it.
+            for own in ([], ["-O0", "-march=x86-64"], ["-O2", "-march=native"]):
+                run("g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", *own, HERE / "main.cpp",
+                    *flags, "-o", program)
+                self.assertEqual(run(program), EXPECTED)
+
+    def test_the_library_shares_no_function_of_eigen_with_the_program(self):
+        # How Eigen aligns memory depends on the instruction set that a file is compiled for; the
+        # linker would take one function for all.
+        symbols = run("nm", "-C", "--defined-only", BUILD / "libreel.a").splitlines()
+        shared = [line for line in symbols if " Eigen::" in line.split("reel::")[0] and
+                  line.split()[1:2] and line.split()[1] in "WVu"]
+        self.assertEqual(shared, [])
 
     def test_meson_subproject(self):
         # With the instructions that every processor has, and optimised, as both bring out warnings

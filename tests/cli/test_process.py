@@ -1,0 +1,46 @@
+"""The life of a process: before main, at its end, and in forked children."""
+import subprocess
+import unittest
+
+from runs import BUILD
+
+
+def process(what):
+    return subprocess.run([BUILD / "tests" / "process", what], capture_output=True, text=True,
+                          timeout=120)
+
+
+class Process(unittest.TestCase):
+    def test_global_objects_use_ops_and_layers_before_main(self):
+        run = process("before_main")
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        self.assertEqual(run.stdout.splitlines()[:2],
+                         ["f32 [2] [2, 2] f32 [3] [3, 3, 3]", "31 parameters, a gradient [16, 3]"])
+
+    def test_tensors_and_models_may_be_destroyed_after_main(self):
+        run = process("at_exit")
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        self.assertEqual(run.stdout, "last 2\n")
+        self.assertEqual(run.stderr, "")
+
+    def test_exit_within_a_task_ends_the_program(self):
+        self.assertEqual(process("exit_in_task").returncode, 3)
+
+    def test_forked_children_compute_and_exit(self):
+        run = process("fork")
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+
+    def test_fork_while_another_thread_computes(self):
+        run = process("fork_while_busy")
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+
+    def test_two_ops_of_one_name_at_namespace_scope_end_the_program_with_a_message(self):
+        run = subprocess.run([BUILD / "tests" / "duplicate_op"], capture_output=True, text=True,
+                             timeout=60)
+        self.assertNotEqual(run.returncode, 0)
+        self.assertIn("same_name: there is an op of this name already, defined at", run.stderr)
+        self.assertIn("duplicate_op.cpp:", run.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
