@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
 
+#include <reel/autograd/hash.h>
 #include <reel/autograd/kernels/philox.h>
 #include <reel/autograd/kernels/vector_math.h>
 
@@ -99,13 +102,9 @@ kernels::PhiloxWords kernels::philox_blocks(std::uint64_t seed, std::uint64_t st
 }
 
 Rng Rng::stream(std::string_view name) const {
-  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
-  const auto add = [&](std::uint64_t byte) { hash = (hash ^ byte) * 0x100000001b3; };
   // Of the whole path, so that neither order nor repetition is lost.
-  for (int shift = 0; state_.stream != 0 && shift < 64; shift += 8)
-    add(state_.stream >> shift & 0xff);
-  for (char c : name) add(static_cast<unsigned char>(c));
-  return Rng(state_.seed, hash);
+  const auto path = std::bit_cast<std::array<char, 8>>(state_.stream);
+  return Rng(state_.seed, fnv1a(name, fnv1a({path.data(), state_.stream == 0 ? 0 : path.size()})));
 }
 
 std::array<std::uint32_t, 4> Rng::next() {

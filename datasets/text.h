@@ -14,10 +14,14 @@ namespace reel::datasets {
 /// What the symbols of a text are: the code points of UTF-8, or plain bytes, which take any file.
 enum class TextMode : std::uint8_t { utf8, bytes };
 
-/// The content of a file. Throws FileError when it is missing, unreadable, a directory or empty,
-/// and in the mode `utf8` also when it holds a NUL byte or is not well-formed UTF-8 (RFC 3629),
-/// naming the offset.
+/// The content of a file or pipe. In the mode `utf8` a byte order mark at its beginning is left
+/// out. Throws FileError when it is missing, unreadable, empty, a directory or a device, or longer
+/// than there is memory for; in the mode `utf8` also when it is UTF-16 or UTF-32, holds a NUL byte
+/// or is not well-formed UTF-8 (RFC 3629), naming the offset.
 std::string read_text(const std::filesystem::path& path, TextMode mode = TextMode::utf8);
+
+/// A symbol for a message: "'é' (U+00E9)", "U+0007", "0xFF".
+std::string name_of(char32_t symbol, TextMode mode);
 
 /// The distinct symbols of a text in ascending order. The token of a symbol is its rank among them.
 class Vocabulary {

@@ -1,33 +1,33 @@
 #include <reel/nn/named_tensors.h>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <algorithm>
 #include <set>
 #include <vector>
+
+#include <reel/autograd/message.h>
 
 namespace reel::nn {
 namespace {
 
-// "a, b, c and 5 more".
-std::string listed(const std::vector<std::string_view>& names) {
-  constexpr std::size_t shown = 3;
-  const std::size_t count = std::min(names.size(), shown);
-  std::string text = fmt::format("{}", fmt::join(names.begin(), names.begin() + count, ", "));
-  if (names.size() > count) text += fmt::format(" and {} more", names.size() - count);
-  return text;
-}
+constexpr std::size_t longest = 80;  // of a name in a message
 
 void check_names(const NamedTensors& source, const Params& params, const std::string& place) {
-  std::vector<std::string_view> missing, surplus;
+  std::vector<std::string> missing, surplus;
   std::set<std::string_view> wanted;
   params.each([&](const auto& entry) {
     wanted.insert(entry->name);
-    if (!source.tensors.contains(entry->name)) missing.push_back(entry->name);
+    if (const auto found = source.unread.find(entry->name); found != source.unread.end())
+      throw ValueError(fmt::format("load_params: the tensor {}: {} ({})", printable(entry->name),
+                                   found->second, place));
+    if (!source.tensors.contains(entry->name)) missing.push_back(printable(entry->name, longest));
   });
-  for (const auto& [name, value] : source.tensors)
-    if (!wanted.contains(name)) surplus.push_back(name);
+  const auto gather = [&](const auto& names) {
+    for (const auto& [name, value] : names)
+      if (!wanted.contains(name)) surplus.push_back(printable(name, longest));
+  };
+  gather(source.tensors);
+  gather(source.unread);
   if (!missing.empty())
     throw ValueError("load_params: the model's parameters " + listed(missing) +
                      " are not among the tensors; was it built with the same settings? (" + place +
@@ -42,28 +42,33 @@ void check_names(const NamedTensors& source, const Params& params, const std::st
 void check_kind(const Tensor& value, const ParamEntry& entry, const std::string& place) {
   if (value.shape() != entry.value.shape())
     throw ShapeError(fmt::format("load_params: {} has shape {}, but the model's parameter {} ({})",
-                                 entry.name, value.shape().str(), entry.value.shape().str(),
-                                 place));
+                                 printable(entry.name), value.shape().str(),
+                                 entry.value.shape().str(), place));
   if (value.dtype() != entry.value.dtype())
     throw DTypeError(fmt::format(
         "load_params: {} is {}, but the model's parameter {}; build the model in the same dtype "
         "({})",
-        entry.name, name_of(value.dtype()), name_of(entry.value.dtype()), place));
+        printable(entry.name), name_of(value.dtype()), name_of(entry.value.dtype()), place));
 }
 
 }  // namespace
 
 const Tensor& NamedTensors::operator[](std::string_view name) const {
   const auto found = tensors.find(name);
-  if (found == tensors.end()) throw ValueError(fmt::format("there is no tensor {}", name));
-  return found->second;
+  if (found != tensors.end()) return found->second;
+  if (const auto left = unread.find(name); left != unread.end())
+    throw ValueError(fmt::format("tensor {}: {}", printable(name), left->second));
+  throw ValueError(fmt::format("there is no tensor {}", printable(name, longest)));
 }
 
 NamedTensors NamedTensors::part(std::string_view prefix) const {
   NamedTensors result;
-  for (auto i = tensors.lower_bound(prefix); i != tensors.end() && i->first.starts_with(prefix);
-       ++i)
-    result.tensors.emplace_hint(result.tensors.end(), i->first.substr(prefix.size()), i->second);
+  const auto copy = [&](const auto& from, auto& to) {
+    for (auto i = from.lower_bound(prefix); i != from.end() && i->first.starts_with(prefix); ++i)
+      to.emplace_hint(to.end(), i->first.substr(prefix.size()), i->second);
+  };
+  copy(tensors, result.tensors);
+  copy(unread, result.unread);
   return result;
 }
 
@@ -72,7 +77,7 @@ void NamedTensors::insert(std::string_view prefix, const NamedTensors& other) {
   for (const auto& [name, value] : other.tensors) {
     const auto place = added.emplace_hint(added.end(), fmt::format("{}{}", prefix, name), value);
     if (tensors.contains(place->first))
-      throw ValueError(fmt::format("there is a tensor {} already", place->first));
+      throw ValueError(fmt::format("there is a tensor {} already", printable(place->first)));
   }
   tensors.merge(added);
 }

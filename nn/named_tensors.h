@@ -11,15 +11,17 @@ namespace reel::nn {
 
 /// Tensors under names, and texts beside them: what a file of weights or a checkpoint holds.
 struct NamedTensors {
-  std::map<std::string, Tensor, std::less<>> tensors;
-  std::map<std::string, std::string, std::less<>> metadata;
+  std::map<std::string, Tensor, std::less<>> tensors = {};
+  std::map<std::string, std::string, std::less<>> metadata = {};
+  /// Tensors of a file that could not be read, and why. Whoever asks for one is told.
+  std::map<std::string, std::string, std::less<>> unread = {};
 
-  /// The tensor of that name. Throws ValueError when there is none.
+  /// The tensor of that name. Throws ValueError when there is none, or it could not be read.
   const Tensor& operator[](std::string_view name) const;
-  /// The tensors whose names begin with `prefix`, without it; no metadata.
+  /// The tensors, read or not, whose names begin with `prefix`, without it; no metadata.
   NamedTensors part(std::string_view prefix) const;
-  /// Adds the tensors of another set, their names behind `prefix`. Throws ValueError, having added
-  /// nothing, when a name is taken.
+  /// Adds the tensors of another set, read ones only, their names behind `prefix`. Throws
+  /// ValueError, having added nothing, when a name is taken.
   void insert(std::string_view prefix, const NamedTensors& other);
 };
 

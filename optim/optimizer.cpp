@@ -9,6 +9,7 @@
 
 #include <reel/autograd/kernels/flush_subnormals.h>
 #include <reel/autograd/kernels/pieces.h>
+#include <reel/autograd/message.h>
 
 namespace reel::optim {
 namespace {
@@ -29,7 +30,7 @@ bool any_large(const T* numbers, Index count) {
 }  // namespace
 
 Optimizer::Optimizer(std::string name, const Params& params, double learning_rate,
-                     std::initializer_list<Setting> settings, std::vector<std::string> moments)
+                     std::initializer_list<Setting> settings, std::vector<Moment> moments)
     : name_(std::move(name)), params_(params), moments_(std::move(moments)) {
   set_learning_rate(learning_rate);
   for (const Setting& setting : settings) check(setting);
@@ -135,12 +136,22 @@ std::string Optimizer::key(std::string_view what, const Slot& slot) const {
   return fmt::format("{}.{}.{}", name_, what, slot.param.name());
 }
 
+void Optimizer::check(const std::string& entry, const Tensor& value, double least) const {
+  dispatch_real(value.dtype(), [&]<class T>() {
+    for (T x : value.values<T>())
+      if (!std::isfinite(x) || x < static_cast<T>(least))
+        throw ValueError(
+            fmt::format("{}: entry {} of the state holds {}, to which no training comes", name_,
+                        printable(entry), x));
+  });
+}
+
 nn::NamedTensors Optimizer::state() const {
   nn::NamedTensors state;
   for (const Slot& slot : slots_) {
     state.tensors[key("steps", slot)] = scalar(slot.steps, f64);
     for (std::size_t k = 0; k < moments_.size(); ++k)
-      state.tensors[key(moments_[k], slot)] = slot.moments[k];
+      state.tensors[key(moments_[k].name, slot)] = slot.moments[k];
   }
   return state;
 }
@@ -152,13 +163,13 @@ void Optimizer::restore(const nn::NamedTensors& state) {
     if (!node)
       throw ValueError(
           fmt::format("{}: the state has no entry {}; is it of another optimizer or another model?",
-                      name_, entry));
+                      name_, printable(entry)));
     const Tensor& value = node.mapped();
     if (!value.defined() || value.shape() != shape || value.dtype() != dtype)
       throw ValueError(fmt::format(
           "{}: entry {} of the state is {} {}, but has to be {} {}; is it of another model?", name_,
-          entry, value.defined() ? name_of(value.dtype()) : "undefined", value.shape().str(),
-          name_of(dtype), shape.str()));
+          printable(entry), value.defined() ? name_of(value.dtype()) : "undefined",
+          value.shape().str(), name_of(dtype), shape.str()));
     return value.detach();
   };
 
@@ -168,13 +179,16 @@ void Optimizer::restore(const nn::NamedTensors& state) {
     if (!(slot.steps >= 0 && std::isfinite(slot.steps) && slot.steps == std::floor(slot.steps)))
       throw ValueError(fmt::format("{}: entry {} of the state is {}, but has to be a count", name_,
                                    key("steps", slot), slot.steps));
-    for (std::size_t k = 0; k < moments_.size(); ++k)
-      slot.moments[k] = claim(key(moments_[k], slot), slot.param.shape(), slot.param.dtype());
+    for (std::size_t k = 0; k < moments_.size(); ++k) {
+      const std::string entry = key(moments_[k].name, slot);
+      slot.moments[k] = claim(entry, slot.param.shape(), slot.param.dtype());
+      check(entry, slot.moments[k], moments_[k].least);
+    }
   }
   if (!unclaimed.empty())
     throw ValueError(fmt::format(
         "{}: the state has a foreign entry {}; is it of another optimizer or another model?", name_,
-        unclaimed.begin()->first));
+        printable(unclaimed.begin()->first, 80)));
   slots_ = std::move(restored);
 }
 

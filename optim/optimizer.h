@@ -44,7 +44,8 @@ class Optimizer {
   /// do not change what was returned.
   nn::NamedTensors state() const;
   /// Goes on from such a state with the same bits as if it had never stopped. Throws ValueError,
-  /// having changed nothing, when an entry is missing, foreign or of another shape or dtype.
+  /// having changed nothing, when an entry is missing, foreign, of another shape or dtype, or
+  /// holds a number that no training comes to: one that is not finite, a negative mean of squares.
   void restore(const nn::NamedTensors& state);
 
  protected:
@@ -53,6 +54,12 @@ class Optimizer {
     std::string_view name;
     double value;
     double limit = std::numeric_limits<double>::infinity();
+  };
+
+  /// An array to remember for each parameter.
+  struct Moment {
+    std::string name;
+    double least = -std::numeric_limits<double>::infinity();  ///< 0 for a mean of squares
   };
 
   /// One parameter and what is remembered of it.
@@ -71,7 +78,7 @@ class Optimizer {
   /// `moments` names the arrays to remember for each parameter. Throws ValueError when a setting is
   /// out of range or there are no parameters.
   Optimizer(std::string name, const Params& params, double learning_rate,
-            std::initializer_list<Setting> settings, std::vector<std::string> moments);
+            std::initializer_list<Setting> settings, std::vector<Moment> moments);
 
   /// Calls `formula(p, g, m...)` for each number p of a piece of the parameter, its gradient g and
   /// its first `count` moments; it assigns to p and m.
@@ -96,6 +103,7 @@ class Optimizer {
   void check(const Gradients& gradients) const;
   void check_moments(const Slot& slot, const Tensor& gradient) const;
   std::string key(std::string_view what, const Slot& slot) const;
+  void check(const std::string& entry, const Tensor& value, double least) const;
 
   // Nothing aliases: own() gave each its own buffer.
   template <class T, class F, class... Moments>
@@ -107,7 +115,7 @@ class Optimizer {
   std::string name_;
   Params params_;
   double learning_rate_;
-  std::vector<std::string> moments_;
+  std::vector<Moment> moments_;
   std::vector<Slot> slots_;
 };
 

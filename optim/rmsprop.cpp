@@ -3,19 +3,14 @@
 #include <cmath>
 
 namespace reel::optim {
-namespace {
-std::vector<std::string> moments(const RmsPropOptions& options) {
-  if (options.momentum != 0) return {"v", "m"};
-  return {"v"};
-}
-}  // namespace
 
 RmsProp::RmsProp(const Params& params, const RmsPropOptions& options)
     : Optimizer("rmsprop", params, options.learning_rate,
                 {{"alpha", options.alpha, 1},
                  {"epsilon", options.epsilon},
                  {"momentum", options.momentum}},
-                moments(options)),
+                options.momentum != 0 ? std::vector<Moment>{{"v", 0}, {"m"}}
+                                      : std::vector<Moment>{{"v", 0}}),
       options_(options) {}
 
 void RmsProp::update(const Slot& slot, const Tensor& gradient, const Range& piece) const {

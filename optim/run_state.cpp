@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 
+#include <reel/autograd/message.h>
 #include <reel/nn/files/safetensors.h>
 
 namespace reel::optim {
@@ -46,10 +47,19 @@ class Checksum {
   std::uint64_t hash_ = 0;
 };
 
-std::string checksum_of(const nn::NamedTensors& content) {
+// The checksum says how it was made. Before the second way it left out dtypes and shapes; files
+// that have such a one are as good as they were.
+enum class Version { first, second };
+constexpr std::string_view second_mark = "2 ";
+
+std::string checksum_of(const nn::NamedTensors& content, Version version) {
   Checksum checksum;
   for (const auto& [name, value] : content.tensors) {
     checksum.add(name);
+    if (version == Version::second) {
+      checksum.add(name_of(value.dtype()));
+      checksum.add(value.shape().str());
+    }
     dispatch(value.dtype(),
              [&, &value = value]<class T>() { checksum.add(std::as_bytes(value.values<T>())); });
   }
@@ -58,7 +68,7 @@ std::string checksum_of(const nn::NamedTensors& content) {
       checksum.add(name);
       checksum.add(text);
     }
-  return checksum.str();
+  return fmt::format("{}{}", version == Version::second ? second_mark : "", checksum.str());
 }
 
 // Reads numbers separated by single spaces, as fmt writes them.
@@ -82,7 +92,7 @@ void require_own_name(std::string_view what, std::string_view name) {
     throw ValueError(
         fmt::format("save_run_state: the {} {} needs a name that does not begin "
                     "with \"{}\", which a checkpoint keeps for itself",
-                    what, name, reserved));
+                    what, in_quotes(name), reserved));
 }
 
 nn::NamedTensors content_of(const RunState& checkpoint) {
@@ -98,14 +108,16 @@ nn::NamedTensors content_of(const RunState& checkpoint) {
   content.metadata.emplace(rng_key, fmt::format("{} {} {}", seed, stream, position));
   for (const auto& [name, number] : checkpoint.numbers)
     content.metadata[fmt::format("{}{}", number_prefix, name)] = fmt::format("{}", number);
-  content.metadata.emplace(checksum_key, checksum_of(content));
+  content.metadata.emplace(checksum_key, checksum_of(content, Version::second));
   return content;
 }
 
 // A file without a checksum, such as one that another program has changed, is taken as it is.
 void check_sum(const nn::NamedTensors& content) {
   const auto found = content.metadata.find(checksum_key);
-  if (found != content.metadata.end() && found->second != checksum_of(content))
+  if (found == content.metadata.end()) return;
+  const auto version = found->second.starts_with(second_mark) ? Version::second : Version::first;
+  if (found->second != checksum_of(content, version))
     throw ValueError("it is damaged: its content does not have its checksum");
 }
 
@@ -121,11 +133,14 @@ Rng::State rng_of(const nn::NamedTensors& content) {
 
 double number_of(const std::string& name, const std::string& text) {
   const auto number = parsed<double>(text);
-  if (!number || number->size() != 1) throw ValueError(fmt::format("its {} is not a number", name));
+  if (!number || number->size() != 1)
+    throw ValueError(fmt::format("its {} is not a number", printable(name, 80)));
   return number->front();
 }
 
 RunState checkpoint_of(const nn::NamedTensors& content) {
+  for (const auto& [name, reason] : content.unread)
+    throw ValueError(fmt::format("tensor {}: {}", in_quotes(name), reason));
   check_sum(content);
   RunState checkpoint{.optimizer = content.part(optimizer_prefix), .rng = rng_of(content)};
   for (const auto& [name, value] : content.tensors)
@@ -147,20 +162,20 @@ RunState checkpoint_of(const nn::NamedTensors& content) {
 double RunState::number(std::string_view name) const {
   const auto found = numbers.find(name);
   if (found == numbers.end())
-    throw ValueError(fmt::format("the checkpoint has no number \"{}\"", name));
+    throw ValueError(fmt::format("the checkpoint has no number {}", in_quotes(name)));
   return found->second;
 }
 
-void save_run_state(const std::filesystem::path& path, const RunState& checkpoint) {
-  nn::save_safetensors(path, content_of(checkpoint));
+void save_run_state(const nn::Location& where, const RunState& checkpoint) {
+  nn::save_safetensors(where, content_of(checkpoint));
 }
 
-RunState load_run_state(const std::filesystem::path& path) {
-  const nn::NamedTensors content = nn::load_safetensors(path);
+RunState load_run_state(const nn::Location& where) {
+  const nn::NamedTensors content = nn::load_safetensors(where);
   try {
     return checkpoint_of(content);
   } catch (const ValueError& error) {
-    throw FileError(fmt::format("{}: {}", path.string(), error.what()));
+    throw FileError(fmt::format("{}: {}", where.str(), error.what()));
   }
 }
 

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <reel/autograd/rng.h>
+#include <reel/nn/files/location.h>
 #include <reel/nn/named_tensors.h>
 
 namespace reel::optim {
@@ -33,10 +33,10 @@ struct RunState {
 /// names of the rest begin with "run.", a checksum among it. Equal checkpoints make equal files.
 /// Throws ValueError for a parameter or text whose name begins with "run.", FileError when writing
 /// fails.
-void save_run_state(const std::filesystem::path& path, const RunState& checkpoint);
+void save_run_state(const nn::Location& where, const RunState& checkpoint);
 
 /// Reads one. Throws FileError when the file cannot be read, is damaged or is not a checkpoint.
 /// Whether the tensors fit a model is for nn::load_params and Optimizer::restore to say.
-RunState load_run_state(const std::filesystem::path& path);
+RunState load_run_state(const nn::Location& where);
 
 }  // namespace reel::optim

@@ -1,17 +1,11 @@
 #include <reel/optim/sgd.h>
 
 namespace reel::optim {
-namespace {
-std::vector<std::string> moments(const SgdOptions& options) {
-  if (options.momentum != 0) return {"m"};
-  return {};
-}
-}  // namespace
 
 Sgd::Sgd(const Params& params, const SgdOptions& options)
     : Optimizer("sgd", params, options.learning_rate,
                 {{"momentum", options.momentum}, {"weight_decay", options.weight_decay}},
-                moments(options)),
+                options.momentum != 0 ? std::vector<Moment>{{"m"}} : std::vector<Moment>{}),
       options_(options) {
   if (options.nesterov && options.momentum == 0)
     throw ValueError("sgd: nesterov needs a momentum; set one, such as 0.9");

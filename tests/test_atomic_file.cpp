@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -63,9 +64,13 @@ int fsync(int descriptor) {
   if (faults) ++faults->syncs;
   return static_cast<int>(::syscall(SYS_fsync, descriptor));
 }
-int rename(const char* from, const char* to) noexcept {
+int renameat(int from_directory, const char* from, int to_directory, const char* to) noexcept {
   if (faults && faults->strikes()) return -1;
-  return static_cast<int>(::syscall(SYS_rename, from, to));
+  return static_cast<int>(::syscall(SYS_renameat, from_directory, from, to_directory, to));
+}
+int flock(int descriptor, int operation) noexcept {
+  if (faults && faults->strikes()) return -1;
+  return static_cast<int>(::syscall(SYS_flock, descriptor, operation));
 }
 }
 // NOLINTEND(readability-inconsistent-declaration-parameter-name)
@@ -148,8 +153,7 @@ TEST_CASE(
 TEST_CASE("atomic file: interrupted calls are repeated, short writes continued") {
   const TemporaryDirectory directory;
   const std::string content = "0123456789";
-  for (const int call :
-       {0, 1, 3, 4, 6}) {  // four writes, a sync, a rename (not interrupted), a sync
+  for (const int call : {0, 1, 3, 4, 5, 6}) {  // four writes, a sync, a rename, a sync
     Faults f{.at = call, .error = EINTR, .longest_write = 3};
     {
       const Injection injection(f);
@@ -167,6 +171,84 @@ TEST_CASE("atomic file: a file system that cannot sync directories is good enoug
   const Injection injection(f);
   write_file(directory / "a", "content");
   CHECK(f.calls == 4);
+}
+
+TEST_CASE("atomic file: symbolic links are followed, also to a file that is not there yet") {
+  const TemporaryDirectory directory;
+  std::filesystem::create_directory(directory / "far");
+  const auto model = directory.file("far/model", "old");
+  std::filesystem::create_symlink("far/model", directory / "link");
+  std::filesystem::create_symlink(directory / "link", directory / "link of link");
+  write_file(directory / "link of link", "new");
+  CHECK(content_of(model) == "new");
+  CHECK(std::filesystem::is_symlink(directory / "link"));
+  std::filesystem::create_symlink("far/later", directory / "early");
+  write_file(directory / "early", "content");
+  CHECK(content_of(directory / "far/later") == "content");
+  CHECK(directory.count() == 4);
+  std::filesystem::create_symlink("round", directory / "round");
+  CHECK_THROWS_AS(write_file(directory / "round", "content"), FileError);
+}
+
+TEST_CASE("atomic file: permissions are kept") {
+  const TemporaryDirectory directory;
+  const auto path = directory.file("a", "old");
+  using std::filesystem::perms;
+  for (const perms mode : {perms(0600), perms(0666), perms(0440)}) {
+    std::filesystem::permissions(path, mode);
+    write_file(path, "new");
+    CHECK(std::filesystem::status(path).permissions() == mode);
+  }
+}
+
+TEST_CASE("atomic file: it is written where its directory went") {
+  const TemporaryDirectory directory;
+  std::filesystem::create_directory(directory / "m1");
+  const auto model = directory.file("m1/model", "old");
+  const nn::Directory open(directory / "m1");
+  AtomicFile file(model);
+  file.write("first");
+  std::filesystem::rename(directory / "m1", directory / "m2");
+  CHECK(open.path_now() == std::filesystem::canonical(directory / "m2"));
+  std::filesystem::create_directory(directory / "m1");
+  directory.file("m1/model", "another");
+  file.commit();
+  CHECK(content_of(directory / "m2/model") == "first");
+  write_file({open, "model"}, "second");
+  CHECK(content_of(directory / "m2/model") == "second");
+  CHECK(content_of(model) == "another");
+  CHECK(nn::Location(open, "model").exists());
+  CHECK(nn::Location(open, "model").str() == model.string());
+}
+
+TEST_CASE("atomic file: what killed processes left goes, nothing else") {
+  const TemporaryDirectory directory;
+  for (const char* name :
+       {".model.12-3.tmp", ".model.tmp", ".models.1-1.tmp", "model", "model.tmp"})
+    directory.file(name, "");
+  AtomicFile::remove_leftovers(directory / "model");
+  CHECK(!std::filesystem::exists(directory / ".model.12-3.tmp"));
+  CHECK(!std::filesystem::exists(directory / ".model.tmp"));
+  CHECK(directory.count() == 3);
+  AtomicFile::remove_leftovers(directory / "none/model");
+}
+
+TEST_CASE("directory: it is locked for one, and the system's errors are none of another's") {
+  const TemporaryDirectory directory;
+  nn::Directory first(directory.path()), second(directory.path());
+  Faults f{.at = 0, .error = EINTR};
+  {
+    const Injection injection(f);
+    CHECK(first.lock());
+  }
+  CHECK(f.calls == 2);
+  CHECK(!second.lock());
+  f = {.at = 0, .error = ENOLCK};
+  const Injection injection(f);
+  CHECK(message_of<FileError>([&] { second.lock(); }) ==
+        directory.path().string() + ": cannot lock: No locks available");
+  CHECK(message_of<FileError>([&] { nn::Directory(directory / "none"); }) ==
+        (directory / "none").string() + ": cannot open: No such file or directory");
 }
 
 TEST_CASE("atomic file: a limit of the real system") {
@@ -193,8 +275,8 @@ TEST_CASE("atomic file: places where no file can be written") {
   };
   CHECK(message(directory / "none/model") ==
         (directory / "none/model").string() + ": cannot write: No such file or directory");
-  CHECK(contains(message(directory.path()), "there is something that is not a regular file"));
-  CHECK(contains(message("/dev/full"), "there is something that is not a regular file"));
+  CHECK(contains(message(directory.path()), "it is a directory, not a regular file"));
+  CHECK(contains(message("/dev/full"), "it is a device, not a regular file"));
   CHECK(std::filesystem::is_character_file("/dev/full"));
   CHECK(contains(message(directory.file("file", "") / "model"), "cannot write: Not a directory"));
   CHECK(contains(message(""), "cannot "));

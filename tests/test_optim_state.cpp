@@ -136,6 +136,18 @@ TEST_CASE("restore refuses what is not its state, and changes nothing") {
     refused(fmt::format("adam: entry adam.steps.w of the state is {}, but has to be a count", count)
                 .c_str(),
             [&](auto& entries) { entries["adam.steps.w"] = scalar(count, f64); });
+  for (const auto& [entry, value] : {std::pair("adam.m.w", not_a_number),
+                                     {"adam.m.w", -infinity},
+                                     {"adam.v.w", infinity},
+                                     {"adam.v.w", -1.0}})
+    refused(fmt::format("adam: entry {} of the state holds {}, to which no training comes", entry,
+                        value)
+                .c_str(),
+            [&, name = entry, number = value](auto& entries) {
+              Tensor moment = zeros({3, 7});
+              moment.edit<float>()[20] = static_cast<float>(number);
+              entries[name] = moment;
+            });
 }
 
 TEST_CASE("a step asks the heap for nothing") {

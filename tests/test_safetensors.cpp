@@ -1,8 +1,11 @@
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <limits>
+#include <tuple>
 
 #include <reel/autograd/error.h>
 #include <reel/nn/files/safetensors.h>
@@ -208,13 +211,11 @@ TEST_CASE("safetensors: malformed files are refused, and say what is wrong") {
       {one_tensor("F32", "[4]", "[[0,16]]"), "data_offsets is or holds an array"},
       {one_tensor("F32", "[4]", "{\"0\":16}"), "data_offsets is or holds an object"},
       // dtypes and names
-      {one_tensor("BF16", "[8]", "[0,16]"),
-       "tensor \"w\": its dtype is \"BF16\"; only F32, F64 and I32"},
-      {one_tensor("I64", "[2]", "[0,16]"), "its dtype is \"I64\""},
-      {one_tensor("U8", "[16]", "[0,16]"), "its dtype is \"U8\""},
-      {one_tensor("f32", "[4]", "[0,16]"), "its dtype is \"f32\""},
-      {one_tensor("", "[4]", "[0,16]"), "its dtype is \"\""},
-      {one_tensor("F32", "[1,1,1,2,2]", "[0,16]"), "tensor \"w\": its shape has more than 4 axes"},
+      {one_tensor("BF16", "[4]", "[0,16]"), "span 16 bytes, but BF16 of shape [4] takes 8"},
+      {one_tensor("I64", "[4]", "[0,16]"), "span 16 bytes, but I64 of shape [4] takes 32"},
+      {one_tensor("U8", "[4,3]", "[0,16]"), "span 16 bytes, but U8 of shape [4, 3] takes 12"},
+      {one_tensor("F32", "[1,1,1,2,3]", "[0,16]"), "of shape [1, 1, 1, 2, ...] takes 24"},
+      {one_tensor("F8_E5M2", "[18446744073709551615]", "[0,16]"), "is too large"},
       {file_of("{" + entry("", "F32", "[4]", "[0,16]") + "}", 16),
        "tensor \"\": its name is empty"},
       {file_of("{" + entry("a\\u0000b", "F32", "[4]", "[0,16]") + "}", 16),
@@ -236,6 +237,7 @@ TEST_CASE("safetensors: malformed files are refused, and say what is wrong") {
       // metadata
       {file_of(R"({"__metadata__":"x"})", 0),
        "the value of \"__metadata__\" is a string, not an object"},
+      {file_of(R"({"__metadata__":null,"__metadata__":{}})", 0), "__metadata__ occurs twice"},
       {file_of(R"({"__metadata__":[]})", 0), "the value of \"__metadata__\" is an array"},
       {file_of(R"({"__metadata__":{"a":1}})", 0),
        "__metadata__: the value of \"a\" is a number, not a string"},
@@ -245,6 +247,9 @@ TEST_CASE("safetensors: malformed files are refused, and say what is wrong") {
       {file_of(R"({"__metadata__":{"a":{}}})", 0), "__metadata__: the value of \"a\" is an object"},
       {file_of(R"({"__metadata__":{"a":["b"]}})", 0),
        "__metadata__: the value of \"a\" is an array"},
+      // terminal escapes
+      {file_of("{\"\\u001b[31m\\u009b\":3}", 0), "the value of \"\\u001b[31m\\u009b\" is a number"},
+      {file_of("{\"\xc2\x9b\xe2\x80\xae\":3}", 0), "the value of \"\\u009b\\u202e\" is a number"},
       // the layout
       {one_tensor("F32", "[4]", "[0,4]"),
        "data_offsets [0, 4] span 4 bytes, but F32 of shape [4] takes 16"},
@@ -290,6 +295,149 @@ TEST_CASE("safetensors: malformed files are refused, and say what is wrong") {
   }
 }
 
+namespace {
+
+// A file of tensors of one format each, and their bytes.
+std::string file_of(
+    std::initializer_list<std::tuple<const char*, const char*, std::string>> items) {
+  std::string header = "{", data;
+  for (const auto& [name, dtype_and_shape, bytes] : items) {
+    const std::string text = dtype_and_shape;
+    const std::size_t space = text.find(' ');
+    header +=
+        (data.empty() ? "" : ",") + entry(name, text.substr(0, space), text.substr(space + 1),
+                                          "[" + std::to_string(data.size()) + "," +
+                                              std::to_string(data.size() + bytes.size()) + "]");
+    data += bytes;
+  }
+  header += "}";
+  return file_of(header.size(), header + data);
+}
+
+template <class T>
+std::string bytes_of(std::initializer_list<T> values) {
+  std::string bytes(values.size() * sizeof(T), '\0');
+  std::memcpy(bytes.data(), values.begin(), bytes.size());
+  return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("safetensors: other formats are converted where not a bit is lost") {
+  const TemporaryDirectory directory;
+  using Halves = std::initializer_list<std::uint16_t>;
+  const NamedTensors content = load_safetensors(directory.file(
+      "a", file_of({{"f32", "F32 [1]", bytes_of({1.5f})},
+                    {"f16", "F16 [3,3]",
+                     bytes_of(Halves{0x3C00, 0xC000, 0x7BFF, 0x0400, 0x0001, 0x83FF, 0x8000, 0x7C00,
+                                     0xFE01})},
+                    {"bf16", "BF16 [4]", bytes_of(Halves{0x3F80, 0xC049, 0x0001, 0xFF80})},
+                    {"i64", "I64 [2]", bytes_of<std::int64_t>({INT32_MIN, INT32_MAX})},
+                    {"u64", "U64 []", bytes_of<std::uint64_t>({7})},
+                    {"u32", "U32 [1]", bytes_of<std::uint32_t>({INT32_MAX})},
+                    {"i16", "I16 [2]", bytes_of<std::int16_t>({INT16_MIN, 5})},
+                    {"u16", "U16 [1]", bytes_of<std::uint16_t>({UINT16_MAX})},
+                    {"i8", "I8 [2]", bytes_of<std::int8_t>({-128, 127})},
+                    {"u8", "U8 [2]", bytes_of<std::uint8_t>({0, 255})},
+                    {"bool", "BOOL [2,2]", std::string("\0\1\1\0", 4)},
+                    {"none", "F16 [0]", ""}})));
+  CHECK(content.unread.empty());
+  using Values = std::vector<double>;
+  const auto check = [&](const char* name, DType dtype, const Values& values) {
+    CAPTURE(name);
+    CHECK(content[name].dtype() == dtype);
+    CHECK(content[name].to_vector() == values);
+  };
+  const Values halves = content["f16"].to_vector();
+  CHECK(content["f16"].dtype() == f32);
+  CHECK(content["f16"].shape() == Shape{3, 3});
+  CHECK(Values(halves.begin(), halves.begin() + 8) ==
+        Values{1, -2, 65504, 0x1p-14, 0x1p-24, -1023 * 0x1p-24, -0.0,
+               std::numeric_limits<double>::infinity()});
+  CHECK(std::signbit(halves[6]));
+  CHECK(std::isnan(halves[8]));
+  check("f32", f32, {1.5});
+  check("bf16", f32, {1, -3.140625, 0x1p-133, -std::numeric_limits<double>::infinity()});
+  check("i64", i32, {INT32_MIN, INT32_MAX});
+  check("u64", i32, {7});
+  check("u32", i32, {INT32_MAX});
+  check("i16", i32, {INT16_MIN, 5});
+  check("u16", i32, {UINT16_MAX});
+  check("i8", i32, {-128, 127});
+  check("u8", i32, {0, 255});
+  check("bool", i32, {0, 1, 1, 0});
+  check("none", f32, {});
+}
+
+TEST_CASE("safetensors: what Reel has no tensor for is refused by name, to who asks for it") {
+  const TemporaryDirectory directory;
+  const auto path =
+      directory.file("a", file_of({{"w", "F32 [2]", bytes_of({1.0f, 2.0f})},
+                                   {"long", "I64 [2]", bytes_of<std::int64_t>({1, 5'000'000'000})},
+                                   {"eight", "F8_E4M3 [4]", "1234"},
+                                   {"new", "F4\\u001b [9]", "56789"},
+                                   {"deep", "F32 [1,1,1,1,1,2]", bytes_of({1.0f, 2.0f})},
+                                   {"last", "I32 [1]", bytes_of({3})}}));
+  NamedTensors content = load_safetensors(path);
+  CHECK(content.tensors.size() == 2);
+  CHECK(content["w"].to_vector() == std::vector<double>{1, 2});
+  CHECK(content["last"].item() == 3);
+  const auto message = [&](const char* name) {
+    return message_of<ValueError>([&] { content[name]; });
+  };
+  CHECK(message("long") == "tensor long: its element 1 is 5000000000, which has no place in i32");
+  CHECK(message("eight") == "tensor eight: its dtype is F8_E4M3, which Reel has nothing for");
+  CHECK(message("new") == "tensor new: its dtype is \"F4\\u001b\", which is unknown");
+  CHECK(message("deep") == "tensor deep: its shape has more than 4 axes");
+  CHECK(content.part("lo").unread.contains("ng"));
+  CHECK(contains(saving(directory / "b", content), "\"deep\" was not read"));
+
+  Params params;
+  const auto create = [&](const char* name) {
+    params.create(name, {2},
+                  [](Rng&, const Shape& shape, DType dtype) { return zeros(shape, dtype); });
+  };
+  create("w");
+  content.tensors.erase("last");
+  CHECK(contains(message_of<ValueError>([&] { load_params(content, params); }),
+                 "the tensors deep, eight, long and 1 more belong to no parameter"));
+  create("long");
+  CHECK(contains(
+      message_of<ValueError>([&] { load_params(content, params); }),
+      "load_params: the tensor long: its element 1 is 5000000000, which has no place in i32 ("));
+  content.unread.clear();
+  CHECK(contains(message_of<ValueError>([&] { load_params(content, params); }), "long are not"));
+}
+
+TEST_CASE("safetensors: no metadata may be null") {
+  const TemporaryDirectory directory;
+  const auto path = directory.file(
+      "a", file_of("{\"__metadata__\":null," + entry("w", "F32", "[4]", "[0,16]") + "}", 16));
+  const NamedTensors content = load_safetensors(path);
+  CHECK(content.metadata.empty());
+  CHECK(content["w"].size() == 4);
+}
+
+TEST_CASE("safetensors: more tensors or texts than any model has are not built up") {
+  const TemporaryDirectory directory;
+  const auto refused = [&](const std::string& header, std::size_t data) {
+    const std::string message = message_of<FileError>(
+        [&] { load_safetensors(directory.file("many", file_of(header, data))); });
+    CHECK(contains(message, "its header has more than 250000 tensors and texts"));
+  };
+  std::string texts = "{\"__metadata__\":{", tensors = "{";
+  NamedTensors content;
+  for (int i = 0; i <= 250'000; ++i) {
+    const std::string comma = i ? "," : "", name = std::to_string(i);
+    texts.append(comma + "\"" + name + "\":\"\"");
+    tensors.append(comma + entry(name, "F32", "[0]", "[0,0]"));
+    content.metadata.emplace_hint(content.metadata.end(), name, "");
+  }
+  refused(texts + "}}", 0);
+  refused(tensors + "}", 0);
+  CHECK(contains(saving(directory / "b", content), "250001 tensors and texts; 250000 are allowed"));
+}
+
 TEST_CASE("safetensors: a file cut off anywhere is refused, a damaged one never does harm") {
   const TemporaryDirectory directory;
   NamedTensors content;
@@ -333,9 +481,12 @@ TEST_CASE("safetensors: files that cannot be opened") {
   };
   CHECK(message(directory / "none") ==
         (directory / "none").string() + ": cannot read: No such file or directory");
-  CHECK(contains(message(directory.path()), "cannot read: Is a directory"));
-  CHECK(contains(message("/dev/null"), "cannot read: "));
-  CHECK(contains(message("/dev/zero"), "cannot read: "));
+  CHECK(contains(message(directory.path()), "cannot read: it is a directory, not a regular file"));
+  CHECK(contains(message("/dev/null"), "cannot read: it is a device, not a regular file"));
+  CHECK(contains(message("/dev/zero"), "cannot read: it is a device"));
+  const auto pipe = directory / "pipe\x1b\n";
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  CHECK(contains(message(pipe), "pipe\\u001b\\n: cannot read: it is a pipe, not a regular file"));
 }
 
 TEST_CASE("safetensors: what the format does not take is refused before a file is touched") {

@@ -8,6 +8,7 @@
 
 #include <reel/autograd/engine/buffer.h>
 #include <reel/autograd/error.h>
+#include <reel/autograd/message.h>
 #include <reel/datasets/text.h>
 #include <reel/datasets/windows.h>
 
@@ -102,6 +103,74 @@ TEST_CASE("text: the ends of every range of UTF-8 are accepted") {
   CHECK(vocabulary.symbols() == std::vector<char32_t>{0x1, 0x7f, 0x80, 0x7ff, 0x800, 0xd7ff, 0xe000,
                                                       0xffff, 0x10000, 0x10ffff});
   CHECK(vocabulary.decode(vocabulary.encode(text)) == text);
+}
+
+TEST_CASE("text: a byte order mark is not text") {
+  const TemporaryDirectory directory;
+  const std::string mark = "\xef\xbb\xbf";
+  CHECK(read_text(directory.file("a", mark + "a" + mark)) == "a" + mark);
+  CHECK(read_text(directory.file("a", mark + "a"), TextMode::bytes) == mark + "a");
+  CHECK(contains(message_of<FileError>([&] { read_text(directory.file("a", mark)); }), "is empty"));
+  CHECK(contains(message_of<FileError>([&] { read_text(directory.file("a", mark + "ab\xff")); }),
+                 "not valid UTF-8 at byte 5"));
+}
+
+TEST_CASE("text: other encodings are named, with the remedy") {
+  const TemporaryDirectory directory;
+  // Code points in units of `width` bytes.
+  const auto encoded = [](std::u32string_view text, std::size_t width, bool big_endian) {
+    std::string bytes;
+    for (char32_t c : text)
+      for (std::size_t k = 0; k < width; ++k)
+        bytes += static_cast<char>(c >> 8 * (big_endian ? width - 1 - k : k));
+    return bytes;
+  };
+  const auto message = [&](const std::string& content) {
+    return message_of<FileError>([&] { read_text(directory.file("a", content)); });
+  };
+  const std::u32string text = U"\u0437\u0438\u043c\u0430, na\u00efve\n", mark = U"\ufeff";
+  for (const std::size_t width : {2, 4})
+    for (const bool big_endian : {false, true}) {
+      const std::string name = width == 2 ? "UTF-16" : "UTF-32", end = big_endian ? "BE" : "LE";
+      CHECK(contains(
+          message(encoded(mark + U"\u6625\u590f", width, big_endian)),
+          ": " + name + " text, not UTF-8; convert it with iconv -f " + name + " -t UTF-8"));
+      CHECK(contains(message(encoded(text, width, big_endian)), "iconv -f " + name + end + " "));
+    }
+  CHECK(contains(message(encoded({U"text\0", 5}, 2, false)), "a binary file"));
+  CHECK(contains(message(encoded(U"\1\2\3", 2, false)), "a binary file"));
+  CHECK(contains(message(std::string("text\0\0\0\0", 8)), "a binary file"));
+  CHECK(message(" \n \n") == "nothing was thrown");
+  CHECK(contains(message("caf\xe9"), "iconv -f ISO-8859-1"));
+}
+
+TEST_CASE("text: devices are not read, and a binary file only to its first NUL") {
+  const TemporaryDirectory directory;
+  for (const TextMode mode : {TextMode::utf8, TextMode::bytes})
+    CHECK(contains(message_of<FileError>([&] { read_text("/dev/zero", mode); }),
+                   "/dev/zero: is a device"));
+  const auto path = directory.file("hole", "x");
+  std::filesystem::resize_file(path, std::uintmax_t{1} << 31);
+  CHECK(contains(message_of<FileError>([&] { read_text(path); }), "a binary file"));
+  std::filesystem::resize_file(path, std::uintmax_t{1} << 42);
+  CHECK(contains(message_of<FileError>([&] { read_text(path, TextMode::bytes); }),
+                 "the text is too long"));
+}
+
+TEST_CASE("text: symbols in messages do nothing to a terminal") {
+  for (const char32_t c :
+       {0x00, 0x1b, 0x7f, 0x9b, 0xad, 0x200b, 0x202e, 0x2066, 0xfeff, 0xfffe, 0xe0001})
+    CHECK(name_of(c, TextMode::utf8).starts_with("U+"));
+  CHECK(name_of('a', TextMode::utf8) == "'a' (U+0061)");
+  CHECK(name_of(0x1F600, TextMode::utf8) == utf8(u8"'\U0001F600' (U+1F600)"));
+  CHECK(name_of(0x1b, TextMode::bytes) == "0x1B");
+  CHECK(printable("a\x1b[31m\n\t\xff\xc2\x9b\\\"") == "a\\u001b[31m\\n\\t\\xff\\u009b\\\"");
+  CHECK(printable(utf8(u8"\u00e9\U000e0001")) == utf8(u8"\u00e9\\U000e0001"));
+  CHECK(printable(utf8(u8"ab\u00e9d"), 3) == "ab...");
+  CHECK(in_quotes("a\"\\") == "\"a\\\"\\\\\"");
+  CHECK(in_quotes(std::string(81, 'x')) == '"' + std::string(80, 'x') + "...\"");
+  CHECK(in_quotes(std::string(80, 'x')) == '"' + std::string(80, 'x') + '"');
+  CHECK(listed({"a", "b", "c", "d"}) == "a, b, c and 1 more");
 }
 
 TEST_CASE("text: a NUL makes a file binary") {

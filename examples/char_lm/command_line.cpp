@@ -7,6 +7,7 @@
 #include <functional>
 
 #include <reel/autograd/error.h>
+#include <reel/autograd/message.h>
 
 namespace reel::char_lm {
 namespace {
@@ -200,7 +201,7 @@ UsageError usage_error(const CLI::App& app, const CLI::ParseError& error) {
                           unknown.front().starts_with('-') ? "option"
                           : chosen.empty()                 ? "command"
                                                            : "argument",
-                          unknown.front());
+                          printable(unknown.front(), 80));
   else if (chosen.empty())
     message = "a command is missing";
   else if (dynamic_cast<const CLI::ArgumentMismatch*>(&error))

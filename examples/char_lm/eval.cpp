@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <new>
 #include <numbers>
 #include <span>
 
@@ -42,6 +43,9 @@ std::vector<std::int32_t> tokens_of(const EvalOptions& options, const RunConfig&
     return tokens;
   } catch (const ValueError& error) {
     throw FileError(fmt::format("{}: {}", options.text.string(), error.what()));
+  } catch (const std::bad_alloc&) {
+    throw FileError(fmt::format("{}: there is not enough memory for the text; take a part of it",
+                                options.text.string()));
   }
 }
 

@@ -1,7 +1,9 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
+
+#include <reel/autograd/engine/table.h>
+#include <reel/autograd/message.h>
 
 #include "commands.h"
 #include "output.h"
@@ -21,7 +23,7 @@ double norm_of(const Tensor& x) {
 std::string configuration(const RunConfig& config) {
   std::string text;
   const auto line = [&](std::string_view name, const std::string& value) {
-    text += fmt::format("{:<16}{}\n", name, value);
+    text += fmt::format("{:<16}{}\n", name, printable(value));
   };
   each_setting(config.settings, [&](const Setting& setting, const auto& value) {
     line(setting.name, fmt::format("{}", value));
@@ -41,17 +43,15 @@ std::string training(const Progress& at, const RunConfig& config) {
 }
 
 std::string table(const nn::NamedTensors& params) {
-  std::size_t width = 5;
-  for (const auto& [name, value] : params.tensors) width = std::max(width, name.size());
-  std::string text =
-      fmt::format("{:<{}}  {:<14}{:>12}{:>12}\n", "name", width, "shape", "count", "norm");
+  Table table({"name", "shape", "count", "norm"});
   Index total = 0;
   for (const auto& [name, value] : params.tensors) {
-    text += fmt::format("{:<{}}  {:<14}{:>12}{:>12.4f}\n", name, width, value.shape().str(),
-                        grouped(value.size()), norm_of(value));
+    table.add(
+        {name, value.shape().str(), grouped(value.size()), fmt::format("{:.4f}", norm_of(value))});
     total += value.size();
   }
-  return text + fmt::format("{:<{}}  {:<14}{:>12}\n", "total", width, "", grouped(total));
+  table.add({"total", "", grouped(total), ""});
+  return table.str();
 }
 
 }  // namespace

@@ -3,10 +3,10 @@
 #include <new>
 
 #include <reel/autograd/error.h>
+#include <reel/autograd/message.h>
 
 #include "command_line.h"
 #include "output.h"
-#include "terminal.h"
 
 using namespace reel;
 using namespace reel::char_lm;
@@ -29,7 +29,7 @@ struct Run {
 };
 
 int fail(int code, const std::string& message) {
-  std::fprintf(stderr, "char_lm: %s\n", one_line(message).c_str());
+  std::fprintf(stderr, "char_lm: %s\n", printable(message).c_str());
   return code;
 }
 
@@ -39,6 +39,7 @@ constexpr const char* not_enough_memory =
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error, which has a message
   try {
     return std::visit(Run(), parse_command_line(argc, argv));
   } catch (const UsageError& error) {

@@ -1,17 +1,15 @@
 #include "metrics.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
-#include <unistd.h>
 
-#include <cerrno>
+#include <array>
 #include <cmath>
-#include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <tuple>
+#include <span>
+#include <string_view>
 
 #include <reel/autograd/error.h>
+#include <reel/nn/files/file.h>
 
 namespace reel::char_lm {
 namespace {
@@ -30,45 +28,67 @@ std::string json_line(const Metrics& m) {
 }
 
 // Foreign or damaged lines count as no time.
-double elapsed_in(const std::string& line) {
+double elapsed_in(std::string_view line) {
   const auto parsed = nlohmann::json::parse(line, nullptr, false);
   const auto elapsed = parsed.is_object() ? parsed.find("elapsed_s") : parsed.end();
   return elapsed != parsed.end() && elapsed->is_number() ? elapsed->get<double>() : 0;
 }
 
-[[noreturn]] void fail(const std::filesystem::path& path) {
-  throw FileError(fmt::format("{}: cannot write: {}", path.string(), std::strerror(errno)));
+// Where the first lines of a file end, and where the last of them begins.
+struct Kept {
+  std::uint64_t end = 0, last = 0;
+};
+
+Kept find_lines(nn::File& file, Index lines) {
+  Kept kept;
+  std::array<char, 1 << 14> chunk;
+  std::uint64_t offset = 0;
+  while (lines > 0) {
+    const std::size_t count = file.read(std::as_writable_bytes(std::span(chunk)));
+    for (std::size_t i = 0; i < count && lines > 0; ++i)
+      if (chunk[i] == '\n') {
+        kept = {.end = offset + i + 1, .last = kept.end};
+        --lines;
+      }
+    offset += count;
+    if (count < chunk.size()) break;
+  }
+  return kept;
+}
+
+std::string line_at(nn::File& file, const Kept& kept) {
+  constexpr std::uint64_t longest = 4096;  // ours are a tenth of it
+  if (kept.end - kept.last > longest) return {};
+  std::string line(kept.end - kept.last, '\0');
+  file.seek(kept.last);
+  line.resize(file.read(std::as_writable_bytes(std::span(line))));
+  return line;
 }
 
 }  // namespace
 
-MetricsFile::MetricsFile(std::filesystem::path path, Index lines) : path_(std::move(path)) {
-  std::ifstream file(path_, std::ios::binary);
-  std::uintmax_t kept = 0;
-  for (std::string line; lines_ < lines && std::getline(file, line) && !file.eof(); ++lines_) {
-    kept += line.size() + 1;
-    elapsed_s_ = elapsed_in(line);
-  }
-  std::error_code error;
-  if (file.is_open() && std::filesystem::file_size(path_) > kept)
-    std::filesystem::resize_file(path_, kept, error);
-  if (error)
-    throw FileError(fmt::format("{}: cannot shorten: {}", path_.string(), error.message()));
+MetricsFile::MetricsFile(const nn::Location& where, Index lines) : where_(where) {
+  if (!where.exists()) return;
+  nn::File file = nn::File::regular(where, O_RDONLY);
+  const Kept kept = find_lines(file, lines);
+  elapsed_s_ = elapsed_in(line_at(file, kept));
+  if (file.size() > kept.end) nn::File::regular(where, O_WRONLY).resize(kept.end);
 }
 
 void MetricsFile::append(const Metrics& metrics) {
   const std::string line = json_line(metrics);
-  const int file = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (file == -1) fail(path_);
-  const off_t before = ::lseek(file, 0, SEEK_END);
-  const ssize_t written = ::write(file, line.data(), line.size());
-  const bool whole = written == static_cast<ssize_t>(line.size());
-  const int reason = written == -1 ? errno : ENOSPC;
-  if (!whole) std::ignore = ::ftruncate(file, before);
-  ::close(file);
-  errno = reason;
-  if (!whole) fail(path_);
-  ++lines_;
+  nn::File file = nn::File::regular(where_, O_WRONLY | O_CREAT | O_APPEND);
+  const std::uint64_t before = file.size();
+  try {
+    file.write(std::as_bytes(std::span(line)));
+    file.close();
+  } catch (const FileError&) {
+    try {
+      nn::File::regular(where_, O_WRONLY).resize(before);
+    } catch (const FileError&) {  // half a line stays; the first error says more
+    }
+    throw;
+  }
   elapsed_s_ = metrics.elapsed_s;
 }
 

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <filesystem>
 #include <optional>
 
 #include <reel/autograd/shape.h>
+#include <reel/nn/files/location.h>
 
 namespace reel::char_lm {
 
@@ -24,20 +24,18 @@ struct Metrics {
 class MetricsFile {
  public:
   /// Keeps the first `lines` lines of the file and drops what follows them; there need not be a
-  /// file. Throws FileError.
-  MetricsFile(std::filesystem::path path, Index lines);
+  /// file, or so many lines. Throws FileError, also when there is something that is no file.
+  MetricsFile(const nn::Location& where, Index lines);
 
-  /// Adds a line with one write, so that a crash leaves no half of it behind. Throws FileError,
-  /// having added nothing.
+  /// Adds a line, where possible with one write, so that a crash leaves no half of it behind.
+  /// Throws FileError, having added nothing.
   void append(const Metrics& metrics);
 
-  Index lines() const { return lines_; }
   /// `elapsed_s` of the last line; 0 without one.
   double elapsed_s() const { return elapsed_s_; }
 
  private:
-  std::filesystem::path path_;
-  Index lines_ = 0;
+  nn::Location where_;
   double elapsed_s_ = 0;
 };
 

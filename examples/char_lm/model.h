@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include <reel/autograd/ops.h>
@@ -8,6 +9,7 @@
 #include <reel/nn/cells/rnn.h>
 #include <reel/nn/embedding.h>
 #include <reel/nn/linear.h>
+#include <reel/nn/named_tensors.h>
 #include <reel/nn/stacked.h>
 
 #include "settings.h"
@@ -41,6 +43,23 @@ struct CharLm {
   nn::Linear head;
 };
 
+/// Calls f(name, shape) for each parameter of the model that the settings describe, which is not
+/// made.
+template <class F>
+void each_parameter(const Settings& s, Index vocabulary_size, F&& f) {
+  const Index gates = s.model == "lstm" ? 4 : s.model == "gru" ? 3 : 1, rows = gates * s.hidden;
+  f("embed.w", Shape{vocabulary_size, s.embed});
+  f("head.w", Shape{vocabulary_size, s.hidden});
+  f("head.b", Shape{vocabulary_size});
+  for (int i = 0; i < s.layers; ++i) {
+    const std::string layer = "rnn." + std::to_string(i);
+    f(layer + ".w_ih", Shape{rows, i == 0 ? s.embed : s.hidden});
+    f(layer + ".w_hh", Shape{rows, s.hidden});
+    f(layer + ".b", Shape{rows});
+    if (s.model == "gru") f(layer + ".b_hn", Shape{s.hidden});
+  }
+}
+
 /// Calls f.operator()<L>() with the kind of layer that `--model` names.
 template <class F>
 decltype(auto) with_layer(std::string_view model, F&& f) {
@@ -48,6 +67,10 @@ decltype(auto) with_layer(std::string_view model, F&& f) {
   if (model == "gru") return f.template operator()<nn::Gru>();
   return f.template operator()<nn::Lstm>();
 }
+
+bool is_finite(const Tensor& x);
+/// The name of the first tensor that holds an infinite number or NaN; empty if none does.
+std::string first_not_finite(const nn::NamedTensors& tensors);
 
 inline DType dtype_of(const Settings& settings) { return settings.dtype == "f64" ? f64 : f32; }
 

@@ -1,18 +1,24 @@
 #include "output.h"
 
+#include <fmt/format.h>
+#include <unistd.h>
+
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <string>
 
 #include <reel/autograd/error.h>
+#include <reel/nn/files/file.h>
 
 namespace reel::char_lm {
 
 void print(std::string_view text) {
-  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-  if (!written || std::fflush(stdout) != 0)
-    throw FileError(std::string("cannot write to standard output: ") + std::strerror(errno));
+  while (!text.empty()) {
+    const ssize_t written =
+        nn::retried([&] { return ::write(STDOUT_FILENO, text.data(), text.size()); });
+    if (written == -1)
+      throw FileError(fmt::format("cannot write to standard output: {}", std::strerror(errno)));
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
 }
 
 }  // namespace reel::char_lm

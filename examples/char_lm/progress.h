@@ -35,8 +35,10 @@ void each_number(P& p, F&& f) {
 
 /// The numbers for a checkpoint.
 std::map<std::string, double, std::less<>> numbers_of(const Progress& progress);
-/// The progress in a checkpoint. Throws ValueError when a number is missing, or is not a count
-/// where it has to be.
+/// The lines of metrics up to there: one after every 100 steps and one after every epoch.
+Index lines_due(const Progress& at);
+/// The progress in a checkpoint. Throws ValueError when a number is missing or left over, or when
+/// they are not those of any training.
 Progress progress_of(const optim::RunState& checkpoint);
 
 }  // namespace reel::char_lm

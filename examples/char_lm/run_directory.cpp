@@ -2,105 +2,56 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-#include <nlohmann/json.hpp>
-#include <numeric>
+#include <cmath>
 
-#include <reel/autograd/error.h>
 #include <reel/nn/files/atomic_file.h>
+#include <reel/nn/files/file.h>
+
+#include "model.h"
 
 namespace reel::char_lm {
 namespace {
 
-using datasets::TextMode;
-using datasets::Vocabulary;
-using Json = nlohmann::ordered_json;
-
-// One character for each symbol; a byte is the code point of the same number.
-std::string text_of(const Vocabulary& vocabulary) {
-  const Vocabulary characters(vocabulary.symbols(), TextMode::utf8);
-  std::vector<std::int32_t> all(vocabulary.symbols().size());
-  std::iota(all.begin(), all.end(), 0);
-  return characters.decode(all);
-}
-
-Json json_of(const RunConfig& config) {
-  Json json;
-  each_setting(config.settings,
-               [&](const Setting& setting, const auto& value) { json[key_of(setting)] = value; });
-  json["text"] = {{"path", config.text.path},
-                  {"bytes", config.text.bytes},
-                  {"fnv1a", fmt::format("{:016x}", config.text.hash)}};
-  json["vocabulary"] = text_of(config.vocabulary);
-  return json;
-}
-
-const Json& member(const Json& json, const std::string& key, bool (Json::*is_kind)() const,
-                   std::string_view kind) {
-  const auto found = json.find(key);
-  if (found == json.end()) throw ValueError(fmt::format("it has no \"{}\"", key));
-  if (!((*found).*is_kind)()) throw ValueError(fmt::format("its \"{}\" is not {}", key, kind));
-  return *found;
-}
-
-std::string string_member(const Json& json, const std::string& key) {
-  return member(json, key, &Json::is_string, "a string").get<std::string>();
-}
-
-TextId text_id(const Json& json) {
-  const std::string hash = string_member(json, "fnv1a");
-  return {.path = string_member(json, "path"),
-          .bytes = member(json, "bytes", &Json::is_number_unsigned, "a size").get<std::uint64_t>(),
-          .hash = std::strtoull(hash.c_str(), nullptr, 16)};
-}
-
-RunConfig config_of(const Json& json) {
-  if (!json.is_object()) throw ValueError("it is not a JSON object");
-  Settings settings;
-  each_setting(settings, [&](const Setting& setting, auto& value) {
-    const auto found = json.find(key_of(setting));
-    if (found == json.end()) throw ValueError(fmt::format("it has no \"{}\"", key_of(setting)));
-    assign(setting, found->is_string() ? found->get<std::string>() : found->dump(), value);
-  });
-  const Vocabulary characters(string_member(json, "vocabulary"), TextMode::utf8);
-  const TextMode mode = settings.bytes ? TextMode::bytes : TextMode::utf8;
-  return {settings, text_id(member(json, "text", &Json::is_object, "an object")),
-          Vocabulary(characters.symbols(), mode)};
-}
-
-// Calls f; errors in what a file says get the file's name.
-template <class F>
-decltype(auto) reading(const std::filesystem::path& path, F&& f) {
-  try {
-    return f();
-  } catch (const FileError&) {
-    throw;
-  } catch (const Error& error) {
-    throw FileError(fmt::format("{}: {}", path.string(), error.what()));
-  }
-}
-
 constexpr const char* identity_key = "config";
 
-}  // namespace
-
-std::string RunConfig::identity() const {
-  Json json = json_of(*this);
-  json.erase("epochs");
-  json["text"].erase("path");
-  return json.dump();
+std::string content_of(const nn::Location& where, std::size_t longest) {
+  nn::File file = nn::File::regular(where, O_RDONLY);
+  const auto size = file.size();
+  if (size > longest)
+    throw FileError(fmt::format("{}: {} bytes are more than the {} that it can have", where.str(),
+                                size, longest));
+  std::string content(size, '\0');
+  content.resize(file.read(std::as_writable_bytes(std::span(content))));
+  return content;
 }
+
+// Before a model is made, for which there may be no memory.
+void require_shapes(const nn::NamedTensors& params, const RunConfig& config) {
+  std::size_t count = 0;
+  each_parameter(
+      config.settings, config.vocabulary.size(), [&](const std::string& name, const Shape& shape) {
+        const Tensor& value = params[name];
+        if (value.shape() != shape || value.dtype() != dtype_of(config.settings))
+          throw ValueError(fmt::format(
+              "tensor {} is {} {}, but {} {} in the model of the run's configuration", name,
+              name_of(value.dtype()), value.shape().str(), config.settings.dtype, shape.str()));
+        ++count;
+      });
+  if (count != params.tensors.size())
+    throw ValueError(
+        fmt::format("it has {} parameters, but the model of the run's configuration {}",
+                    params.tensors.size(), count));
+}
+
+}  // namespace
 
 void RunDirectory::require_vacant() const {
   std::error_code ignored;
   if (std::filesystem::exists(path_, ignored) && !std::filesystem::is_directory(path_, ignored))
     throw FileError(path_.string() + ": not a directory; give another --run");
   for (const auto& file : {model_file(), config_file(), metrics_file()})
-    if (std::filesystem::exists(file, ignored))
+    if (file.exists())
       throw FileError(fmt::format(
           "{}: there is a run in it already; go on with it (--resume), or give another --run",
           path_.string()));
@@ -110,7 +61,7 @@ void RunDirectory::require_run() const {
   std::error_code ignored;
   if (!std::filesystem::exists(path_, ignored))
     throw FileError(path_.string() + ": there is no such directory; train makes one");
-  if (!std::filesystem::exists(config_file(), ignored))
+  if (!config_file().exists())
     throw FileError(path_.string() + ": there is no run in it (no config.json); train makes one");
 }
 
@@ -122,35 +73,31 @@ void RunDirectory::make() const {
         fmt::format("{}: cannot make the directory: {}", path_.string(), error.message()));
 }
 
+void RunDirectory::lock() {
+  directory_.emplace(path_);
+  if (!directory_->lock()) throw FileError(path_.string() + ": another process is training in it");
+}
+
 void RunDirectory::remove_leftovers() const {
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(path_, ignored)) {
-    const std::string name = entry.path().filename().string();  // as nn::AtomicFile makes them
-    for (const auto& file : {model_file(), config_file()})
-      if (name.starts_with("." + file.filename().string()) && name.ends_with(".tmp"))
-        std::filesystem::remove(entry.path(), ignored);
-  }
+  for (const auto& file : {model_file(), config_file()}) nn::AtomicFile::remove_leftovers(file);
 }
 
 void RunDirectory::write(const RunConfig& config) const {
-  const auto replace = Json::error_handler_t::replace;  // a path need not be UTF-8
-  nn::write_file(config_file(), json_of(config).dump(2, ' ', false, replace) + '\n');
+  nn::write_file(config_file(), config.json());
 }
 
 RunConfig RunDirectory::read_config() const {
   require_run();
-  return reading(config_file(), [&] {
-    const std::string text = datasets::read_text(config_file());
-    const Json json = Json::parse(text, nullptr, false);
-    if (json.is_discarded()) throw ValueError("it is not valid JSON");
-    return config_of(json);
-  });
+  const std::string content = content_of(config_file(), longest_config);
+  try {
+    return parse_config(content);
+  } catch (const Error& error) {
+    throw FileError(fmt::format("{}: {}", config_file().str(), error.what()));
+  }
 }
 
 bool RunDirectory::never_saved() const {
-  std::error_code ignored;
-  return !std::filesystem::exists(model_file(), ignored) &&
-         !std::filesystem::exists(metrics_file(), ignored);
+  return !model_file().exists() && !metrics_file().exists();
 }
 
 optim::RunState RunDirectory::load(const RunConfig& config) const {
@@ -158,7 +105,12 @@ optim::RunState RunDirectory::load(const RunConfig& config) const {
   const auto identity = checkpoint.texts.find(identity_key);
   if (identity == checkpoint.texts.end() || identity->second != config.identity())
     throw FileError(fmt::format("{}: it is not the model of the run that {} describes",
-                                model_file().string(), config_file().filename().string()));
+                                model_file().str(), config_file().name().string()));
+  explain([&] {
+    require_shapes(checkpoint.params, config);
+    if (const std::string name = first_not_finite(checkpoint.params); !name.empty())
+      throw ValueError(fmt::format("tensor {} holds a number that is not finite", name));
+  });
   return checkpoint;
 }
 
@@ -166,17 +118,5 @@ void RunDirectory::save(const RunConfig& config, optim::RunState checkpoint) con
   checkpoint.texts[identity_key] = config.identity();
   optim::save_run_state(model_file(), checkpoint);
 }
-
-RunLock::RunLock(const RunDirectory& run)
-    : descriptor_(::open(run.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-  if (descriptor_ == -1)
-    throw FileError(fmt::format("{}: cannot open: {}", run.path().string(), std::strerror(errno)));
-  if (::flock(descriptor_, LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK) {
-    ::close(descriptor_);
-    throw FileError(run.path().string() + ": another process is training in it");
-  }
-}
-
-RunLock::~RunLock() { ::close(descriptor_); }
 
 }  // namespace reel::char_lm

@@ -1,25 +1,16 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
-#include <reel/datasets/text.h>
+#include <reel/autograd/error.h>
+#include <reel/nn/files/location.h>
 #include <reel/optim/run_state.h>
 
-#include "corpus.h"
-#include "settings.h"
+#include "run_config.h"
 
 namespace reel::char_lm {
-
-/// What config.json says.
-struct RunConfig {
-  Settings settings;
-  TextId text;
-  datasets::Vocabulary vocabulary;
-
-  /// The part that can never change, as text: all but the number of epochs and the text's path.
-  std::string identity() const;
-};
 
 /// The directory of a run: model.safetensors (the weights and the whole state of the training),
 /// config.json and metrics.jsonl. All that can go wrong with its files is a FileError with the
@@ -28,10 +19,11 @@ class RunDirectory {
  public:
   explicit RunDirectory(std::filesystem::path path) : path_(std::move(path)) {}
 
-  const std::filesystem::path& path() const { return path_; }
-  std::filesystem::path model_file() const { return path_ / "model.safetensors"; }
-  std::filesystem::path config_file() const { return path_ / "config.json"; }
-  std::filesystem::path metrics_file() const { return path_ / "metrics.jsonl"; }
+  /// Where it is: as it was named or, once it is locked, where it has been moved to since.
+  std::filesystem::path path() const { return directory_ ? directory_->path_now() : path_; }
+  nn::Location model_file() const { return file("model.safetensors"); }
+  nn::Location config_file() const { return file("config.json"); }
+  nn::Location metrics_file() const { return file("metrics.jsonl"); }
 
   /// Throws unless there is no file of a run in it.
   void require_vacant() const;
@@ -40,6 +32,10 @@ class RunDirectory {
 
   /// Makes the directory if need be.
   void make() const;
+  /// Keeps other processes from training in it for as long as this lives, and stays with it: from
+  /// here on its files are those of this directory, also when it is renamed and another one gets
+  /// its name. Throws when another process has locked it.
+  void lock();
   /// Removes what writing left half done when a process was killed. Only for who has the lock.
   void remove_leftovers() const;
   void write(const RunConfig& config) const;
@@ -53,28 +49,21 @@ class RunDirectory {
     try {
       return f();
     } catch (const Error& error) {
-      throw FileError(model_file().string() + ": " + error.what());
+      throw FileError(model_file().str() + ": " + error.what());
     }
   }
-  /// The checkpoint, if it belongs to this configuration.
+  /// The checkpoint, if it belongs to this configuration: it was saved with it, has the parameters
+  /// of its model, and only finite numbers.
   optim::RunState load(const RunConfig& config) const;
   void save(const RunConfig& config, optim::RunState checkpoint) const;
 
  private:
+  nn::Location file(const char* name) const {
+    return directory_ ? nn::Location(*directory_, name) : nn::Location(path_ / name);
+  }
+
   std::filesystem::path path_;
-};
-
-/// Keeps a second process from training in the same directory. Lives as long as the training.
-class RunLock {
- public:
-  /// Throws FileError when another process has it.
-  explicit RunLock(const RunDirectory& run);
-  ~RunLock();
-  RunLock(const RunLock&) = delete;
-  RunLock& operator=(const RunLock&) = delete;
-
- private:
-  int descriptor_;
+  std::optional<nn::Directory> directory_;  // once it is locked
 };
 
 }  // namespace reel::char_lm

@@ -1,10 +1,10 @@
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <vector>
 
+#include <reel/autograd/message.h>
 #include <reel/nn/generate/sample.h>
 #include <reel/nn/generate/stepper.h>
 
@@ -15,19 +15,9 @@
 namespace reel::char_lm {
 namespace {
 
-using datasets::TextMode;
 using datasets::Vocabulary;
 
-// "'é' (U+00E9)", "U+0007", "0xFF".
-std::string name_of(char32_t symbol, TextMode mode) {
-  const auto number = static_cast<std::uint32_t>(symbol);
-  if (mode == TextMode::bytes) return fmt::format("0x{:02X}", number);
-  if (number < 0x20 || (number >= 0x7F && number < 0xA0)) return fmt::format("U+{:04X}", number);
-  return fmt::format("'{}' (U+{:04X})", Vocabulary({symbol}, mode).decode({{0}}), number);
-}
-
-// The tokens of the prime. Throws ValueError naming all of its characters that the model does not
-// know.
+// The tokens of the prime. Throws ValueError naming its characters that the model does not know.
 std::vector<std::int32_t> prime_tokens(const std::string& prime, const Vocabulary& vocabulary) {
   if (prime.empty()) return {};
   try {
@@ -35,9 +25,9 @@ std::vector<std::int32_t> prime_tokens(const std::string& prime, const Vocabular
     std::vector<std::string> unknown;
     for (char32_t symbol : used.symbols())
       if (!std::ranges::binary_search(vocabulary.symbols(), symbol))
-        unknown.push_back(name_of(symbol, vocabulary.mode()));
+        unknown.push_back(datasets::name_of(symbol, vocabulary.mode()));
     if (!unknown.empty())
-      throw ValueError(fmt::format("the model has never seen {}", fmt::join(unknown, ", ")));
+      throw ValueError(fmt::format("the model has never seen {}", listed(unknown, 8)));
     return vocabulary.encode(prime);
   } catch (const ValueError& error) {
     throw ValueError(fmt::format("--prime: {}", error.what()));

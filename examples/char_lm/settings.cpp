@@ -6,14 +6,10 @@
 #include <charconv>
 
 #include <reel/autograd/error.h>
+#include <reel/autograd/message.h>
 
 namespace reel::char_lm {
 namespace {
-
-[[noreturn]] void refuse(const Setting& setting, std::string_view text) {
-  throw ValueError(
-      fmt::format("{} is \"{}\", but has to be {}", setting.name, text, setting.allowed));
-}
 
 template <class T>
 void assign_number(const Setting& setting, std::string_view text, T& value) {
@@ -21,7 +17,7 @@ void assign_number(const Setting& setting, std::string_view text, T& value) {
   T number{};
   const auto [stop, error] = std::from_chars(text.data(), end, number);
   if (error != std::errc() || stop != end || !setting.allows(static_cast<double>(number)))
-    refuse(setting, text);
+    refuse(setting, in_quotes(text));
   value = number;
 }
 
@@ -37,6 +33,10 @@ bool is_choice(std::string_view choices, std::string_view text) {
 
 }  // namespace
 
+void refuse(const Setting& setting, std::string_view value) {
+  throw ValueError(fmt::format("{} is {}, but has to be {}", setting.name, value, setting.allowed));
+}
+
 std::string key_of(const Setting& setting) {
   std::string key(setting.name);
   std::ranges::replace(key, '-', '_');
@@ -44,7 +44,7 @@ std::string key_of(const Setting& setting) {
 }
 
 void assign(const Setting& setting, const std::string& text, std::string& value) {
-  if (!is_choice(setting.value, text)) refuse(setting, text);
+  if (!is_choice(setting.value, text)) refuse(setting, in_quotes(text));
   value = text;
 }
 
@@ -61,7 +61,7 @@ void assign(const Setting& setting, const std::string& text, double& value) {
 }
 
 void assign(const Setting& setting, const std::string& text, bool& value) {
-  if (text != "true" && text != "false") refuse(setting, text);
+  if (text != "true" && text != "false") refuse(setting, in_quotes(text));
   value = text == "true";
 }
 

@@ -95,6 +95,9 @@ void assign(const Setting& setting, const std::string& text, std::uint64_t& valu
 void assign(const Setting& setting, const std::string& text, double& value);
 void assign(const Setting& setting, const std::string& text, bool& value);
 
+/// Throws ValueError: what the value is, and what is allowed.
+[[noreturn]] void refuse(const Setting& setting, std::string_view value);
+
 /// The settings as texts by name, from which `assign` makes the same values.
 std::map<std::string, std::string> texts_of(const Settings& settings);
 

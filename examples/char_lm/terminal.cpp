@@ -7,6 +7,8 @@
 #include <cctype>
 #include <cstdlib>
 
+#include <reel/autograd/message.h>
+
 namespace reel::char_lm {
 namespace {
 
@@ -37,7 +39,7 @@ void Terminal::clear() {
 
 void Terminal::line(std::string_view text) {
   clear();
-  std::fprintf(file_, "%.*s\n", static_cast<int>(text.size()), text.data());
+  std::fprintf(file_, "%s\n", printable(text).c_str());
   std::fflush(file_);
 }
 
@@ -59,12 +61,6 @@ std::string shell_word(const std::string& text) {
   std::string word = "'";
   for (char c : text) word += c == '\'' ? "'\\''" : std::string(1, c);
   return word + "'";
-}
-
-std::string one_line(std::string text) {
-  std::ranges::replace_if(
-      text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
-  return text;
 }
 
 }  // namespace reel::char_lm

@@ -21,7 +21,7 @@ class Terminal {
   /// The number of columns.
   int width() const;
 
-  /// Adds a line for good.
+  /// Adds a line for good, with escapes for what is not printable.
   void line(std::string_view text);
   /// Replaces the redrawn line, which is cut to the width.
   void redraw(std::string_view text);
@@ -36,7 +36,5 @@ class Terminal {
 
 /// `text` as a word for a POSIX shell.
 std::string shell_word(const std::string& text);
-/// `text` with control characters replaced, so that it stays on one line.
-std::string one_line(std::string text);
 
 }  // namespace reel::char_lm

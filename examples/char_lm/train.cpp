@@ -39,7 +39,6 @@ class Training {
   explicit Training(const TrainOptions& options) : options_(options), run_(options.run) {}
 
   int operator()() {
-    const InterruptGuard guard;
     if (options_.threads) set_threads(*options_.threads);
     return options_.resume ? resume() : begin();
   }
@@ -51,10 +50,11 @@ class Training {
     const RunConfig config{options_.settings, corpus.id, corpus.vocabulary};
     return with_trainer(config, corpus, [&](auto& trainer) {
       run_.make();
-      const RunLock lock(run_);
+      run_.lock();
       run_.require_vacant();
       run_.write(config);
       trainer.save();
+      trainer.open_metrics();
       describe(config, corpus, trainer);
       return finish(trainer, config);
     });
@@ -62,17 +62,21 @@ class Training {
 
   int resume() {
     run_.require_run();
-    const RunLock lock(run_);
+    run_.lock();
     RunConfig config = run_.read_config();
     require_same_settings(config, options_);
+    std::optional<optim::RunState> checkpoint;
+    if (!run_.never_saved()) checkpoint = run_.load(config);
     const Corpus corpus = same_corpus(config, options_);
     config.text.path = corpus.id.path;
     if (options_.given.contains("epochs")) config.settings.epochs = options_.settings.epochs;
     return with_trainer(config, corpus, [&](auto& trainer) {
-      if (run_.never_saved())
-        trainer.save();
+      if (checkpoint)
+        run_.explain([&] { trainer.restore(*checkpoint); });
       else
-        restore(trainer, config);
+        trainer.save();
+      trainer.open_metrics();
+      checkpoint.reset();
       if (options_.text || options_.given.contains("epochs")) run_.write(config);
       describe(config, corpus, trainer);
       return finish(trainer, config);
@@ -89,12 +93,6 @@ class Training {
   }
 
   template <class T>
-  void restore(T& trainer, const RunConfig& config) const {
-    const optim::RunState checkpoint = run_.load(config);
-    run_.explain([&] { trainer.restore(checkpoint); });
-  }
-
-  template <class T>
   void describe(const RunConfig& config, const Corpus& corpus, const T& trainer) {
     const Settings& s = config.settings;
     report_.note(fmt::format("text   {}: {} {}, {} different", corpus.id.description(),
@@ -106,20 +104,23 @@ class Training {
     if (s.dropout > 0 && s.layers == 1)
       report_.note("note   --dropout acts between layers; with --layers 1 it does nothing");
     if (options_.resume)
-      report_.note(fmt::format("run    {}: goes on after step {}", options_.run.string(),
+      report_.note(fmt::format("run    {}: goes on after step {}", run_.path().string(),
                                trainer.progress().step));
     else
-      report_.note(fmt::format("run    {}; Ctrl-C saves and stops", options_.run.string()));
+      report_.note(fmt::format("run    {}; Ctrl-C saves and stops", run_.path().string()));
   }
 
   template <class T>
   int finish(T& trainer, const RunConfig& config) {
     run_.remove_leftovers();
     const Index before = trainer.progress().step;
-    const int signal = trainer.run();
+    const int signal = [&] {
+      const InterruptGuard guard;  // before, there is nothing that a signal would lose
+      return trainer.run();
+    }();
     const Progress& at = trainer.progress();
     const std::string program = shell_word(options_.program);
-    const std::string run = shell_word(options_.run.string());
+    const std::string run = shell_word(run_.path().string());
     if (signal != 0) {
       report_.note(fmt::format("stopped after step {} and saved; go on with", at.step));
       report_.note(fmt::format("  {} train --resume --run {}", program, run));

@@ -31,17 +31,19 @@ Error diverged(const std::string& how, Index step, Index saved_step, const RunDi
   return Error(fmt::format(
       "step {}: {}, so training stopped; {} keeps the state of step {}; try a smaller --lr or "
       "--clip in a new run",
-      step, how, run.model_file().string(), saved_step));
+      step, how, run.model_file().str(), saved_step));
 }
 
-std::string first_not_finite(const Params& params) {
-  for (const Param& param : params.list()) {
-    const bool finite = dispatch_real(param.dtype(), [&]<class T>() {
-      return std::ranges::all_of(param.value().values<T>(), [](T x) { return std::isfinite(x); });
-    });
-    if (!finite) return param.name();
-  }
-  return {};
+bool is_finite(const Tensor& x) {
+  return dispatch_real(x.dtype(), [&]<class T>() {
+    return std::ranges::all_of(x.values<T>(), [](T value) { return std::isfinite(value); });
+  });
+}
+
+std::string first_not_finite(const nn::NamedTensors& tensors) {
+  const auto found = std::ranges::find_if(tensors.tensors,
+                                          [](const auto& item) { return !is_finite(item.second); });
+  return found == tensors.tensors.end() ? "" : found->first;
 }
 
 }  // namespace reel::char_lm

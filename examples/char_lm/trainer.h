@@ -26,8 +26,6 @@ std::unique_ptr<optim::Optimizer> make_optimizer(const Params& params, const Set
 double learning_rate(const Settings& settings, Index epoch);
 /// The error of a training that diverged at `step`.
 Error diverged(const std::string& how, Index step, Index saved_step, const RunDirectory& run);
-/// The name of the first parameter that holds an infinite number or NaN; empty if none does.
-std::string first_not_finite(const Params& params);
 
 /// Seconds on a clock that only goes forward.
 inline double seconds_now() {
@@ -70,6 +68,8 @@ class Trainer {
   void restore(const optim::RunState& checkpoint);
   /// Saves the state as it is.
   void save();
+  /// Prepares the file of metrics, whose later lines go. To be called once, before `run`.
+  void open_metrics() { metrics_.emplace(run_.metrics_file(), at_.metrics_lines); }
   /// Trains to the end of the last epoch, or until a signal comes; saves in either case. Returns
   /// the signal, or 0.
   int run();
@@ -86,6 +86,8 @@ class Trainer {
   void train_epoch();
   double step();
   void after_step(double loss, double seconds);
+  void write_hundred();
+  void append(const Metrics& line);
   void end_epoch();
   std::optional<double> validate() const;
 
@@ -121,8 +123,12 @@ class Trainer {
 template <nn::Layer L>
 void Trainer<L>::restore(const optim::RunState& checkpoint) {
   const Progress at = progress_of(checkpoint);
-  if (at.epoch < 1 || at.window > train_.count())
-    throw ValueError("its place in the text is not one of this text");
+  if (at.window > train_.count() || at.step != (at.epoch - 1) * train_.count() + at.window)
+    throw ValueError(fmt::format(
+        "its place, step {} and window {} of epoch {}, is not one in this text of {} windows",
+        at.step, at.window, at.epoch, train_.count()));
+  if (checkpoint.carried.empty() != (at.window == 0))
+    throw ValueError("it has a carried state at the beginning of an epoch, or none within one");
   State state;
   if (!checkpoint.carried.empty()) {
     state.layers.resize(model_.rnn.layers.size());
@@ -130,7 +136,7 @@ void Trainer<L>::restore(const optim::RunState& checkpoint) {
   }
   const Shape shape{train_.batch(), model_.rnn.output_size()};
   for (const Tensor& x : checkpoint.carried)
-    if (x.shape() != shape || x.dtype() != params_.dtype())
+    if (x.shape() != shape || x.dtype() != params_.dtype() || !is_finite(x))
       throw ValueError("its carried state is not one of this model");
   optimizer_->restore(checkpoint.optimizer);
   nn::load_params(checkpoint.params, params_);
@@ -142,9 +148,10 @@ void Trainer<L>::restore(const optim::RunState& checkpoint) {
 
 template <nn::Layer L>
 void Trainer<L>::save() {
-  if (const std::string name = first_not_finite(params_); !name.empty())
+  const nn::NamedTensors params = nn::from_params(params_);
+  if (const std::string name = first_not_finite(params); !name.empty())
     throw diverged(name + " is no longer finite", at_.step, saved_step_, run_);
-  run_.save(config_, {.params = nn::from_params(params_),
+  run_.save(config_, {.params = params,
                       .optimizer = optimizer_->state(),
                       .carried = nn::flatten(state_),
                       .rng = rng_.state(),
@@ -155,10 +162,10 @@ void Trainer<L>::save() {
 
 template <nn::Layer L>
 int Trainer<L>::run() {
-  metrics_.emplace(run_.metrics_file(), at_.metrics_lines);
   saved_at_ = seconds_now();
   start_ = saved_at_ - metrics_->elapsed_s();
   try {
+    if (at_.metrics_lines < lines_due(at_)) write_hundred();  // it could not be written before
     while (at_.epoch <= config_.settings.epochs) {
       train_epoch();
       end_epoch();
@@ -210,19 +217,36 @@ void Trainer<L>::after_step(double loss, double seconds) {
   recent_pace_.add(chars, seconds);
   shown_pace_ = {0.98 * shown_pace_.chars + chars, 0.98 * shown_pace_.seconds + seconds};
 
-  const Index recent_steps = (at_.step - 1) % 100 + 1;
-  const double recent_loss = at_.recent_loss / static_cast<double>(recent_steps);
   shown_loss_ = std::isnan(shown_loss_) ? loss : 0.95 * shown_loss_ + 0.05 * loss;
   report_.step(position(), shown_loss_, shown_pace_.chars_per_s(), seconds_left());
-  if (recent_steps == 100) {
-    const Metrics line = metrics(recent_loss, recent_pace_);
-    metrics_->append(line);
-    report_.hundred(position(), line, seconds_left());
-    ++at_.metrics_lines;
-    at_.recent_loss = 0;
-    recent_pace_ = {};
-  }
+  if (at_.step % 100 == 0) write_hundred();
   if (seconds_now() - saved_at_ > save_every_s) save();
+}
+
+template <nn::Layer L>
+void Trainer<L>::write_hundred() {
+  const Metrics line = metrics(at_.recent_loss / 100, recent_pace_);
+  append(line);
+  report_.hundred(position(), line, seconds_left());
+  at_.recent_loss = 0;
+  recent_pace_ = {};
+}
+
+// What was learned is worth more than the line: it is saved before the error goes on.
+template <nn::Layer L>
+void Trainer<L>::append(const Metrics& line) {
+  try {
+    metrics_->append(line);
+  } catch (const FileError& error) {
+    try {
+      save();
+    } catch (const FileError& second) {
+      throw FileError(
+          fmt::format("{}; nor can the state be saved: {}", error.what(), second.what()));
+    }
+    throw;
+  }
+  ++at_.metrics_lines;
 }
 
 template <nn::Layer L>
@@ -231,13 +255,12 @@ void Trainer<L>::end_epoch() {
   if (valid_loss) require_finite("validation loss", *valid_loss, at_.step);
   Metrics line = metrics(at_.epoch_loss / static_cast<double>(train_.count()), epoch_pace_);
   line.valid_loss = valid_loss;
-  metrics_->append(line);
+  append(line);
   report_.epoch(position(), line);
   if (valid_loss && *valid_loss < at_.best_loss) {
     at_.best_loss = *valid_loss;
     at_.best_epoch = at_.epoch;
   }
-  ++at_.metrics_lines;
   ++at_.epoch;
   at_.window = 0;
   at_.epoch_loss = 0;

@@ -1,91 +1,153 @@
 #include <reel/nn/files/atomic_file.h>
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
-#include <cstdio>
+#include <climits>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include <reel/autograd/error.h>
+#include <reel/nn/files/file.h>
 
 namespace reel::nn {
 namespace {
 
-// A system call, again when a signal interrupted it.
-template <class Call>
-auto retried(Call call) {
-  auto result = call();
-  while (result == -1 && errno == EINTR) result = call();
-  return result;
+// How the names of the temporary files of a file begin.
+std::string temporary_prefix(const std::string& name) {
+  return fmt::format(".{}.", name.substr(0, 200));  // leaves room for the suffix
 }
 
-std::filesystem::path temporary_name(const std::filesystem::path& path) {
+std::string temporary_name(const std::string& name) {
   static std::atomic<unsigned> count = 0;
-  const std::string name = path.filename().string().substr(0, 200);  // leaves room for the suffix
-  return path.parent_path() / fmt::format(".{}.{}-{}.tmp", name, ::getpid(), count++);
+  return fmt::format("{}{}-{}.tmp", temporary_prefix(name), ::getpid(), count++);
+}
+
+// The name, relative to the same directory, after all symbolic links, which are no circle.
+std::filesystem::path without_links(const Location& where) {
+  std::filesystem::path name = where.name();
+  std::array<char, PATH_MAX> target;
+  for (int links = 0; links < 40; ++links) {
+    const ssize_t length =
+        ::readlinkat(where.directory(), name.c_str(), target.data(), target.size());
+    if (length == -1) break;  // no link, or nothing there
+    name = name.parent_path() / std::string(target.data(), static_cast<std::size_t>(length));
+  }
+  return name;
 }
 
 }  // namespace
 
-AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
-  std::error_code ignored;
-  const auto status = std::filesystem::status(path_, ignored);
-  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
-    throw FileError(path_.string() +
-                    ": cannot write: there is something that is not a regular file");
-  do {
-    temporary_ = temporary_name(path_);
-    descriptor_ = retried(
-        [&] { return ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); });
-  } while (descriptor_ == -1 && errno == EEXIST);
-  if (descriptor_ == -1) fail("cannot write");
-}
-
-AtomicFile::~AtomicFile() {
-  if (descriptor_ != -1) ::close(descriptor_);
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
-}
-
-void AtomicFile::write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written =
-        retried([&] { return ::write(descriptor_, bytes.data(), bytes.size()); });
-    if (written == -1) fail("cannot write");
-    bytes = bytes.subspan(static_cast<std::size_t>(written));
+struct AtomicFile::Target {
+  explicit Target(const Location& where) {
+    const std::filesystem::path path = without_links(where);
+    const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
+    name = path.filename().string();
+    // Whoever may write in a directory need not be allowed to list it.
+    directory = retried([&] {
+      return ::openat(where.directory(), parent.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    });
   }
+  ~Target() {
+    if (!temporary.empty()) ::unlinkat(directory, temporary.c_str(), 0);
+    if (directory != -1) ::close(directory);
+  }
+  Target(const Target&) = delete;
+  Target& operator=(const Target&) = delete;
+
+  // The directory opened for reading, or -1.
+  int listing() const {
+    return retried([&] { return ::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  }
+
+  // Makes the temporary file. Returns its descriptor, or -1.
+  int create(mode_t mode) {
+    while (true) {
+      const std::string free = temporary_name(name);
+      const int descriptor = retried([&] {
+        return ::openat(directory, free.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+      });
+      if (descriptor != -1) temporary = free;
+      if (descriptor != -1 || errno != EEXIST) return descriptor;
+    }
+  }
+
+  // Gives the temporary file its name.
+  bool rename() {
+    if (retried([&] { return ::renameat(directory, temporary.c_str(), directory, name.c_str()); }))
+      return false;
+    temporary.clear();
+    return true;
+  }
+
+  int directory;
+  std::string name, temporary;  // the second is empty when there is none
+};
+
+AtomicFile::AtomicFile(const Location& where) : where_(where) {
+  const auto old = status_of(where);
+  if (!old && errno == ELOOP) fail("cannot write");
+  if (old) require_regular(where, *old, "cannot write");
+  target_ = std::make_unique<Target>(where);
+  if (target_->directory == -1) fail("cannot write");
+  const mode_t mode = old ? old->st_mode & 07777 : 0666;
+  const int descriptor = target_->create(mode);
+  if (descriptor == -1) fail("cannot write");
+  file_ = std::make_unique<File>(File::adopt(where, descriptor, "cannot write"));
+  if (old) file_->set_mode(mode);  // the mask of the process is for new files
 }
+
+AtomicFile::~AtomicFile() = default;
+
+void AtomicFile::write(std::span<const std::byte> bytes) { file_->write(bytes); }
 
 void AtomicFile::commit() {
-  if (retried([&] { return ::fsync(descriptor_); }) == -1) fail("cannot write");
-  if (::close(std::exchange(descriptor_, -1)) == -1 && errno != EINTR) fail("cannot write");
-  if (std::rename(temporary_.c_str(), path_.c_str()) == -1) fail("cannot replace");
-  temporary_.clear();
+  file_->sync();
+  file_->close();
+  if (!target_->rename()) fail("cannot replace");
   sync_directory();
 }
 
 void AtomicFile::sync_directory() const {
-  const auto directory = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
-  const int descriptor =
-      retried([&] { return ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
-  const bool synced = descriptor != -1 && retried([&] { return ::fsync(descriptor); }) != -1;
+  const int listing = target_->listing();
+  const bool synced = listing != -1 && retried([&] { return ::fsync(listing); }) != -1;
   const int reason = errno;
-  if (descriptor != -1) ::close(descriptor);
+  if (listing != -1) ::close(listing);
   errno = reason;
   if (!synced && reason != EINVAL)  // which is a file system that cannot sync directories
     fail("written, but may not survive a power failure, its directory cannot be synced");
 }
 
 void AtomicFile::fail(std::string_view what) const {
-  const int reason = errno;
-  throw FileError(fmt::format("{}: {}: {}", path_.string(), what, std::strerror(reason)));
+  throw FileError(fmt::format("{}: {}: {}", where_.str(), what, std::strerror(errno)));
 }
 
-void write_file(const std::filesystem::path& path, std::string_view content) {
-  AtomicFile file(path);
+void AtomicFile::remove_leftovers(const Location& where) {
+  const Target target(where);
+  const int listing = target.directory == -1 ? -1 : target.listing();
+  DIR* entries = listing == -1 ? nullptr : ::fdopendir(listing);
+  if (!entries) {
+    if (listing != -1) ::close(listing);
+    return;
+  }
+  const std::string prefix = temporary_prefix(target.name);
+  std::vector<std::string> found;
+  while (const dirent* entry = ::readdir(entries))
+    if (const std::string_view name = entry->d_name;
+        name.starts_with(prefix) && name.ends_with(".tmp"))
+      found.emplace_back(name);
+  for (const std::string& name : found) ::unlinkat(target.directory, name.c_str(), 0);
+  ::closedir(entries);
+}
+
+void write_file(const Location& where, std::string_view content) {
+  AtomicFile file(where);
   file.write(content);
   file.commit();
 }

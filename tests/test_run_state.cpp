@@ -2,9 +2,11 @@
 
 #include <cmath>
 
+#include <reel/autograd/ops.h>
 #include <reel/nn/files/safetensors.h>
 #include <reel/optim/run_state.h>
 
+#include "golden_directory.h"
 #include "temporary_directory.h"
 
 using namespace reel;
@@ -53,6 +55,21 @@ TEST_CASE("a checkpoint comes back exactly as it was") {
         "the checkpoint has no number \"lost\"");
 }
 
+TEST_CASE("a checkpoint of version 0.1.0, with a checksum without shapes, is read") {
+  const auto path = std::filesystem::path(REEL_GOLDEN_DIR) / "run_state_v1.safetensors";
+  const RunState state = optim::load_run_state(path);
+  CHECK(state.params["head.b"].to_vector() == std::vector<double>{1, 2});
+  CHECK(state.number("step") == 12);
+  const TemporaryDirectory directory;
+  nn::NamedTensors content = nn::load_safetensors(path);
+  content.tensors["head.b"] = tensor({2}, {1, 3});
+  nn::save_safetensors(directory / "a", content);
+  CHECK(contains(message_of<FileError>([&] { optim::load_run_state(directory / "a"); }),
+                 "a: it is damaged"));
+  save_run_state(directory / "a", state);
+  CHECK(nn::load_safetensors(directory / "a").metadata["run.checksum"].starts_with("2 "));
+}
+
 TEST_CASE("equal checkpoints make equal files, and other programs find the weights by name") {
   const TemporaryDirectory directory;
   save_run_state(directory / "a", example());
@@ -94,6 +111,13 @@ TEST_CASE("what is no checkpoint, or a damaged one, is refused") {
 
   SUBCASE("a changed number") { content.tensors["head.b"] = tensor({2}, {1, 2.0000002}); }
   SUBCASE("a changed text") { content.metadata["config"] = ""; }
+  SUBCASE("another shape") {
+    content.tensors["head.w"] = reshape(content.tensors["head.w"], {1, 4});
+  }
+  SUBCASE("another dtype") {
+    content.tensors["run.carried.1"] = zeros({1, 3}, i32);  // as many zero bytes
+    content.tensors["run.carried.0"] = zeros({1, 3}, i32);
+  }
   SUBCASE("tensors that changed places") {
     std::swap(content.tensors["run.carried.1"], content.tensors["run.carried.2"]);
   }

@@ -1,0 +1,66 @@
+#include <reel/autograd/message.h>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include <reel/autograd/utf8.h>
+
+namespace reel {
+namespace {
+
+std::string escape(char32_t c) {
+  const auto number = static_cast<std::uint32_t>(c);
+  if (c == '\n') return "\\n";
+  if (c == '\t') return "\\t";
+  return number < 0x10000 ? fmt::format("\\u{:04x}", number) : fmt::format("\\U{:08x}", number);
+}
+
+}  // namespace
+
+bool is_printable(char32_t c) {
+  constexpr std::pair<char32_t, char32_t> hidden[] = {
+      {0x00, 0x1F},     {0x7F, 0x9F},     {0xAD, 0xAD},      {0x61C, 0x61C},
+      {0x200B, 0x200F}, {0x2028, 0x202E}, {0x2060, 0x206F},  {0xFEFF, 0xFEFF},
+      {0xFFF9, 0xFFFB}, {0xFFFE, 0xFFFF}, {0xE0000, 0xE0FFF}};
+  return std::ranges::none_of(
+      hidden, [&](const auto& range) { return range.first <= c && c <= range.second; });
+}
+
+std::string printable(std::string_view text, std::size_t limit) {
+  std::string result;
+  for (std::size_t i = 0; i < text.size();) {
+    const auto [value, length] = utf8::symbol_at(text, i);
+    const std::size_t step = std::max<std::size_t>(length, 1);
+    if (i + step > limit) return result + "...";
+    if (length == 0)
+      result += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[i]));
+    else if (is_printable(value))
+      result += text.substr(i, length);
+    else
+      result += escape(value);
+    i += step;
+  }
+  return result;
+}
+
+std::string in_quotes(std::string_view text) {
+  constexpr std::size_t limit = 80;
+  std::string escaped;
+  for (char c : text.substr(0, limit + 4)) {  // a symbol more than is shown
+    if (c == '"' || c == '\\') escaped += '\\';
+    escaped += c;
+  }
+  return '"' + printable(escaped, limit) + '"';
+}
+
+std::string listed(const std::vector<std::string>& names, std::size_t shown) {
+  const std::size_t count = std::min(names.size(), shown);
+  std::string text = fmt::format("{}", fmt::join(names.begin(), names.begin() + count, ", "));
+  if (names.size() > count) text += fmt::format(" and {} more", names.size() - count);
+  return text;
+}
+
+}  // namespace reel

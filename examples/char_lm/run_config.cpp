@@ -1,0 +1,165 @@
+#include "run_config.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <set>
+#include <type_traits>
+#include <vector>
+
+#include <reel/autograd/error.h>
+#include <reel/autograd/message.h>
+
+namespace reel::char_lm {
+namespace {
+
+using datasets::TextMode;
+using datasets::Vocabulary;
+using Json = nlohmann::ordered_json;
+
+// One character for each symbol; a byte is the code point of the same number.
+std::string text_of(const Vocabulary& vocabulary) {
+  const Vocabulary characters(vocabulary.symbols(), TextMode::utf8);
+  std::vector<std::int32_t> all(vocabulary.symbols().size());
+  std::iota(all.begin(), all.end(), 0);
+  return characters.decode(all);
+}
+
+Json json_of(const RunConfig& config) {
+  Json json;
+  each_setting(config.settings,
+               [&](const Setting& setting, const auto& value) { json[key_of(setting)] = value; });
+  json["text"] = {{"path", config.text.path},
+                  {"bytes", config.text.bytes},
+                  {"fnv1a", fmt::format("{:016x}", config.text.hash)}};
+  json["vocabulary"] = text_of(config.vocabulary);
+  return json;
+}
+
+// Sees the JSON while it is parsed and refuses what costs much: the library would build any number
+// of values, and print nested ones with a call for each level. It would also take the last of equal
+// keys. What is right has objects in one object, and no arrays.
+class Watch {
+ public:
+  bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
+    using Event = Json::parse_event_t;
+    if (event == Event::array_start) {
+      if (depth == 0) throw ValueError("it is an array, not a JSON object");
+      throw ValueError(fmt::format("its {} is an array or holds one", in_quotes(outer_key_)));
+    }
+    if (event == Event::object_start) {
+      if (depth > 1)
+        throw ValueError(fmt::format("its {} is nested too deeply", in_quotes(outer_key_)));
+      keys_[depth].clear();
+    }
+    if (event == Event::key) {
+      const auto& key = parsed.get_ref<const std::string&>();
+      if (depth == 1) outer_key_ = key;
+      auto& keys = keys_[depth - 1];
+      if (!keys.insert(key).second)
+        throw ValueError(fmt::format("its key {} occurs twice", in_quotes(key)));
+      if (keys.size() > 100) throw ValueError("it has too many keys");
+    }
+    return true;
+  }
+
+ private:
+  std::string outer_key_;
+  std::set<std::string> keys_[2];
+};
+
+// The members of an object, each of which has to be asked for.
+class Members {
+ public:
+  explicit Members(const Json& json) : json_(json) {}
+
+  const Json& operator[](const std::string& key) {
+    const auto found = json_.find(key);
+    if (found == json_.end()) throw ValueError(fmt::format("it has no \"{}\"", key));
+    known_.insert(key);
+    return *found;
+  }
+  std::string string(const std::string& key) {
+    const Json& value = (*this)[key];
+    if (!value.is_string()) throw ValueError(fmt::format("its \"{}\" is not a string", key));
+    return value.get<std::string>();
+  }
+  void require_no_others() const {
+    for (const auto& [key, value] : json_.items())
+      if (!known_.contains(key))
+        throw ValueError(fmt::format("its key {} is unknown", in_quotes(key)));
+  }
+
+ private:
+  const Json& json_;
+  std::set<std::string> known_;
+};
+
+template <class T>
+void assign_json(const Setting& setting, const Json& json, T& value) {
+  const bool fits = std::is_same_v<T, std::string> ? json.is_string()
+                    : std::is_same_v<T, bool>      ? json.is_boolean()
+                                                   : json.is_number();
+  const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (!fits) refuse(setting, printable(text, 80) + (json.is_string() ? ", a string" : ""));
+  assign(setting, json.is_string() ? json.get<std::string>() : text, value);
+}
+
+TextId text_id(const Json& json) {
+  if (!json.is_object()) throw ValueError("its \"text\" is not an object");
+  Members members(json);
+  TextId id{.path = members.string("path")};
+  const Json& bytes = members["bytes"];
+  if (!bytes.is_number_unsigned()) throw ValueError("its \"bytes\" is not a size");
+  id.bytes = bytes.get<std::uint64_t>();
+  const std::string hash = members.string("fnv1a");
+  const char* end = hash.data() + hash.size();
+  const auto [stop, error] = std::from_chars(hash.data(), end, id.hash, 16);
+  if (hash.size() != 16 || error != std::errc() || stop != end)
+    throw ValueError("its \"fnv1a\" is not a number of 16 hexadecimal digits");
+  members.require_no_others();
+  return id;
+}
+
+Vocabulary vocabulary_of(const std::string& text, TextMode mode) {
+  const Vocabulary characters(text, TextMode::utf8);
+  if (text_of(characters) != text)
+    throw ValueError("its \"vocabulary\" does not have each symbol once, in ascending order");
+  return {characters.symbols(), mode};
+}
+
+}  // namespace
+
+std::string RunConfig::identity() const {
+  Json json = json_of(*this);
+  json.erase("epochs");
+  json["text"].erase("path");
+  return json.dump();
+}
+
+std::string RunConfig::json() const {
+  const auto replace = Json::error_handler_t::replace;  // a path need not be UTF-8
+  return json_of(*this).dump(2, ' ', false, replace) + '\n';
+}
+
+RunConfig parse_config(std::string_view text) {
+  // The library would take a NUL for the end.
+  const bool whole = text.find('\0') == std::string_view::npos;
+  const Json json = whole ? Json::parse(text, Watch(), false) : Json(Json::value_t::discarded);
+  if (json.is_discarded()) throw ValueError("it is not valid JSON");
+  if (!json.is_object()) throw ValueError("it is not a JSON object");
+  Members members(json);
+  Settings settings;
+  each_setting(settings, [&](const Setting& setting, auto& value) {
+    assign_json(setting, members[key_of(setting)], value);
+  });
+  TextId id = text_id(members["text"]);
+  const TextMode mode = settings.bytes ? TextMode::bytes : TextMode::utf8;
+  Vocabulary vocabulary = vocabulary_of(members.string("vocabulary"), mode);
+  members.require_no_others();
+  return {settings, std::move(id), std::move(vocabulary)};
+}
+
+}  // namespace reel::char_lm
