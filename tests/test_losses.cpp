@@ -214,6 +214,6 @@ TEST_CASE("rms_norm divides by the root of the mean square") {
   const Values y = rms_norm(x, tensor({3}, {1, 0.5, 2}, f64)).to_vector();
   for (std::size_t i = 0; i < y.size(); ++i) CHECK(y[i] == golden(expected[i]));
   CHECK_THROWS_WITH_AS(rms_norm(x, ones({2}, f64)),
-                       Contains("rms_norm: the gain must have shape [3]; x is f64 [2, 3]"),
+                       Contains("rms_norm: x has 3 features, but the layer takes 2; x is f64 [2, 3]"),
                        ShapeError);
 }
