@@ -171,17 +171,23 @@ struct Call {
 template <class Loss, class T>
 double run_loss(const Runs& runs, Index run, const T* x, const T* targets,
                 const typename Loss::Attr& attr) {
-  std::array<double, 8> lanes{};  // partial sums, added in a fixed order
-  const auto add = [&](std::size_t lane, Index i) {
-    lanes[lane] += static_cast<double>(Loss::value(x[i], targets[i], attr));
-  };
+  constexpr Index chunk = 128;
+  std::array<double, chunk> values;
+  double sum = 0;
   const Index end = (run + 1) * runs.length;
-  Index i = run * runs.length;
-  for (; i + 8 <= end; i += 8)
-    for (std::size_t l = 0; l < 8; ++l) add(l, i + static_cast<Index>(l));
-  for (std::size_t l = 0; i < end; ++i, ++l) add(l, i);
-  return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
-         ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+  for (Index begin = run * runs.length; begin < end; begin += chunk) {
+    const Index n = std::min(chunk, end - begin), filled = (n + 7) / 8 * 8;
+    double* const value = values.data();
+    for (Index i = 0; i < n; ++i)
+      value[i] = static_cast<double>(Loss::value(x[begin + i], targets[begin + i], attr));
+    std::fill(value + n, value + filled, 0.0);
+    std::array<double, 8> lanes{};  // partial sums, added in a fixed order
+    for (Index i = 0; i < filled; i += 8)
+      for (std::size_t l = 0; l < 8; ++l) lanes[l] += value[i + static_cast<Index>(l)];
+    sum += ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
+           ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+  }
+  return sum;
 }
 
 template <class Loss>
