@@ -119,7 +119,7 @@ void Optimizer::check_moments(const Slot& slot, const Tensor& gradient) const {
           throw ValueError(fmt::format(
               "{}: the gradient of {} is {}, with which {} would be infinite, and the parameter "
               "frozen; clip the gradients, for instance by clip_by_norm",
-              name_, coordinate_name(*slot.param.entry(), i), g, key(moments_[k], slot)));
+              name_, coordinate_name(*slot.param.entry(), i), g, key(moments_[k].name, slot)));
       }
   });
 }
