@@ -10,6 +10,7 @@
 
 #include "compositions.h"
 #include "random_graphs.h"
+#include "references.h"
 
 namespace {
 
@@ -40,7 +41,8 @@ int check_ops(std::span<char* const> names) {
   int count = 0;
   for (const reel::op::OpSpec* op : reel::op::registry())
     if (std::ranges::find(names, op->name) != names.end())
-      for (const std::string& complaint : reel::op::check_op(*op)) {
+      for (const std::string& complaint :
+           reel::op::check_op(*op, reel::testing::reference_of(*op))) {
         std::puts(complaint.c_str());
         ++count;
       }

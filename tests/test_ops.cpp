@@ -10,32 +10,23 @@
 #include <reel/autograd/tape.h>
 #include <reel/autograd/threads.h>
 
+#include "complaints.h"
 #include "compositions.h"
+#include "references.h"
 #include "testing.h"
 
 using namespace reel;
 using namespace reel::op;
+using testing::complains;
+using testing::lines;
 
 namespace {
-
-std::string lines(const Complaints& complaints) {
-  std::string text;
-  for (const std::string& complaint : complaints) text += complaint + '\n';
-  return text;
-}
 
 const OpSpec& op_named(std::string_view name) {
   const auto ops = registry();
   const auto found = std::ranges::find(ops, name, &OpSpec::name);
   REQUIRE(found != ops.end());
   return **found;
-}
-
-// Whether one of the complaints has these words in it.
-bool complains(const Complaints& complaints, std::string_view words) {
-  return std::ranges::any_of(complaints, [&](const std::string& complaint) {
-    return complaint.find(words) != std::string::npos;
-  });
 }
 
 constexpr auto multiply = []<class T>(Ctx<T> c) {
@@ -57,7 +48,8 @@ const auto twice_rule = rule([](Vjp& v) { v.add(0, [&] { return 2 * v.g(); }); }
 
 TEST_CASE("every op of the registry passes every check") {
   for (const OpSpec* op : registry()) {
-    const Complaints complaints = check_op(*op);
+    CHECK_MESSAGE(testing::reference_of(*op), op->name << " has no reference");
+    const Complaints complaints = check_op(*op, testing::reference_of(*op));
     CHECK_MESSAGE(complaints.empty(), lines(complaints));
   }
 }
@@ -469,7 +461,7 @@ TEST_CASE("an op of several outputs is checked output by output") {
                    {samples}}};
     for (const Check& check : all_checks) {
       if (check.run == check_bad_arguments) continue;  // a and b are independent
-      CHECK_MESSAGE(check.run(op.spec()).empty(), lines(check.run(op.spec())));
+      CHECK_MESSAGE(check(op.spec()).empty(), lines(check(op.spec())));
     }
   }
   SUBCASE("a gradient of one output is forgotten") {

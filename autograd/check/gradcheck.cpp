@@ -1,58 +1,16 @@
-#include <reel/autograd/check/gradcheck.h>
-
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <limits>
 #include <map>
 
-#include <reel/autograd/ops.h>
-#include <reel/autograd/tape.h>
+#include <reel/autograd/check/evaluation.h>
 
 namespace reel {
 namespace {
 
-using Numbers = std::vector<double>;
+using namespace detail;
 using Verdict = GradientReport::Verdict;
-
-// What the function is differentiated by: a parameter, or one of the arguments.
-struct Variable {
-  std::string name;
-  Tensor start;
-  std::shared_ptr<ParamEntry> entry;  // of a parameter
-  std::size_t argument = 0;           // otherwise
-  Numbers start_numbers = start.to_vector();
-
-  double epsilon() const {
-    return start.dtype() == f32 ? std::numeric_limits<float>::epsilon()
-                                : std::numeric_limits<double>::epsilon();
-  }
-};
-
-// Gives sources of random numbers their positions back.
-class RestoredRngs {
- public:
-  explicit RestoredRngs(const std::vector<Rng*>& rngs) {
-    for (Rng* rng : rngs) saved_.emplace_back(rng, rng->state());
-  }
-  ~RestoredRngs() { restore(); }
-  RestoredRngs(const RestoredRngs&) = delete;
-  RestoredRngs& operator=(const RestoredRngs&) = delete;
-
-  void restore() const {
-    for (const auto& [rng, state] : saved_) *rng = Rng(state);
-  }
-
- private:
-  std::vector<std::pair<Rng*, Rng::State>> saved_;
-};
-
-bool same_bits(const Numbers& a, const Numbers& b) {
-  return a.size() == b.size() &&
-         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
-}
 
 double dot(const Numbers& a, const Numbers& b) {
   double sum = 0;
@@ -67,48 +25,14 @@ double product_norm(const Numbers& a, const Numbers& b) {
   return std::sqrt(sum);
 }
 
-Numbers flat(const std::vector<Tensor>& tensors) {
-  Numbers all;
-  for (const Tensor& x : tensors) {
-    const Numbers numbers = x.to_vector();
-    all.insert(all.end(), numbers.begin(), numbers.end());
-  }
-  return all;
-}
-
-// x + distance * direction
-Tensor moved(const Tensor& x, const Numbers& direction, double distance) {
-  Tensor result = x;
-  dispatch_real(x.dtype(), [&]<class T>() {
-    const std::span<T> numbers = result.edit<T>();
-    for (std::size_t i = 0; i < numbers.size(); ++i)
-      if (direction[i] != 0) numbers[i] += static_cast<T>(distance * direction[i]);
-  });
-  return result;
-}
-
-// Of either sign and nowhere near zero, so that nothing escapes a projection on them.
-Numbers random_numbers(Rng& rng, Index count) {
-  Numbers numbers(static_cast<std::size_t>(count));
-  for (double& x : numbers) x = (rng.uniform() < 0.5 ? -1 : 1) * (0.5 + rng.uniform());
-  return numbers;
-}
-
 class Checker {
  public:
   Checker(const TensorFunction& f, const Params& params, const std::vector<NamedInput>& inputs,
           const GradcheckOptions& options)
-      : f_(f), options_(options), restored_rngs_(options.replay), rng_(options.seed) {
-    if (options.order < 1 || !(options.step > 0) || options.directions < 1)
-      throw ValueError("check_gradients: order, step and directions must be positive");
-    params.each([&](const auto& entry) { add({entry->name, entry->value, entry, 0}); });
-    for (const NamedInput& input : inputs) {
-      if (!input.value.defined())
-        throw ValueError(fmt::format("check_gradients: {} is undefined", input.name));
-      if (is_real(input.value.dtype())) add({input.name, input.value, nullptr, arguments_.size()});
-      arguments_.push_back(input.value);
-    }
-  }
+      : options_(checked(options)),
+        rng_(options.seed),
+        f_(f, params, inputs, options_, rng_),
+        variables_(f_.variables()) {}
 
   GradientReport run() {
     bool deterministic = true;
@@ -121,116 +45,27 @@ class Checker {
  private:
   using Row = GradientReport::Row;
 
+  static const GradcheckOptions& checked(const GradcheckOptions& options) {
+    if (options.order < 1 || !(options.step > 0) || options.directions < 1)
+      throw ValueError("check_gradients: order, step and directions must be positive");
+    return options;
+  }
+
   // A derivative along a direction, beside that of differences.
   struct Comparison {
     double analytic, numeric, error, tolerance;
     Verdict verdict;
   };
 
-  void add(const Variable& variable) {
-    if (variable.start.dtype() == f32 && !options_.allow_f32)
-      throw DTypeError(fmt::format(
-          "check_gradients: {} is f32, too coarse for differences; {}, or set allow_f32 with a "
-          "larger step and tolerances",
-          variable.name,
-          variable.entry ? "construct the model once more on params.to(f64) and check that one"
-                         : "convert it with to(f64)"));
-    variables_.push_back(variable);
-  }
-
-  // The variables as leaves of the current tape; f's arguments come from them.
-  std::vector<Tensor> leaves(std::vector<Tensor>& arguments) const {
-    std::vector<Tensor> result;
-    for (const Variable& v : variables_) {
-      result.push_back(v.entry ? Tape::current()->leaf(v.entry)
-                               : Tape::current()->watch(arguments[v.argument]));
-      if (!v.entry) arguments[v.argument] = result.back();
-    }
-    return result;
-  }
-
-  // What is checked at an order: the function, or the gradients of the order below.
-  std::vector<Tensor> outputs(int order, std::span<const Tensor> arguments,
-                              std::span<const Tensor> leaves) {
-    if (order > 1) return gradients(order - 1, outputs(order - 1, arguments, leaves), leaves, true);
-    restored_rngs_.restore();
-    const Tensor y = f_(arguments);
-    if (!y.defined() || !is_real(y.dtype()))
-      throw DTypeError("check_gradients: the result of the function must be f32 or f64");
-    for (const Variable& v : variables_)
-      if (v.start.dtype() != y.dtype())
-        throw DTypeError(fmt::format(
-            "check_gradients: the result of the function is {}, but {} is {}, so it does not "
-            "depend on it; the function has to use what is checked",
-            name_of(y.dtype()), v.name, name_of(v.start.dtype())));
-    return {curved_ ? y + 0.5 * tanh(y) : y};
-  }
-
-  // The gradients of the outputs' projection on this order's cotangents.
-  std::vector<Tensor> gradients(int order, const std::vector<Tensor>& outputs,
-                                std::span<const Tensor> leaves, bool create_graph) {
-    Tensor projection = scalar(0, outputs.empty() ? f64 : outputs[0].dtype());
-    for (std::size_t i = 0; i < outputs.size(); ++i)
-      projection = projection + sum(outputs[i] * cotangent(order, i, outputs[i]));
-    if (projection.trace().generation != 0)
-      return Tape::current()->gradient(projection, leaves, {.create_graph = create_graph});
-    std::vector<Tensor> constant;
-    for (const Tensor& leaf : leaves) constant.push_back(zeros(leaf.shape(), leaf.dtype()));
-    return constant;
-  }
-
-  const Tensor& cotangent(int order, std::size_t output, const Tensor& like) {
-    cotangents_.resize(std::max(cotangents_.size(), static_cast<std::size_t>(order)));
-    auto& of_order = cotangents_[static_cast<std::size_t>(order) - 1];
-    if (output == of_order.size()) {
-      const bool one_number = order == 1 && like.size() == 1;  // whose gradient has a meaning
-      of_order.push_back(
-          one_number ? ones(like.shape(), like.dtype())
-                     : tensor(like.shape(), random_numbers(rng_, like.size()), like.dtype()));
-    }
-    if (of_order[output].shape() != like.shape())
-      throw ShapeError("check_gradients: the shape of the result differs from call to call");
-    return of_order[output];
-  }
-
-  Numbers outputs_at(int order, std::vector<Tensor> arguments) {
-    Tape tape;
-    const std::vector<Tensor> x = leaves(arguments);
-    return flat(outputs(order, arguments, x));
-  }
-
-  // The outputs with one variable moved.
-  Numbers outputs_at(int order, const Variable& v, const Numbers& direction, double distance) {
-    const Tensor value = moved(v.start, direction, distance);
-    std::vector<Tensor> arguments = arguments_;
-    if (!v.entry) {
-      arguments[v.argument] = value;
-      return outputs_at(order, std::move(arguments));
-    }
-    LentParam lent{Param(v.entry)};
-    lent.lend(value);
-    return outputs_at(order, std::move(arguments));
-  }
-
-  std::vector<Numbers> analytic_gradients(int order) {
-    Tape tape;
-    std::vector<Tensor> arguments = arguments_;
-    const std::vector<Tensor> x = leaves(arguments);
-    std::vector<Numbers> result;
-    for (const Tensor& g : gradients(order, outputs(order, arguments, x), x, false))
-      result.push_back(g.to_vector());
-    return result;
-  }
-
   // Returns whether all evaluations at one point agreed.
   bool check_order(int order) {
-    curved_ = order > 1;
-    const auto below = order > 1 ? analytic_gradients(order - 1) : std::vector<Numbers>{};
-    analytic_ = analytic_gradients(order);
-    const auto again = analytic_gradients(order);
-    base_ = outputs_at(order, arguments_);
-    c_ = flat(cotangents_[static_cast<std::size_t>(order) - 1]);
-    bool same_results = same_bits(base_, outputs_at(order, arguments_)), same_gradients = true;
+    f_.bend(order > 1);
+    const auto below = order > 1 ? f_.gradients(order - 1) : std::vector<Numbers>{};
+    analytic_ = f_.gradients(order);
+    const auto again = f_.gradients(order);
+    base_ = f_.outputs_at(order);
+    c_ = f_.cotangents(order);
+    bool same_results = same_bits(base_, f_.outputs_at(order)), same_gradients = true;
     const std::size_t first = report_.rows.size();
     std::size_t begin = 0;  // of a variable's gradient in base_, above the first order
     for (std::size_t i = 0; i < variables_.size(); ++i) {
@@ -255,7 +90,7 @@ class Checker {
     if (std::ranges::none_of(rows, failed)) return false;
     constexpr int attempts = 20;
     for (int i = 0; i < attempts; ++i) {
-      if (same_bits(base_, outputs_at(order, arguments_))) continue;
+      if (same_bits(base_, f_.outputs_at(order))) continue;
       for (Row& row : rows)
         if (failed(row)) {
           row.verdict = Verdict::not_deterministic;
@@ -392,10 +227,10 @@ class Checker {
 
   Comparison at_step(const Variable& v, const Numbers& gradient, const Numbers& direction,
                      int order, double h) {
-    const Numbers after = outputs_at(order, v, direction, h),
-                  far_after = outputs_at(order, v, direction, 2 * h),
-                  before = outputs_at(order, v, direction, -h),
-                  far_before = outputs_at(order, v, direction, -2 * h);
+    const Numbers after = f_.outputs_at(order, v, direction, h),
+                  far_after = f_.outputs_at(order, v, direction, 2 * h),
+                  before = f_.outputs_at(order, v, direction, -h),
+                  far_before = f_.outputs_at(order, v, direction, -2 * h);
     double central = 0, left = 0, right = 0;
     // Differences first: elements that did not change contribute an exact zero.
     for (std::size_t i = 0; i < c_.size(); ++i) {
@@ -443,15 +278,11 @@ class Checker {
     return true;
   }
 
-  const TensorFunction& f_;
   const GradcheckOptions& options_;
-  RestoredRngs restored_rngs_;
   Rng rng_;
-  std::vector<Variable> variables_;
-  std::vector<Tensor> arguments_;
-  std::vector<std::vector<Tensor>> cotangents_;  // by order, then by output
+  Evaluation f_;
+  const std::vector<Variable>& variables_;
   // Of the order that is being checked:
-  bool curved_ = false;            // whether the function's result is bent
   std::vector<Numbers> analytic_;  // the gradients of the projection, by variable
   Numbers base_, c_;               // the outputs where nothing is moved, and their cotangents
   GradientReport report_;

@@ -1,13 +1,8 @@
-#include <reel/autograd/check/op_checks.h>
-
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <functional>
 
 #include <reel/autograd/check/gradcheck.h>
+#include <reel/autograd/check/op_case.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/tape.h>
 #include <reel/autograd/threads.h>
@@ -15,127 +10,7 @@
 namespace reel::op {
 namespace {
 
-const Site call_site("caller.cpp", 7);
-
-Tensor copy_of(const Tensor& x) {
-  Tensor copy = x.detach();
-  dispatch(x.dtype(), [&]<class T>() { copy.edit<T>(); });
-  return copy;
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
-         (a.size() == 0 ||
-          std::memcmp(a.buffer().data(), b.buffer().data(),
-                      static_cast<std::size_t>(a.size()) * size_of(a.dtype())) == 0);
-}
-
-bool same_bits(std::span<const Tensor> a, std::span<const Tensor> b) {
-  return std::ranges::equal(a, b, [](const Tensor& x, const Tensor& y) { return same_bits(x, y); });
-}
-
-// The largest difference, relative to the largest element of b or to 1.
-double relative_difference(const Tensor& a, const Tensor& b) {
-  if (a.shape() != b.shape()) return INFINITY;
-  const auto x = a.to_vector(), y = b.to_vector();
-  double difference = 0, scale = 1;
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    scale = std::max(scale, std::abs(y[i]));
-    difference = std::max(difference, x[i] == y[i] ? 0 : std::abs(x[i] - y[i]));
-    if (std::isnan(x[i]) || std::isnan(y[i])) return INFINITY;
-  }
-  return difference / scale;
-}
-
-// An op with one of its samples.
-struct Case {
-  const OpSpec& op;
-  const OpSpec::Sample& sample;
-  std::string title;
-  std::vector<Tensor> inputs;  // f64 or i32
-
-  Tensors run(std::span<const Tensor> x) const {
-    std::vector<const Tensor*> pointers;
-    for (const Tensor& input : x) pointers.push_back(&input);
-    return op::run(op, pointers, sample.attr.data(), call_site);
-  }
-  bool real(std::size_t i) const { return is_real(inputs[i].dtype()); }
-  std::size_t elements() const {
-    std::size_t count = 0;
-    for (const Tensor& x : inputs) count += static_cast<std::size_t>(x.size());
-    return count;
-  }
-  // All outputs as one tensor.
-  Tensor joined(std::span<const Tensor> x) const {
-    const Tensors outputs = run(x);
-    if (outputs.size() == 1) return outputs[0];
-    std::vector<Tensor> flat;
-    for (const Tensor& y : outputs) flat.push_back(reshape(y, {-1}));
-    return concat(flat, 0);
-  }
-  // The gradients of the real inputs for which `wanted` holds, with a random seed; `output` is the
-  // number of one output, or -1 for all.
-  std::vector<Tensor> gradients(std::span<const Tensor> x,
-                                const std::function<bool(std::size_t)>& wanted, int output = -1,
-                                bool create_graph = false) const {
-    Tape tape;
-    std::vector<Tensor> all(x.begin(), x.end()), watched;
-    for (std::size_t i = 0; i < all.size(); ++i)
-      if (is_real(x[i].dtype()) && wanted(i)) watched.push_back(all[i] = tape.watch(x[i]));
-    const Tensor y = output < 0 ? joined(all) : run(all)[static_cast<std::size_t>(output)];
-    const Tensor seed = Rng(5).normal(y.shape(), 0, 1, f64).to(y.dtype());
-    if (y.trace().generation == 0) {
-      for (Tensor& w : watched) w = zeros(w.shape(), w.dtype());
-      return watched;
-    }
-    auto result = tape.gradient(y, watched, {.seed = seed, .create_graph = create_graph});
-    for (Tensor& gradient : result) gradient = gradient.detach();
-    return result;
-  }
-  std::vector<Tensor> gradients(std::span<const Tensor> x) const {
-    return gradients(x, [](std::size_t) { return true; });
-  }
-  bool differentiable() const {
-    return op.derivative != OpSpec::Derivative::none && !op.integer_output &&
-           std::ranges::any_of(inputs, [](const Tensor& x) { return is_real(x.dtype()); });
-  }
-};
-
-std::vector<Case> cases_of(const OpSpec& op) {
-  std::vector<Case> cases;
-  for (std::size_t s = 0; s < op.samples.size(); ++s) {
-    Rng rng(17, s);
-    Case& c =
-        cases.emplace_back(Case{op, op.samples[s], fmt::format("{}, sample {}", op.name, s), {}});
-    for (const Generator& generator : op.samples[s].inputs)
-      c.inputs.push_back(generator.draw(rng, f64));
-  }
-  return cases;
-}
-
-// Runs a check on each sample; what it throws is a complaint too.
-template <class F>
-Complaints over_cases(const OpSpec& op, F f) {
-  Complaints complaints;
-  if (op.samples.empty()) complaints.push_back(fmt::format("{}: there are no samples", op.name));
-  for (const Case& c : cases_of(op)) {
-    const auto complain = [&](const std::string& what) {
-      complaints.push_back(fmt::format("{}: {}", c.title, what));
-    };
-    try {
-      f(c, complain);
-    } catch (const std::exception& e) {
-      complain(fmt::format("throws: {}", e.what()));
-    }
-  }
-  return complaints;
-}
-
-std::vector<Tensor> converted(std::span<const Tensor> inputs, DType dtype) {
-  std::vector<Tensor> result;
-  for (const Tensor& x : inputs) result.push_back(is_real(x.dtype()) ? x.to(dtype) : x);
-  return result;
-}
+using namespace detail;
 
 bool smooth(const OpSpec::Sample& sample) {
   return std::ranges::all_of(sample.inputs, [](const Generator& g) {
@@ -198,7 +73,7 @@ Complaints check_jacobian(const OpSpec& op) {
   return over_cases(op, [](const Case& c, auto complain) {
     if (!c.differentiable()) return;
     const Index size = c.joined(c.inputs).size();
-    if (size * static_cast<Index>(c.elements()) > 600) return;
+    if (size * c.elements() > 600) return;
     constexpr double h = 0x1p-11;
     for (std::size_t i = 0; i < c.inputs.size(); ++i) {
       if (!c.real(i)) continue;
@@ -468,10 +343,10 @@ Complaints check_none(const OpSpec& op) {
   });
 }
 
-Complaints check_op(const OpSpec& op) {
+Complaints check_op(const OpSpec& op, const Reference& reference) {
   Complaints all;
   for (const Check& check : all_checks)
-    for (const std::string& complaint : check.run(op))
+    for (const std::string& complaint : check(op, reference))
       all.push_back(fmt::format("{}: {}", check.name, complaint));
   return all;
 }

@@ -1,0 +1,92 @@
+// The checks that an op depends on its arguments alone: not on what memory held before, and not on
+// what other threads do.
+#include <atomic>
+#include <cstring>
+#include <thread>
+
+#include <reel/autograd/check/op_case.h>
+#include <reel/autograd/engine/buffer.h>
+
+namespace reel::op {
+namespace {
+
+using namespace detail;
+
+// Fills blocks of the thread's pool that the next requests will get: several of each class.
+void fill_pool(int byte) {
+  std::vector<std::pair<void*, std::size_t>> blocks;
+  const auto take = [&](std::size_t bytes, int count) {
+    for (int i = 0; i < count; ++i) {
+      blocks.emplace_back(pool::allocate(bytes), bytes);
+      std::memset(blocks.back().first, byte, bytes);
+    }
+  };
+  for (std::size_t bytes = 64; bytes < 256; bytes += 64) take(bytes, 16);
+  for (std::size_t bytes = 256; bytes <= 1 << 17; bytes *= 2)
+    for (std::size_t quarter = 4; quarter < 8; ++quarter)
+      take(bytes / 4 * quarter, bytes <= 4096 ? 8 : 2);
+  for (const auto& [block, bytes] : blocks) pool::release(block, bytes);
+}
+
+struct Results {
+  Tensors values;
+  std::vector<Tensor> gradients;
+
+  bool operator==(const Results& other) const {
+    return same_bits(values, other.values) && same_bits(gradients, other.gradients);
+  }
+};
+
+Results results_of(const Case& c, std::span<const Tensor> inputs, auto before_each) {
+  Results results;
+  before_each();
+  results.values = c.run(inputs);
+  before_each();
+  if (c.differentiable()) results.gradients = c.gradients(inputs);
+  return results;
+}
+
+}  // namespace
+
+Complaints check_memory(const OpSpec& op) {
+  return over_cases(op, [](const Case& c, const Complain& complain) {
+    const auto in_memory_of = [&](int byte) {
+      return results_of(c, c.inputs, [byte] { fill_pool(byte); });
+    };
+    const Results zeros = in_memory_of(0), ones = in_memory_of(0xff);
+    if (!same_bits(zeros.values, ones.values)) complain("values depend on what memory held before");
+    if (!same_bits(zeros.gradients, ones.gradients))
+      complain("gradients depend on what memory held before");
+  });
+}
+
+Complaints check_concurrent_calls(const OpSpec& op) {
+  const std::vector<Case> cases = cases_of(op);
+  const auto results = [](const Case& c) { return results_of(c, c.inputs, [] {}); };
+  Complaints complaints;
+  std::vector<Results> alone(cases.size());
+  for (std::size_t i = 0; i < cases.size(); ++i)
+    check_case(cases[i], complaints, [&](const Case& c, auto) { alone[i] = results(c); });
+  if (!complaints.empty()) return complaints;
+  constexpr int callers = 3, rounds = 3;
+  std::vector<std::atomic<bool>> differs(cases.size());
+  std::atomic<int> ready = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < callers; ++t)
+    threads.emplace_back([&] {
+      for (++ready; ready < callers;) std::this_thread::yield();
+      for (int round = 0; round < rounds; ++round)
+        for (std::size_t i = 0; i < cases.size(); ++i) try {
+            if (!(results(cases[i]) == alone[i])) differs[i] = true;
+          } catch (const std::exception&) {
+            differs[i] = true;
+          }
+    });
+  for (std::thread& thread : threads) thread.join();
+  for (std::size_t i = 0; i < cases.size(); ++i)
+    if (differs[i])
+      complaints.push_back(fmt::format("{}: other results in concurrent calls", cases[i].title));
+  return complaints;
+}
+
+}  // namespace reel::op
