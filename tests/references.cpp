@@ -12,9 +12,6 @@ const References& references() {
     add_product_references(table);
     add_loss_references(table);
     add_recurrent_references(table);
-    for (const char* name : {"gelu", "silu", "bce_with_logits", "cross_entropy", "nll", "div",
-                             "softmax", "log_softmax", "rms_norm"})
-      table[name].special = false;
     return table;
   }();
   return all;

@@ -61,6 +61,7 @@ void add_powers(References& table) {
   add("cos", [](double x) { return std::cos(x); });
   add("tan", [](double x) { return std::tan(x); });
   add("erf", [](double x) { return std::erf(x); });
+  add("erfc", [](double x) { return std::erfc(x); });
   add("abs", [](double x) { return std::abs(x); });
   add("sign", [](double x) { return x > 0 ? 1.0 : x < 0 ? -1.0 : 0.0; });
   add("floor", [](double x) { return std::floor(x); });
@@ -93,6 +94,14 @@ void add_activations(References& table) {
   add("relu", [](double x) { return x < 0 ? 0 : x; });
   add("gelu", [](double x) { return vanishing(std::erfc(-x / std::numbers::sqrt2) / 2, x); });
   add("silu", [](double x) { return vanishing(sigmoid(x), x); });
+  table["times_sech_square"] = reference<Number>([](const Arrays& in, const Number& s) -> Arrays {
+    Array y = in[0];
+    for (Index i = 0; i < y.size(); ++i) {
+      const double slope = s.value / std::cosh(s.value * in[1][i]);
+      y[i] *= slope * slope;
+    }
+    return {y};
+  });
   table["leaky_relu"] = elementwise_reference<Number>(
       [](double x, const Number& slope) { return x > 0 ? x : slope.value * x; });
   table["elu"] = elementwise_reference<Number>(

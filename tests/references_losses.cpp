@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include <reel/autograd/ops.h>
+
 #include "references.h"
 
 namespace reel::testing {
@@ -10,20 +12,35 @@ struct ClassTargets {
   double smoothing = 0;
   std::int32_t ignored = 0;
   bool ignores = false;
+  LossReduction reduction = LossReduction::mean;
 };
-struct Number {
-  double value;
+struct SoftTargets {
+  double smoothing = 0;
+  LossReduction reduction = LossReduction::mean;
+};
+template <class Attr>
+struct Call {
+  Attr attr;
+  LossReduction reduction;
 };
 
-Arrays single(double value) { return {Array(Shape{}, value)}; }
+// A mean, or the sum alone.
+Arrays result(double sum, double weights, LossReduction reduction) {
+  return {Array(Shape{}, reduction == LossReduction::mean ? sum / weights : sum)};
+}
+// What has weight 0 does not count.
+double part(double weight, double loss) { return weight == 0 ? 0 : weight * loss; }
 
-// ln p of each class of a row of logits.
+// ln p of each class of a row of logits; an infinite one takes all.
 std::vector<double> log_softmax(const double* x, Index classes) {
   const double top = *std::max_element(x, x + classes);
-  double total = 0;
-  for (Index i = 0; i < classes; ++i) total += std::exp(x[i] - top);
   std::vector<double> y;
-  for (Index i = 0; i < classes; ++i) y.push_back((x[i] - top) - std::log(total));
+  double total = 0;
+  for (Index i = 0; i < classes; ++i) {
+    y.push_back(x[i] == INFINITY ? 0 : x[i] - top);
+    total += std::exp(y.back());
+  }
+  for (double& value : y) value -= std::log(total);
   return y;
 }
 
@@ -38,34 +55,40 @@ Arrays class_loss(const Arrays& in, const ClassTargets& attr) {
     if (attr.ignores && target == attr.ignored) continue;
     const double* x = in[0].x.data() + r * classes;
     const auto l = from_logits ? log_softmax(x, classes) : std::vector<double>(x, x + classes);
-    const auto part = [&](double weight, Index i) {
-      return weight == 0 ? 0 : weight * -l[static_cast<std::size_t>(i)];
+    const auto of_class = [&](double weight, Index i) {
+      return part(weight, -l[static_cast<std::size_t>(i)]);
     };
-    double loss = part((1 - attr.smoothing) * in[3][target], target);
-    for (Index i = 0; i < classes && attr.smoothing != 0; ++i) loss += part(share * in[3][i], i);
-    if (in[2][r] != 0) sum += in[2][r] * loss;
+    double loss = of_class((1 - attr.smoothing) * in[3][target], target);
+    for (Index i = 0; i < classes && attr.smoothing != 0; ++i)
+      loss += of_class(share * in[3][i], i);
+    sum += part(in[2][r], loss);
     weights += in[2][r] * in[3][target];
   }
-  return single(sum / weights);
+  return result(sum, weights, attr.reduction);
 }
 
-Arrays soft_cross_entropy(const Arrays& in) {
-  const Index rows = in[2].size(), classes = in[0].size() / rows;
+// Σ p Σ c ((1 - e) q + e / V) (-l) / Σ p
+Arrays soft_cross_entropy(const Arrays& in, const SoftTargets& attr) {
+  const Index rows = in[2].size(), classes = in[3].size();
   double sum = 0, weights = 0;
   for (Index r = 0; r < rows; ++r) {
     const auto l = log_softmax(in[0].x.data() + r * classes, classes);
-    for (Index i = 0; i < classes; ++i)
-      if (const double q = in[1][r * classes + i]; q != 0 && in[2][r] != 0)
-        sum += in[2][r] * q * -l[static_cast<std::size_t>(i)];
+    double loss = 0;
+    for (Index i = 0; i < classes; ++i) {
+      const double q = (1 - attr.smoothing) * in[1][r * classes + i] +
+                       attr.smoothing / static_cast<double>(classes);
+      loss += part(in[3][i] * q, -l[static_cast<std::size_t>(i)]);
+    }
+    sum += part(in[2][r], loss);
     weights += in[2][r];
   }
-  return single(sum / weights);
+  return result(sum, weights, attr.reduction);
 }
 
 // Σ w f(x, t) / Σ w: weights count for all elements that they lead to, which are so many positions
 // as elements, or rows of the last axis.
 template <class F>
-Arrays weighted_mean(const Arrays& in, bool rows, F f) {
+Arrays weighted_mean(const Arrays& in, LossReduction reduction, bool rows, F f) {
   const Index length = in[0].size() / std::max<Index>(in[2].size(), 1);
   const Shape& shape = in[0].shape;
   const double positions = static_cast<double>(rows ? length / shape[shape.rank() - 1] : length);
@@ -73,15 +96,25 @@ Arrays weighted_mean(const Arrays& in, bool rows, F f) {
   for (Index i = 0; i < in[0].size(); ++i)
     if (const double w = in[2][i / length]; w != 0) sum += w * f(in[0][i], in[1][i]);
   for (double w : in[2].x) weights += w * positions;
-  return single(sum / weights);
+  return result(sum, weights, reduction);
 }
 
+// Of f(x, t), or f(x, t, number) where that is an attribute.
 template <class F>
-Reference pointwise(F f) {
-  return reference([f](const Arrays& in) -> Arrays { return weighted_mean(in, false, f); });
+Reference pointwise(F f, bool rows = false) {
+  if constexpr (std::is_invocable_v<F, double, double>)
+    return reference<Call<NoAttr>>([=](const Arrays& in, const Call<NoAttr>& call) -> Arrays {
+      return weighted_mean(in, call.reduction, rows, f);
+    });
+  else
+    return reference<Call<double>>([=](const Arrays& in, const Call<double>& call) -> Arrays {
+      return weighted_mean(in, call.reduction, rows,
+                           [&](double x, double t) { return f(x, t, call.attr); });
+    });
 }
 
-double huber(double d, double delta) {
+double huber(double x, double t, double delta) {
+  const double d = x - t;
   return std::abs(d) <= delta ? d * d / 2 : delta * (std::abs(d) - delta / 2);
 }
 
@@ -90,7 +123,6 @@ double bce(double x, double t, double w) {
   const auto minus_log_sigmoid = [](double z) {
     return z > 0 ? std::log1p(std::exp(-z)) : std::log1p(std::exp(z)) - z;
   };
-  const auto part = [](double weight, double loss) { return weight == 0 ? 0 : weight * loss; };
   return part(w * t, minus_log_sigmoid(x)) + part(1 - t, minus_log_sigmoid(-x));
 }
 
@@ -99,19 +131,13 @@ double bce(double x, double t, double w) {
 void add_loss_references(References& table) {
   table["cross_entropy"] = reference<ClassTargets>(class_loss<true>);
   table["nll"] = reference<ClassTargets>(class_loss<false>);
-  table["soft_cross_entropy"] = reference(soft_cross_entropy);
+  table["soft_cross_entropy"] = reference<SoftTargets>(soft_cross_entropy);
   table["mse"] = pointwise([](double x, double t) { return (x - t) * (x - t); });
   table["l1"] = pointwise([](double x, double t) { return std::abs(x - t); });
-  table["huber"] = reference<Number>([](const Arrays& in, const Number& delta) -> Arrays {
-    return weighted_mean(in, false, [&](double x, double t) { return huber(x - t, delta.value); });
-  });
-  table["bce_with_logits"] = reference<Number>([](const Arrays& in, const Number& w) -> Arrays {
-    return weighted_mean(in, false, [&](double x, double t) { return bce(x, t, w.value); });
-  });
-  table["kl_div"] = reference([](const Arrays& in) -> Arrays {
-    return weighted_mean(in, true,
-                         [](double l, double t) { return t == 0 ? 0 : t * (std::log(t) - l); });
-  });
+  table["huber"] = pointwise(huber);
+  table["bce_with_logits"] = pointwise(bce);
+  table["kl_div"] =
+      pointwise([](double l, double t) { return t == 0 ? 0 : t * (std::log(t) - l); }, true);
 }
 
 }  // namespace reel::testing

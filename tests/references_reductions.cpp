@@ -128,18 +128,17 @@ Reference line_reference(F f) {
   });
 }
 
-void softmax(Group& line) {
-  const double top = largest(line);
-  for (double& x : line) x = std::exp(x - top);
-  const double total = sum(line);
-  for (double& x : line) x /= total;
-}
-
+// x - ln Σ eˣ, each; an infinite element takes all.
 void log_softmax(Group& line) {
   const double top = largest(line);
   double total = 0;
-  for (double x : line) total += std::exp(x - top);
-  for (double& x : line) x = (x - top) - std::log(total);
+  for (double& x : line) total += std::exp(x = x == INFINITY ? 0 : x - top);
+  for (double& x : line) x -= std::log(total);
+}
+
+void softmax(Group& line) {
+  log_softmax(line);
+  for (double& x : line) x = std::exp(x);
 }
 
 template <bool centred>

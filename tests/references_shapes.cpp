@@ -109,10 +109,12 @@ void add_parts(References& table) {
   });
   table["slice"] = reference<Range>([](const Arrays& in, const Range& r) -> Arrays {
     const int axis = static_cast<int>(r.axis);
+    const auto from_end = [&](Index i) { return i < 0 ? i + in[0].shape[axis] : i; };
+    const Index begin = from_end(r.begin);
     Index count = 0;
-    for (Index i = r.begin; i < r.end; i += r.step) ++count;
+    for (Index i = begin; i < from_end(r.end); i += r.step) ++count;
     return {picked(in[0], in[0].shape.with(axis, count), [&](const Place& place) {
-      return moved_to(place, axis, r.begin + along(place, axis) * r.step);
+      return moved_to(place, axis, begin + along(place, axis) * r.step);
     })};
   });
   table["pad"] = reference<Padding>([](const Arrays& in, const Padding& p) -> Arrays {
