@@ -150,7 +150,8 @@ Arrays normalized(const Arrays& in, const Epsilon& e) {
     const double m = centred ? mean(x) : 0;
     double squares = 0;
     for (double value : x) squares += (value - m) * (value - m);
-    const double deviation = std::sqrt(squares / static_cast<double>(features) + e.epsilon);
+    double deviation = std::sqrt(squares / static_cast<double>(features) + e.epsilon);
+    if (std::isinf(deviation)) deviation = NAN;  // a row with an infinity has no scale
     for (Index f = 0; f < features; ++f)
       y[row * features + f] = (x[static_cast<std::size_t>(f)] - m) / deviation * in[1][f] +
                               (centred ? in.back()[f] : 0);

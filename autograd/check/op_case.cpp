@@ -47,7 +47,7 @@ std::vector<Tensor> converted(std::span<const Tensor> inputs, DType dtype) {
 
 bool long_mode() {
   const char* value = std::getenv("REEL_LONG");
-  return value && *value && std::strcmp(value, "0") != 0;
+  return value && std::strcmp(value, "1") == 0;
 }
 
 Tensors Case::run(std::span<const Tensor> x) const {

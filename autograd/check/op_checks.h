@@ -90,7 +90,7 @@ inline constexpr Check all_checks[] = {
 int orders_checked(const OpSpec& op);
 
 /// Every check on one op. Without a reference nothing tells right values from wrong ones that have
-/// the gradients to match. With REEL_LONG in the environment more shapes and sizes are tried.
+/// the gradients to match. With REEL_LONG=1 in the environment more shapes and sizes are tried.
 Complaints check_op(const OpSpec& op, const Reference& reference = {});
 
 }  // namespace reel::op
