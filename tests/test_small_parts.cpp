@@ -1,0 +1,105 @@
+// What other tests use but do not name.
+#include <doctest/doctest.h>
+
+#include <memory>
+
+#include <reel/autograd/engine/table.h>
+#include <reel/autograd/ops.h>
+#include <reel/autograd/recurrent.h>
+#include <reel/autograd/tape.h>
+#include <reel/nn/dropout.h>
+#include <reel/nn/init.h>
+#include <reel/nn/layer_norm.h>
+#include <reel/nn/state.h>
+
+#include "testing.h"
+
+using namespace reel;
+using Numbers = std::vector<double>;
+
+TEST_CASE("a LayerNorm gives rows of mean 0 and deviation 1, times its gain, plus its bias") {
+  const Params params(1, f64);
+  nn::LayerNorm norm(params / "norm", 2, 1e-12);
+  CHECK(norm.gain.name() == "norm.gain");
+  CHECK(norm.gain.value().to_vector() == Numbers{1, 1});
+  CHECK(norm.bias.value().to_vector() == Numbers{0, 0});
+  norm.gain.set(tensor({2}, {2, 3}, f64));
+  norm.bias.set(tensor({2}, {10, 20}, f64));
+  const Numbers y = norm(tensor({2, 2}, {1, 3, 8, 4}, f64)).to_vector();
+  const Numbers expected{8, 23, 12, 17};
+  for (std::size_t i = 0; i < y.size(); ++i) CHECK(y[i] == doctest::Approx(expected[i]));
+  CHECK_THROWS_AS(norm(zeros({2, 3}, f64)), ShapeError);
+  CHECK_THROWS_AS(nn::LayerNorm(params / "none", 0), ValueError);
+}
+
+TEST_CASE("a Dropout drops in training alone, and keeps the mean") {
+  const nn::Dropout dropout(0.25);
+  const Tensor x = ones({4000}, f64);
+  CHECK(dropout(x, nn::Eval{}).to_vector() == x.to_vector());
+  Rng rng(1);
+  const Tensor y = dropout(x, nn::Train{rng});
+  CHECK(rng.state().position > 0);
+  for (const double v : y.to_vector()) CHECK((v == 0 || v == doctest::Approx(4.0 / 3)));
+  CHECK(mean(y).item() == doctest::Approx(1).epsilon(0.05));
+  CHECK_THROWS_AS(nn::Dropout(1), ValueError);
+  CHECK_THROWS_AS(nn::Dropout(-0.1), ValueError);
+}
+
+TEST_CASE("unflatten gives a state of as many tensors as it has") {
+  const Tensor h = ones({1, 2}), c = zeros({1, 2});
+  const nn::LstmState like{c, c};
+  const auto state = nn::unflatten(like, std::vector{h, c});
+  CHECK(state.h.to_vector() == h.to_vector());
+  CHECK(state.c.to_vector() == c.to_vector());
+  CHECK_THROWS_AS(nn::unflatten(like, std::vector{h}), ValueError);
+  CHECK_THROWS_AS(nn::unflatten(like, std::vector{h, h, h}), ValueError);
+}
+
+TEST_CASE("a state that is undefined stands for zeros") {
+  const Params params(1, f64);
+  const Param w = params.create("w_hh", {9, 3}, nn::init::normal(1));
+  for (const Shape& shape : {Shape{2, 5}, Shape{4, 2, 5}}) {
+    const Tensor state = nn::defined_state({}, zeros(shape, f64), w);
+    CHECK(state.shape() == Shape{2, 3});
+    CHECK(state.dtype() == f64);
+    CHECK(state.to_vector() == Numbers(6));
+  }
+  const Tensor given = ones({2, 3}, f64);
+  CHECK(nn::defined_state(given, zeros({2, 5}, f64), w).to_vector() == given.to_vector());
+  CHECK_THROWS_AS(nn::defined_state(ones({2, 4}, f64), zeros({2, 5}, f64), w), ShapeError);
+}
+
+TEST_CASE("lengths are those given, or all steps, and say which rows are active") {
+  const Tensor x = zeros({4, 3, 2});
+  CHECK(resolve_lengths({}, x, "op").to_vector() == Numbers{4, 4, 4});
+  const Tensor lengths = tensor({3}, std::vector<std::int32_t>{4, 0, 2});
+  CHECK(resolve_lengths({.lengths = lengths}, x, "op").to_vector() == Numbers{4, 0, 2});
+  CHECK(testing::error_of<ValueError>([&] {
+          resolve_lengths({.lengths = full({3}, 5, i32)}, x, "op");
+        }).starts_with("op: "));
+  CHECK(active_rows(lengths, 1).to_vector() == Numbers{1, 0, 1});
+  CHECK(active_rows(lengths, 1).shape() == Shape{3, 1});
+  CHECK(active_rows(lengths, 2).to_vector() == Numbers{1, 0, 0});
+  CHECK_FALSE(active_rows(full({3}, 4, i32), 3).defined());
+}
+
+TEST_CASE("a tape holds an object as long as its records") {
+  auto object = std::make_shared<int>(1);
+  const std::weak_ptr<int> watched = object;
+  {
+    Tape tape;
+    tape.hold(std::move(object));
+    CHECK_FALSE(watched.expired());
+  }
+  CHECK(watched.expired());
+}
+
+TEST_CASE("a table has columns as wide as their longest cells") {
+  Table table({"name", "n"});
+  table.add({"a", "1000"});
+  table.add({"longer", "7"});
+  const std::string text = table.str();
+  CHECK(text.find("name") < text.find("longer"));
+  CHECK(text.find("a       1000\n") != std::string::npos);
+  CHECK(text.find("longer     7\n") != std::string::npos);
+}
