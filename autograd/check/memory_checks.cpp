@@ -14,18 +14,18 @@ using namespace detail;
 
 // Fills blocks of the thread's pool that the next requests will get: several of each class.
 void fill_pool(int byte) {
-  std::vector<std::pair<void*, std::size_t>> blocks;
+  std::vector<void*> blocks;
   const auto take = [&](std::size_t bytes, int count) {
     for (int i = 0; i < count; ++i) {
-      blocks.emplace_back(pool::allocate(bytes), bytes);
-      std::memset(blocks.back().first, byte, bytes);
+      blocks.push_back(pool::allocate(bytes));
+      std::memset(blocks.back(), byte, bytes);
     }
   };
   for (std::size_t bytes = 64; bytes < 256; bytes += 64) take(bytes, 16);
   for (std::size_t bytes = 256; bytes <= 1 << 17; bytes *= 2)
     for (std::size_t quarter = 4; quarter < 8; ++quarter)
       take(bytes / 4 * quarter, bytes <= 4096 ? 8 : 2);
-  for (const auto& [block, bytes] : blocks) pool::release(block, bytes);
+  for (void* block : blocks) pool::release(block);
 }
 
 struct Results {
