@@ -35,12 +35,14 @@ double part(double weight, double loss) { return weight == 0 ? 0 : weight * loss
 std::vector<double> log_softmax(const double* x, Index classes) {
   const double top = *std::max_element(x, x + classes);
   std::vector<double> y;
-  double total = 0;
+  double others = 0;  // beside the largest
+  bool met = false;
   for (Index i = 0; i < classes; ++i) {
     y.push_back(x[i] == INFINITY ? 0 : x[i] - top);
-    total += std::exp(y.back());
+    if (met || y.back() != 0) others += std::exp(y.back());
+    met = met || y.back() == 0;
   }
-  for (double& value : y) value -= std::log(total);
+  for (double& value : y) value -= std::log1p(others);
   return y;
 }
 

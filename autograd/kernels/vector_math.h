@@ -208,7 +208,9 @@ template <Real T>
 template <Real T>
 [[gnu::always_inline]] inline T vpow(T x, T e) {
   if constexpr (std::is_same_v<T, double>) {
-    return std::pow(x, e);
+    // std::pow reads the bits of subnormal numbers, which count as 0 everywhere else.
+    const auto normal = [](T v) { return std::abs(v) < std::numeric_limits<T>::min() ? 0 * v : v; };
+    return std::pow(normal(x), normal(e));
   } else {
     // In double the product is so exact that its exponential is right in the last place of a float.
     const double exponent = e, half = exponent / 2;
