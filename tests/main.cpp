@@ -72,7 +72,7 @@ int random_graphs(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  reel::pool::fill_new_blocks(true);
+  reel::pool::fill_blocks(0xFF);
   const std::string_view command = argc > 1 ? argv[1] : "";
   if (command == "--list-ops") {
     list_ops();

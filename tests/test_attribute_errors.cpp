@@ -178,6 +178,11 @@ TEST_CASE("every op with attributes has some that it refuses, or takes all") {
                                        "tril",
                                        "triu",  // diagonals outside of the matrix, too
                                        "bce_with_logits",
+                                       "kl_div",
+                                       "l1",
+                                       "mse",
+                                       "soft_cross_entropy",
+                                       "times_sech_square",
                                        "layer_norm",
                                        "rms_norm"};
   const Calls calls = refused_calls();

@@ -213,7 +213,7 @@ TEST_CASE("rms_norm divides by the root of the mean square") {
                         0.21442230979770957, 0.05360557744942739, -3.430756956763353};
   const Values y = rms_norm(x, tensor({3}, {1, 0.5, 2}, f64)).to_vector();
   for (std::size_t i = 0; i < y.size(); ++i) CHECK(y[i] == golden(expected[i]));
-  CHECK_THROWS_WITH_AS(rms_norm(x, ones({2}, f64)),
-                       Contains("rms_norm: x has 3 features, but the layer takes 2; x is f64 [2, 3]"),
-                       ShapeError);
+  CHECK_THROWS_WITH_AS(
+      rms_norm(x, ones({2}, f64)),
+      Contains("rms_norm: x has 3 features, but the layer takes 2; x is f64 [2, 3]"), ShapeError);
 }

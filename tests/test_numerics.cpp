@@ -176,7 +176,7 @@ TEST_CASE("numerics: slopes of powers at 0 and infinity") {
   check(power, {{0}, {1}}, {0}, {{1}, {0}});
   check(power, {{0}, {0}}, {1}, {{0}, {0}});
   check(power, {{1e-40}, {0}}, {1}, {{0}, {std::log(1e-40)}}, {f64});
-  check(power, {{0x1p-140}, {0}}, {1}, {{0}, {-140 * ln2}});
+  check(power, {{0x1p-126}, {0}}, {1}, {{0}, {-126 * ln2}});
   check(power, {{infinity}, {-1}}, {0}, {{0}, {0}});
   check(power, {{-2}, {3}}, {-8}, {{12}});
   check([](const Tensors& x) { return pow(x[0], -2); }, {{0, -4}}, {infinity, 0.0625},
@@ -196,13 +196,17 @@ TEST_CASE("numerics: powers have the special values of std::pow") {
     for (const double e : special) {
       CAPTURE(a);
       CAPTURE(e);
-      const auto x = static_cast<float>(a), y = static_cast<float>(e);
-      const double expected = std::pow(static_cast<double>(x), static_cast<double>(y));
-      const auto rounded = static_cast<double>(static_cast<float>(expected));
+      // A subnormal number counts as 0, and what would be one is 0.
+      const auto flushed = [](double number) {
+        const auto x = static_cast<float>(number);
+        return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.F, x) : x;
+      };
+      const double rounded =
+          flushed(std::pow(static_cast<double>(flushed(a)), static_cast<double>(flushed(e))));
       const double tensor = pow(vector({a}, f32), vector({e}, f32)).item();
       const double number = pow(vector({a}, f32), e).item();
       CHECK(close(tensor, rounded, f32));
-      CHECK(close(number, rounded, f32));
+      if (e != 1) CHECK(close(number, rounded, f32));  // pow(x, 1) is x, a subnormal number too
       if (!std::isnan(rounded)) {
         CHECK(std::signbit(tensor) == std::signbit(rounded));
         CHECK(std::signbit(number) == std::signbit(rounded));

@@ -1,7 +1,7 @@
 // The checks that an op depends on its arguments alone: not on what memory held before, and not on
 // what other threads do.
 #include <atomic>
-#include <cstring>
+#include <optional>
 #include <thread>
 
 #include <reel/autograd/check/op_case.h>
@@ -12,21 +12,17 @@ namespace {
 
 using namespace detail;
 
-// Fills blocks of the thread's pool that the next requests will get: several of each class.
-void fill_pool(int byte) {
-  std::vector<void*> blocks;
-  const auto take = [&](std::size_t bytes, int count) {
-    for (int i = 0; i < count; ++i) {
-      blocks.push_back(pool::allocate(bytes));
-      std::memset(blocks.back(), byte, bytes);
-    }
-  };
-  for (std::size_t bytes = 64; bytes < 256; bytes += 64) take(bytes, 16);
-  for (std::size_t bytes = 256; bytes <= 1 << 17; bytes *= 2)
-    for (std::size_t quarter = 4; quarter < 8; ++quarter)
-      take(bytes / 4 * quarter, bytes <= 4096 ? 8 : 2);
-  for (void* block : blocks) pool::release(block);
-}
+// Has all memory that is given out filled with a byte.
+class FilledMemory {
+ public:
+  explicit FilledMemory(unsigned char byte) : before_(pool::fill_blocks(byte)) {}
+  ~FilledMemory() { pool::fill_blocks(before_); }
+  FilledMemory(const FilledMemory&) = delete;
+  FilledMemory& operator=(const FilledMemory&) = delete;
+
+ private:
+  std::optional<unsigned char> before_;
+};
 
 struct Results {
   Tensors values;
@@ -37,11 +33,9 @@ struct Results {
   }
 };
 
-Results results_of(const Case& c, std::span<const Tensor> inputs, auto before_each) {
+Results results_of(const Case& c, std::span<const Tensor> inputs) {
   Results results;
-  before_each();
   results.values = c.run(inputs);
-  before_each();
   if (c.differentiable()) results.gradients = c.gradients(inputs);
   return results;
 }
@@ -50,8 +44,9 @@ Results results_of(const Case& c, std::span<const Tensor> inputs, auto before_ea
 
 Complaints check_memory(const OpSpec& op) {
   return over_cases(op, [](const Case& c, const Complain& complain) {
-    const auto in_memory_of = [&](int byte) {
-      return results_of(c, c.inputs, [byte] { fill_pool(byte); });
+    const auto in_memory_of = [&](unsigned char byte) {
+      const FilledMemory memory(byte);
+      return results_of(c, c.inputs);
     };
     const Results zeros = in_memory_of(0), ones = in_memory_of(0xff);
     if (!same_bits(zeros.values, ones.values)) complain("values depend on what memory held before");
@@ -62,7 +57,7 @@ Complaints check_memory(const OpSpec& op) {
 
 Complaints check_concurrent_calls(const OpSpec& op) {
   const std::vector<Case> cases = cases_of(op);
-  const auto results = [](const Case& c) { return results_of(c, c.inputs, [] {}); };
+  const auto results = [](const Case& c) { return results_of(c, c.inputs); };
   Complaints complaints;
   std::vector<Results> alone(cases.size());
   for (std::size_t i = 0; i < cases.size(); ++i)

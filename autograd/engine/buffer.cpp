@@ -65,7 +65,8 @@ Header* header_of(void* data) {
   return reinterpret_cast<Header*>(static_cast<std::byte*>(data) - header_bytes);
 }
 
-constinit std::atomic<bool> fills_new_blocks{false};
+constexpr int no_fill = -1;
+constinit std::atomic<int> fill_byte{no_fill};
 
 // What the sanitizers are told: nobody may read or write here; somebody may; it has no values yet.
 #if defined(__SANITIZE_ADDRESS__) || REEL_HAS_FEATURE(address_sanitizer)
@@ -84,8 +85,8 @@ void unpoison(void*, std::size_t) {}
 void* opened(Header* block, std::size_t bytes) {
   std::byte* data = data_of(block);
   unpoison(data, bytes);
-  if (fills_new_blocks.load(std::memory_order_relaxed)) [[unlikely]]
-    std::memset(data, 0xFF, bytes);
+  if (const int byte = fill_byte.load(std::memory_order_relaxed); byte != no_fill) [[unlikely]]
+    std::memset(data, byte, bytes);
   return data;
 }
 void close(Header* block) { poison(data_of(block), block->bytes - header_bytes); }
@@ -279,7 +280,11 @@ void trim() noexcept {
   thread_lists.clear();
 }
 
-void fill_new_blocks(bool fill) { fills_new_blocks.store(fill, std::memory_order_relaxed); }
+std::optional<unsigned char> fill_blocks(std::optional<unsigned char> byte) {
+  const int before = fill_byte.exchange(byte ? *byte : no_fill, std::memory_order_relaxed);
+  if (before == no_fill) return std::nullopt;
+  return static_cast<unsigned char>(before);
+}
 
 }  // namespace pool
 }  // namespace reel

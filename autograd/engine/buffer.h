@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -37,9 +38,10 @@ Statistics statistics();
 /// Returns this thread's waiting blocks to the heap.
 void trim() noexcept;
 
-/// From now on, fills every block that any thread is given with bytes 0xFF: NaN, and -1 in an i32.
-/// An element of an output that nobody wrote then shows. For tests.
-void fill_new_blocks(bool fill);
+/// From now on, fills every block that any thread is given with this byte, or with none leaves it
+/// as it was; returns the setting before. 0xFF is NaN, and -1 in an i32, so an element of an output
+/// that nobody wrote shows. For tests.
+std::optional<unsigned char> fill_blocks(std::optional<unsigned char> byte);
 
 /// What lies before every block; `references` is for Buffer.
 struct Owner;
