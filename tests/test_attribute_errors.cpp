@@ -164,9 +164,9 @@ Calls refused_calls() {
 }  // namespace
 
 TEST_CASE("attributes out of range are refused, and the error names op and call") {
-  for (const auto& [op, call] : refused_calls()) {
-    CAPTURE(op);
-    CHECK(fault_of(op, call) == "");
+  for (const auto& refused : refused_calls()) {
+    CAPTURE(refused.first);
+    CHECK(fault_of(refused.first, refused.second) == "");
   }
 }
 
