@@ -11,7 +11,7 @@
 /// Every op, by subject. All of them record on the current tape if one of their inputs is on it,
 /// have gradients of every order unless they say otherwise, and throw ShapeError or DTypeError,
 /// naming op, arguments and call, before any work. Shapes broadcast as in NumPy. Axes may be
-/// negative.
+/// negative. Subnormal numbers count as 0.
 namespace reel {
 
 /// An operand of an operator: a tensor, or a number, which takes the other operand's dtype.
@@ -81,7 +81,7 @@ Tensor operator/(const Operand& a, const Operand& b);
 Tensor operator-(const Operand& a);
 
 // Comparisons: i32 tensors of 0 and 1, without gradient. With a NaN only not_equal holds. == and !=
-// are no operators: they would be taken for a comparison of whole tensors.
+// are not overloaded: they would be taken for a comparison of whole tensors.
 Tensor less(const Tensor& a, const Tensor& b, Site site = {});
 Tensor less_equal(const Tensor& a, const Tensor& b, Site site = {});
 Tensor greater(const Tensor& a, const Tensor& b, Site site = {});
@@ -135,9 +135,9 @@ Tensor erfc(const Tensor& x, Site site = {});
 Tensor abs(const Tensor& x, Site site = {});
 /// -1, 0 or 1, also i32; its derivative is 0
 Tensor sign(const Tensor& x, Site site = {});
-/// The largest whole number up to x; its derivative is 0
+/// The largest integer that is not above x; its derivative is 0
 Tensor floor(const Tensor& x, Site site = {});
-/// The nearest whole number, of two the even one; its derivative is 0
+/// The nearest integer, ties to even; its derivative is 0
 Tensor round(const Tensor& x, Site site = {});
 /// min(max(x, low), high), also i32; NaN stays. Its derivative is 1 from low to high, bounds
 /// included, and 0 elsewhere; what made x then has a gradient of 0 times its own derivative, as at
@@ -202,7 +202,7 @@ inline Tensor permute(const Tensor& x, std::initializer_list<int> axes, Site sit
 }
 /// Exchanges two axes.
 Tensor transpose(const Tensor& x, int axis0 = -2, int axis1 = -1, Site site = {});
-/// Repeats along axes of size 1 and new leading axes.
+/// Repeats along axes of size 1 and along new leading axes.
 Tensor broadcast_to(const Tensor& x, const Shape& shape, Site site = {});
 /// The adjoint of broadcast_to: sums over the axes along which `shape` would be broadcast.
 Tensor sum_to(const Tensor& x, const Shape& shape, Site site = {});
@@ -226,7 +226,7 @@ Tensor stack(std::span<const Tensor> inputs, int axis = 0, Site site = {});
 inline Tensor stack(std::initializer_list<Tensor> inputs, int axis = 0, Site site = {}) {
   return stack(std::span(inputs.begin(), inputs.size()), axis, site);
 }
-/// Cuts an axis in `parts` equal parts. Throws ShapeError where that does not go.
+/// Cuts an axis in `parts` equal parts. Throws ShapeError unless the axis is divisible.
 Tensors split(const Tensor& x, int parts, int axis, Site site = {});
 /// Cuts an axis in parts of these sizes. Throws ShapeError unless they add up to the axis.
 Tensors split(const Tensor& x, std::span<const Index> sizes, int axis, Site site = {});
@@ -359,7 +359,8 @@ struct CrossEntropyOptions {
   std::optional<std::int32_t> ignore_index = {};
   LossReduction reduction = LossReduction::mean;  ///< a sum leaves out the divisor
 };
-/// How unlikely the targets are by softmax(logits), logits [..., V]; with ℓ = log_softmax(logits):
+/// The negative log-likelihood of the targets under softmax(logits), logits [..., V]; with ℓ =
+/// log_softmax(logits):
 ///
 ///     Σ p·((1 - e)·c[t]·(-ℓ[t]) + e/V·Σ c·(-ℓ)) / Σ p·c[t]    for targets t i32 [...]
 ///     Σ p·Σ c·((1 - e)·q + e/V)·(-ℓ) / Σ p                    for probabilities q [..., V]

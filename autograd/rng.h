@@ -29,7 +29,7 @@ class Rng {
   /// name.
   Rng stream(std::string_view name) const;
 
-  /// 128 random bits; the position moves on by one.
+  /// 128 random bits; advances the position by one.
   std::array<std::uint32_t, 4> next();
   /// Uniform in [0, 1), 53 bits.
   double uniform();
@@ -42,7 +42,7 @@ class Rng {
   Tensor uniform(const Shape& shape, double low, double high, DType dtype = f32);
   Tensor normal(const Shape& shape, double mean = 0, double deviation = 1, DType dtype = f32);
 
-  /// Moves on by `blocks` positions, for a kernel that draws them itself.
+  /// Advances by `blocks` positions, for a kernel that draws them itself.
   void skip(std::uint64_t blocks) { state_.position += blocks; }
   const State& state() const { return state_; }
 

@@ -30,7 +30,7 @@ struct GradientOptions {
   bool keep = false;
 };
 
-/// What a tape watches for besides recording.
+/// What a tape does besides recording.
 struct TapeOptions {
   /// Throw NotFiniteError at the first NaN or infinity that an op computes, forward or backward.
   bool check_finite = false;

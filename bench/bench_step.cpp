@@ -1,5 +1,5 @@
-// Running a model a step at a time, as in generation: time a step of one row on one thread, and the
-// rate at which the packed weights are read.
+// Running a model one step at a time, as in generation: time per step of one row on one thread, and
+// the rate at which the packed weights are read.
 #include <reel/reel.h>
 
 #include <benchmark/benchmark.h>

@@ -9,7 +9,7 @@
 
 namespace reel::bench {
 
-/// Fused multiply-adds on registers alone, ten independent chains; returns GFLOP/s of this thread.
+/// Fused multiply-adds in registers, ten independent chains; returns GFLOP/s of this thread.
 template <class T>
 double chains_of_fma() {
   using namespace Eigen::internal;

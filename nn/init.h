@@ -5,7 +5,7 @@
 /// Initial values for parameters.
 namespace reel::nn::init {
 
-/// Every number is `value`.
+/// Every element is `value`.
 Initializer constant(double value);
 /// Uniform in [-bound, bound). Throws ValueError unless `bound` is a finite number >= 0.
 Initializer uniform(double bound);

@@ -9,7 +9,7 @@
 
 namespace reel::nn {
 
-/// Tensors under names, and texts beside them: what a file of weights or a checkpoint holds.
+/// Tensors by name, with metadata: what a file of weights or a checkpoint holds.
 struct NamedTensors {
   std::map<std::string, Tensor, std::less<>> tensors = {};
   std::map<std::string, std::string, std::less<>> metadata = {};

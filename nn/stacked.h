@@ -17,7 +17,7 @@ struct StackOptions {
   double dropout = 0;
 };
 
-/// Throws ShapeError unless the state is empty or has so many layers.
+/// Throws ShapeError unless the state is empty or has `layers` layers.
 template <class State>
 void check_depth(const StackedState<State>& state, std::size_t layers, Site site) {
   if (!state.layers.empty() && state.layers.size() != layers)

@@ -16,7 +16,7 @@ struct HiddenState {
   }
 };
 
-/// The state of an LSTM: what it shows, h, and what it remembers, c; both [B, H].
+/// The state of an LSTM: the hidden state h and the cell state c, both [B, H].
 struct LstmState {
   Tensor h, c;
 

@@ -6,9 +6,9 @@ namespace reel::optim {
 
 struct AdamOptions {
   double learning_rate = 1e-3;
-  double beta1 = 0.9;     ///< how much of the mean of the gradients is kept in a step
-  double beta2 = 0.999;   ///< the same of the mean of their squares
-  double epsilon = 1e-8;  ///< added to the root of that mean
+  double beta1 = 0.9;     ///< decay rate of the first moment, the mean of the gradients
+  double beta2 = 0.999;   ///< decay rate of the second moment, the mean of their squares
+  double epsilon = 1e-8;  ///< added to the square root of the second moment
   /// lambda below, an L2 penalty. Decay apart from the gradient, which its scaling does not touch,
   /// is AdamW's.
   double weight_decay = 0;

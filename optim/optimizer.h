@@ -17,7 +17,7 @@ namespace reel::optim {
 /// for programs that choose one at run time: `std::unique_ptr<Optimizer>`.
 ///
 /// It serves the parameters that its part of the store had when it was constructed. Results do not
-/// depend on the number of threads, and a step asks the heap for nothing. An optimizer may be
+/// depend on the number of threads, and a step allocates nothing on the heap. An optimizer may be
 /// moved; one that was moved from takes no more steps.
 class Optimizer {
  public:

@@ -6,9 +6,9 @@ namespace reel::optim {
 
 struct RmsPropOptions {
   double learning_rate = 1e-2;
-  double alpha = 0.99;    ///< how much of the mean of the squared gradients is kept in a step
-  double epsilon = 1e-8;  ///< added to the root of that mean
-  double momentum = 0;    ///< mu below; 0 is none
+  double alpha = 0.99;    ///< decay rate of the mean of the squared gradients
+  double epsilon = 1e-8;  ///< added to the square root of that mean
+  double momentum = 0;    ///< mu below; 0 for none
 };
 
 /// RMSprop, as torch.optim.RMSprop computes it:

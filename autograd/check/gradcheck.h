@@ -43,9 +43,9 @@ struct GradcheckOptions {
 
 /// What a gradient check found.
 struct GradientReport {
-  /// From harmless to bad. A kink is a point where the slopes to both sides differ, however near
-  /// one looks, and the analytic value is one of them or between them: no proof of an error, but
-  /// differences cannot tell.
+  /// From harmless to serious. A kink is a point where the slopes to both sides differ, however
+  /// near one looks, and the analytic value is one of them or between them: no proof of an error,
+  /// but differences cannot tell.
   enum class Verdict { ok, kink, wrong, not_finite, not_deterministic };
 
   /// The worst that was seen in one input at one order.

@@ -355,7 +355,7 @@ void Backward::accumulate(std::int32_t slot, Tensor term) {
   store(slot, entry.buffer ? add(gradient(slot), term) : std::move(term));
 }
 
-// Adds to some of the elements of a gradient, if there is one to which nobody else has a handle.
+// Adds to some of the elements of a gradient in place, if there is one and no one else holds it.
 bool Backward::add_part(std::int32_t slot, const Tensor& part, int axis, Index begin, Index step) {
   const Entry& entry = gradients_[static_cast<std::size_t>(slot)];
   if (!entry.buffer || options_.create_graph || tape_.options_.check_finite ||

@@ -47,7 +47,7 @@ class Chunked {
     ++size_;
     return *place;
   }
-  /// Appends `count` elements that lie side by side, and returns the place of the first. `count` is
+  /// Appends `count` contiguous elements, and returns the place of the first. `count` is
   /// at most `block_size`; what does not fit in the last block begins a new one.
   std::size_t append_run(const T* values, std::size_t count) {
     while (size_ % block_size + count > block_size) push_back(T());

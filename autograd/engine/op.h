@@ -46,8 +46,8 @@ constexpr Rule<F> rule(F f, Keeps keeps) {
 }
 
 /// A gradient with a kernel of its own. The specification computes the same outputs in ops: it is
-/// the kernel's oracle in tests, and what is differentiated when a graph of the gradient is asked;
-/// `keeps` has to hold the inputs that it reads.
+/// the kernel's oracle in tests, and what is differentiated when a graph of the gradient is asked
+/// for; `keeps` has to hold the inputs that it reads.
 template <class B, class S>
 struct Fused {
   B backward;

@@ -244,7 +244,7 @@ struct OpSpec {
   int hidden_outputs = 0;     ///< trailing outputs that only the backward pass reads
   bool shares_input = false;  ///< there is no kernel: see SharedInput
   std::size_t attr_size = 0;
-  /// Whether a call with this first output keeps one thread busy and no second one; null for never.
+  /// Whether a call with this first output has work for one thread but not for two; null: never.
   bool (*one_thread)(const Shape& y) = nullptr;
 
   Shapes (*shape)(const Arguments&, const void* attr) = nullptr;

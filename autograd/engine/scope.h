@@ -17,7 +17,7 @@ struct ModelPlace {
 
 inline constinit thread_local ModelPlace current_place;
 
-/// What the name of a parameter says of its module: that of "lstm.0.w_hh" is "lstm.0".
+/// The module in the name of a parameter: "lstm.0" of "lstm.0.w_hh".
 inline std::string_view module_of(std::string_view parameter) {
   const std::size_t dot = parameter.rfind('.');
   return dot == std::string_view::npos ? std::string_view() : parameter.substr(0, dot);

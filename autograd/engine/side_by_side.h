@@ -24,7 +24,7 @@ class PutOffKernels {
   void run();
 
  private:
-  // Holds what a op::KernelCall points to.
+  // Owns what an op::KernelCall points to.
   struct DeferredCall {
     const op::OpSpec* op;
     DType dtype;

@@ -54,7 +54,7 @@ void multiply_block(MatrixView<T> a, bool packed, Panels<T> b, Index cols, Start
   }
 }
 
-// Whether A is copied first: when its columns are contiguous, or when its rows are so long that
+// Whether A is packed first: when its columns are contiguous, or when its rows are so long that
 // those of a tile compete for the same places in the cache and C is wide enough to pay for it.
 template <class T>
 bool worth_packing(MatrixView<T> a, Index cols) {

@@ -126,7 +126,7 @@ void tile(Index depth, Strip<T> a, Panels<T> b, Index cols, Start<T> start, Outp
 }
 
 // Few rows leave registers for more panels, and need them: a sum has to wait for its previous
-// addition, so the machine is busy only with eight or more sums under way.
+// addition, so eight or more independent sums are needed to keep the units busy.
 constexpr int panels_at_once(Index rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
 
 template <class T>

@@ -8,8 +8,8 @@
 
 // What the kernels of the recurrent layers share. T steps, B rows, H units, G gates. A block of
 // rows of the batch goes through all steps on one thread: rows are independent, so there is one
-// fork and join a layer and none a step, and no bit depends on how the rows are split. Only a batch
-// with fewer rows than threads has its large products split by columns, step by step.
+// fork and join per layer and none per step, and no bit depends on how the rows are split. Only a
+// batch with fewer rows than threads has its large products split by columns, step by step.
 //
 // What a layer does with one row of one step is a function that is not inlined: only as parameters
 // do pointers keep `__restrict`, without which its loop is not vector code.

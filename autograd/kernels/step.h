@@ -11,7 +11,7 @@
 namespace reel::kernels {
 
 /// Takes `rows` rows one step on. `gates` [rows, G·H] comes in as W x + b
-/// and is used up; `before` and `after` are the states [rows, H], in an LSTM h and c.
+/// and is overwritten; `before` and `after` are the states [rows, H], in an LSTM h and c.
 template <Real T>
 using StepFunction =
     std::function<void(Index rows, T* gates, const T* const* before, T* const* after)>;

@@ -223,8 +223,8 @@ class Pool {
 
   std::atomic<int> threads_;
   std::vector<std::thread> workers_;  // guarded by submit_, as is starting and stopping them
-  std::mutex submit_;                 // held for the length of a job
-  std::mutex mutex_;                  // held to change what follows
+  std::mutex submit_;                 // held while a job runs
+  std::mutex mutex_;                  // guards the members below
   std::condition_variable wake_, done_;
   Job* job_ = nullptr;
   std::atomic<std::uint64_t> generation_{0};  // counts the jobs

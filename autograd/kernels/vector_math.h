@@ -12,7 +12,7 @@ namespace reel::kernels {
 
 // Elementary functions without branches, calls or tables: a loop over them becomes vector code, and
 // as every step is one IEEE operation, a lane, a tail and a single call give the same bits. Results
-// are within 2 ulp, also among the subnormals, and right for zeros, infinities and NaN.
+// are within 2 ulp, subnormals included, and right for zeros, infinities and NaN.
 
 namespace detail {
 

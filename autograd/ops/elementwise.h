@@ -32,7 +32,7 @@ void map_gradient(BackwardCtx<T> c, F f) {
   for (Index i = 0; i < n; ++i) to[i] = g[i] * f(x[i]);
 }
 
-/// The gradient of a staircase.
+/// The gradient of a piecewise constant function.
 inline constexpr auto flat =
     rule([](Vjp& v) { v.add(0, [&] { return zeros(v.shape(), v.g().dtype()); }); }, keeps_nothing);
 

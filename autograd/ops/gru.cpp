@@ -1,6 +1,6 @@
 // The gated recurrent unit over a sequence; the equations are in recurrent.h.
 //
-// T steps, B rows, D features, H units. The forward pass keeps for the backward pass, a token:
+// T steps, B rows, D features, H units. The forward pass keeps for the backward pass, per token:
 //   gates  [T, B, 3H]  r, z, n after their nonlinearities
 //   inner  [T, B, H]   q = U_n h + b_hn (reset after the product), or s = r ∘ h (reset before it)
 // and y [T, B, H] is the output itself: 5 H numbers. The backward pass needs 4 H more for

@@ -1,6 +1,6 @@
 // Long short-term memory over a sequence; the equations are in recurrent.h.
 //
-// T steps, B rows, D features, H units. The forward pass keeps for the backward pass, a token:
+// T steps, B rows, D features, H units. The forward pass keeps for the backward pass, per token:
 //   gates  [T, B, 4H]  i, f, g, o after their nonlinearities
 //   cells  [T, B, H]   c after the step
 // and y [T, B, H] is the output itself: 6 H numbers. In the backward pass the place of the gates is

@@ -150,7 +150,7 @@ REEL_EARLY const Op<> log1p_op{{
                 positive({0})},
 }};
 
-// --- circular functions and erf ---
+// --- trigonometric functions and erf ---
 
 // g 2/√π e^(-x²)
 Tensor erf_slope(const Vjp& v) {
@@ -204,7 +204,7 @@ REEL_EARLY const Op<> erf_op{{
     .samples = {normal({3, 4}), normal({17}), values({-40, 0, 40}), normal({0})},
 }};
 
-// --- pieces of lines ---
+// --- piecewise linear functions ---
 
 REEL_EARLY const Op<> abs_op{{
     .name = "abs",

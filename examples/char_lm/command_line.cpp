@@ -190,7 +190,7 @@ std::set<std::string> given_settings(const CLI::App& app, const Settings& settin
   return given;
 }
 
-// What is wrong, and where to read more.
+// What is wrong, and where to find help.
 UsageError usage_error(const CLI::App& app, const CLI::ParseError& error) {
   const auto chosen = app.get_subcommands();
   const std::string command = chosen.empty() ? "" : " " + chosen.front()->get_name();

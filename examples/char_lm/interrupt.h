@@ -2,7 +2,7 @@
 
 namespace reel::char_lm {
 
-/// While it lives, SIGINT and SIGTERM only leave a note; a second one ends the program at once.
+/// During its lifetime SIGINT and SIGTERM set a flag; a second one ends the program at once.
 class InterruptGuard {
  public:
   InterruptGuard();

@@ -19,7 +19,7 @@ struct Run {
     return 0;
   }
   int operator()(const TrainOptions& options) const {
-    std::signal(SIGPIPE, SIG_IGN);  // who stops reading the report does not stop the training
+    std::signal(SIGPIPE, SIG_IGN);  // a closed pipe must not stop the training
     return train(options);
   }
   int operator()(const SampleOptions& options) const { return sample(options); }

@@ -36,7 +36,7 @@ class RunDirectory {
   /// here on its files are those of this directory, also when it is renamed and another one gets
   /// its name. Throws when another process has locked it.
   void lock();
-  /// Removes what writing left half done when a process was killed. Only for who has the lock.
+  /// Removes temporary files that a killed process left behind. Call only while holding the lock.
   void remove_leftovers() const;
   void write(const RunConfig& config) const;
   RunConfig read_config() const;

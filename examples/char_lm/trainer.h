@@ -27,7 +27,7 @@ double learning_rate(const Settings& settings, Index epoch);
 /// The error of a training that diverged at `step`.
 Error diverged(const std::string& how, Index step, Index saved_step, const RunDirectory& run);
 
-/// Seconds on a clock that only goes forward.
+/// Seconds on a monotonic clock.
 inline double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }

@@ -17,7 +17,7 @@ namespace {
 using kernels::MatrixView;
 using kernels::PackedMatrix;
 
-// Up to so many symbols, W x + b is computed for each of them when packing, and a step looks it up.
+// Up to this many symbols, W x + b is tabulated when packing, and a step looks it up.
 constexpr Index largest_table = 1024;
 
 // y = W x + b, where there may be no b.

@@ -25,8 +25,8 @@ namespace reel::nn {
 /// There are steppers of Linear, Rnn, Gru, Lstm and Stacked of these; a recurrent one may be given
 /// the Embedding before it and then takes symbols. The values are those of the part itself over the
 /// sequence, bit for bit, in its dtype and for any number of rows. Work is done on the calling
-/// thread, without locks, and once warm without the heap. Copies share the packed weights, and
-/// several threads may use one at once.
+/// thread, without locks, and once warm without heap allocations. Copies share the packed weights,
+/// and several threads may use one at once.
 ///
 /// A stepper knows the parameters that it was made from. Once one of them has changed, every call
 /// throws StaleTensorError; construct it anew, which costs a few steps. Nothing is recorded: calls
