@@ -108,9 +108,17 @@ namespace {
 constinit Header ended{};     // in an inbox: nobody will look into it any more
 constinit Owner no_thread{};  // of a thread that has no pool, yet or any more
 
+// Memory of the heap, or null. (The form that throws, since a program that replaces operator new
+// need not know of another one.)
+void* place_on_heap(std::size_t bytes) try {
+  return ::operator new(bytes, alignment_of(bytes));
+} catch (const std::bad_alloc&) {
+  return nullptr;
+}
+
 // A block of the heap, or null.
 Header* heap_allocate(SizeClass c, Owner* owner) {
-  void* place = ::operator new(c.bytes, alignment_of(c.bytes), std::nothrow);
+  void* place = place_on_heap(c.bytes);
   if (!place) return nullptr;
 #ifdef MADV_HUGEPAGE
   if (c.bytes >= huge_page) madvise(place, c.bytes / huge_page * huge_page, MADV_HUGEPAGE);
