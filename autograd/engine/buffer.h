@@ -24,7 +24,7 @@ namespace pool {
 void* allocate(std::size_t bytes);
 
 /// Gives back what `allocate` returned. Any thread may do so.
-void release(void* block) noexcept;
+void release(void* data) noexcept;
 
 /// Of this thread's pool.
 struct Statistics {

@@ -36,7 +36,7 @@ class Directory {
 class Location {
  public:
   template <std::convertible_to<std::filesystem::path> Path>
-  Location(Path&& path) : path_(std::forward<Path>(path)), name_(path_) {}
+  Location(const Path& path) : path_(path), name_(path_) {}
   Location(const Directory& directory, const std::string& name)
       : directory_(directory.descriptor()), path_(directory.path() / name), name_(name) {}
 
