@@ -27,6 +27,6 @@ constexpr std::size_t longest_config = 16 << 20;
 
 /// Reads such a content. Takes nothing but what `json` writes: each key once and with its kind of
 /// value, no others. Throws ValueError saying what is wrong.
-RunConfig parse_config(std::string_view json);
+RunConfig parse_config(std::string_view text);
 
 }  // namespace reel::char_lm

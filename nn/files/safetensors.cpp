@@ -96,7 +96,7 @@ std::string read_converted(Reader& file, std::span<Value> values, Convert conver
 template <class Stored>
 std::string read_integers(Reader& file, Tensor& to) {
   return read_converted<Stored>(file, to.edit<std::int32_t>(), [](Stored x, std::int32_t& value) {
-    value = static_cast<std::int32_t>(x);
+    value = static_cast<std::int32_t>(x);  // NOLINT(bugprone-signed-char-misuse): I8 is a number
     return std::in_range<std::int32_t>(x);
   });
 }
