@@ -429,7 +429,7 @@ TEST_CASE("safetensors: more tensors or texts than any model has are not built u
   NamedTensors content;
   for (int i = 0; i <= 250'000; ++i) {
     const std::string comma = i ? "," : "", name = std::to_string(i);
-    texts.append(comma + "\"" + name + "\":\"\"");
+    texts.append(comma).append("\"").append(name).append("\":\"\"");
     tensors.append(comma + entry(name, "F32", "[0]", "[0,0]"));
     content.metadata.emplace_hint(content.metadata.end(), name, "");
   }

@@ -96,8 +96,9 @@ TEST_CASE("steps of an optimizer take no longer after a thousand gradients of ze
     };
     const Params params(1);
     params.create("w", {20000}, nn::init::constant(0.5));
-    const auto [fresh, first] = used(params, 0);
-    const auto [old, later] = used(params, 1000);
+    const auto fresh_pair = used(params, 0), old_pair = used(params, 1000);
+    const auto &fresh = fresh_pair.first, &old = old_pair.first;
+    const Gradients &first = fresh_pair.second, &later = old_pair.second;
     const auto steps = [](Optimizer& optimizer, const Gradients& gradients) {
       for (int step = 0; step < 20; ++step) optimizer.step(gradients);
     };

@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -134,8 +135,9 @@ TEST_CASE("text: other encodings are named, with the remedy") {
       const std::string name = width == 2 ? "UTF-16" : "UTF-32", end = big_endian ? "BE" : "LE";
       CHECK(contains(
           message(encoded(mark + U"\u6625\u590f", width, big_endian)),
-          ": " + name + " text, not UTF-8; convert it with iconv -f " + name + " -t UTF-8"));
-      CHECK(contains(message(encoded(text, width, big_endian)), "iconv -f " + name + end + " "));
+          fmt::format(": {0} text, not UTF-8; convert it with iconv -f {0} -t UTF-8", name)));
+      CHECK(contains(message(encoded(text, width, big_endian)),
+                     fmt::format("iconv -f {}{} ", name, end)));
     }
   CHECK(contains(message(encoded({U"text\0", 5}, 2, false)), "a binary file"));
   CHECK(contains(message(encoded(U"\1\2\3", 2, false)), "a binary file"));
