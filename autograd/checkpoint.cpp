@@ -58,7 +58,7 @@ const Recomputation& recomputation(const void* attr) {
   return *static_cast<const Attributes*>(attr)->recomputation;
 }
 
-bool is_on(const Tape& tape, const Tensor& x, Site site = {nullptr});
+bool is_on(const Tape& tape, const Tensor& x, Site site = Site(nullptr, 0));
 
 void backward(const BackwardCall& call) {
   const Recomputation& r = recomputation(call.attr);

@@ -9,11 +9,13 @@ namespace reel {
 
 /// A place in the user's program. As a defaulted last argument it records the line of the call.
 struct Site {
-  const char* file = nullptr;
-  int line = 0;
-
-  constexpr Site(const char* file = __builtin_FILE(), int line = __builtin_LINE())
-      : file(file), line(line) {}
+  /// Nothing but `{}` makes one in passing: the 0 of `relu(x, 0)` would do as a null pointer.
+  struct Here {
+    explicit Here() = default;
+  };
+  constexpr Site(Here = Here(), const char* here = __builtin_FILE(), int at = __builtin_LINE())
+      : file(here), line(at) {}
+  constexpr explicit Site(const char* in, int at = 0) : file(in), line(at) {}
 
   /// "train.cpp:12".
   std::string place() const;
@@ -21,6 +23,9 @@ struct Site {
   /// and the call of the library, where code of the user's runs inside of it (OwnSites):
   /// "cell.cpp:12, in module rnn, time step 3, called at train.cpp:20".
   std::string str() const;
+
+  const char* file;
+  int line;
 };
 
 /// Lends one site to every op called in its lifetime, so that an error inside a layer names the

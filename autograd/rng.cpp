@@ -156,12 +156,12 @@ double Rng::normal() {
   return normal_of(bits[0], bits[1], bits[2], bits[3]);
 }
 
-Index Rng::integer(Index n) {
+Index Rng::integer(Arg<Index> n) {
   if (n <= 0) throw ValueError("Rng::integer: the number of choices must be positive");
   return std::min(static_cast<Index>(uniform() * static_cast<double>(n)), n - 1);
 }
 
-Tensor Rng::uniform(const Shape& shape, double low, double high, DType dtype) {
+Tensor Rng::uniform(const Shape& shape, Arg<double> low, Arg<double> high, DType dtype) {
   if (!(low <= high && std::isfinite(high - low)))
     throw ValueError(
         fmt::format("Rng::uniform: low is {} and high is {}; they must be finite, with low <= high",
@@ -177,7 +177,7 @@ Tensor Rng::uniform(const Shape& shape, double low, double high, DType dtype) {
   return filled(*this, shape, dtype, number);
 }
 
-Tensor Rng::normal(const Shape& shape, double mean, double deviation, DType dtype) {
+Tensor Rng::normal(const Shape& shape, Arg<double> mean, Arg<double> deviation, DType dtype) {
   return filled(*this, shape, dtype,
                 [=]<class T>(std::uint32_t a, std::uint32_t b, std::uint32_t c, std::uint32_t d) {
                   return static_cast<T>(mean + deviation * normal_of(a, b, c, d));

@@ -36,11 +36,12 @@ class Rng {
   /// Standard normal (Box and Muller).
   double normal();
   /// Uniform in 0 .. n-1. Throws ValueError unless n > 0.
-  Index integer(Index n);
+  Index integer(Arg<Index> n);
 
   /// A tensor of independent draws: uniform in [low, high), or normal with a mean and a deviation.
-  Tensor uniform(const Shape& shape, double low, double high, DType dtype = f32);
-  Tensor normal(const Shape& shape, double mean = 0, double deviation = 1, DType dtype = f32);
+  Tensor uniform(const Shape& shape, Arg<double> low, Arg<double> high, DType dtype = f32);
+  Tensor normal(const Shape& shape, Arg<double> mean = 0, Arg<double> deviation = 1,
+                DType dtype = f32);
 
   /// Advances by `blocks` positions, for a kernel that draws them itself.
   void skip(std::uint64_t blocks) { state_.position += blocks; }

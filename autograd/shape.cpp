@@ -3,15 +3,21 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <ostream>
+
 namespace reel {
 
 std::string Shape::str() const { return fmt::format("[{}]", fmt::join(begin(), end(), ", ")); }
 
-void Shape::throw_invalid(const Index* sizes, std::size_t count) {
+std::ostream& operator<<(std::ostream& out, const Shape& shape) { return out << shape.str(); }
+
+void Shape::throw_invalid(const Index* sizes, std::size_t count, Site site) {
+  const Site place = SiteScope::resolve(site);
   throw ShapeError(
       fmt::format("shape [{}]: a tensor has at most {} axes, no negative size and at most 2^59 "
-                  "elements; reshape or merge axes first",
-                  fmt::join(sizes, sizes + count, ", "), max_rank));
+                  "elements; reshape or merge axes first{}",
+                  fmt::join(sizes, sizes + count, ", "), max_rank,
+                  place.file ? fmt::format(" ({})", place.str()) : ""));
 }
 
 Shape Shape::insert(int axis, Index size) const {
@@ -19,7 +25,7 @@ Shape Shape::insert(int axis, Index size) const {
   std::copy(begin(), begin() + axis, sizes.begin());
   sizes[static_cast<std::size_t>(axis)] = size;
   std::copy(begin() + axis, end(), sizes.begin() + axis + 1);
-  return Shape(sizes.data(), static_cast<std::size_t>(rank_ + 1));
+  return Shape(sizes.data(), static_cast<std::size_t>(rank_ + 1), Site(nullptr, 0));
 }
 
 Shape Shape::erase(int axis) const {

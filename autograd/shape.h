@@ -4,9 +4,12 @@
 #include <array>
 #include <cstdint>
 #include <initializer_list>
+#include <iosfwd>
+#include <ranges>
 #include <span>
 #include <string>
 
+#include <reel/autograd/argument.h>
 #include <reel/autograd/error.h>
 
 namespace reel {
@@ -24,10 +27,16 @@ class Shape {
   static constexpr Index max_size = Index{1} << 59;
 
   constexpr Shape() = default;
-  constexpr Shape(std::initializer_list<Index> sizes) : Shape(sizes.begin(), sizes.size()) {}
   /// Throws ShapeError when there are more than `max_rank` sizes, one is negative, or they make
   /// more than `max_size` elements.
-  explicit constexpr Shape(std::span<const Index> sizes) : Shape(sizes.data(), sizes.size()) {}
+  constexpr Shape(std::initializer_list<Index> sizes, Site site = {})
+      : Shape(sizes.begin(), sizes.size(), site) {}
+  /// From a vector, a span or an array of sizes.
+  template <std::ranges::contiguous_range R>
+  requires(!std::same_as<R, Shape> &&
+           std::same_as<std::ranges::range_value_t<R>, Index>) constexpr Shape(const R& sizes,
+                                                                               Site site = {})
+      : Shape(std::ranges::data(sizes), std::ranges::size(sizes), site) {}
 
   constexpr int rank() const { return rank_; }
   constexpr Index operator[](int axis) const { return sizes_[static_cast<std::size_t>(axis)]; }
@@ -45,7 +54,7 @@ class Shape {
   constexpr Shape with(int axis, Index size) const {
     std::array<Index, max_rank> sizes = sizes_;
     sizes[static_cast<std::size_t>(axis)] = size;
-    return Shape(sizes.data(), static_cast<std::size_t>(rank_));
+    return Shape(sizes.data(), static_cast<std::size_t>(rank_), Site(nullptr, 0));
   }
   /// The shape with a new axis of `size` before `axis` (`axis == rank()` appends).
   Shape insert(int axis, Index size) const;
@@ -69,8 +78,8 @@ class Shape {
   std::string str() const;
 
  private:
-  constexpr Shape(const Index* sizes, std::size_t count) {
-    if (!valid(sizes, count)) throw_invalid(sizes, count);
+  constexpr Shape(const Index* sizes, std::size_t count, Site site) {
+    if (!valid(sizes, count)) throw_invalid(sizes, count, site);
     rank_ = static_cast<int>(count);
     std::copy_n(sizes, count, sizes_.begin());
   }
@@ -82,11 +91,14 @@ class Shape {
         return false;
     return count <= max_rank;
   }
-  [[noreturn]] static void throw_invalid(const Index* sizes, std::size_t count);
+  [[noreturn]] static void throw_invalid(const Index* sizes, std::size_t count, Site site);
 
   std::array<Index, max_rank> sizes_{};
   int rank_ = 0;
 };
+
+/// As str().
+std::ostream& operator<<(std::ostream& out, const Shape& shape);
 
 /// Writes `axis` (which may count from the end) as 0 <= axis < rank.
 /// Throws ShapeError naming `op` and the call when it is out of range.

@@ -92,6 +92,14 @@ class Tape {
     return gradient(y, std::span(inputs.begin(), inputs.size()), options, site);
   }
 
+  /// The same for parameters, as params.list() returns them.
+  std::vector<Tensor> gradient(const Tensor& y, std::span<const Param> params,
+                               const GradientOptions& options = {}) {
+    Tensors leaves;
+    for (const Param& p : params) leaves.push_back(leaf(p.entry()));
+    return gradient(y, std::span<const Tensor>(leaves), options);
+  }
+
   /// Calls `hook` with the gradient of x in every gradient that reaches it, once all contributions
   /// are in; what it returns takes the gradient's place. Several hooks run in the order in which
   /// they were added. Throws GradientError or StaleTensorError for a tensor that is not on this

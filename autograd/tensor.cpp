@@ -20,12 +20,16 @@ Buffer buffer_for(const Shape& shape, DType dtype) try {
   throw MemoryError(fmt::format("{} {}: {}", name_of(dtype), shape.str(), e.what()));
 }
 
+// A number as an element of another type: rounded to nearest, or if `exact` only where i32 holds
+// it.
 template <class To, class From>
-To converted(From value) {
-  if constexpr (std::is_integral_v<To> && std::is_floating_point_v<From>) {
-    const double nearest = std::nearbyint(static_cast<double>(value));
-    if (!(nearest >= std::numeric_limits<To>::min() && nearest <= std::numeric_limits<To>::max()))
-      throw ValueError(fmt::format("{} cannot become an i32", value));
+To converted(From value, bool exact, const char* call, Site site) {
+  if constexpr (std::same_as<To, std::int32_t> && !std::same_as<From, std::int32_t>) {
+    const double number = static_cast<double>(value), nearest = std::nearbyint(number);
+    if (!(nearest >= std::numeric_limits<To>::min() && nearest <= std::numeric_limits<To>::max()) ||
+        (exact && nearest != number))
+      throw ValueError(fmt::format("{}: {} cannot become an i32 ({})", call, value,
+                                   SiteScope::resolve(site).str()));
     return static_cast<To>(nearest);
   } else {
     return static_cast<To>(value);
@@ -62,10 +66,18 @@ void print(std::string& text, const Tensor& x, int axis, Index offset) {
 Tensor::Tensor(const Shape& shape, DType dtype)
     : buffer_(buffer_for(shape, dtype)), shape_(shape), dtype_(dtype) {}
 
-void Tensor::throw_not(DType dtype) const {
-  if (!defined()) throw Error("this tensor is undefined: it was never given a value");
-  throw DTypeError(fmt::format("the elements of this tensor are {}, not {}; convert it with to()",
-                               name_of(dtype_), name_of(dtype)));
+void Tensor::require_defined(const char* call, Site site) const {
+  if (!defined())
+    throw ValueError(fmt::format(
+        "{}: this tensor is undefined: it was never given a value, or was moved from ({})", call,
+        SiteScope::resolve(site).str()));
+}
+
+void Tensor::throw_not(DType dtype, const char* call, Site site) const {
+  require_defined(call, site);
+  throw DTypeError(
+      fmt::format("{}: the elements of this tensor are {}, not {}; convert it with to() ({})", call,
+                  name_of(dtype_), name_of(dtype), SiteScope::resolve(site).str()));
 }
 
 void Tensor::own() {
@@ -77,40 +89,47 @@ void Tensor::own() {
   set_trace({});
 }
 
-double Tensor::item() const {
-  if (!defined() || size() != 1)
-    throw ShapeError(
-        fmt::format("item: a tensor of shape {} is not a single number", shape_.str()));
+double Tensor::item(Site site) const {
+  require_defined("item", site);
+  if (size() != 1)
+    throw ShapeError(fmt::format("item: a tensor of shape {} is not a single number ({})",
+                                 shape_.str(), SiteScope::resolve(site).str()));
   return element(*this, 0);
 }
 
-double Tensor::at(std::initializer_list<Index> indices) const {
+double Tensor::at(std::initializer_list<Index> indices, Site site) const {
+  require_defined("at", site);
   Index offset = 0;
   int axis = 0;
   for (Index i : indices) {
-    if (axis >= rank() || i < 0 || i >= shape_[axis])
-      throw ShapeError(fmt::format("at: no such element in a tensor of shape {}", shape_.str()));
-    offset += i * shape_.stride(axis++);
+    if (axis < rank() && (i < 0 || i >= shape_[axis]))
+      throw ShapeError(fmt::format("at: axis {} of a tensor of shape {} has no element {} ({})",
+                                   axis, shape_.str(), i, SiteScope::resolve(site).str()));
+    if (axis < rank()) offset += i * shape_.stride(axis);
+    ++axis;
   }
   if (axis != rank())
-    throw ShapeError(fmt::format("at: a tensor of shape {} takes {} indices, not {}", shape_.str(),
-                                 rank(), axis));
+    throw ShapeError(fmt::format("at: a tensor of shape {} takes {} indices, not {} ({})",
+                                 shape_.str(), rank(), axis, SiteScope::resolve(site).str()));
   return element(*this, offset);
 }
 
-std::vector<double> Tensor::to_vector() const {
+std::vector<double> Tensor::to_vector(Site site) const {
+  require_defined("to_vector", site);
   return dispatch(dtype_, [&]<class T>() {
     const auto all = values<T>();
     return std::vector<double>(all.begin(), all.end());
   });
 }
 
-Tensor Tensor::to(DType dtype) const {
+Tensor Tensor::to(DType dtype, Site site) const {
+  require_defined("to", site);
   if (dtype == dtype_) return detach();
   Tensor result(shape_, dtype);
   dispatch(dtype_, [&]<class From>() {
     dispatch(dtype, [&]<class To>() {
-      std::ranges::transform(values<From>(), result.edit<To>().begin(), converted<To, From>);
+      std::ranges::transform(values<From>(), result.edit<To>().begin(),
+                             [site](From x) { return converted<To>(x, false, "to", site); });
     });
   });
   return result;
@@ -125,10 +144,13 @@ std::string Tensor::str() const {
 
 std::ostream& operator<<(std::ostream& out, const Tensor& x) { return out << x.str(); }
 
-Tensor full(const Shape& shape, double value, DType dtype) {
-  Tensor result(shape, dtype);
-  dispatch(dtype, [&]<class T>() { std::ranges::fill(result.edit<T>(), converted<T>(value)); });
-  return result;
+Tensor full(const Shape& shape, Arg<double> value, DType dtype, Site site) {
+  return dispatch(dtype, [&]<class T>() {
+    const T element = converted<T>(double(value), true, "full", site);
+    Tensor result(shape, dtype);
+    std::ranges::fill(result.edit<T>(), element);
+    return result;
+  });
 }
 
 Tensor zeros(const Shape& shape, DType dtype) {
@@ -139,28 +161,89 @@ Tensor zeros(const Shape& shape, DType dtype) {
 
 Tensor ones(const Shape& shape, DType dtype) { return full(shape, 1, dtype); }
 
-Tensor scalar(double value, DType dtype) { return full({}, value, dtype); }
+Tensor scalar(Arg<double> value, DType dtype, Site site) {
+  return dispatch(dtype, [&]<class T>() {
+    const T element = converted<T>(double(value), true, "scalar", site);
+    Tensor result(Shape{}, dtype);
+    result.edit<T>()[0] = element;
+    return result;
+  });
+}
+
+Tensor arange(Arg<Index> end, DType dtype, Site site) { return arange(0, end, 1, dtype, site); }
+
+Tensor arange(Arg<Index> from, Arg<Index> to, Arg<Index> by, DType dtype, Site site) {
+  const Index begin = from, end = to, step = by;
+  if (step == 0)
+    throw ValueError(
+        fmt::format("arange: the step must not be 0 ({})", SiteScope::resolve(site).str()));
+  // In unsigned numbers, which hold the distance of any two.
+  const auto unsigned_of = [](Index i) { return static_cast<std::uint64_t>(i); };
+  std::uint64_t count = 0;
+  if (step > 0 ? begin < end : begin > end) {
+    const std::uint64_t distance =
+        step > 0 ? unsigned_of(end) - unsigned_of(begin) : unsigned_of(begin) - unsigned_of(end);
+    count = (distance - 1) / (step > 0 ? unsigned_of(step) : 0 - unsigned_of(step)) + 1;
+  }
+  const Index n = static_cast<Index>(count);
+  const Index last = static_cast<Index>(unsigned_of(begin) + (count - 1) * unsigned_of(step));
+  const Shape shape({n}, site);
+  return dispatch(dtype, [&]<class T>() {
+    for (const Index i : {begin, last})
+      if (n > 0) converted<T>(i, true, "arange", site);
+    Tensor result(shape, dtype);
+    Index i = begin;
+    for (T& element : result.edit<T>()) {
+      element = static_cast<T>(i);
+      if (i != last) i += step;
+    }
+    return result;
+  });
+}
+
+Tensor eye(Arg<Index> n, DType dtype, Site site) { return eye(n, n, dtype, site); }
+
+Tensor eye(Arg<Index> rows, Arg<Index> columns, DType dtype, Site site) {
+  const Shape shape({rows, columns}, site);
+  Tensor result = zeros(shape, dtype);
+  dispatch(dtype, [&]<class T>() {
+    const auto elements = result.edit<T>();
+    for (Index i = 0; i < std::min(shape[0], shape[1]); ++i)
+      elements[static_cast<std::size_t>(i * shape[1] + i)] = T(1);
+  });
+  return result;
+}
 
 namespace {
 template <class From>
-Tensor from_values(const Shape& shape, std::span<const From> values, DType dtype) {
+Tensor from_values(const Shape& shape, std::span<const From> values, DType dtype, Site site) {
   if (static_cast<Index>(values.size()) != shape.size())
-    throw ShapeError(fmt::format("tensor: {} values cannot fill shape {}, which has {} elements",
-                                 values.size(), shape.str(), shape.size()));
+    throw ShapeError(
+        fmt::format("tensor: {} values cannot fill shape {}, which has {} elements ({})",
+                    values.size(), shape.str(), shape.size(), SiteScope::resolve(site).str()));
   Tensor result(shape, dtype);
   dispatch(dtype, [&]<class To>() {
-    std::ranges::transform(values, result.edit<To>().begin(), converted<To, From>);
+    std::ranges::transform(values, result.edit<To>().begin(),
+                           [site](From x) { return converted<To>(x, true, "tensor", site); });
   });
   return result;
 }
 }  // namespace
 
-Tensor tensor(const Shape& shape, std::span<const double> values, DType dtype) {
-  return from_values(shape, values, dtype);
+Tensor tensor(const Shape& shape, std::span<const double> values, DType dtype, Site site) {
+  return from_values(shape, values, dtype, site);
 }
 
-Tensor tensor(const Shape& shape, std::span<const std::int32_t> values) {
-  return from_values(shape, values, i32);
+Tensor tensor(const Shape& shape, std::span<const float> values, DType dtype, Site site) {
+  return from_values(shape, values, dtype, site);
+}
+
+Tensor tensor(const Shape& shape, std::span<const std::int32_t> values, DType dtype, Site site) {
+  return from_values(shape, values, dtype, site);
+}
+
+Tensor tensor(const Shape& shape, std::span<const Index> values, DType dtype, Site site) {
+  return from_values(shape, values, dtype, site);
 }
 
 }  // namespace reel

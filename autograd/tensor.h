@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <reel/autograd/argument.h>
 #include <reel/autograd/dtype.h>
 #include <reel/autograd/engine/buffer.h>
 #include <reel/autograd/error.h>
@@ -42,15 +43,16 @@ class Tensor {
   /// The number of elements.
   Index size() const { return shape_.size(); }
   /// The size of one axis; -1 is the last. Throws ShapeError when there is no such axis.
-  Index size(int axis, Site site = {}) const {
+  Index size(Arg<int> axis, Site site = {}) const {
     return shape_[normalized_axis(axis, rank(), "size", site)];
   }
   DType dtype() const { return dtype_; }
 
-  /// The numbers in row-major order. Throws DTypeError when T is not the element type.
+  /// The numbers in row-major order. Throws DTypeError when T is not the element type, and like
+  /// all that reads or writes them ValueError for an undefined tensor.
   template <Element T>
-  std::span<const T> values() const {
-    require(dtype_of<T>);
+  std::span<const T> values(Site site = {}) const {
+    require(dtype_of<T>, "values", site);
     return {static_cast<const T*>(buffer_.data()), static_cast<std::size_t>(size())};
   }
   template <Element T>
@@ -61,22 +63,35 @@ class Tensor {
   /// The numbers for writing. A buffer that other handles share is copied first, so they never see
   /// the change; this handle is no longer recorded on any tape.
   template <Element T>
-  std::span<T> edit() {
-    require(dtype_of<T>);
+  std::span<T> edit(Site site = {}) {
+    require(dtype_of<T>, "edit", site);
     own();
     return {static_cast<T*>(buffer_.data()), static_cast<std::size_t>(size())};
   }
 
   /// The only element. Throws ShapeError when there is not exactly one.
-  double item() const;
+  double item(Site site = {}) const;
   /// One element, by one index for each axis. Throws ShapeError when out of range.
-  double at(std::initializer_list<Index> indices) const;
+  double at(std::initializer_list<Index> indices, Site site = {}) const;
   /// All elements as doubles.
-  std::vector<double> to_vector() const;
+  std::vector<double> to_vector(Site site = {}) const;
+
+  /// An index, and the place where it was written.
+  struct Place {
+    template <GivenAs<Index> Integer>
+    Place(Integer i, Site here = {}) : index(Arg<Index>(i)), site(here) {}
+    template <MistakenFor<Index> Number>
+    Place(Number, Site here = {}) = delete;
+    Index index;
+    Site site;
+  };
+  /// x[t] is element t of the first axis, as select(x, 0, t): a step [B, F] of a sequence
+  /// [T, B, F]. A negative index counts from the end. Throws ShapeError where there is none.
+  Tensor operator[](const Place& place) const;
 
   /// The numbers in another element type, rounded to nearest; not recorded. Throws ValueError for a
   /// number that no i32 holds, NaN among them, where that is the type.
-  Tensor to(DType dtype) const;
+  Tensor to(DType dtype, Site site = {}) const;
   /// The same numbers without their history. A state that is carried from one window of truncated
   /// backpropagation to the next passes through here: the value goes on, the gradient stops.
   Tensor detach() const { return Tensor(buffer_, shape_, dtype_); }
@@ -95,10 +110,11 @@ class Tensor {
   Buffer take_buffer() { return std::move(buffer_); }
 
  private:
-  void require(DType dtype) const {
-    if (!defined() || dtype != dtype_) throw_not(dtype);
+  void require(DType dtype, const char* call, Site site) const {
+    if (!defined() || dtype != dtype_) throw_not(dtype, call, site);
   }
-  [[noreturn]] void throw_not(DType dtype) const;
+  void require_defined(const char* call, Site site) const;
+  [[noreturn]] void throw_not(DType dtype, const char* call, Site site) const;
   void own();
 
   Buffer buffer_;
@@ -117,19 +133,36 @@ std::ostream& operator<<(std::ostream& out, const Tensor& x);
 /// `detach()` as a function, for states made of tensors (see `detach(state)` in nn/state.h).
 inline Tensor detach(const Tensor& x) { return x.detach(); }
 
-/// Constants. Every element is `value`, 0 or 1.
-Tensor full(const Shape& shape, double value, DType dtype = f32);
+/// Constants. Every element is `value`, 0 or 1. Throws ValueError for a value that is no i32 where
+/// that is the dtype: 2.7, 3e9, NaN.
+Tensor full(const Shape& shape, Arg<double> value, DType dtype = f32, Site site = {});
 Tensor zeros(const Shape& shape, DType dtype = f32);
 Tensor ones(const Shape& shape, DType dtype = f32);
-/// A scalar (rank 0).
-Tensor scalar(double value, DType dtype = f32);
+/// A scalar (rank 0). Throws as full does.
+Tensor scalar(Arg<double> value, DType dtype = f32, Site site = {});
+/// 0, 1, ..., end - 1; [0] if end is negative. Throws ValueError for numbers beyond i32 where that
+/// is the dtype.
+Tensor arange(Arg<Index> end, DType dtype = i32, Site site = {});
+/// begin, begin + step, ... up to but without end: as many as there are, perhaps none. Throws also
+/// for a step of 0.
+Tensor arange(Arg<Index> begin, Arg<Index> end, Arg<Index> step = 1, DType dtype = i32,
+              Site site = {});
+/// Ones on the diagonal and zeros elsewhere: [n, n] or [rows, columns].
+Tensor eye(Arg<Index> n, DType dtype = f32, Site site = {});
+Tensor eye(Arg<Index> rows, Arg<Index> columns, DType dtype = f32, Site site = {});
 
-/// Numbers in row-major order. Throws ShapeError when their count is not `shape.size()`.
-Tensor tensor(const Shape& shape, std::span<const double> values, DType dtype = f32);
-inline Tensor tensor(const Shape& shape, std::initializer_list<double> values, DType dtype = f32) {
-  return tensor(shape, std::span(values.begin(), values.size()), dtype);
+/// Numbers in row-major order, from a list, a vector, a span. Throws ShapeError when their count is
+/// not `shape.size()`, and ValueError for a number that is no i32 where that is the dtype.
+Tensor tensor(const Shape& shape, std::span<const double> values, DType dtype = f32,
+              Site site = {});
+inline Tensor tensor(const Shape& shape, std::initializer_list<double> values, DType dtype = f32,
+                     Site site = {}) {
+  return tensor(shape, std::span(values.begin(), values.size()), dtype, site);
 }
-/// The same from integers, as an i32 tensor: token indices, lengths, masks.
-Tensor tensor(const Shape& shape, std::span<const std::int32_t> values);
+Tensor tensor(const Shape& shape, std::span<const float> values, DType dtype = f32, Site site = {});
+/// From integers: token indices, lengths, masks.
+Tensor tensor(const Shape& shape, std::span<const std::int32_t> values, DType dtype = i32,
+              Site site = {});
+Tensor tensor(const Shape& shape, std::span<const Index> values, DType dtype = i32, Site site = {});
 
 }  // namespace reel

@@ -4,6 +4,7 @@
 
 #include <reel/autograd/engine/side_by_side.h>
 #include <reel/autograd/ops.h>
+#include <reel/nn/calls.h>
 #include <reel/nn/layer.h>
 
 namespace reel::nn {
@@ -11,18 +12,22 @@ namespace reel::nn {
 /// Two layers over the same sequence, one from each end; their outputs are joined: y [T, B, 2 H] is
 /// forward's H and backward's H. For tasks that know the whole sequence, such as tagging. Parts
 /// `forward` and `backward`. Rnn, Gru and Lstm run both directions at the same time where each has
-/// much to do and too few rows for two threads; the bits are the same.
-template <Layer L>
-struct Bidirectional {
-  using State = BidirectionalState<typename L::State>;
+/// much to do and too few rows for two threads; the bits are the same. The default mode is Eval.
+template <class L>
+struct Bidirectional : SequenceCalls<Bidirectional<L>, BidirectionalState<StateOf<L>>> {
+  static_assert(check_layer<L>());
+  using State = BidirectionalState<StateOf<L>>;
 
   template <class... Options>
-  Bidirectional(const Params& p, Index input_size, Index hidden_size, const Options&... options)
+  Bidirectional(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size,
+                const Options&... options)
       : forward(p / "forward", input_size, hidden_size, options...),
         backward(p / "backward", input_size, hidden_size, options...) {}
 
+  using SequenceCalls<Bidirectional, State>::operator();
   /// x [T, B, D] -> y [T, B, 2 H] and the last state of each direction: forward's after the last
-  /// step, backward's after the first.
+  /// step, backward's after the first; state, mode and options may each be left out: see
+  /// SequenceCalls.
   Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
                            const SequenceOptions& options = {}, Site site = {}) const {
     const SiteScope scope(site);

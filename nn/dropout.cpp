@@ -1,13 +1,36 @@
 #include <reel/nn/dropout.h>
 
+#include <fmt/format.h>
+
+#include <atomic>
+#include <iostream>
+
 #include <reel/autograd/ops.h>
+#include <reel/autograd/tape.h>
 #include <reel/nn/sizes.h>
 
 namespace reel::nn {
 
-Dropout::Dropout(double rate) : rate(rate) { require_rate("Dropout", rate); }
+Dropout::Dropout(Arg<double> rate) : rate(rate) { require_rate("Dropout", rate); }
+
+namespace {
+
+// A forgotten mode trains without dropout and shows nowhere else.
+void note_eval_on_tape(double rate, Site site) {
+  static std::atomic<bool> noted = false;
+  if (noted.exchange(true)) return;
+  std::cerr << fmt::format(
+      "reel: Dropout of rate {} runs in nn::Eval while a tape records, and drops nothing; to "
+      "train, "
+      "call the model with nn::Train{{rng}} ({}). This is said once.\n",
+      rate, SiteScope::resolve(site).str());
+}
+
+}  // namespace
 
 Tensor Dropout::operator()(const Tensor& x, const Mode& mode, Site site) const {
+  if (!mode.training() && rate > 0 && Tape::current() && x.trace().generation != 0)
+    note_eval_on_tape(rate, site);
   return mode.training() && rate > 0 ? dropout(x, rate, mode.rng(), site) : x;
 }
 

@@ -8,8 +8,11 @@ namespace reel::nn {
 /// otherwise the identity (Srivastava et al., 2014).
 struct Dropout {
   /// Throws ValueError unless 0 <= rate < 1.
-  explicit Dropout(double rate);
+  explicit Dropout(Arg<double> rate);
 
+  /// The mode has no default here. In Eval with a rate above 0 on a tensor that a tape is recording
+  /// gradients for, which may be a model in training whose call leaves out its mode, a note on
+  /// standard error says so, once in the life of the program.
   Tensor operator()(const Tensor& x, const Mode& mode, Site site = {}) const;
 
   double rate;

@@ -8,7 +8,7 @@ namespace reel::nn {
 /// [count, size], by default standard normal.
 struct Embedding {
   /// Throws ValueError for sizes that are not positive.
-  Embedding(const Params& p, Index count, Index size, const Initializer& init = {});
+  Embedding(const Params& p, Arg<Index> count, Arg<Index> size, const Initializer& init = {});
 
   /// Throws ValueError for a symbol outside 0 .. count-1.
   Tensor operator()(const Tensor& symbols, Site site = {}) const;

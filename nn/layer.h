@@ -24,6 +24,55 @@ concept Layer = requires(const L& layer, const Tensor& x, const typename L::Stat
   { layer.output_size() } -> std::convertible_to<Index>;
 };
 
+namespace detail {
+template <class C>
+struct StateOf {
+  using type = HiddenState;
+};
+template <class C>
+requires requires { typename C::State; }
+struct StateOf<C> {
+  using type = typename C::State;
+};
+}  // namespace detail
+
+/// C::State; what has none gets one, so that the compiler says what C lacks and no more.
+template <class C>
+using StateOf = typename detail::StateOf<C>::type;
+
+/// Says in a line what C lacks to be a cell that a layer can be made of.
+template <class C>
+constexpr bool check_cell() {
+  if constexpr (!requires { typename C::State; }) {
+    static_assert(
+        requires { typename C::State; }, "a cell has a type State: see nn/state.h");
+  } else if constexpr (!RecurrentState<typename C::State>) {
+    static_assert(RecurrentState<typename C::State>,
+                  "the State of a cell has map(f), which returns it with f of each of its tensors: "
+                  "see HiddenState in nn/state.h");
+  } else {
+    static_assert(!Layer<C>, "a layer runs over a sequence by itself: leave out Unroll");
+    static_assert(Layer<C> || Cell<C>,
+                  "a cell has output_size() and operator()(x, state, mode), which returns "
+                  "nn::Output<State>: see Cell in nn/layer.h");
+  }
+  return true;
+}
+
+/// Says in a line what L lacks to be a layer.
+template <class L>
+constexpr bool check_layer() {
+  if constexpr (Layer<L>) {
+  } else if constexpr (Cell<L>) {
+    static_assert(!Cell<L>, "a cell is one step; Unroll<C> makes a layer of a cell C");
+  } else {
+    static_assert(Layer<L>,
+                  "a layer has a State, output_size() and operator()(x, state, mode, options), "
+                  "which returns nn::Output<State>: see Layer in nn/layer.h");
+  }
+  return true;
+}
+
 /// A layer that is one op and returns its results as they are: what it computes may be put off (see
 /// side_by_side.h). It says so by `static constexpr bool one_op = true`.
 template <class L>

@@ -9,8 +9,10 @@
 
 namespace reel::nn {
 
-Linear::Linear(const Params& p, Index input_size, Index output_size, const LinearOptions& options) {
-  require_positive("Linear", {{"input_size", input_size}, {"output_size", output_size}});
+Linear::Linear(const Params& p, Arg<Index> inputs, Arg<Index> outputs,
+               const LinearOptions& options) {
+  const Index input_size = inputs, output_size = outputs;
+  require_positive(p, "Linear", {{"input_size", input_size}, {"output_size", output_size}});
   const Initializer uniform = init::uniform(1 / std::sqrt(static_cast<double>(input_size)));
   w = p.create("w", {output_size, input_size}, options.weight_init ? options.weight_init : uniform);
   if (options.bias)

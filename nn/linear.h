@@ -14,7 +14,8 @@ struct LinearOptions {
 /// input_size] and `b` [output_size].
 struct Linear {
   /// Throws ValueError for sizes that are not positive.
-  Linear(const Params& p, Index input_size, Index output_size, const LinearOptions& options = {});
+  Linear(const Params& p, Arg<Index> input_size, Arg<Index> output_size,
+         const LinearOptions& options = {});
 
   /// Throws ShapeError unless the last axis of x has `input_size` elements.
   Tensor operator()(const Tensor& x, Site site = {}) const;

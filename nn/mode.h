@@ -12,7 +12,8 @@ struct Train {
 /// Running a model to use it: nothing is random.
 struct Eval {};
 
-/// How a model is run; an argument of every call, never a flag of the model.
+/// How a model is run; an argument of every call, never a flag of the model. Where a call leaves it
+/// out, it is Eval: a training step has to say Train, or a model with dropout learns without it.
 class Mode {
  public:
   Mode(Eval) {}

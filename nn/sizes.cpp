@@ -6,11 +6,18 @@
 
 namespace reel::nn {
 
-void require_positive(const char* module,
-                      std::initializer_list<std::pair<const char*, Index>> sizes) {
+std::string module_name(const Params& p, const char* module) {
+  const std::string place = p.name();
+  return place.empty() ? module : fmt::format("{} {}", module, place);
+}
+
+const Params& require_positive(const Params& p, const char* module,
+                               std::initializer_list<std::pair<const char*, Index>> sizes) {
   for (const auto& [name, size] : sizes)
     if (size <= 0)
-      throw ValueError(fmt::format("{}: {} must be positive, not {}", module, name, size));
+      throw ValueError(
+          fmt::format("{}: {} must be positive, not {}", module_name(p, module), name, size));
+  return p;
 }
 
 void require_features(const char* module, const Param& w, const Tensor& x, Index size, Site site) {

@@ -1,15 +1,20 @@
 #pragma once
 
 #include <initializer_list>
+#include <string>
 #include <utility>
 
 #include <reel/autograd/params.h>
 
 namespace reel::nn {
 
-/// Throws ValueError, naming the module and the size, unless every size is positive.
-void require_positive(const char* module,
-                      std::initializer_list<std::pair<const char*, Index>> sizes);
+/// Throws ValueError, naming the module, its place in the store and the size, unless every size is
+/// positive; returns the store, so that a constructor can check before it constructs its members.
+const Params& require_positive(const Params& p, const char* module,
+                               std::initializer_list<std::pair<const char*, Index>> sizes);
+
+/// "Lstm encoder.0", for messages.
+std::string module_name(const Params& p, const char* module);
 
 /// Throws ShapeError, naming the module of parameter `w`, unless the last axis of x has `size`
 /// elements. A tensor that was never given a value is the op's to refuse.

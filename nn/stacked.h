@@ -5,6 +5,7 @@
 
 #include <fmt/core.h>
 
+#include <reel/nn/calls.h>
 #include <reel/nn/dropout.h>
 #include <reel/nn/layer.h>
 #include <reel/nn/sizes.h>
@@ -26,23 +27,30 @@ void check_depth(const StackedState<State>& state, std::size_t layers, Site site
 }
 
 /// Layers on top of each other: the output of one is the input of the next. Parts `0`, `1`, ...
-template <Layer L>
-struct Stacked {
-  using State = StackedState<typename L::State>;
+/// The default mode is Eval, without dropout: to train, call it with nn::Train{rng}.
+template <class L>
+struct Stacked : SequenceCalls<Stacked<L>, StackedState<StateOf<L>>> {
+  static_assert(check_layer<L>());
+  using State = StackedState<StateOf<L>>;
 
   /// Options beyond the stack's own go to every layer. Throws ValueError for sizes that are not
   /// positive or a dropout rate outside [0, 1).
   template <class... Options>
-  Stacked(const Params& p, Index input_size, Index hidden_size, const StackOptions& stack = {},
-          const Options&... options)
+  Stacked(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size,
+          const StackOptions& stack = {}, const Options&... options)
       : dropout(stack.dropout) {
-    require_positive("Stacked", {{"layers", stack.layers}});
+    require_positive(
+        p, "Stacked",
+        {{"input_size", input_size}, {"hidden_size", hidden_size}, {"layers", stack.layers}});
     for (int i = 0; i < stack.layers; ++i)
-      layers.emplace_back(p / std::to_string(i), i == 0 ? input_size : layers.back().output_size(),
-                          hidden_size, options...);
+      layers.emplace_back(p / std::to_string(i),
+                          i == 0 ? Index(input_size) : layers.back().output_size(), hidden_size,
+                          options...);
   }
 
-  /// x [T, B, D] -> y [T, B, output_size] and the layers' last states. Throws ShapeError, also for
+  using SequenceCalls<Stacked, State>::operator();
+  /// x [T, B, D] -> y [T, B, output_size] and the layers' last states; state, mode and options may
+  /// each be left out: see SequenceCalls. Throws ShapeError, also for
   /// a state of another number of layers.
   Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
                            const SequenceOptions& options = {}, Site site = {}) const {

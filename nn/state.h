@@ -1,10 +1,22 @@
 #pragma once
 
+#include <concepts>
+#include <span>
+#include <vector>
+
 #include <reel/autograd/params.h>
 
 /// The states of recurrent layers: small structs of tensors, nested as the layers are. An undefined
 /// tensor stands for zeros, so `State state;` is where a sequence begins.
 namespace reel::nn {
+
+/// A state: `State{}` is where a sequence begins, and `state.map(f)` is the same state with f(x) in
+/// place of each tensor x.
+template <class S>
+concept RecurrentState = std::default_initializable<S> &&
+    requires(const S& state, Tensor (*f)(const Tensor&)) {
+  { state.map(f) } -> std::same_as<S>;
+};
 
 /// The state of a vanilla RNN or GRU: h [B, H].
 struct HiddenState {
@@ -52,13 +64,13 @@ struct StackedState {
 
 /// The same state without its history: its value goes on into the next window, its gradient stops
 /// here. Truncated backpropagation through time is this call between two windows.
-template <class State>
+template <RecurrentState State>
 State detach(const State& state) {
   return state.map([](const Tensor& x) { return x.detach(); });
 }
 
 /// All tensors of a state in a fixed order, for a checkpoint ...
-template <class State>
+template <RecurrentState State>
 std::vector<Tensor> flatten(const State& state) {
   std::vector<Tensor> tensors;
   state.map([&](const Tensor& x) {
@@ -70,7 +82,7 @@ std::vector<Tensor> flatten(const State& state) {
 
 /// ... and back: a state of the form of `like` made of them. Throws ValueError if their number
 /// differs.
-template <class State>
+template <RecurrentState State>
 State unflatten(const State& like, std::span<const Tensor> tensors) {
   std::size_t next = 0;
   State state = like.map([&](const Tensor&) {

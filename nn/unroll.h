@@ -4,31 +4,43 @@
 #include <string>
 #include <utility>
 
+#include <fmt/core.h>
+
 #include <reel/autograd/checkpoint.h>
 #include <reel/autograd/engine/scope.h>
 #include <reel/autograd/engine/segments.h>
 #include <reel/autograd/ops.h>
+#include <reel/nn/calls.h>
 #include <reel/nn/layer.h>
 
 namespace reel::nn {
 
 /// Makes a layer of any cell: runs it step by step, in ops. A cell of your own needs nothing more
-/// to be stacked, run in both directions and over sequences of different lengths.
-template <Cell C>
-struct Unroll {
-  using State = typename C::State;
+/// to be stacked, run in both directions and over sequences of different lengths. The default mode
+/// is Eval.
+template <class C>
+struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
+  static_assert(check_cell<C>());
+  using State = StateOf<C>;
 
-  explicit Unroll(C cell) : cell(std::move(cell)) {}
+  explicit Unroll(C one_step) : cell(std::move(one_step)) {}
   /// Constructs the cell from the same arguments.
   template <class... Args>
   explicit Unroll(const Params& p, Args&&... arguments)
       : cell(p, std::forward<Args>(arguments)...), module_(p.name()) {}
 
-  /// x [T, B, D] -> y [T, B, H] and the last state. Throws ShapeError, also for T = 0, or
-  /// ValueError for lengths outside 0 .. T.
+  using SequenceCalls<Unroll, State>::operator();
+  /// x [T, B, D] -> y [T, B, H] and the last state; state, mode and options may each be left out:
+  /// see SequenceCalls. Throws ShapeError, also where x has no steps, or ValueError for lengths
+  /// outside 0 .. T.
   Output<State> operator()(const Tensor& x, const State& initial = {}, const Mode& mode = Eval{},
                            const SequenceOptions& options = {}, Site site = {}) const {
     const SiteScope scope(site);
+    if (x.rank() != 3 || x.size(0) == 0)
+      throw ShapeError(
+          fmt::format("Unroll: {}; x is {} {} ({})",
+                      x.rank() != 3 ? "x must be [T, B, D]" : "the sequence has no steps",
+                      name_of(x.dtype()), x.shape().str(), SiteScope::resolve(site).str()));
     return in_segments(options, "Unroll", site) ? run_in_segments(x, initial, mode, options, site)
                                                 : run(x, initial, mode, options, 0);
   }
@@ -48,10 +60,7 @@ struct Unroll {
   Output<State> run(const Tensor& x, const State& initial, const Mode& mode,
                     const SequenceOptions& options, Index first) const {
     const Tensor lengths = resolve_lengths(options, x, "Unroll");
-    const Index steps = x.rank() > 0 ? x.size(0) : 0;
-    if (steps == 0)
-      throw ShapeError("Unroll: the sequence has no steps; x is " + x.shape().str() + " (" +
-                       SiteScope::resolve({}).str() + ")");
+    const Index steps = x.size(0);
     const Tensor real = with_zero_padding(x, lengths);
     Tensors outputs(static_cast<std::size_t>(steps));
     // Steps that do not count must not see what does not: 0 times NaN is NaN.

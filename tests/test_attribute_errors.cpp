@@ -68,7 +68,7 @@ void add_axes(Calls& calls) {
     add("prod", [](const Tensor& x, int a) { prod(x, a); });
     add("var", [](const Tensor& x, int a) { var(x, a); });
     add("std", [](const Tensor& x, int a) { reel::std(x, a); });
-    add("norm", [](const Tensor& x, int a) { norm(x, a); });
+    add("norm", [](const Tensor& x, int a) { norm(x, {a}); });
     add("max", [](const Tensor& x, int a) { max(x, a); });
     add("min", [](const Tensor& x, int a) { min(x, a); });
     add("logsumexp", [](const Tensor& x, int a) { logsumexp(x, a); });

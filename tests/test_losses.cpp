@@ -149,7 +149,7 @@ TEST_CASE("targets that are no classes are errors unless they are ignored") {
                        Contains("cross_entropy: ignore_index needs targets that are classes"),
                        ValueError);
   CHECK_THROWS_WITH_AS(cross_entropy(x, ones({4}, f64)),
-                       Contains("the targets must be probabilities in the shape of the logits"),
+                       Contains("targets that are probabilities have the shape of the logits"),
                        ShapeError);
 }
 

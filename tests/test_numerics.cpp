@@ -399,7 +399,7 @@ TEST_CASE("numerics: errors quote what was written") {
   const Params params(1);
   const nn::Unroll<nn::LstmCell> layer(params, 3, 4);
   CHECK_THROWS_WITH_AS(layer(zeros({0, 2, 3})),
-                       Contains("Unroll: the sequence has no steps; x is [0, 2, 3] ("), ShapeError);
+                       Contains("Unroll: the sequence has no steps; x is f32 [0, 2, 3] ("), ShapeError);
 }
 
 TEST_CASE("numerics: uniform numbers stay below their bound") {

@@ -64,7 +64,7 @@ TEST_CASE("norm at the ends of the range") {
   check_scales({3, -4}, [](const Tensor& x) { return norm(x); }, 5, {0.6, -0.8});
   check_scales({1, 2, 3, 4},
                [](const Tensor& x) {
-                 return sum(norm(reshape(x, {2, 2}), 0));
+                 return sum(norm(reshape(x, {2, 2}), {0}));
                },
                std::sqrt(10) + std::sqrt(20),
                {1 / std::sqrt(10), 2 / std::sqrt(20), 3 / std::sqrt(10), 4 / std::sqrt(20)});

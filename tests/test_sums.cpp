@@ -57,7 +57,7 @@ TEST_CASE("a mean is finite where the sum is not, and so are moments") {
   const Tensor x = concat({full({many / 2, 1}, 1.1), full({many / 2, 1}, 0.9)}, 0);
   check_all(var(x, 0), 0.01);
   check_all(reel::std(x, 0), 0.1);
-  check_all(norm(tenths({many, 2}), 0), std::sqrt(many * tenth * tenth));
+  check_all(norm(tenths({many, 2}), {0}), std::sqrt(many * tenth * tenth));
 }
 
 TEST_CASE("a running sum") {

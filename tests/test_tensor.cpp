@@ -1,13 +1,17 @@
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <sstream>
 #include <thread>
 
 #include <reel/autograd/matrix.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/tape.h>
+
+#include "testing.h"
 
 using namespace reel;
 using doctest::Contains;
@@ -30,6 +34,15 @@ TEST_CASE("a shape knows its sizes, strides and neighbours") {
   CHECK_THROWS_WITH_AS((Shape{1, 2, 3, 4, 5}),
                        Contains("shape [1, 2, 3, 4, 5]: a tensor has at most 4"), ShapeError);
   CHECK_THROWS_WITH_AS((Shape{2, -1}), Contains("shape [2, -1]"), ShapeError);
+  CHECK_THROWS_WITH_AS(zeros({2, -1}), Contains("(" __FILE__ ":"), ShapeError);
+  CHECK(Shape(std::vector<Index>{2, 3}) == Shape{2, 3});
+  const std::array<Index, 2> sizes{2, 3};
+  CHECK(Shape(std::span(sizes)) == Shape{2, 3});
+  CHECK(zeros(std::vector<Index>{2, 3}).shape() == Shape{2, 3});
+  CHECK_THROWS_AS(zeros(std::vector<Index>(5, 1)), ShapeError);
+  std::ostringstream out;
+  out << shape;
+  CHECK(out.str() == "[2, 3, 4]");
   CHECK_THROWS_AS(Shape({1, 2, 3, 4}).insert(0, 1), ShapeError);
 }
 
@@ -51,10 +64,42 @@ TEST_CASE("tensors are made from numbers") {
   CHECK(scalar(2.5).shape() == Shape{});
   const std::vector<std::int32_t> indices{4, 5};
   CHECK(tensor({2}, indices).dtype() == i32);
-  CHECK(tensor({2}, {1.5, 2.6}, i32).to_vector() == std::vector<double>{2, 3});
-  CHECK_THROWS_WITH_AS(tensor({2, 2}, {1, 2, 3}),
-                       "tensor: 3 values cannot fill shape [2, 2], which has 4 elements",
-                       ShapeError);
+  CHECK(tensor({2}, indices, f64).dtype() == f64);
+  CHECK(tensor({2}, std::vector<Index>{4, 5}).dtype() == i32);
+  CHECK(tensor({2}, std::vector<float>{0.5f, 2}).dtype() == f32);
+  CHECK(tensor({2}, std::vector<float>{0.5f, 2}, f64).to_vector() == std::vector<double>{0.5, 2});
+  CHECK(tensor({2}, std::vector<double>{0.5, 2}, f64).to_vector() == std::vector<double>{0.5, 2});
+  CHECK_THROWS_WITH_AS(
+      tensor({2, 2}, {1, 2, 3}),
+      Contains("tensor: 3 values cannot fill shape [2, 2], which has 4 elements (" __FILE__ ":"),
+      ShapeError);
+}
+
+TEST_CASE("arange counts in steps up to an end that it does not reach") {
+  CHECK(arange(3).dtype() == i32);
+  CHECK(arange(3).to_vector() == std::vector<double>{0, 1, 2});
+  CHECK(arange(2, 7, 2, f32).to_vector() == std::vector<double>{2, 4, 6});
+  CHECK(arange(5, 0, -2, f64).to_vector() == std::vector<double>{5, 3, 1});
+  for (const Tensor& none : {arange(0), arange(-3), arange(2, 2), arange(3, 2), arange(2, 3, -1)})
+    CHECK(none.shape() == Shape{0});
+  constexpr Index low = std::numeric_limits<Index>::min(), high = std::numeric_limits<Index>::max();
+  CHECK(arange(low, high, high, f64).shape() == Shape{3});
+  CHECK(arange(2147483646, 2147483648).to_vector() == std::vector<double>{2147483646, 2147483647});
+  CHECK_THROWS_WITH_AS(arange(0, 3, 0), Contains("arange: the step must not be 0 (" __FILE__ ":"),
+                       ValueError);
+  CHECK_THROWS_WITH_AS(arange(2147483646, 2147483649),
+                       Contains("arange: 2147483648 cannot become an i32 (" __FILE__ ":"),
+                       ValueError);
+  CHECK_THROWS_WITH_AS(arange(low, high, 1, f64), Contains("test_tensor.cpp:"), ShapeError);
+}
+
+TEST_CASE("eye has ones on its diagonal") {
+  CHECK(eye(2).to_vector() == std::vector<double>{1, 0, 0, 1});
+  CHECK(eye(2, 3, f64).to_vector() == std::vector<double>{1, 0, 0, 0, 1, 0});
+  CHECK(eye(3, 1, i32).to_vector() == std::vector<double>{1, 0, 0});
+  CHECK(eye(2, f64).dtype() == f64);
+  CHECK(eye(0).shape() == Shape{0, 0});
+  CHECK_THROWS_AS(eye(-1), ShapeError);
 }
 
 TEST_CASE("the numbers can be read") {
@@ -73,13 +118,20 @@ TEST_CASE("the numbers can be read") {
   out << scalar(3, i32);
   CHECK(out.str() == "i32 [] 3");
 
-  CHECK_THROWS_WITH_AS(x.item(), "item: a tensor of shape [2, 3] is not a single number",
-                       ShapeError);
-  CHECK_THROWS_WITH_AS(x.at({2, 0}), "at: no such element in a tensor of shape [2, 3]", ShapeError);
-  CHECK_THROWS_WITH_AS(x.at({1}), "at: a tensor of shape [2, 3] takes 2 indices, not 1",
-                       ShapeError);
+  CHECK_THROWS_WITH_AS(
+      x.item(), Contains("item: a tensor of shape [2, 3] is not a single number (" __FILE__ ":"),
+      ShapeError);
+  CHECK_THROWS_WITH_AS(
+      x.at({2, 0}),
+      Contains("at: axis 0 of a tensor of shape [2, 3] has no element 2 (" __FILE__ ":"),
+      ShapeError);
+  CHECK_THROWS_WITH_AS(
+      x.at({1}), Contains("at: a tensor of shape [2, 3] takes 2 indices, not 1 (" __FILE__ ":"),
+      ShapeError);
+  CHECK_THROWS_WITH_AS(x.at({0, 0, 0}), Contains("takes 2 indices, not 3"), ShapeError);
   CHECK_THROWS_WITH_AS(x.values<float>(),
-                       "the elements of this tensor are f64, not f32; convert it with to()",
+                       Contains("values: the elements of this tensor are f64, not f32; convert it "
+                                "with to() (" __FILE__ ":"),
                        DTypeError);
   CHECK_THROWS_WITH_AS(x.size(2),
                        Contains("size: axis 2 is out of range for a tensor of rank 2; use -2 "
@@ -92,8 +144,22 @@ TEST_CASE("an undefined tensor only says so") {
   const Tensor none;
   CHECK(!none.defined());
   CHECK(none.str() == "undefined");
-  CHECK_THROWS_WITH_AS(none.values<float>(), "this tensor is undefined: it was never given a value",
-                       Error);
+  Tensor given = ones({3});
+  const Tensor taken = std::move(given);
+  for (Tensor x : {none, given}) {
+    const auto says = [&](const char* call, auto f) {
+      const std::string message = testing::error_of<ValueError>(f);
+      CHECK(message.starts_with(std::string(call) +
+                                ": this tensor is undefined: it was never given "
+                                "a value, or was moved from (" __FILE__ ":"));
+    };
+    says("values", [&] { x.values<float>(); });
+    says("edit", [&] { x.edit<float>(); });
+    says("item", [&] { x.item(); });
+    says("at", [&] { x.at({0}); });
+    says("to_vector", [&] { x.to_vector(); });
+    says("to", [&] { x.to(x.dtype()); });
+  }
   CHECK_THROWS_WITH_AS(tanh(none), Contains("tanh: x is undefined: it was never given a value"),
                        ValueError);
 }
@@ -215,5 +281,18 @@ TEST_CASE("numbers that no i32 holds do not become one") {
         std::vector<double>{-2147483648.0, 2147483647.0, 2});
   for (const double number : {2147483648.0, -2147483649.0, 1e300, std::nan("")})
     CHECK_THROWS_AS((void)scalar(number, f64).to(i32), ValueError);
-  CHECK_THROWS_WITH_AS((void)full({2}, 3e9, i32), "3000000000 cannot become an i32", ValueError);
+  const Tensor big = scalar(1e300, f64);
+  CHECK_THROWS_WITH_AS((void)big.to(i32),
+                       Contains("to: 1e+300 cannot become an i32 (" __FILE__ ":"), ValueError);
+  CHECK_THROWS_WITH_AS((void)full({2}, 3e9, i32),
+                       Contains("full: 3000000000 cannot become an i32 (" __FILE__ ":"),
+                       ValueError);
+  CHECK_THROWS_WITH_AS((void)full({1}, 2.7, i32),
+                       Contains("full: 2.7 cannot become an i32 (" __FILE__ ":"), ValueError);
+  CHECK_THROWS_WITH_AS((void)scalar(0.5, i32), Contains("scalar: 0.5 cannot become an i32 ("),
+                       ValueError);
+  CHECK_THROWS_WITH_AS((void)tensor({2}, {1, 2.6}, i32),
+                       Contains("tensor: 2.6 cannot become an i32 (" __FILE__ ":"), ValueError);
+  CHECK_THROWS_AS((void)tensor({1}, std::vector<float>{0.5f}, i32), ValueError);
+  CHECK_THROWS_AS((void)tensor({1}, std::vector<Index>{Index{1} << 31}), ValueError);
 }

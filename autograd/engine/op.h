@@ -69,7 +69,7 @@ constexpr NoGradient none(const char* why) { return {why}; }
 struct ArgumentName {
   std::string_view name;
   bool integer = false, variadic = false;
-  ArgumentName(const char* name) : name(name) {}
+  ArgumentName(const char* argument) : name(argument) {}
 };
 inline ArgumentName integer(const char* name) {
   ArgumentName a(name);

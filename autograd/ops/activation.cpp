@@ -234,10 +234,10 @@ Tensor sigmoid(const Tensor& x, Site site) { return sigmoid_op({&x}, site); }
 Tensor log_sigmoid(const Tensor& x, Site site) { return log_sigmoid_op({&x}, site); }
 Tensor softplus(const Tensor& x, Site site) { return softplus_op({&x}, site); }
 Tensor relu(const Tensor& x, Site site) { return relu_op({&x}, site); }
-Tensor leaky_relu(const Tensor& x, double slope, Site site) {
+Tensor leaky_relu(const Tensor& x, Arg<double> slope, Site site) {
   return leaky_relu_op({&x}, {slope}, site);
 }
-Tensor elu(const Tensor& x, double alpha, Site site) { return elu_op({&x}, {alpha}, site); }
+Tensor elu(const Tensor& x, Arg<double> alpha, Site site) { return elu_op({&x}, {alpha}, site); }
 Tensor gelu(const Tensor& x, Site site) { return gelu_op({&x}, site); }
 Tensor silu(const Tensor& x, Site site) { return silu_op({&x}, site); }
 

@@ -11,6 +11,7 @@ namespace reel {
 using namespace op;
 namespace {
 
+using detail::binary;
 using detail::map2;
 
 REEL_EARLY const Samples<NoAttr> broadcasting_samples{
@@ -162,14 +163,15 @@ REEL_EARLY const Op<> lerp_op{{
 
 }  // namespace
 
-Tensor add(const Tensor& a, const Tensor& b, Site site) { return add_op({&a, &b}, site); }
-Tensor sub(const Tensor& a, const Tensor& b, Site site) { return sub_op({&a, &b}, site); }
-Tensor mul(const Tensor& a, const Tensor& b, Site site) { return mul_op({&a, &b}, site); }
-Tensor div(const Tensor& a, const Tensor& b, Site site) { return div_op({&a, &b}, site); }
-Tensor pow(const Tensor& a, const Tensor& b, Site site) { return pow_op({&a, &b}, site); }
-Tensor lerp(const Tensor& a, const Tensor& b, const Operand& w, Site site) {
-  Tensor number;
-  return lerp_op({&a, &b, &w.resolve(a, number)}, site);
+Tensor add(const Operand& a, const Operand& b, Site site) { return binary(add_op, a, b, site); }
+Tensor sub(const Operand& a, const Operand& b, Site site) { return binary(sub_op, a, b, site); }
+Tensor mul(const Operand& a, const Operand& b, Site site) { return binary(mul_op, a, b, site); }
+Tensor div(const Operand& a, const Operand& b, Site site) { return binary(div_op, a, b, site); }
+Tensor pow(const Operand& a, const Operand& b, Site site) { return binary(pow_op, a, b, site); }
+Tensor lerp(const Operand& a, const Operand& b, const Operand& w, Site site) {
+  Tensor number_a, number_b, number_w;
+  const Tensor& from = a.resolve(b, number_a);
+  return lerp_op({&from, &b.resolve(a, number_b), &w.resolve(from, number_w)}, site);
 }
 
 const Tensor& Operand::resolve(const Operand& other, Tensor& number) const {
@@ -185,11 +187,27 @@ const Tensor& Operand::resolve(const Operand& other, Tensor& number) const {
 
 namespace {
 
+using Function = Tensor (*)(const Operand&, const Operand&, Site);
+
 // Calls a function on operands at the place where they were written.
-Tensor operate(Tensor (*f)(const Tensor&, const Tensor&, Site), const Operand& a,
-               const Operand& b) {
-  Tensor number_a, number_b;
-  return f(a.resolve(b, number_a), b.resolve(a, number_b), a.site());
+Tensor operate(Function f, const Operand& a, const Operand& b) { return f(a, b, a.site()); }
+
+// Whether a + b has more elements than a.
+bool stretches(const Shape& a, const Shape& b) {
+  bool longer = b.rank() > a.rank();
+  for (int axis = 1; axis <= std::min(a.rank(), b.rank()); ++axis)
+    longer |= a[a.rank() - axis] == 1 && b[b.rank() - axis] != 1;
+  return longer;
+}
+
+Tensor& assign(const char* name, Function f, Tensor& a, const Operand& b) {
+  Tensor number;
+  const Tensor& other = b.resolve(a, number);
+  if (a.defined() && stretches(a.shape(), other.shape()))
+    throw ShapeError(fmt::format("{}: a would take another shape; a is {} {}, b is {} {} ({})",
+                                 name, name_of(a.dtype()), a.shape().str(), name_of(other.dtype()),
+                                 other.shape().str(), SiteScope::resolve(b.site()).str()));
+  return a = f(a, other, b.site());
 }
 
 }  // namespace
@@ -206,5 +224,10 @@ Tensor operator-(const Operand& a) {
   Tensor number;
   return neg(a.resolve(a, number), a.site());
 }
+
+Tensor& operator+=(Tensor& a, const Operand& b) { return assign("+=", add, a, b); }
+Tensor& operator-=(Tensor& a, const Operand& b) { return assign("-=", sub, a, b); }
+Tensor& operator*=(Tensor& a, const Operand& b) { return assign("*=", mul, a, b); }
+Tensor& operator/=(Tensor& a, const Operand& b) { return assign("/=", div, a, b); }
 
 }  // namespace reel

@@ -7,6 +7,7 @@ namespace reel {
 using namespace op;
 namespace {
 
+using detail::binary;
 using detail::map;
 using detail::map2;
 
@@ -150,7 +151,7 @@ REEL_EARLY const Op<> logical_not_op{{
 // --- choices ---
 
 // The gradient of maximum and minimum: to the operand that was taken, halves where they are equal.
-void choose_gradient(Vjp& v, Tensor (*first_wins)(const Tensor&, const Tensor&, Site)) {
+void choose_gradient(Vjp& v, Tensor (*first_wins)(const Operand&, const Operand&, Site)) {
   const Tensor a = v.in(0).detach(), b = v.in(1).detach(), zero = scalar(0, a.dtype());
   const Tensor tie = where(equal(a, b), scalar(0.5, a.dtype()), zero);
   const Tensor share = where(first_wins(a, b, {}), scalar(1, a.dtype()), tie);
@@ -201,32 +202,39 @@ REEL_EARLY const Op<> where_op{{
 
 }  // namespace
 
-Tensor less(const Tensor& a, const Tensor& b, Site site) { return less_op({&a, &b}, site); }
-Tensor less_equal(const Tensor& a, const Tensor& b, Site site) {
-  return less_equal_op({&a, &b}, site);
+Tensor less(const Operand& a, const Operand& b, Site site) { return binary(less_op, a, b, site); }
+Tensor less_equal(const Operand& a, const Operand& b, Site site) {
+  return binary(less_equal_op, a, b, site);
 }
-Tensor greater(const Tensor& a, const Tensor& b, Site site) { return greater_op({&a, &b}, site); }
-Tensor greater_equal(const Tensor& a, const Tensor& b, Site site) {
-  return greater_equal_op({&a, &b}, site);
+Tensor greater(const Operand& a, const Operand& b, Site site) {
+  return binary(greater_op, a, b, site);
 }
-Tensor equal(const Tensor& a, const Tensor& b, Site site) { return equal_op({&a, &b}, site); }
-Tensor not_equal(const Tensor& a, const Tensor& b, Site site) {
-  return not_equal_op({&a, &b}, site);
+Tensor greater_equal(const Operand& a, const Operand& b, Site site) {
+  return binary(greater_equal_op, a, b, site);
 }
-Tensor logical_and(const Tensor& a, const Tensor& b, Site site) {
-  return logical_and_op({&a, &b}, site);
+Tensor equal(const Operand& a, const Operand& b, Site site) { return binary(equal_op, a, b, site); }
+Tensor not_equal(const Operand& a, const Operand& b, Site site) {
+  return binary(not_equal_op, a, b, site);
 }
-Tensor logical_or(const Tensor& a, const Tensor& b, Site site) {
-  return logical_or_op({&a, &b}, site);
+Tensor logical_and(const Operand& a, const Operand& b, Site site) {
+  return binary(logical_and_op, a, b, site);
 }
-Tensor logical_xor(const Tensor& a, const Tensor& b, Site site) {
-  return logical_xor_op({&a, &b}, site);
+Tensor logical_or(const Operand& a, const Operand& b, Site site) {
+  return binary(logical_or_op, a, b, site);
+}
+Tensor logical_xor(const Operand& a, const Operand& b, Site site) {
+  return binary(logical_xor_op, a, b, site);
 }
 Tensor logical_not(const Tensor& x, Site site) { return logical_not_op({&x}, site); }
-Tensor maximum(const Tensor& a, const Tensor& b, Site site) { return maximum_op({&a, &b}, site); }
-Tensor minimum(const Tensor& a, const Tensor& b, Site site) { return minimum_op({&a, &b}, site); }
-Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b, Site site) {
-  return where_op({&condition, &a, &b}, site);
+Tensor maximum(const Operand& a, const Operand& b, Site site) {
+  return binary(maximum_op, a, b, site);
+}
+Tensor minimum(const Operand& a, const Operand& b, Site site) {
+  return binary(minimum_op, a, b, site);
+}
+Tensor where(const Tensor& condition, const Operand& a, const Operand& b, Site site) {
+  Tensor number_a, number_b;
+  return where_op({&condition, &a.resolve(b, number_a), &b.resolve(a, number_b)}, site);
 }
 
 }  // namespace reel

@@ -55,7 +55,7 @@ REEL_EARLY const Op<Mask> dropout_op{{
 
 }  // namespace
 
-Tensor dropout(const Tensor& x, double rate, Rng& rng, Site site) {
+Tensor dropout(const Tensor& x, Arg<double> rate, Rng& rng, Site site) {
   if (!(rate >= 0 && rate < 1))
     throw ValueError(fmt::format("dropout: the rate must be in [0, 1), not {} ({})", rate,
                                  SiteScope::resolve(site).str()));

@@ -2,6 +2,7 @@
 
 #include <reel/autograd/engine/op.h>
 #include <reel/autograd/kernels/broadcast.h>
+#include <reel/autograd/ops.h>
 
 // What the kernels of the elementwise ops share.
 namespace reel::detail {
@@ -21,6 +22,12 @@ template <class T, class F>
 void map2(Ctx<T> c, F f) {
   kernels::broadcast_binary(c.out_shape(), c.out().data(), c.in(0).data(), c.shape(0),
                             c.in(1).data(), c.shape(1), f);
+}
+
+/// Calls an op on two operands, of which one may be a number.
+inline Tensor binary(const Op<>& op, const Operand& a, const Operand& b, Site site) {
+  Tensor number_a, number_b;
+  return op({&a.resolve(b, number_a), &b.resolve(a, number_b)}, site);
 }
 
 /// The gradient of a map whose derivative at x is f(x).

@@ -167,27 +167,27 @@ REEL_EARLY const Op<Reduction> all_op{{
 
 }  // namespace
 
-Tensor max(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
+Tensor max(const Tensor& x, const Axes& axes, Arg<bool> keepdims, Site site) {
   return max_op({&x}, reduction(x, axes, keepdims, "max", site), site);
 }
 
-Tensor min(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
+Tensor min(const Tensor& x, const Axes& axes, Arg<bool> keepdims, Site site) {
   return min_op({&x}, reduction(x, axes, keepdims, "min", site), site);
 }
 
-Tensor argmax(const Tensor& x, int axis, bool keepdims, Site site) {
+Tensor argmax(const Tensor& x, Arg<int> axis, Arg<bool> keepdims, Site site) {
   return argmax_op({&x}, {normalized_axis(axis, x.rank(), "argmax", site), keepdims}, site);
 }
 
-Tensor argmin(const Tensor& x, int axis, bool keepdims, Site site) {
+Tensor argmin(const Tensor& x, Arg<int> axis, Arg<bool> keepdims, Site site) {
   return argmin_op({&x}, {normalized_axis(axis, x.rank(), "argmin", site), keepdims}, site);
 }
 
-Tensor any(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
+Tensor any(const Tensor& x, const Axes& axes, Arg<bool> keepdims, Site site) {
   return any_op({&x}, reduction(x, axes, keepdims, "any", site), site);
 }
 
-Tensor all(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
+Tensor all(const Tensor& x, const Axes& axes, Arg<bool> keepdims, Site site) {
   return all_op({&x}, reduction(x, axes, keepdims, "all", site), site);
 }
 

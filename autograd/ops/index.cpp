@@ -178,15 +178,15 @@ Tensor gather_rows(const Tensor& table, const Tensor& rows, Site site) {
   return gather_rows_op({&table, &rows}, site);
 }
 
-Tensor scatter_add_rows(const Tensor& source, const Tensor& rows, Index row_count, Site site) {
+Tensor scatter_add_rows(const Tensor& source, const Tensor& rows, Arg<Index> row_count, Site site) {
   return scatter_add_rows_op({&source, &rows}, {row_count}, site);
 }
 
-Tensor one_hot(const Tensor& indices, Index classes, DType dtype, Site site) {
+Tensor one_hot(const Tensor& indices, Arg<Index> classes, DType dtype, Site site) {
   return one_hot_op({&indices}, {classes}, site).to(dtype);
 }
 
-Tensor masked_fill(const Tensor& x, const Tensor& mask, double value, Site site) {
+Tensor masked_fill(const Tensor& x, const Tensor& mask, Arg<double> value, Site site) {
   return masked_fill_op({&x, &mask}, {value}, site);
 }
 

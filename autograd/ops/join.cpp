@@ -134,17 +134,17 @@ int axis_of_first(std::span<const Tensor> inputs, int axis, int extra, const cha
 
 }  // namespace
 
-Tensor concat(std::span<const Tensor> inputs, int axis, Site site) {
+Tensor concat(std::span<const Tensor> inputs, Arg<int> axis, Site site) {
   const Along along{axis_of_first(inputs, axis, 0, "concat", site)};
   return run_single(concat_op.spec(), pointers(inputs), &along, site);
 }
 
-Tensor stack(std::span<const Tensor> inputs, int axis, Site site) {
+Tensor stack(std::span<const Tensor> inputs, Arg<int> axis, Site site) {
   const Along along{axis_of_first(inputs, axis, 1, "stack", site)};
   return run_single(stack_op.spec(), pointers(inputs), &along, site);
 }
 
-Tensor repeat(const Tensor& x, Index count, int axis, Site site) {
+Tensor repeat(const Tensor& x, Arg<Index> count, Arg<int> axis, Site site) {
   return repeat_op({&x}, {normalized_axis(axis, x.rank(), "repeat", site), count}, site);
 }
 

@@ -390,7 +390,10 @@ REEL_EARLY const Op<SoftTargets> soft_cross_entropy_op{{
     .shape = [](const Arguments& in, const SoftTargets& attr) -> Shapes {
       const int last = in[0].rank() - 1;
       if (last < 0 || in[1] != in[0])
-        in.fail("the targets must be probabilities in the shape of the logits");
+        in.fail(
+            "targets that are classes are i32 in the shape of the logits without the last axis, "
+            "and "
+            "targets that are probabilities have the shape of the logits");
       if (in[2] != in[0].erase(last))
         in.fail("the weights must have the axes of the logits but the last");
       if (in[3] != Shape{in[0][last]}) in.fail("there must be a class weight for each class");

@@ -211,7 +211,8 @@ REEL_EARLY const Op<> dot_op{{
 
 }  // namespace
 
-Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b, Site site) {
+Tensor matmul(const Tensor& a, const Tensor& b, Arg<bool> transpose_a, Arg<bool> transpose_b,
+              Site site) {
   return matmul_op({&a, &b}, {transpose_a, transpose_b}, site);
 }
 

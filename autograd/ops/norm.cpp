@@ -183,12 +183,12 @@ REEL_EARLY const Op<Epsilon> rms_norm_op{{
 
 }  // namespace
 
-Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor& bias, double epsilon,
+Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor& bias, Arg<double> epsilon,
                   Site site) {
   return layer_norm_op({&x, &gain, &bias}, {epsilon}, site);
 }
 
-Tensor rms_norm(const Tensor& x, const Tensor& gain, double epsilon, Site site) {
+Tensor rms_norm(const Tensor& x, const Tensor& gain, Arg<double> epsilon, Site site) {
   return rms_norm_op({&x, &gain}, {epsilon}, site);
 }
 

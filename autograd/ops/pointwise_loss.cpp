@@ -334,7 +334,7 @@ Tensor mse(const Tensor& x, const Tensor& targets, const LossOptions& options, S
   return weighted(mse_op, x, targets, options.weights, {{}, options.reduction}, site);
 }
 
-Tensor huber(const Tensor& x, const Tensor& targets, double delta, const LossOptions& options,
+Tensor huber(const Tensor& x, const Tensor& targets, Arg<double> delta, const LossOptions& options,
              Site site) {
   if (!(delta > 0))
     throw ValueError(fmt::format("huber: delta must be positive, not {} ({})", delta,

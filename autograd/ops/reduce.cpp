@@ -293,27 +293,27 @@ std::uint32_t Axes::mask(int rank, const char* op, Site site) const {
   return bits;
 }
 
-Tensor sum(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
+Tensor sum(const Tensor& x, const Axes& axes, Arg<bool> keepdims, Site site) {
   return sum_op({&x}, reduction(x, axes, keepdims, "sum", site), site);
 }
 
-Tensor mean(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
+Tensor mean(const Tensor& x, const Axes& axes, Arg<bool> keepdims, Site site) {
   return mean_op({&x}, reduction(x, axes, keepdims, "mean", site), site);
 }
 
-Tensor prod(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
+Tensor prod(const Tensor& x, const Axes& axes, Arg<bool> keepdims, Site site) {
   return prod_op({&x}, reduction(x, axes, keepdims, "prod", site), site);
 }
 
-Tensor var(const Tensor& x, const Axes& axes, bool keepdims, int correction, Site site) {
+Tensor var(const Tensor& x, const Axes& axes, Arg<bool> keepdims, Arg<int> correction, Site site) {
   return var_op({&x}, {reduction(x, axes, keepdims, "var", site), correction}, site);
 }
 
-Tensor std(const Tensor& x, const Axes& axes, bool keepdims, int correction, Site site) {
+Tensor std(const Tensor& x, const Axes& axes, Arg<bool> keepdims, Arg<int> correction, Site site) {
   return std_op({&x}, {reduction(x, axes, keepdims, "std", site), correction}, site);
 }
 
-Tensor norm(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
+Tensor norm(const Tensor& x, const Axes& axes, Arg<bool> keepdims, Site site) {
   return norm_op({&x}, reduction(x, axes, keepdims, "norm", site), site);
 }
 

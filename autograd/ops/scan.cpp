@@ -47,7 +47,7 @@ REEL_EARLY const Op<Scan> cumsum_op{{
 
 }  // namespace
 
-Tensor cumsum(const Tensor& x, int axis, bool reverse, Site site) {
+Tensor cumsum(const Tensor& x, Arg<int> axis, Arg<bool> reverse, Site site) {
   return cumsum_op({&x}, {normalized_axis(axis, x.rank(), "cumsum", site), reverse}, site);
 }
 

@@ -323,7 +323,7 @@ Tensor reshape(const Tensor& x, std::initializer_list<Index> shape, Site site) {
   return reshape(x, Shape(std::span<const Index>(sizes)), site);
 }
 
-Tensor squeeze(const Tensor& x, int axis, Site site) {
+Tensor squeeze(const Tensor& x, Arg<int> axis, Site site) {
   return squeeze_op({&x}, {1u << normalized_axis(axis, x.rank(), "squeeze", site)}, site);
 }
 
@@ -334,7 +334,7 @@ Tensor squeeze(const Tensor& x, Site site) {
   return squeeze_op({&x}, {axes}, site);
 }
 
-Tensor expand(const Tensor& x, int axis, Site site) {
+Tensor expand(const Tensor& x, Arg<int> axis, Site site) {
   return expand_op({&x}, {normalized_axis(axis, x.rank() + 1, "expand", site)}, site);
 }
 
@@ -352,7 +352,7 @@ Tensor permute(const Tensor& x, std::span<const int> axes, Site site) {
   return permute_op({&x}, {order}, site);
 }
 
-Tensor transpose(const Tensor& x, int axis0, int axis1, Site site) {
+Tensor transpose(const Tensor& x, Arg<int> axis0, Arg<int> axis1, Site site) {
   return transpose_op({&x},
                       {normalized_axis(axis0, x.rank(), "transpose", site),
                        normalized_axis(axis1, x.rank(), "transpose", site)},
@@ -367,11 +367,11 @@ Tensor sum_to(const Tensor& x, const Shape& shape, Site site) {
   return sum_to_op({&x}, {shape}, site);
 }
 
-Tensor tril(const Tensor& x, Index k, Site site) {
+Tensor tril(const Tensor& x, Arg<Index> k, Site site) {
   return tril_op({&x}, diagonal_of(x.shape(), k), site);
 }
 
-Tensor triu(const Tensor& x, Index k, Site site) {
+Tensor triu(const Tensor& x, Arg<Index> k, Site site) {
   return triu_op({&x}, diagonal_of(x.shape(), k), site);
 }
 

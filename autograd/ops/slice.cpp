@@ -158,13 +158,14 @@ void check_pieces(const Tensor& x, int axis, std::span<const Index> sizes, Site 
 
 }  // namespace
 
-Tensor slice(const Tensor& x, int axis, Index begin, Index end, Index step, Site site) {
+Tensor slice(const Tensor& x, Arg<int> axis, Arg<Index> begin, Arg<Index> end, Arg<Index> step,
+             Site site) {
   return slice_op({&x}, {normalized_axis(axis, x.rank(), "slice", site), begin, end, step}, site);
 }
 
-Tensor select(const Tensor& x, int axis, Index i, Site site) {
-  axis = normalized_axis(axis, x.rank(), "select", site);
-  const Index size = x.shape()[axis];
+Tensor select(const Tensor& x, Arg<int> along, Arg<Index> element, Site site) {
+  const int axis = normalized_axis(along, x.rank(), "select", site);
+  const Index i = element, size = x.shape()[axis];
   if (i < -size || i >= size)
     throw ShapeError(fmt::format("select: axis {} of shape {} has no element {} ({})", axis,
                                  x.shape().str(), i, SiteScope::resolve(site).str()));
@@ -172,16 +173,21 @@ Tensor select(const Tensor& x, int axis, Index i, Site site) {
   return squeeze(slice(x, axis, at, at + 1, 1, site), axis, site);
 }
 
-Tensor pad(const Tensor& x, int axis, Index before, Index after, Index step, Site site) {
+Tensor Tensor::operator[](const Place& place) const {
+  return select(*this, 0, place.index, place.site);
+}
+
+Tensor pad(const Tensor& x, Arg<int> axis, Arg<Index> before, Arg<Index> after, Arg<Index> step,
+           Site site) {
   return pad_op({&x}, {normalized_axis(axis, x.rank(), "pad", site), before, after, step}, site);
 }
 
-Tensor flip(const Tensor& x, int axis, Site site) {
+Tensor flip(const Tensor& x, Arg<int> axis, Site site) {
   return flip_op({&x}, {normalized_axis(axis, x.rank(), "flip", site)}, site);
 }
 
-Tensors split(const Tensor& x, std::span<const Index> sizes, int axis, Site site) {
-  axis = normalized_axis(axis, x.rank(), "split", site);
+Tensors split(const Tensor& x, std::span<const Index> sizes, Arg<int> along, Site site) {
+  const int axis = normalized_axis(along, x.rank(), "split", site);
   check_pieces(x, axis, sizes, site);
   Tensors result;
   Index begin = 0;
@@ -192,8 +198,8 @@ Tensors split(const Tensor& x, std::span<const Index> sizes, int axis, Site site
   return result;
 }
 
-Tensors split(const Tensor& x, int parts, int axis, Site site) {
-  axis = normalized_axis(axis, x.rank(), "split", site);
+Tensors split(const Tensor& x, Arg<int> count, Arg<int> along, Site site) {
+  const int axis = normalized_axis(along, x.rank(), "split", site), parts = count;
   const Index size = x.shape()[axis];
   if (parts < 1 || size % parts != 0)
     throw ShapeError(

@@ -157,15 +157,15 @@ REEL_EARLY const Op<Reduction> logsumexp_op{{
 
 }  // namespace
 
-Tensor logsumexp(const Tensor& x, const Axes& axes, bool keepdims, Site site) {
+Tensor logsumexp(const Tensor& x, const Axes& axes, Arg<bool> keepdims, Site site) {
   return logsumexp_op({&x}, detail::reduction(x, axes, keepdims, "logsumexp", site), site);
 }
 
-Tensor softmax(const Tensor& x, int axis, Site site) {
+Tensor softmax(const Tensor& x, Arg<int> axis, Site site) {
   return softmax_op({&x}, {normalized_axis(axis, x.rank(), "softmax", site)}, site);
 }
 
-Tensor log_softmax(const Tensor& x, int axis, Site site) {
+Tensor log_softmax(const Tensor& x, Arg<int> axis, Site site) {
   return log_softmax_op({&x}, {normalized_axis(axis, x.rank(), "log_softmax", site)}, site);
 }
 

@@ -101,20 +101,20 @@ REEL_EARLY const Op<Largest> topk_indices_op{{
 
 }  // namespace
 
-Tensor argsort(const Tensor& x, int axis, bool descending, Site site) {
+Tensor argsort(const Tensor& x, Arg<int> axis, Arg<bool> descending, Site site) {
   return argsort_op({&x}, {normalized_axis(axis, x.rank(), "argsort", site), descending}, site);
 }
 
-Tensor topk_indices(const Tensor& x, Index k, int axis, Site site) {
+Tensor topk_indices(const Tensor& x, Arg<Index> k, Arg<int> axis, Site site) {
   return topk_indices_op({&x}, {normalized_axis(axis, x.rank(), "topk_indices", site), k}, site);
 }
 
-Ordered sort(const Tensor& x, int axis, bool descending, Site site) {
+Ordered sort(const Tensor& x, Arg<int> axis, Arg<bool> descending, Site site) {
   const Tensor order = argsort(x, axis, descending, site);
   return {take_along(x, order, axis, site), order};
 }
 
-Ordered topk(const Tensor& x, Index k, int axis, Site site) {
+Ordered topk(const Tensor& x, Arg<Index> k, Arg<int> axis, Site site) {
   const Tensor largest = topk_indices(x, k, axis, site);
   return {take_along(x, largest, axis, site), largest};
 }

@@ -322,7 +322,7 @@ Tensor abs(const Tensor& x, Site site) { return abs_op({&x}, site); }
 Tensor sign(const Tensor& x, Site site) { return sign_op({&x}, site); }
 Tensor floor(const Tensor& x, Site site) { return floor_op({&x}, site); }
 Tensor round(const Tensor& x, Site site) { return round_op({&x}, site); }
-Tensor clamp(const Tensor& x, double low, double high, Site site) {
+Tensor clamp(const Tensor& x, Arg<double> low, Arg<double> high, Site site) {
   return clamp_op({&x}, {low, high}, site);
 }
 

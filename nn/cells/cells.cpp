@@ -16,8 +16,9 @@ namespace {
 // How a cell's parameters begin. PyTorch draws every one uniform with bound 1/√H, and has two
 // biases where we have their sum.
 struct Initial {
-  Initial(const char* cell, Index input_size, Index hidden_size, const auto& options) {
-    require_positive(cell, {{"input_size", input_size}, {"hidden_size", hidden_size}});
+  Initial(const Params& p, const char* cell, Index input_size, Index hidden_size,
+          const auto& options) {
+    require_positive(p, cell, {{"input_size", input_size}, {"hidden_size", hidden_size}});
     const Initializer uniform = init::uniform(1 / std::sqrt(static_cast<double>(hidden_size)));
     weight = options.weight_init ? options.weight_init : uniform;
     bias = options.bias_init ? options.bias_init : uniform;
@@ -36,9 +37,10 @@ std::vector<std::string> lstm_gates() { return {"input", "forget", "cell", "outp
 
 }  // namespace
 
-RnnCell::RnnCell(const Params& p, Index input_size, Index hidden_size, const Options& options)
+RnnCell::RnnCell(const Params& p, Arg<Index> input, Arg<Index> hidden, const Options& options)
     : activation(options.activation) {
-  const Initial initial("RnnCell", input_size, hidden_size, options);
+  const Index input_size = input, hidden_size = hidden;
+  const Initial initial(p, "RnnCell", input_size, hidden_size, options);
   w_ih = p.create("w_ih", {hidden_size, input_size}, initial.weight);
   w_hh = p.create("w_hh", {hidden_size, hidden_size}, initial.weight);
   b = p.create("b", {hidden_size}, initial.summed_bias);
@@ -52,9 +54,10 @@ Output<HiddenState> RnnCell::operator()(const Tensor& x, const State& state, con
   return {next, {next}};
 }
 
-GruCell::GruCell(const Params& p, Index input_size, Index hidden_size, const Options& options)
+GruCell::GruCell(const Params& p, Arg<Index> input, Arg<Index> hidden, const Options& options)
     : reset(options.reset) {
-  const Initial initial("GruCell", input_size, hidden_size, options);
+  const Index input_size = input, hidden_size = hidden;
+  const Initial initial(p, "GruCell", input_size, hidden_size, options);
   w_ih = p.create("w_ih", {3 * hidden_size, input_size}, initial.weight, gru_gates());
   w_hh = p.create("w_hh", {3 * hidden_size, hidden_size}, initial.weight, gru_gates());
   // The gates r and z have both biases in b, n one in b and one in b_hn.
@@ -75,11 +78,12 @@ Output<HiddenState> GruCell::operator()(const Tensor& x, const State& state, con
   return {next, {next}};
 }
 
-LstmCell::LstmCell(const Params& p, Index input_size, Index hidden_size, const Options& options) {
+LstmCell::LstmCell(const Params& p, Arg<Index> input, Arg<Index> hidden, const Options& options) {
   if (options.forget_bias && !std::isfinite(*options.forget_bias))
     throw ValueError(
         fmt::format("LstmCell: the forget bias is {}, but has to be finite", *options.forget_bias));
-  const Initial initial("LstmCell", input_size, hidden_size, options);
+  const Index input_size = input, hidden_size = hidden;
+  const Initial initial(p, "LstmCell", input_size, hidden_size, options);
   w_ih = p.create("w_ih", {4 * hidden_size, input_size}, initial.weight, lstm_gates());
   w_hh = p.create("w_hh", {4 * hidden_size, hidden_size}, initial.weight, lstm_gates());
   const auto bias = [&](Rng& rng, const Shape& shape, DType dtype) {
@@ -102,6 +106,10 @@ Output<LstmState> LstmCell::operator()(const Tensor& x, const State& state, cons
   return {next.h, {next.h, next.c}};
 }
 
+Rnn::Rnn(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size, const Options& options)
+    : cell(require_positive(p, "Rnn", {{"input_size", input_size}, {"hidden_size", hidden_size}}),
+           input_size, hidden_size, options) {}
+
 Output<HiddenState> Rnn::operator()(const Tensor& x, const State& state, const Mode&,
                                     const SequenceOptions& options, Site site) const {
   const ModuleScope scope(cell.w_hh.name(), site);
@@ -110,6 +118,10 @@ Output<HiddenState> Rnn::operator()(const Tensor& x, const State& state, const M
   return {y, {h}};
 }
 
+Gru::Gru(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size, const Options& options)
+    : cell(require_positive(p, "Gru", {{"input_size", input_size}, {"hidden_size", hidden_size}}),
+           input_size, hidden_size, options) {}
+
 Output<HiddenState> Gru::operator()(const Tensor& x, const State& state, const Mode&,
                                     const SequenceOptions& options, Site site) const {
   const ModuleScope scope(cell.w_hh.name(), site);
@@ -117,6 +129,10 @@ Output<HiddenState> Gru::operator()(const Tensor& x, const State& state, const M
                                 defined_state(state.h, x, cell.w_hh), cell.reset, options);
   return {y, {h}};
 }
+
+Lstm::Lstm(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size, const Options& options)
+    : cell(require_positive(p, "Lstm", {{"input_size", input_size}, {"hidden_size", hidden_size}}),
+           input_size, hidden_size, options) {}
 
 Output<LstmState> Lstm::operator()(const Tensor& x, const State& state, const Mode&,
                                    const SequenceOptions& options, Site site) const {

@@ -2,6 +2,7 @@
 
 #include <reel/autograd/params.h>
 #include <reel/autograd/recurrent.h>
+#include <reel/nn/calls.h>
 #include <reel/nn/mode.h>
 #include <reel/nn/state.h>
 
@@ -18,13 +19,15 @@ struct GruOptions {
 
 /// One step of a gated recurrent unit; the equations are those of reel::gru. Parameters, in blocks
 /// of H rows for the gates r, z, n: `w_ih` [3H, D], `w_hh` [3H, H], `b` [3H], and `b_hn` [H].
-struct GruCell {
+struct GruCell : CellCalls<GruCell, HiddenState> {
   using State = HiddenState;
   using Options = GruOptions;
 
   /// Throws ValueError for sizes that are not positive.
-  GruCell(const Params& p, Index input_size, Index hidden_size, const Options& options = {});
+  GruCell(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size,
+          const Options& options = {});
 
+  using CellCalls::operator();
   /// x [B, D], state [B, H] -> y = h' [B, H] and the state. Throws ShapeError.
   Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
                            Site site = {}) const;
@@ -37,16 +40,18 @@ struct GruCell {
 };
 
 /// A gated recurrent unit over a sequence: GruCell at every step, as one op (reel::gru).
-struct Gru {
+/// The default mode is Eval.
+struct Gru : SequenceCalls<Gru, HiddenState> {
   using State = HiddenState;
   using Options = GruOptions;
   static constexpr bool one_op = true;
 
-  Gru(const Params& p, Index input_size, Index hidden_size, const Options& options = {})
-      : cell(p, input_size, hidden_size, options) {}
+  /// Throws ValueError for sizes that are not positive.
+  Gru(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size, const Options& options = {});
 
-  /// x [T, B, D] -> y [T, B, H] and the last state. Throws ShapeError, or ValueError for lengths
-  /// outside 0 .. T.
+  using SequenceCalls::operator();
+  /// x [T, B, D] -> y [T, B, H] and the last state; state, mode and options may each be left out:
+  /// see SequenceCalls. Throws ShapeError, or ValueError for lengths outside 0 .. T.
   Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
                            const SequenceOptions& options = {}, Site site = {}) const;
 

@@ -4,6 +4,7 @@
 
 #include <reel/autograd/params.h>
 #include <reel/autograd/recurrent.h>
+#include <reel/nn/calls.h>
 #include <reel/nn/mode.h>
 #include <reel/nn/state.h>
 
@@ -21,13 +22,15 @@ struct LstmOptions {
 
 /// One step of long short-term memory; the equations are those of reel::lstm. Parameters, in blocks
 /// of H rows for the gates i, f, g, o: `w_ih` [4H, D], `w_hh` [4H, H], `b` [4H].
-struct LstmCell {
+struct LstmCell : CellCalls<LstmCell, LstmState> {
   using State = LstmState;
   using Options = LstmOptions;
 
   /// Throws ValueError for sizes that are not positive.
-  LstmCell(const Params& p, Index input_size, Index hidden_size, const Options& options = {});
+  LstmCell(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size,
+           const Options& options = {});
 
+  using CellCalls::operator();
   /// x [B, D], state [B, H] twice -> y = h' [B, H] and the state. Throws ShapeError.
   Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
                            Site site = {}) const;
@@ -39,16 +42,18 @@ struct LstmCell {
 };
 
 /// Long short-term memory over a sequence: LstmCell at every step, as one op (reel::lstm).
-struct Lstm {
+/// The default mode is Eval.
+struct Lstm : SequenceCalls<Lstm, LstmState> {
   using State = LstmState;
   using Options = LstmOptions;
   static constexpr bool one_op = true;
 
-  Lstm(const Params& p, Index input_size, Index hidden_size, const Options& options = {})
-      : cell(p, input_size, hidden_size, options) {}
+  /// Throws ValueError for sizes that are not positive.
+  Lstm(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size, const Options& options = {});
 
-  /// x [T, B, D] -> y [T, B, H] and the last state. Throws ShapeError, or ValueError for lengths
-  /// outside 0 .. T.
+  using SequenceCalls::operator();
+  /// x [T, B, D] -> y [T, B, H] and the last state; state, mode and options may each be left out:
+  /// see SequenceCalls. Throws ShapeError, or ValueError for lengths outside 0 .. T.
   Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
                            const SequenceOptions& options = {}, Site site = {}) const;
 

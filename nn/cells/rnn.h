@@ -2,6 +2,7 @@
 
 #include <reel/autograd/params.h>
 #include <reel/autograd/recurrent.h>
+#include <reel/nn/calls.h>
 #include <reel/nn/mode.h>
 #include <reel/nn/state.h>
 
@@ -17,13 +18,15 @@ struct RnnOptions {
 
 /// One step of a vanilla RNN: h' = f(W x + U h + b). Parameters `w_ih` [H, D], `w_hh` [H, H], `b`
 /// [H].
-struct RnnCell {
+struct RnnCell : CellCalls<RnnCell, HiddenState> {
   using State = HiddenState;
   using Options = RnnOptions;
 
   /// Throws ValueError for sizes that are not positive.
-  RnnCell(const Params& p, Index input_size, Index hidden_size, const Options& options = {});
+  RnnCell(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size,
+          const Options& options = {});
 
+  using CellCalls::operator();
   /// x [B, D], state [B, H] -> y = h' [B, H] and the state. Throws ShapeError.
   Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
                            Site site = {}) const;
@@ -36,16 +39,18 @@ struct RnnCell {
 };
 
 /// A vanilla RNN over a sequence: RnnCell at every step, as one op (reel::rnn).
-struct Rnn {
+/// The default mode is Eval.
+struct Rnn : SequenceCalls<Rnn, HiddenState> {
   using State = HiddenState;
   using Options = RnnOptions;
   static constexpr bool one_op = true;
 
-  Rnn(const Params& p, Index input_size, Index hidden_size, const Options& options = {})
-      : cell(p, input_size, hidden_size, options) {}
+  /// Throws ValueError for sizes that are not positive.
+  Rnn(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size, const Options& options = {});
 
-  /// x [T, B, D] -> y [T, B, H] and the last state. Throws ShapeError, or ValueError for lengths
-  /// outside 0 .. T.
+  using SequenceCalls::operator();
+  /// x [T, B, D] -> y [T, B, H] and the last state; state, mode and options may each be left out:
+  /// see SequenceCalls. Throws ShapeError, or ValueError for lengths outside 0 .. T.
   Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
                            const SequenceOptions& options = {}, Site site = {}) const;
 

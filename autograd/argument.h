@@ -1,0 +1,52 @@
+#pragma once
+
+#include <concepts>
+#include <limits>
+#include <type_traits>
+#include <utility>
+
+namespace reel {
+
+/// Whether an argument of type T may be given as a `From`: a bool as nothing but a bool, a whole
+/// number as any integer or enumerator, and a number as any number. A bool is none of these.
+template <class From, class T>
+concept GivenAs = (std::same_as<From, bool> == std::same_as<T, bool>)&&(
+    std::integral<From> || (std::is_enum_v<From> && std::is_convertible_v<From, int>) ||
+    (std::floating_point<From> && std::floating_point<T>));
+
+/// A number that stands in the place of another one: true for an axis, 1 for keepdims, 0.5 for an
+/// index.
+template <class From, class T>
+concept MistakenFor = std::is_arithmetic_v<From> && !GivenAs<From, T>;
+
+/// An argument that is given as what it is, so that no number is taken for something else: the 0.0
+/// of `max(x, 0.0)` for an axis, the true of `cumsum(x, true)` for axis 1. Arg<int> and Arg<Index>
+/// take integers, Arg<bool> bools and Arg<double> numbers; anything else does not compile. An
+/// integer beyond the range of T becomes the end of that range, never another value within it.
+template <class T>
+class Arg {
+ public:
+  template <GivenAs<T> From>
+  constexpr Arg(From value) : value_(converted(value)) {}
+  template <MistakenFor<T> From>
+  Arg(From) = delete;
+
+  constexpr operator T() const { return value_; }
+
+ private:
+  template <class From>
+  static constexpr T converted(From value) {
+    if constexpr (std::integral<T> && !std::same_as<T, bool>) {
+      constexpr T low = std::numeric_limits<T>::min(), high = std::numeric_limits<T>::max();
+      const auto number = +value;
+      return std::cmp_less(number, low)       ? low
+             : std::cmp_greater(number, high) ? high
+                                              : static_cast<T>(number);
+    } else {
+      return static_cast<T>(value);
+    }
+  }
+  T value_;
+};
+
+}  // namespace reel
