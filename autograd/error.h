@@ -42,6 +42,8 @@ class SiteScope {
 
   /// `site`, or that of the outermost scope where there is one.
   static Site resolve(Site site) { return active_ ? site_ : site; }
+  /// Where an error says that it happened, within a scope.
+  static std::string place() { return site_.str(); }
 
  private:
   friend struct Site;

@@ -15,18 +15,24 @@ namespace {
 // used up is a constant.
 bool recorded(const Tensor& x) { return x.trace().generation != 0 && !Tape::current()->used_up(x); }
 
+void require_defined(const Tensor& x, const char* call, const std::string& what) {
+  if (!x.defined())
+    throw ValueError(fmt::format("{}: {} is undefined ({})", call, what, SiteScope::place()));
+}
+
 void require_real(const Tensor& x, const char* call, const std::string& what) {
-  if (!x.defined()) throw ValueError(fmt::format("{}: {} is undefined", call, what));
+  require_defined(x, call, what);
   if (!is_real(x.dtype()))
-    throw DTypeError(fmt::format("{}: {} is i32, and integers have no derivative", call, what));
+    throw DTypeError(fmt::format("{}: {} is i32, and integers have no derivative ({})", call, what,
+                                 SiteScope::place()));
 }
 
 void require_like(const Tensor& v, const Tensor& x, const char* call, const std::string& what,
                   const std::string& of) {
-  if (!v.defined()) throw ValueError(fmt::format("{}: {} is undefined", call, what));
+  require_defined(v, call, what);
   const std::string text =
-      fmt::format("{}: {} is {} {}, but {} is {} {}", call, what, name_of(v.dtype()),
-                  v.shape().str(), of, name_of(x.dtype()), x.shape().str());
+      fmt::format("{}: {} is {} {}, but {} is {} {} ({})", call, what, name_of(v.dtype()),
+                  v.shape().str(), of, name_of(x.dtype()), x.shape().str(), SiteScope::place());
   if (v.shape() != x.shape()) throw ShapeError(text);
   if (v.dtype() != x.dtype()) throw DTypeError(text);
 }
@@ -34,8 +40,8 @@ void require_like(const Tensor& v, const Tensor& x, const char* call, const std:
 void require_vectors(std::span<const Tensor> vectors, std::span<const Tensor> inputs,
                      const char* call, const char* what) {
   if (vectors.size() != inputs.size())
-    throw ShapeError(fmt::format("{}: there are {} inputs, but {} {}s; give one for each", call,
-                                 inputs.size(), vectors.size(), what));
+    throw ShapeError(fmt::format("{}: there are {} inputs, but {} {}s; give one for each ({})",
+                                 call, inputs.size(), vectors.size(), what, SiteScope::place()));
   for (std::size_t i = 0; i < inputs.size(); ++i)
     require_like(vectors[i], inputs[i], call, fmt::format("{} {}", what, i),
                  fmt::format("input {}", i));
@@ -52,7 +58,10 @@ class Evaluation {
     // A recorded input gets a slot of its own, which no other input was computed from.
     for (const Tensor& x : inputs)
       x_.push_back(!own_ && recorded(x) ? reshape(x, x.shape()) : Tape::current()->watch(x));
-    y_ = f(x_);
+    {
+      const OwnSites own;
+      y_ = f(x_);
+    }
     require_real(y_, call, "the result of the function");
   }
 
@@ -63,8 +72,8 @@ class Evaluation {
     if (y_.size() != 1)
       throw ShapeError(fmt::format(
           "{}: the result of the function has shape {}, not a single number; reduce it with sum() "
-          "or mean()",
-          call_, y_.shape().str()));
+          "or mean() ({})",
+          call_, y_.shape().str(), SiteScope::place()));
   }
 
   // A value of the caller's for use in here.
@@ -122,14 +131,17 @@ class Evaluation {
 
 }  // namespace
 
-VjpResult vjp(const TensorFunction& f, const std::vector<Tensor>& inputs, const Tensor& cotangent) {
+VjpResult vjp(const TensorFunction& f, const std::vector<Tensor>& inputs, const Tensor& cotangent,
+              Site site) {
+  const SiteScope scope(site);
   const Evaluation e(f, inputs, "vjp");
   require_like(cotangent, e.y(), "vjp", "the cotangent", "the result of the function");
   return {e.result(e.y()), e.result(e.gradients(e.y(), e.x(), e.constant(cotangent), false))};
 }
 
 JvpResult jvp(const TensorFunction& f, const std::vector<Tensor>& inputs,
-              const std::vector<Tensor>& tangents) {
+              const std::vector<Tensor>& tangents, Site site) {
+  const SiteScope scope(site);
   require_vectors(tangents, inputs, "jvp", "tangent");
   const Evaluation e(f, inputs, "jvp");
   const Tensor u = Tape::current()->watch(zeros(e.y().shape(), e.y().dtype()));
@@ -138,7 +150,8 @@ JvpResult jvp(const TensorFunction& f, const std::vector<Tensor>& inputs,
 }
 
 HvpResult hvp(const TensorFunction& f, const std::vector<Tensor>& inputs,
-              const std::vector<Tensor>& vectors) {
+              const std::vector<Tensor>& vectors, Site site) {
+  const SiteScope scope(site);
   require_vectors(vectors, inputs, "hvp", "vector");
   const Evaluation e(f, inputs, "hvp");
   e.require_number();
@@ -147,12 +160,14 @@ HvpResult hvp(const TensorFunction& f, const std::vector<Tensor>& inputs,
   return {e.result(e.y()), e.result(gradients), e.result(e.gradients(change, e.x(), false))};
 }
 
-Tensor jacobian(const TensorFunction& f, const Tensor& x) {
+Tensor jacobian(const TensorFunction& f, const Tensor& x, Site site) {
+  const SiteScope scope(site);
   const Evaluation e(f, {&x, 1}, "jacobian");
   return e.result(e.rows(e.y()));
 }
 
-Tensor hessian(const TensorFunction& f, const Tensor& x) {
+Tensor hessian(const TensorFunction& f, const Tensor& x, Site site) {
+  const SiteScope scope(site);
   const Evaluation e(f, {&x, 1}, "hessian");
   e.require_number();
   return e.result(e.rows(e.gradients(e.y(), e.x(), true)[0]));

@@ -24,7 +24,8 @@ struct VjpResult {
   std::vector<Tensor> gradients;
 };
 /// Throws ShapeError or DTypeError unless the cotangent is of the shape and dtype of y.
-VjpResult vjp(const TensorFunction& f, const std::vector<Tensor>& inputs, const Tensor& cotangent);
+VjpResult vjp(const TensorFunction& f, const std::vector<Tensor>& inputs, const Tensor& cotangent,
+              Site site = {});
 
 /// y = f(x₁, x₂, ...) and its change along the tangents, Σᵢ Jᵢ·tangentᵢ, of y's shape. The gradient
 /// g(u) = Jᵀu is linear in the cotangent u, so the gradient of ⟨g(u), tangents⟩ with respect to u
@@ -35,7 +36,7 @@ struct JvpResult {
 };
 /// Throws ShapeError or DTypeError unless there is a tangent of the shape and dtype of each input.
 JvpResult jvp(const TensorFunction& f, const std::vector<Tensor>& inputs,
-              const std::vector<Tensor>& tangents);
+              const std::vector<Tensor>& tangents, Site site = {});
 
 /// y = f(x₁, x₂, ...), a single number, its gradients, and the products of the Hessian with the
 /// vectors, Σⱼ ∂²y/∂xᵢ∂xⱼ · vectorⱼ, of the inputs' shapes: the gradient of ⟨gradients, vectors⟩
@@ -46,14 +47,14 @@ struct HvpResult {
 };
 /// Throws ShapeError if y is not a single number, or as jvp does.
 HvpResult hvp(const TensorFunction& f, const std::vector<Tensor>& inputs,
-              const std::vector<Tensor>& vectors);
+              const std::vector<Tensor>& vectors, Site site = {});
 
 /// ∂yᵢ/∂xⱼ for y = f(x), a matrix [size of y, size of x], both in row-major order: a backward pass
 /// for each row.
-Tensor jacobian(const TensorFunction& f, const Tensor& x);
+Tensor jacobian(const TensorFunction& f, const Tensor& x, Site site = {});
 
 /// ∂²y/∂xᵢ∂xⱼ for y = f(x), a single number: a matrix [size of x, size of x]. Throws ShapeError if
 /// y is not a single number.
-Tensor hessian(const TensorFunction& f, const Tensor& x);
+Tensor hessian(const TensorFunction& f, const Tensor& x, Site site = {});
 
 }  // namespace reel

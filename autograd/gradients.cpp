@@ -48,12 +48,23 @@ double largest_magnitude(const PoolVector<const Tensor*>& gradients) {
 Gradients::Gradients(const Params& params)
     : has_store_(true), params_(params), values_(params.store_size()) {}
 
-const Tensor& Gradients::operator[](std::string_view name) const { return (*this)[params_[name]]; }
+namespace {
+std::string no_gradient(const Param& param) {
+  return fmt::format("there is no gradient of parameter {}: the loss did not depend on it",
+                     param.name());
+}
+}  // namespace
+
+const Tensor& Gradients::operator[](const ParamName& name) const {
+  const SiteScope scope(name.site());
+  const Param param = params_[name];
+  if (const Tensor* gradient = find(param)) return *gradient;
+  throw GradientError(fmt::format("{} ({})", no_gradient(param), SiteScope::place()));
+}
 
 const Tensor& Gradients::operator[](const Param& param) const {
   if (const Tensor* gradient = find(param)) return *gradient;
-  throw GradientError(fmt::format(
-      "there is no gradient of parameter {}: the loss did not depend on it", param.name()));
+  throw GradientError(no_gradient(param));
 }
 
 const Tensor* Gradients::find(const Param& param) const {

@@ -14,7 +14,7 @@ class Gradients {
 
   /// The gradient of one parameter, by name or handle. Throws GradientError when the loss did not
   /// depend on it.
-  const Tensor& operator[](std::string_view name) const;
+  const Tensor& operator[](const ParamName& name) const;
   const Tensor& operator[](const Param& param) const;
   /// The same, or null where the loss did not depend on the parameter.
   const Tensor* find(const Param& param) const;

@@ -120,57 +120,63 @@ std::string listed(std::string_view wanted, const std::vector<std::string>& name
   return text;
 }
 
-void require_name(std::string_view name) {
+void require_name(std::string_view name, const std::string& place) {
   if (name.empty() || name.front() == '.' || name.back() == '.' ||
       name.find("..") != std::string_view::npos)
     throw ValueError(fmt::format(
-        "\"{}\" is no name for parameters or a part of them; points join names that are not empty",
-        name));
+        "\"{}\" is no name for parameters or a part of them; points join names that are not empty "
+        "({})",
+        name, place));
 }
 
 }  // namespace
 
-Params::Params(std::uint64_t seed, DType dtype)
+Params::Params(std::uint64_t seed, DType dtype, Site site)
     : store_(std::make_shared<detail::ParamStore>(seed, dtype)) {
-  if (!is_real(dtype)) throw DTypeError("Params: parameters are f32 or f64, not i32");
+  if (!is_real(dtype))
+    throw DTypeError(fmt::format("Params: parameters are f32 or f64, not i32 ({})",
+                                 SiteScope::resolve(site).str()));
 }
 
-Params::Params(std::shared_ptr<detail::ParamStore> store, std::string prefix)
-    : store_(std::move(store)), prefix_(std::move(prefix)) {}
+Params::Params(std::shared_ptr<detail::ParamStore> store, std::string prefix, Site site)
+    : store_(std::move(store)), prefix_(std::move(prefix)), site_(site) {}
 
 const std::vector<std::shared_ptr<ParamEntry>>& Params::entries() const { return store_->entries; }
 
-Params Params::operator/(std::string_view name) const {
-  require_name(name);
-  return Params(store_, fmt::format("{}{}.", prefix_, name));
+Params Params::operator/(const ParamName& name) const {
+  const Site site = SiteScope::resolve(name.site());
+  require_name(name, site.str());
+  return Params(store_, fmt::format("{}{}.", prefix_, std::string_view(name)), site);
 }
 
 Param Params::create(std::string_view name, const Shape& shape, const Initializer& init,
-                     const std::vector<std::string>& blocks) const {
-  require_name(name);
+                     const std::vector<std::string>& blocks, Site site) const {
+  const std::string place = SiteScope::resolve(site).str();
+  require_name(name, place);
   const std::string full = prefix_ + std::string(name);
   if (!blocks.empty() && (shape.rank() == 0 || shape[0] % std::ssize(blocks) != 0))
     throw ShapeError(
-        fmt::format("parameter {} has shape {}, which is not made of {} blocks of rows", full,
-                    shape.str(), blocks.size()));
+        fmt::format("parameter {} has shape {}, which is not made of {} blocks of rows ({})", full,
+                    shape.str(), blocks.size(), place));
   auto entry = store_->find(full);
   if (entry) {
     if (entry->bound)
-      throw ValueError(fmt::format(
-          "parameter {} exists already: give each module a part of its own, as in p / \"name\"",
-          full));
+      throw ValueError(
+          fmt::format("parameter {} exists already: give each module a part of its own, as in p / "
+                      "\"name\" ({})",
+                      full, place));
     if (entry->value.shape() != shape)
-      throw ShapeError(fmt::format("parameter {} has shape {}, but the module asks for {}", full,
-                                   entry->value.shape().str(), shape.str()));
+      throw ShapeError(fmt::format("parameter {} has shape {}, but the module asks for {} ({})",
+                                   full, entry->value.shape().str(), shape.str(), place));
     entry->bound = true;
     entry->blocks = blocks;
   } else {
     Rng rng = store_->rng.stream(full);
     Tensor value = init(rng, shape, store_->dtype).detach();
     if (value.shape() != shape || value.dtype() != store_->dtype)
-      throw ShapeError(fmt::format("parameter {} is {} {}, but its initial values are {} {}", full,
-                                   name_of(store_->dtype), shape.str(), name_of(value.dtype()),
-                                   value.shape().str()));
+      throw ShapeError(fmt::format("parameter {} is {} {}, but its initial values are {} {} ({})",
+                                   full, name_of(store_->dtype), shape.str(),
+                                   name_of(value.dtype()), value.shape().str(), place));
     entry =
         store_->add({.name = full, .value = std::move(value), .blocks = blocks, .store = store_});
   }
@@ -179,11 +185,13 @@ Param Params::create(std::string_view name, const Shape& shape, const Initialize
   return param;
 }
 
-Param Params::operator[](std::string_view name) const {
+Param Params::operator[](const ParamName& wanted) const {
+  const std::string_view name = wanted;
   if (auto entry = store_->find(prefix_ + std::string(name))) return Param(std::move(entry));
   std::vector<std::string> names;
   each([&](const auto& entry) { names.push_back(entry->name.substr(prefix_.size())); });
-  throw ValueError(fmt::format("there is no parameter {}{}{}", prefix_, name, listed(name, names)));
+  throw ValueError(fmt::format("there is no parameter {}{}{} ({})", prefix_, name,
+                               listed(name, names), SiteScope::resolve(wanted.site()).str()));
 }
 
 std::string Params::what_there_is() const {

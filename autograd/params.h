@@ -1,5 +1,6 @@
 #pragma once
 
+#include <concepts>
 #include <functional>
 #include <memory>
 #include <string>
@@ -123,6 +124,20 @@ class LentParam {
   std::uint64_t version_;
 };
 
+/// The name of a parameter, or of a part of a store, and the line that says it.
+class ParamName {
+ public:
+  template <std::convertible_to<std::string_view> Name>
+  ParamName(const Name& name, Site site = {}) : text_(name), site_(site) {}
+
+  operator std::string_view() const { return text_; }
+  Site site() const { return site_; }
+
+ private:
+  std::string_view text_;
+  Site site_;
+};
+
 /// A named store of parameters, or a part of one. Passed to the constructors of modules, which
 /// create their parameters in it: `CharLm(Params p) : lstm(p / "lstm", ...)`. Creating a parameter
 /// registers and names it ("lstm.w_hh"). A handle: copies see the same parameters.
@@ -130,22 +145,24 @@ class Params {
  public:
   /// An empty store. Each parameter draws its initial values from the stream of its name, so they
   /// depend on the seed and the name alone.
-  explicit Params(std::uint64_t seed = 0, DType dtype = f32);
+  explicit Params(std::uint64_t seed = 0, DType dtype = f32, Site site = {});
 
   /// The part of the store whose names begin with "name.". Throws ValueError for a name that is
   /// empty or has an empty part, as "a..b" has.
-  Params operator/(std::string_view name) const;
+  Params operator/(const ParamName& name) const;
   /// The name of this part, "rnn.0"; empty for the store as a whole.
   std::string name() const { return prefix_.substr(0, prefix_.size() - !prefix_.empty()); }
+  /// The line that named this part; without a file for a store as a whole.
+  Site site() const { return site_; }
 
   /// Makes a new parameter, or claims one that `clone`, `to` or a file brought along. `blocks` may
   /// name the equal blocks that its first axis is made of, such as gates; reports use the names.
   /// Throws ValueError for a name that is taken or empty, ShapeError when the claimed one has
   /// another shape or the first axis is not made of that many blocks.
   Param create(std::string_view name, const Shape& shape, const Initializer& init,
-               const std::vector<std::string>& blocks = {}) const;
+               const std::vector<std::string>& blocks = {}, Site site = {}) const;
   /// The parameter of that name. Throws ValueError, listing the names there are, if there is none.
-  Param operator[](std::string_view name) const;
+  Param operator[](const ParamName& name) const;
 
   /// The parameters of this part in the order of their creation.
   std::vector<Param> list() const;
@@ -174,11 +191,12 @@ class Params {
   std::size_t store_size() const { return entries().size(); }
 
  private:
-  Params(std::shared_ptr<detail::ParamStore> store, std::string prefix);
+  Params(std::shared_ptr<detail::ParamStore> store, std::string prefix, Site site);
   const std::vector<std::shared_ptr<ParamEntry>>& entries() const;
 
   std::shared_ptr<detail::ParamStore> store_;
   std::string prefix_;
+  Site site_{nullptr};
 };
 
 }  // namespace reel

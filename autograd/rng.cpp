@@ -59,9 +59,10 @@ using Words = std::uint32_t __attribute__((vector_size(32)));
 
 // Draws a tensor: element i is `number` of the words of block i.
 template <class Number>
-Tensor filled(Rng& rng, const Shape& shape, DType dtype, Number number) {
+Tensor filled(Rng& rng, const char* call, const Shape& shape, DType dtype, Site site,
+              Number number) {
   constexpr Index lanes = kernels::philox_lanes;
-  Tensor result(shape, dtype);
+  Tensor result = detail::new_tensor(call, shape, dtype, site);
   const Rng::State& at = rng.state();
   dispatch_real(dtype, [&]<class T>() {
     const std::span<T> all = result.edit<T>();
@@ -156,16 +157,19 @@ double Rng::normal() {
   return normal_of(bits[0], bits[1], bits[2], bits[3]);
 }
 
-Index Rng::integer(Arg<Index> n) {
-  if (n <= 0) throw ValueError("Rng::integer: the number of choices must be positive");
+Index Rng::integer(Arg<Index> n, Site site) {
+  if (n <= 0)
+    throw ValueError(
+        fmt::format("Rng::integer: the number of choices must be positive, not {} ({})", Index(n),
+                    SiteScope::resolve(site).str()));
   return std::min(static_cast<Index>(uniform() * static_cast<double>(n)), n - 1);
 }
 
-Tensor Rng::uniform(const Shape& shape, Arg<double> low, Arg<double> high, DType dtype) {
+Tensor Rng::uniform(const Shape& shape, Arg<double> low, Arg<double> high, DType dtype, Site site) {
   if (!(low <= high && std::isfinite(high - low)))
-    throw ValueError(
-        fmt::format("Rng::uniform: low is {} and high is {}; they must be finite, with low <= high",
-                    low, high));
+    throw ValueError(fmt::format(
+        "Rng::uniform: low is {} and high is {}; they must be finite, with low <= high ({})", low,
+        high, SiteScope::resolve(site).str()));
   const auto f32_range = within<float>(low, high);
   const auto f64_range = within<double>(low, high);
   const auto number = [=]<class T>(std::uint32_t a, std::uint32_t b, std::uint32_t, std::uint32_t) {
@@ -174,11 +178,12 @@ Tensor Rng::uniform(const Shape& shape, Arg<double> low, Arg<double> high, DType
     const T x = static_cast<T>(low + (high - low) * unit(a, b));
     return x < least ? least : x > largest ? largest : x;
   };
-  return filled(*this, shape, dtype, number);
+  return filled(*this, "Rng::uniform", shape, dtype, site, number);
 }
 
-Tensor Rng::normal(const Shape& shape, Arg<double> mean, Arg<double> deviation, DType dtype) {
-  return filled(*this, shape, dtype,
+Tensor Rng::normal(const Shape& shape, Arg<double> mean, Arg<double> deviation, DType dtype,
+                   Site site) {
+  return filled(*this, "Rng::normal", shape, dtype, site,
                 [=]<class T>(std::uint32_t a, std::uint32_t b, std::uint32_t c, std::uint32_t d) {
                   return static_cast<T>(mean + deviation * normal_of(a, b, c, d));
                 });

@@ -36,12 +36,13 @@ class Rng {
   /// Standard normal (Box and Muller).
   double normal();
   /// Uniform in 0 .. n-1. Throws ValueError unless n > 0.
-  Index integer(Arg<Index> n);
+  Index integer(Arg<Index> n, Site site = {});
 
   /// A tensor of independent draws: uniform in [low, high), or normal with a mean and a deviation.
-  Tensor uniform(const Shape& shape, Arg<double> low, Arg<double> high, DType dtype = f32);
+  Tensor uniform(const Shape& shape, Arg<double> low, Arg<double> high, DType dtype = f32,
+                 Site site = {});
   Tensor normal(const Shape& shape, Arg<double> mean = 0, Arg<double> deviation = 1,
-                DType dtype = f32);
+                DType dtype = f32, Site site = {});
 
   /// Advances by `blocks` positions, for a kernel that draws them itself.
   void skip(std::uint64_t blocks) { state_.position += blocks; }

@@ -125,7 +125,7 @@ std::vector<double> Tensor::to_vector(Site site) const {
 Tensor Tensor::to(DType dtype, Site site) const {
   require_defined("to", site);
   if (dtype == dtype_) return detach();
-  Tensor result(shape_, dtype);
+  Tensor result = detail::new_tensor("to", shape_, dtype, site);
   dispatch(dtype_, [&]<class From>() {
     dispatch(dtype, [&]<class To>() {
       std::ranges::transform(values<From>(), result.edit<To>().begin(),
@@ -144,22 +144,28 @@ std::string Tensor::str() const {
 
 std::ostream& operator<<(std::ostream& out, const Tensor& x) { return out << x.str(); }
 
+Tensor detail::new_tensor(const char* call, const Shape& shape, DType dtype, Site site) try {
+  return Tensor(shape, dtype);
+} catch (const MemoryError& e) {
+  throw MemoryError(fmt::format("{}: {} ({})", call, e.what(), SiteScope::resolve(site).str()));
+}
+
 Tensor full(const Shape& shape, Arg<double> value, DType dtype, Site site) {
   return dispatch(dtype, [&]<class T>() {
     const T element = converted<T>(double(value), true, "full", site);
-    Tensor result(shape, dtype);
+    Tensor result = detail::new_tensor("full", shape, dtype, site);
     std::ranges::fill(result.edit<T>(), element);
     return result;
   });
 }
 
-Tensor zeros(const Shape& shape, DType dtype) {
-  Tensor result(shape, dtype);
+Tensor zeros(const Shape& shape, DType dtype, Site site) {
+  Tensor result = detail::new_tensor("zeros", shape, dtype, site);
   if (result.size() > 0) std::memset(result.buffer().data(), 0, bytes_of(shape, dtype));
   return result;
 }
 
-Tensor ones(const Shape& shape, DType dtype) { return full(shape, 1, dtype); }
+Tensor ones(const Shape& shape, DType dtype, Site site) { return full(shape, 1, dtype, site); }
 
 Tensor scalar(Arg<double> value, DType dtype, Site site) {
   return dispatch(dtype, [&]<class T>() {
@@ -191,7 +197,7 @@ Tensor arange(Arg<Index> from, Arg<Index> to, Arg<Index> by, DType dtype, Site s
   return dispatch(dtype, [&]<class T>() {
     for (const Index i : {begin, last})
       if (n > 0) converted<T>(i, true, "arange", site);
-    Tensor result(shape, dtype);
+    Tensor result = detail::new_tensor("arange", shape, dtype, site);
     Index i = begin;
     for (T& element : result.edit<T>()) {
       element = static_cast<T>(i);
@@ -205,7 +211,7 @@ Tensor eye(Arg<Index> n, DType dtype, Site site) { return eye(n, n, dtype, site)
 
 Tensor eye(Arg<Index> rows, Arg<Index> columns, DType dtype, Site site) {
   const Shape shape({rows, columns}, site);
-  Tensor result = zeros(shape, dtype);
+  Tensor result = zeros(shape, dtype, site);
   dispatch(dtype, [&]<class T>() {
     const auto elements = result.edit<T>();
     for (Index i = 0; i < std::min(shape[0], shape[1]); ++i)
@@ -221,7 +227,7 @@ Tensor from_values(const Shape& shape, std::span<const From> values, DType dtype
     throw ShapeError(
         fmt::format("tensor: {} values cannot fill shape {}, which has {} elements ({})",
                     values.size(), shape.str(), shape.size(), SiteScope::resolve(site).str()));
-  Tensor result(shape, dtype);
+  Tensor result = detail::new_tensor("tensor", shape, dtype, site);
   dispatch(dtype, [&]<class To>() {
     std::ranges::transform(values, result.edit<To>().begin(),
                            [site](From x) { return converted<To>(x, true, "tensor", site); });

@@ -133,11 +133,16 @@ std::ostream& operator<<(std::ostream& out, const Tensor& x);
 /// `detach()` as a function, for states made of tensors (see `detach(state)` in nn/state.h).
 inline Tensor detach(const Tensor& x) { return x.detach(); }
 
-/// Constants. Every element is `value`, 0 or 1. Throws ValueError for a value that is no i32 where
-/// that is the dtype: 2.7, 3e9, NaN.
+namespace detail {
+/// A tensor whose elements are still to be set, for `call`, which a MemoryError names.
+Tensor new_tensor(const char* call, const Shape& shape, DType dtype, Site site);
+}  // namespace detail
+
+/// Constants, all of which throw MemoryError when they do not fit. Every element is `value`, 0
+/// or 1. Throws ValueError for a value that is no i32 where that is the dtype: 2.7, 3e9, NaN.
 Tensor full(const Shape& shape, Arg<double> value, DType dtype = f32, Site site = {});
-Tensor zeros(const Shape& shape, DType dtype = f32);
-Tensor ones(const Shape& shape, DType dtype = f32);
+Tensor zeros(const Shape& shape, DType dtype = f32, Site site = {});
+Tensor ones(const Shape& shape, DType dtype = f32, Site site = {});
 /// A scalar (rank 0). Throws as full does.
 Tensor scalar(Arg<double> value, DType dtype = f32, Site site = {});
 /// 0, 1, ..., end - 1; [0] if end is negative. Throws ValueError for numbers beyond i32 where that

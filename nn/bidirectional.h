@@ -6,6 +6,7 @@
 #include <reel/autograd/ops.h>
 #include <reel/nn/calls.h>
 #include <reel/nn/layer.h>
+#include <reel/nn/sizes.h>
 
 namespace reel::nn {
 
@@ -19,7 +20,7 @@ struct Bidirectional : SequenceCalls<Bidirectional<L>, BidirectionalState<StateO
   using State = BidirectionalState<StateOf<L>>;
 
   template <class... Options>
-  Bidirectional(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size,
+  Bidirectional(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
                 const Options&... options)
       : forward(p / "forward", input_size, hidden_size, options...),
         backward(p / "backward", input_size, hidden_size, options...) {}

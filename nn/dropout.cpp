@@ -11,7 +11,7 @@
 
 namespace reel::nn {
 
-Dropout::Dropout(Arg<double> rate) : rate(rate) { require_rate("Dropout", rate); }
+Dropout::Dropout(Arg<double> rate, Site site) : rate(rate) { require_rate("Dropout", rate, site); }
 
 namespace {
 

@@ -8,7 +8,7 @@ namespace reel::nn {
 /// otherwise the identity (Srivastava et al., 2014).
 struct Dropout {
   /// Throws ValueError unless 0 <= rate < 1.
-  explicit Dropout(Arg<double> rate);
+  explicit Dropout(Arg<double> rate, Site site = {});
 
   /// The mode has no default here. In Eval with a rate above 0 on a tensor that a tape is recording
   /// gradients for, which may be a model in training whose call leaves out its mode, a note on

@@ -7,7 +7,8 @@
 
 namespace reel::nn {
 
-Embedding::Embedding(const Params& p, Arg<Index> count, Arg<Index> size, const Initializer& init) {
+Embedding::Embedding(const ModuleParams& p, Arg<Index> count, Arg<Index> size,
+                     const Initializer& init) {
   require_positive(p, "Embedding", {{"count", count}, {"size", size}});
   w = p.create("w", {count, size}, init ? init : init::normal(1));
 }

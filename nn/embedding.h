@@ -1,6 +1,6 @@
 #pragma once
 
-#include <reel/autograd/params.h>
+#include <reel/nn/sizes.h>
 
 namespace reel::nn {
 
@@ -8,7 +8,7 @@ namespace reel::nn {
 /// [count, size], by default standard normal.
 struct Embedding {
   /// Throws ValueError for sizes that are not positive.
-  Embedding(const Params& p, Arg<Index> count, Arg<Index> size, const Initializer& init = {});
+  Embedding(const ModuleParams& p, Arg<Index> count, Arg<Index> size, const Initializer& init = {});
 
   /// Throws ValueError for a symbol outside 0 .. count-1.
   Tensor operator()(const Tensor& symbols, Site site = {}) const;

@@ -11,11 +11,13 @@
 
 namespace reel::nn {
 
-LayerNorm::LayerNorm(const Params& p, Arg<Index> size, Arg<double> epsilon) : epsilon(epsilon) {
+LayerNorm::LayerNorm(const ModuleParams& p, Arg<Index> size, Arg<double> epsilon)
+    : epsilon(epsilon) {
   require_positive(p, "LayerNorm", {{"size", size}});
   if (!(epsilon > 0 && std::isfinite(epsilon)))
-    throw ValueError(fmt::format("{}: epsilon is {}, but has to be positive and finite",
-                                 module_name(p, "LayerNorm"), epsilon));
+    throw ValueError(fmt::format("{}: epsilon must be positive and finite, not {} ({})",
+                                 module_name(p, "LayerNorm"), epsilon,
+                                 SiteScope::place()));
   gain = p.create("gain", {size}, init::constant(1));
   bias = p.create("bias", {size}, init::constant(0));
 }

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <reel/autograd/params.h>
+#include <reel/nn/sizes.h>
 
 namespace reel::nn {
 
@@ -8,7 +8,7 @@ namespace reel::nn {
 /// same. Parameters `gain` (ones) and `bias` (zeros) [size] (Ba et al., 2016).
 struct LayerNorm {
   /// Throws ValueError unless `size` and `epsilon` are positive and finite.
-  LayerNorm(const Params& p, Arg<Index> size, Arg<double> epsilon = 1e-5);
+  LayerNorm(const ModuleParams& p, Arg<Index> size, Arg<double> epsilon = 1e-5);
 
   /// Throws ShapeError unless the last axis of x has `size` elements.
   Tensor operator()(const Tensor& x, Site site = {}) const;

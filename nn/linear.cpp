@@ -9,7 +9,7 @@
 
 namespace reel::nn {
 
-Linear::Linear(const Params& p, Arg<Index> inputs, Arg<Index> outputs,
+Linear::Linear(const ModuleParams& p, Arg<Index> inputs, Arg<Index> outputs,
                const LinearOptions& options) {
   const Index input_size = inputs, output_size = outputs;
   require_positive(p, "Linear", {{"input_size", input_size}, {"output_size", output_size}});

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <reel/autograd/params.h>
+#include <reel/nn/sizes.h>
 
 namespace reel::nn {
 
@@ -14,7 +14,7 @@ struct LinearOptions {
 /// input_size] and `b` [output_size].
 struct Linear {
   /// Throws ValueError for sizes that are not positive.
-  Linear(const Params& p, Arg<Index> input_size, Arg<Index> output_size,
+  Linear(const ModuleParams& p, Arg<Index> input_size, Arg<Index> output_size,
          const LinearOptions& options = {});
 
   /// Throws ShapeError unless the last axis of x has `input_size` elements.

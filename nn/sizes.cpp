@@ -2,21 +2,28 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
 #include <reel/autograd/engine/scope.h>
 
 namespace reel::nn {
+
+ModuleParams::ModuleParams(const Params& params, Site site)
+    : Params(params),
+      // Where headers of the standard library lie, with all compilers.
+      scope_(params.site().file && std::strstr(site.file, "/c++/") ? params.site() : site) {}
 
 std::string module_name(const Params& p, const char* module) {
   const std::string place = p.name();
   return place.empty() ? module : fmt::format("{} {}", module, place);
 }
 
-const Params& require_positive(const Params& p, const char* module,
-                               std::initializer_list<std::pair<const char*, Index>> sizes) {
+const ModuleParams& require_positive(const ModuleParams& p, const char* module,
+                                     std::initializer_list<std::pair<const char*, Index>> sizes) {
   for (const auto& [name, size] : sizes)
     if (size <= 0)
-      throw ValueError(
-          fmt::format("{}: {} must be positive, not {}", module_name(p, module), name, size));
+      throw ValueError(fmt::format("{}: {} must be positive, not {} ({})", module_name(p, module),
+                                   name, size, SiteScope::place()));
   return p;
 }
 
@@ -28,9 +35,10 @@ void require_features(const char* module, const Param& w, const Tensor& x, Index
                                x.shape().str(), size, SiteScope::resolve(site).str()));
 }
 
-void require_rate(const char* module, double rate) {
+void require_rate(const char* module, double rate, Site site) {
   if (!(rate >= 0 && rate < 1))
-    throw ValueError(fmt::format("{}: the dropout rate must be in [0, 1), not {}", module, rate));
+    throw ValueError(fmt::format("{}: the dropout rate must be in [0, 1), not {} ({})", module,
+                                 rate, SiteScope::resolve(site).str()));
 }
 
 }  // namespace reel::nn

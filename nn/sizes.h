@@ -8,10 +8,21 @@
 
 namespace reel::nn {
 
+/// What a layer's constructor takes for its store, or its part of one: it lends the line of the
+/// call to all errors until the layer is made. Where a container makes the call, as in
+/// `layers.emplace_back(p / "0", 3, 4)`, that is the line that named the part.
+class ModuleParams : public Params {
+ public:
+  ModuleParams(const Params& params, Site site = {});
+
+ private:
+  SiteScope scope_;
+};
+
 /// Throws ValueError, naming the module, its place in the store and the size, unless every size is
 /// positive; returns the store, so that a constructor can check before it constructs its members.
-const Params& require_positive(const Params& p, const char* module,
-                               std::initializer_list<std::pair<const char*, Index>> sizes);
+const ModuleParams& require_positive(const ModuleParams& p, const char* module,
+                                     std::initializer_list<std::pair<const char*, Index>> sizes);
 
 /// "Lstm encoder.0", for messages.
 std::string module_name(const Params& p, const char* module);
@@ -21,6 +32,6 @@ std::string module_name(const Params& p, const char* module);
 void require_features(const char* module, const Param& w, const Tensor& x, Index size, Site site);
 
 /// Throws ValueError unless 0 <= rate < 1.
-void require_rate(const char* module, double rate);
+void require_rate(const char* module, double rate, Site site);
 
 }  // namespace reel::nn

@@ -36,7 +36,7 @@ struct Stacked : SequenceCalls<Stacked<L>, StackedState<StateOf<L>>> {
   /// Options beyond the stack's own go to every layer. Throws ValueError for sizes that are not
   /// positive or a dropout rate outside [0, 1).
   template <class... Options>
-  Stacked(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size,
+  Stacked(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
           const StackOptions& stack = {}, const Options&... options)
       : dropout(stack.dropout) {
     require_positive(

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <concepts>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,6 +13,7 @@
 #include <reel/autograd/ops.h>
 #include <reel/nn/calls.h>
 #include <reel/nn/layer.h>
+#include <reel/nn/sizes.h>
 
 namespace reel::nn {
 
@@ -23,10 +25,12 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
   static_assert(check_cell<C>());
   using State = StateOf<C>;
 
-  explicit Unroll(C one_step) : cell(std::move(one_step)) {}
+  /// Of a cell; as a template, so that no conversion makes one of a store.
+  template <std::same_as<C> Step>
+  explicit Unroll(Step one_step) : cell(std::move(one_step)) {}
   /// Constructs the cell from the same arguments.
   template <class... Args>
-  explicit Unroll(const Params& p, Args&&... arguments)
+  explicit Unroll(const ModuleParams& p, Args&&... arguments)
       : cell(p, std::forward<Args>(arguments)...), module_(p.name()) {}
 
   using SequenceCalls<Unroll, State>::operator();

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <memory>
 #include <vector>
 
@@ -88,33 +89,44 @@ TEST_CASE("state and mode of a cell may each be left out") {
   CHECK(same_bits(gru(x, nn::Train{rng}).y, gru(x).y));
 }
 
-TEST_CASE("constructors name the layer and its place") {
+TEST_CASE("constructors name the layer, its place in the store and the line") {
   Params p;
   const Params part = p / "encoder";
-  const auto says = [](const char* text, auto f) { CHECK(error_of<ValueError>(f) == text); };
-  says("Lstm encoder: hidden_size must be positive, not 0", [&] { nn::Lstm(part, 2, 0); });
-  says("Gru: input_size must be positive, not -1", [&] { nn::Gru(p, -1, 2); });
-  says("RnnCell encoder: input_size must be positive, not 0", [&] { nn::RnnCell(part, 0, 2); });
-  says("Stacked encoder: layers must be positive, not 0",
-       [&] { nn::Stacked<nn::Rnn>(part, 2, 2, {.layers = 0}); });
-  says("Stacked encoder: hidden_size must be positive, not 0",
-       [&] { nn::Stacked<nn::Rnn>(part, 2, 0); });
-  says("Rnn encoder.forward: input_size must be positive, not 0",
-       [&] { nn::Bidirectional<nn::Rnn>(part, 0, 2); });
-  says("Linear encoder: output_size must be positive, not 0", [&] { nn::Linear(part, 2, 0); });
-  says("Embedding encoder: count must be positive, not 0", [&] { nn::Embedding(part, 0, 2); });
-  says("LayerNorm encoder: size must be positive, not 0", [&] { nn::LayerNorm(part, 0); });
+  const auto says = [](const std::string& text, auto make, Site site = {}) {
+    CHECK(error_of<ValueError>(make) == fmt::format("{} ({})", text, site.place()));
+  };
+  const auto not_positive = [&](const char* what, auto make, Site site = {}) {
+    says(fmt::format("{} must be positive, not 0", what), make, site);
+  };
+  // clang-format off
+  not_positive("Lstm encoder: hidden_size", [&] { nn::Lstm(part, 2, 0); });
+  not_positive("Gru: input_size", [&] { nn::Gru(p, 0, 2); });
+  not_positive("RnnCell encoder: input_size", [&] { nn::RnnCell(part, 0, 2); });
+  not_positive("Stacked encoder: layers", [&] { nn::Stacked<nn::Rnn>(part, 2, 2, {.layers = 0}); });
+  not_positive("Stacked encoder: hidden_size", [&] { nn::Stacked<nn::Rnn>(part, 2, 0); });
+  not_positive("Rnn encoder.forward: input_size", [&] { nn::Bidirectional<nn::Rnn>(part, 0, 2); });
+  not_positive("GruCell encoder: hidden_size", [&] { nn::Unroll<nn::GruCell>(part, 2, 0); });
+  not_positive("Linear encoder: output_size", [&] { nn::Linear(part, 2, 0); });
+  not_positive("Embedding encoder: count", [&] { nn::Embedding(part, 0, 2); });
+  not_positive("LayerNorm encoder: size", [&] { nn::LayerNorm(part, 0); });
+  // Others make the call: the line that names the part is the user's.
+  not_positive("Linear layer: input_size", [&] { std::make_unique<nn::Linear>(p / "layer", 0, 2); });
+  says("LayerNorm: epsilon must be positive and finite, not -1", [&] { nn::LayerNorm(p, 2, -1); });
+  says("LstmCell: the forget bias must be finite, not inf", [&] { nn::Lstm(p, 2, 2, {.forget_bias = INFINITY}); });
+  says("Dropout: the dropout rate must be in [0, 1), not 1", [] { nn::Dropout(1); });
+  says("Dropout: the dropout rate must be in [0, 1), not 1", [&] { nn::Stacked<nn::Rnn>(p, 2, 2, {.dropout = 1}); });
+  // clang-format on
   CHECK(p.list().empty());
 }
 
 TEST_CASE("an unrolled cell says what is wrong with its sequence") {
   Params p;
   const nn::Unroll<nn::RnnCell> rnn(p, 3, 4);
-  CHECK_THROWS_WITH_AS(rnn(zeros({0, 2, 3})),
-                       Contains("Unroll: the sequence has no steps; x is f32 [0, 2, 3] (" __FILE__ ":"),
-                       ShapeError);
-  CHECK_THROWS_WITH_AS(rnn(zeros({0, 2, 3}), {.segment = 2}), Contains("Unroll: the sequence has no steps"),
-                       ShapeError);
+  CHECK_THROWS_WITH_AS(
+      rnn(zeros({0, 2, 3})),
+      Contains("Unroll: the sequence has no steps; x is f32 [0, 2, 3] (" __FILE__ ":"), ShapeError);
+  CHECK_THROWS_WITH_AS(rnn(zeros({0, 2, 3}), {.segment = 2}),
+                       Contains("Unroll: the sequence has no steps"), ShapeError);
   CHECK_THROWS_WITH_AS(rnn(zeros({2, 3})),
                        Contains("Unroll: x must be [T, B, D]; x is f32 [2, 3] ("), ShapeError);
 }

@@ -8,7 +8,10 @@
 #include <reel/autograd/tape.h>
 #include <reel/nn/init.h>
 
+#include "testing.h"
+
 using namespace reel;
+using testing::error_of;
 
 namespace {
 
@@ -249,35 +252,28 @@ TEST_CASE("functional: may be checked themselves") {
   CHECK_MESSAGE(report.ok, report.str());
 }
 
-TEST_CASE("functional: bad calls say what is wrong") {
+TEST_CASE("functional: bad calls say what is wrong, and where") {
   const auto f = [](Inputs x) { return square(x[0]); };
   const Tensor x = ones({2}, f64);
-  CHECK_THROWS_WITH_AS(vjp(f, {x}, ones({3}, f64)),
-                       "vjp: the cotangent is f64 [3], but the result of the function is f64 [2]",
-                       ShapeError);
-  CHECK_THROWS_WITH_AS(vjp(f, {x}, ones({2}, f32)),
-                       "vjp: the cotangent is f32 [2], but the result of the function is f64 [2]",
-                       DTypeError);
-  CHECK_THROWS_WITH_AS(vjp(f, {x}, Tensor()), "vjp: the cotangent is undefined", ValueError);
-  CHECK_THROWS_WITH_AS(jvp(f, {x}, {}),
-                       "jvp: there are 1 inputs, but 0 tangents; give one for each", ShapeError);
-  CHECK_THROWS_WITH_AS(jvp(f, {x}, {ones({2, 1}, f64)}),
-                       "jvp: tangent 0 is f64 [2, 1], but input 0 is f64 [2]", ShapeError);
-  CHECK_THROWS_WITH_AS(hvp(f, {x}, {ones({2}, f32)}),
-                       "hvp: vector 0 is f32 [2], but input 0 is f64 [2]", DTypeError);
-  CHECK_THROWS_WITH_AS(hvp(f, {x}, {x}),
-                       "hvp: the result of the function has shape [2], not a single number; reduce "
-                       "it with sum() or mean()",
-                       ShapeError);
-  CHECK_THROWS_WITH_AS(hessian(f, x),
-                       "hessian: the result of the function has shape [2], not a single number; "
-                       "reduce it with sum() or mean()",
-                       ShapeError);
-  CHECK_THROWS_WITH_AS(jacobian(f, ones({2}, i32)),
-                       "jacobian: input 0 is i32, and integers have no derivative", DTypeError);
-  CHECK_THROWS_WITH_AS(vjp(f, {Tensor()}, x), "vjp: input 0 is undefined", ValueError);
-  CHECK_THROWS_WITH_AS(jacobian([](Inputs in) { return in[0] > 0.0; }, x),
-                       "jacobian: the result of the function is i32, and integers have no "
-                       "derivative",
-                       DTypeError);
+  const auto says = [](const std::string& message, Site site = {}) {
+    return fmt::format("{} ({})", message, site.place());
+  };
+  // clang-format off
+  CHECK(error_of<ShapeError>([&] { vjp(f, {x}, ones({3}, f64)); }) == says("vjp: the cotangent is f64 [3], but the result of the function is f64 [2]"));
+  CHECK(error_of<DTypeError>([&] { vjp(f, {x}, ones({2}, f32)); }) == says("vjp: the cotangent is f32 [2], but the result of the function is f64 [2]"));
+  CHECK(error_of<ValueError>([&] { vjp(f, {x}, Tensor()); }) == says("vjp: the cotangent is undefined"));
+  CHECK(error_of<ShapeError>([&] { jvp(f, {x}, {}); }) == says("jvp: there are 1 inputs, but 0 tangents; give one for each"));
+  CHECK(error_of<ShapeError>([&] { jvp(f, {x}, {ones({2, 1}, f64)}); }) == says("jvp: tangent 0 is f64 [2, 1], but input 0 is f64 [2]"));
+  CHECK(error_of<DTypeError>([&] { hvp(f, {x}, {ones({2}, f32)}); }) == says("hvp: vector 0 is f32 [2], but input 0 is f64 [2]"));
+  CHECK(error_of<ShapeError>([&] { hvp(f, {x}, {x}); }) == says("hvp: the result of the function has shape [2], not a single number; reduce it with sum() or mean()"));
+  CHECK(error_of<ShapeError>([&] { hessian(f, x); }) == says("hessian: the result of the function has shape [2], not a single number; reduce it with sum() or mean()"));
+  CHECK(error_of<DTypeError>([&] { jacobian(f, ones({2}, i32)); }) == says("jacobian: input 0 is i32, and integers have no derivative"));
+  CHECK(error_of<ValueError>([&] { vjp(f, {Tensor()}, x); }) == says("vjp: input 0 is undefined"));
+  CHECK(error_of<DTypeError>([&] { jacobian([](Inputs in) { return in[0] > 0.0; }, x); }) == says("jacobian: the result of the function is i32, and integers have no derivative"));
+  // clang-format on
+  // The line within the function, and the call.
+  const std::string inside =
+      error_of<ShapeError>([&] { vjp([](Inputs in) { return in[0] + ones({3}, f64); }, {x}, x); });
+  CHECK(inside.find("called at " __FILE__ ":") == std::string::npos);  // the same line
+  CHECK(inside.find("(" __FILE__ ":") != std::string::npos);
 }

@@ -171,11 +171,19 @@ TEST_CASE("new blocks are full of NaN where a test asks for it, which this progr
 
 TEST_CASE("memory that cannot be had is an error that says for what") {
   const Index huge = Index{1} << 50;
-  CHECK(error_of<MemoryError>([&] { zeros({huge}); }) ==
-        "f32 [1125899906842624]: 4503599627370496 bytes are more than the system grants");
-  CHECK_THROWS_AS(full({huge}, 1, f64), MemoryError);
+  const Site site("big.cpp", 3);
+  const auto says = [&](const char* call, auto make) {
+    CHECK(error_of<MemoryError>(make) ==
+          fmt::format("{}: f32 [1125899906842624]: 4503599627370496 bytes are more than the system "
+                      "grants (big.cpp:3)",
+                      call));
+  };
+  says("zeros", [&] { zeros({huge}, f32, site); });
+  says("full", [&] { full({huge}, 1, f32, site); });
+  says("arange", [&] { arange(0, huge, 1, f32, site); });
+  says("Rng::normal", [&] { Rng(1).normal({huge}, 0, 1, f32, site); });
+  says("Rng::uniform", [&] { Rng(1).uniform({huge}, 0, 1, f32, site); });
   CHECK_THROWS_AS(ones({Shape::max_size}, f64), MemoryError);
-  CHECK_THROWS_AS(Rng(1).normal({huge}), MemoryError);
   CHECK_THROWS_AS((Shape{Index{1} << 32, Index{1} << 32}), ShapeError);
   CHECK_THROWS_AS((Shape{Index{1} << 60, 0, 16}), ShapeError);
 

@@ -241,10 +241,14 @@ TEST_CASE("clip_by_norm scales as PyTorch does") {
     CHECK_FALSE(std::isfinite(clip_by_norm(gradients, 0.1)));
     CHECK(gradients[b].item() == b_before);
   }
-  CHECK_THROWS_WITH_AS(clip_by_norm(gradients, 0),
-                       "clip_by_norm: max_norm is 0, but has to be positive", ValueError);
-  CHECK_THROWS_WITH_AS(clip_by_norm(gradients, not_a_number),
-                       "clip_by_norm: max_norm is nan, but has to be positive", ValueError);
+  CHECK_THROWS_WITH_AS(
+      clip_by_norm(gradients, 0),
+      doctest::Contains("clip_by_norm: max_norm is 0, but has to be positive (" __FILE__ ":"),
+      ValueError);
+  CHECK_THROWS_WITH_AS(
+      clip_by_norm(gradients, not_a_number),
+      doctest::Contains("clip_by_norm: max_norm is nan, but has to be positive (" __FILE__ ":"),
+      ValueError);
 }
 
 TEST_CASE("clip_by_value moves numbers into the interval") {
@@ -257,8 +261,10 @@ TEST_CASE("clip_by_value moves numbers into the interval") {
     CHECK(std::vector(clipped.begin(), clipped.end() - 1) ==
           std::vector<double>{-0.5, -0.5, 0.25, 0.5});
     CHECK(std::isnan(clipped.back()));
-    CHECK_THROWS_WITH_AS(clip_by_value(gradients, -1),
-                         "clip_by_value: limit is -1, but has to be positive", ValueError);
+    CHECK_THROWS_WITH_AS(
+        clip_by_value(gradients, -1),
+        doctest::Contains("clip_by_value: limit is -1, but has to be positive (" __FILE__ ":"),
+        ValueError);
   }
 }
 

@@ -64,8 +64,11 @@ TEST_CASE("integers are below their bound, and tensors draw as the scalar functi
   for (int i = 0; i < 3000; ++i) ++counts.at(static_cast<std::size_t>(rng.integer(3)));
   for (const int count : counts) CHECK(std::abs(count - 1000) < 120);
   CHECK(rng.integer(1) == 0);
-  CHECK_THROWS_WITH_AS(rng.integer(0), "Rng::integer: the number of choices must be positive",
-                       ValueError);
+  CHECK_THROWS_WITH_AS(
+      rng.integer(0),
+      doctest::Contains("Rng::integer: the number of choices must be positive, not 0 (" __FILE__
+                        ":"),
+      ValueError);
 
   Rng a(5), b(5);
   const Tensor x = a.normal({2, 2}, 10, 2, f64);

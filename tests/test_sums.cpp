@@ -67,6 +67,11 @@ TEST_CASE("a running sum") {
   check_all(slice(cumsum(tenths({many, 2}), 0, true), 0, 0, 1), many * tenth);
 }
 
+TEST_CASE("what falls into one place") {
+  check_all(scatter_along(tenths({2, many}), zeros({2, many}, i32), 1, 1), many * tenth);
+  check_all(scatter_add_rows(tenths({many, 2}), zeros({many}, i32), 1), many * tenth);
+}
+
 TEST_CASE("products") {
   constexpr double of_blocks = 5e-6;  // each of which is one chain of 256 terms
   const Tensor a = tenths({2, many}), one = ones({many, 3});

@@ -168,6 +168,8 @@ void Backward::guarded(F f, Where where) {
     f();
   } catch (const NotFiniteError& e) {
     throw NotFiniteError(message(e.what()));
+  } catch (const MemoryError& e) {
+    throw MemoryError(message(e.what()));
   } catch (const std::exception& e) {
     throw GradientError(message(e.what()));
   } catch (...) {

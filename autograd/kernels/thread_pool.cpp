@@ -260,14 +260,15 @@ Pool& thread_pool() {
 
 }  // namespace
 
-void set_threads(int n) {
+void set_threads(int n, Site site) {
   if (n < 1 || n > max_threads)
     throw ValueError("set_threads: n is " + std::to_string(n) + ", but must be from 1 to " +
-                     std::to_string(max_threads));
+                     std::to_string(max_threads) + " (" + SiteScope::resolve(site).str() + ")");
   if (inside_job)
     throw Error(
-        "set_threads: called by a task that threads of the pool are working on; call it "
-        "before or after");
+        "set_threads: called by a task that threads of the pool are working on; call it before or "
+        "after (" +
+        SiteScope::resolve(site).str() + ")");
   thread_pool().set_threads(n);
 }
 

@@ -1,6 +1,9 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include <reel/autograd/engine/op.h>
+#include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/axis.h>
 #include <reel/autograd/ops/check_indices.h>
@@ -71,11 +74,15 @@ REEL_EARLY const Op<Scattering> scatter_along_op{{
         []<class T>(Ctx<T> c, const Scattering& to) {
           const int axis = static_cast<int>(to.axis);
           check_indices("scatter_along", "index", "elements of the axis", c.indices(1), to.size);
-          std::ranges::fill(c.out(), T(0));
           const auto source = c.in(0);
           const auto y = c.out();
-          each_index(c.indices(1), c.shape(1), axis, to.size,
-                     [&](std::size_t i, std::size_t j) { y[j] += source[i]; });
+          const Scratch<kernels::Total<T>> total(std::ssize(y));
+          std::fill_n(total.data(), std::ssize(y), kernels::Total<T>(0));
+          each_index(c.indices(1), c.shape(1), axis, to.size, [&](std::size_t i, std::size_t j) {
+            total[static_cast<Index>(j)] += source[i];
+          });
+          std::transform(total.data(), total.data() + std::ssize(y), y.begin(),
+                         [](kernels::Total<T> sum) { return static_cast<T>(sum); });
         },
     .gradient = rule(
         [](Vjp& v, const Scattering& to) {

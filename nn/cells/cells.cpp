@@ -16,7 +16,7 @@ namespace {
 // How a cell's parameters begin. PyTorch draws every one uniform with bound 1/√H, and has two
 // biases where we have their sum.
 struct Initial {
-  Initial(const Params& p, const char* cell, Index input_size, Index hidden_size,
+  Initial(const ModuleParams& p, const char* cell, Index input_size, Index hidden_size,
           const auto& options) {
     require_positive(p, cell, {{"input_size", input_size}, {"hidden_size", hidden_size}});
     const Initializer uniform = init::uniform(1 / std::sqrt(static_cast<double>(hidden_size)));
@@ -37,7 +37,7 @@ std::vector<std::string> lstm_gates() { return {"input", "forget", "cell", "outp
 
 }  // namespace
 
-RnnCell::RnnCell(const Params& p, Arg<Index> input, Arg<Index> hidden, const Options& options)
+RnnCell::RnnCell(const ModuleParams& p, Arg<Index> input, Arg<Index> hidden, const Options& options)
     : activation(options.activation) {
   const Index input_size = input, hidden_size = hidden;
   const Initial initial(p, "RnnCell", input_size, hidden_size, options);
@@ -54,7 +54,7 @@ Output<HiddenState> RnnCell::operator()(const Tensor& x, const State& state, con
   return {next, {next}};
 }
 
-GruCell::GruCell(const Params& p, Arg<Index> input, Arg<Index> hidden, const Options& options)
+GruCell::GruCell(const ModuleParams& p, Arg<Index> input, Arg<Index> hidden, const Options& options)
     : reset(options.reset) {
   const Index input_size = input, hidden_size = hidden;
   const Initial initial(p, "GruCell", input_size, hidden_size, options);
@@ -78,10 +78,11 @@ Output<HiddenState> GruCell::operator()(const Tensor& x, const State& state, con
   return {next, {next}};
 }
 
-LstmCell::LstmCell(const Params& p, Arg<Index> input, Arg<Index> hidden, const Options& options) {
+LstmCell::LstmCell(const ModuleParams& p, Arg<Index> input, Arg<Index> hidden,
+                   const Options& options) {
   if (options.forget_bias && !std::isfinite(*options.forget_bias))
-    throw ValueError(
-        fmt::format("LstmCell: the forget bias is {}, but has to be finite", *options.forget_bias));
+    throw ValueError(fmt::format("LstmCell: the forget bias must be finite, not {} ({})",
+                                 *options.forget_bias, SiteScope::place()));
   const Index input_size = input, hidden_size = hidden;
   const Initial initial(p, "LstmCell", input_size, hidden_size, options);
   w_ih = p.create("w_ih", {4 * hidden_size, input_size}, initial.weight, lstm_gates());
@@ -106,7 +107,8 @@ Output<LstmState> LstmCell::operator()(const Tensor& x, const State& state, cons
   return {next.h, {next.h, next.c}};
 }
 
-Rnn::Rnn(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size, const Options& options)
+Rnn::Rnn(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
+         const Options& options)
     : cell(require_positive(p, "Rnn", {{"input_size", input_size}, {"hidden_size", hidden_size}}),
            input_size, hidden_size, options) {}
 
@@ -118,7 +120,8 @@ Output<HiddenState> Rnn::operator()(const Tensor& x, const State& state, const M
   return {y, {h}};
 }
 
-Gru::Gru(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size, const Options& options)
+Gru::Gru(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
+         const Options& options)
     : cell(require_positive(p, "Gru", {{"input_size", input_size}, {"hidden_size", hidden_size}}),
            input_size, hidden_size, options) {}
 
@@ -130,7 +133,8 @@ Output<HiddenState> Gru::operator()(const Tensor& x, const State& state, const M
   return {y, {h}};
 }
 
-Lstm::Lstm(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size, const Options& options)
+Lstm::Lstm(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
+           const Options& options)
     : cell(require_positive(p, "Lstm", {{"input_size", input_size}, {"hidden_size", hidden_size}}),
            input_size, hidden_size, options) {}
 

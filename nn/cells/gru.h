@@ -1,9 +1,9 @@
 #pragma once
 
-#include <reel/autograd/params.h>
 #include <reel/autograd/recurrent.h>
 #include <reel/nn/calls.h>
 #include <reel/nn/mode.h>
+#include <reel/nn/sizes.h>
 #include <reel/nn/state.h>
 
 namespace reel::nn {
@@ -24,7 +24,7 @@ struct GruCell : CellCalls<GruCell, HiddenState> {
   using Options = GruOptions;
 
   /// Throws ValueError for sizes that are not positive.
-  GruCell(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size,
+  GruCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
           const Options& options = {});
 
   using CellCalls::operator();
@@ -47,7 +47,8 @@ struct Gru : SequenceCalls<Gru, HiddenState> {
   static constexpr bool one_op = true;
 
   /// Throws ValueError for sizes that are not positive.
-  Gru(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size, const Options& options = {});
+  Gru(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
+      const Options& options = {});
 
   using SequenceCalls::operator();
   /// x [T, B, D] -> y [T, B, H] and the last state; state, mode and options may each be left out:

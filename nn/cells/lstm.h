@@ -2,10 +2,10 @@
 
 #include <optional>
 
-#include <reel/autograd/params.h>
 #include <reel/autograd/recurrent.h>
 #include <reel/nn/calls.h>
 #include <reel/nn/mode.h>
+#include <reel/nn/sizes.h>
 #include <reel/nn/state.h>
 
 namespace reel::nn {
@@ -27,7 +27,7 @@ struct LstmCell : CellCalls<LstmCell, LstmState> {
   using Options = LstmOptions;
 
   /// Throws ValueError for sizes that are not positive.
-  LstmCell(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size,
+  LstmCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
            const Options& options = {});
 
   using CellCalls::operator();
@@ -49,7 +49,8 @@ struct Lstm : SequenceCalls<Lstm, LstmState> {
   static constexpr bool one_op = true;
 
   /// Throws ValueError for sizes that are not positive.
-  Lstm(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size, const Options& options = {});
+  Lstm(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
+       const Options& options = {});
 
   using SequenceCalls::operator();
   /// x [T, B, D] -> y [T, B, H] and the last state; state, mode and options may each be left out:

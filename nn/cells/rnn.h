@@ -1,9 +1,9 @@
 #pragma once
 
-#include <reel/autograd/params.h>
 #include <reel/autograd/recurrent.h>
 #include <reel/nn/calls.h>
 #include <reel/nn/mode.h>
+#include <reel/nn/sizes.h>
 #include <reel/nn/state.h>
 
 namespace reel::nn {
@@ -23,7 +23,7 @@ struct RnnCell : CellCalls<RnnCell, HiddenState> {
   using Options = RnnOptions;
 
   /// Throws ValueError for sizes that are not positive.
-  RnnCell(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size,
+  RnnCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
           const Options& options = {});
 
   using CellCalls::operator();
@@ -46,7 +46,8 @@ struct Rnn : SequenceCalls<Rnn, HiddenState> {
   static constexpr bool one_op = true;
 
   /// Throws ValueError for sizes that are not positive.
-  Rnn(const Params& p, Arg<Index> input_size, Arg<Index> hidden_size, const Options& options = {});
+  Rnn(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
+      const Options& options = {});
 
   using SequenceCalls::operator();
   /// x [T, B, D] -> y [T, B, H] and the last state; state, mode and options may each be left out:
