@@ -142,7 +142,7 @@ Tensor zeros(const Shape& shape, DType dtype = f32);
 Tensor ones(const Shape& shape, DType dtype = f32);
 /// A scalar (rank 0). Throws as full does.
 Tensor scalar(Arg<double> value, DType dtype = f32, Site site = {});
-/// 0, 1, ..., end - 1; [0] if end is negative. Throws ValueError if the dtype is i32 and a number
+/// 0, 1, ..., end - 1; empty if end is negative. Throws ValueError if the dtype is i32 and a number
 /// is out of its range.
 Tensor arange(Arg<Index> end, DType dtype = i32, Site site = {});
 /// begin, begin + step, ... up to but excluding end; possibly empty. Throws also for a step of 0.
