@@ -11,8 +11,8 @@
 namespace reel {
 namespace {
 
-// On the current tape, or on one where it will be refused: what this tape recorded before it was
-// used up is a constant.
+// Whether x is recorded on the current tape, or on one where it will be refused: what this tape
+// recorded before it was used up is a constant.
 bool recorded(const Tensor& x) { return x.trace().generation != 0 && !Tape::current()->used_up(x); }
 
 void require_real(const Tensor& x, const char* call, const std::string& what) {
@@ -49,7 +49,7 @@ class Evaluation {
     for (std::size_t i = 0; i < inputs.size(); ++i)
       require_real(inputs[i], call, fmt::format("input {}", i));
     if (!Tape::current()) own_.emplace();
-    // A recorded input gets a slot of its own, which no other input was computed from.
+    // A recorded input gets its own slot, so that no other input depends on it.
     for (const Tensor& x : inputs)
       x_.push_back(!own_ && recorded(x) ? reshape(x, x.shape()) : Tape::current()->watch(x));
     y_ = f(x_);
@@ -67,7 +67,7 @@ class Evaluation {
           call_, y_.shape().str()));
   }
 
-  // A value of the caller's for use in here.
+  // A tensor from the caller, for use in here.
   Tensor constant(const Tensor& v) const { return own_ || !recorded(v) ? v.detach() : v; }
 
   // The gradients of <y, seed>, zeros where y does not depend on x; recorded if they are to be
@@ -86,7 +86,7 @@ class Evaluation {
     return gradients(y, x, ones(y.shape(), y.dtype()), again);
   }
 
-  // A row for each element of y: its gradient with respect to x.
+  // One row per element of y: its gradient with respect to x.
   Tensor rows(const Tensor& y) const {
     std::vector<Tensor> rows;
     for (Index i = 0; i < y.size(); ++i) {
@@ -105,7 +105,7 @@ class Evaluation {
     return total;
   }
 
-  // What the caller gets: of a tape that ends here only the numbers.
+  // The result for the caller: only the numbers if the tape is destroyed here.
   Tensor result(const Tensor& x) const { return own_ ? x.detach() : x; }
   std::vector<Tensor> result(const std::vector<Tensor>& all) const {
     std::vector<Tensor> results;

@@ -15,7 +15,7 @@ Dropout::Dropout(Arg<double> rate) : rate(rate) { require_rate("Dropout", rate);
 
 namespace {
 
-// A forgotten mode trains without dropout and shows nowhere else.
+// A forgotten mode trains without dropout, which would otherwise go unnoticed.
 void note_eval_on_tape(double rate, Site site) {
   static std::atomic<bool> noted = false;
   if (noted.exchange(true)) return;

@@ -1,5 +1,5 @@
-// The checks that an op depends on its arguments alone: not on what memory held before, and not on
-// what other threads do.
+// The checks that an op depends only on its arguments: not on previous memory contents, and not on
+// other threads.
 #include <atomic>
 #include <optional>
 #include <thread>
@@ -12,7 +12,7 @@ namespace {
 
 using namespace detail;
 
-// Has all memory that is given out filled with a byte.
+// Fills all newly allocated memory with a byte.
 class FilledMemory {
  public:
   explicit FilledMemory(unsigned char byte) : before_(pool::fill_blocks(byte)) {}

@@ -87,7 +87,7 @@ void Profile::add(std::string_view op, Pass pass, std::string_view module, std::
 Profile& Profile::operator+=(const Profile& other) {
   if (events_.empty()) return *this = other;
   const std::int64_t later = nanoseconds(other.start_ - start_);
-  const std::size_t count = other.events_.size();  // both may be the same
+  const std::size_t count = other.events_.size();  // `other` may be *this
   for (std::size_t i = 0; i < count; ++i) {
     Event event = other.events_[i];
     event.begin_ns += later;

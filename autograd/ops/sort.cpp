@@ -12,7 +12,7 @@ namespace reel {
 using namespace op;
 namespace {
 
-// Positions by their elements: NaN after all numbers, equal ones in the order in which they come.
+// Orders positions by their elements, with NaN after all numbers; the order is stable.
 template <class T>
 struct Before {
   const T* x;
@@ -27,7 +27,8 @@ struct Before {
   }
 };
 
-// Writes the positions of the first elements along an axis, as many as the output has room for.
+// Writes the positions of the first elements in sorted order along an axis, as many as the output
+// has room for.
 template <class T>
 void order(Ctx<T> c, int axis, bool descending) {
   const AxisView x(c.shape(0), axis);
