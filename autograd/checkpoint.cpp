@@ -162,7 +162,7 @@ Tensors detail::checkpoint(CheckpointedFunction f, const Tensors& inputs, Rng* r
   r->options.check_finite = tape->options().check_finite;
   if (rng) r->rng = *rng;
   std::optional<Rng> drawn = r->rng;  // so that the caller's generator does not advance if f throws
-  const auto begin = Profile::Moment::now();
+  const auto begin = Profile::TimePoint::now();
   Tensors results;
   try {
     results = first_run(*r, *tape, inputs, drawn ? &*drawn : nullptr, site);

@@ -42,9 +42,9 @@ void require_vectors(std::span<const Tensor> vectors, std::span<const Tensor> in
 }
 
 // One evaluation of a function on the current tape, or on one that lives as long as this.
-class Evaluation {
+class TracedFunction {
  public:
-  Evaluation(const TensorFunction& f, std::span<const Tensor> inputs, const char* call)
+  TracedFunction(const TensorFunction& f, std::span<const Tensor> inputs, const char* call)
       : call_(call) {
     for (std::size_t i = 0; i < inputs.size(); ++i)
       require_real(inputs[i], call, fmt::format("input {}", i));
@@ -123,7 +123,7 @@ class Evaluation {
 }  // namespace
 
 VjpResult vjp(const TensorFunction& f, const std::vector<Tensor>& inputs, const Tensor& cotangent) {
-  const Evaluation e(f, inputs, "vjp");
+  const TracedFunction e(f, inputs, "vjp");
   require_like(cotangent, e.y(), "vjp", "the cotangent", "the result of the function");
   return {e.result(e.y()), e.result(e.gradients(e.y(), e.x(), e.constant(cotangent), false))};
 }
@@ -131,7 +131,7 @@ VjpResult vjp(const TensorFunction& f, const std::vector<Tensor>& inputs, const 
 JvpResult jvp(const TensorFunction& f, const std::vector<Tensor>& inputs,
               const std::vector<Tensor>& tangents) {
   require_vectors(tangents, inputs, "jvp", "tangent");
-  const Evaluation e(f, inputs, "jvp");
+  const TracedFunction e(f, inputs, "jvp");
   const Tensor u = Tape::current()->watch(zeros(e.y().shape(), e.y().dtype()));
   const Tensor change = e.inner_product(e.gradients(e.y(), e.x(), u, true), tangents);
   return {e.result(e.y()), e.result(e.gradients(change, {&u, 1}, false)[0])};
@@ -140,7 +140,7 @@ JvpResult jvp(const TensorFunction& f, const std::vector<Tensor>& inputs,
 HvpResult hvp(const TensorFunction& f, const std::vector<Tensor>& inputs,
               const std::vector<Tensor>& vectors) {
   require_vectors(vectors, inputs, "hvp", "vector");
-  const Evaluation e(f, inputs, "hvp");
+  const TracedFunction e(f, inputs, "hvp");
   e.require_number();
   const auto gradients = e.gradients(e.y(), e.x(), true);
   const Tensor change = e.inner_product(gradients, vectors);
@@ -148,12 +148,12 @@ HvpResult hvp(const TensorFunction& f, const std::vector<Tensor>& inputs,
 }
 
 Tensor jacobian(const TensorFunction& f, const Tensor& x) {
-  const Evaluation e(f, {&x, 1}, "jacobian");
+  const TracedFunction e(f, {&x, 1}, "jacobian");
   return e.result(e.rows(e.y()));
 }
 
 Tensor hessian(const TensorFunction& f, const Tensor& x) {
-  const Evaluation e(f, {&x, 1}, "hessian");
+  const TracedFunction e(f, {&x, 1}, "hessian");
   e.require_number();
   return e.result(e.rows(e.gradients(e.y(), e.x(), true)[0]));
 }

@@ -82,7 +82,7 @@ class ParamStore {
 void Param::withdraw() noexcept {
   const auto store = entry_->store.lock();
   if (!store || std::uncaught_exceptions() == 0) return;
-  if (entry_->brought)
+  if (entry_->imported)
     data().bound = false;
   else
     store->remove(*entry_);
@@ -231,7 +231,7 @@ Params Params::to(DType dtype) const {
     unclaimed.value = std::move(value);
     unclaimed.version = 0;
     unclaimed.bound = false;
-    unclaimed.brought = true;
+    unclaimed.imported = true;
     unclaimed.exposed = false;
     unclaimed.store = copy.store_;
     copy.store_->add(std::move(unclaimed));

@@ -26,8 +26,8 @@ struct ParamData {
   std::size_t index = 0;      ///< index in its store
   /// Names of the equal blocks that make up the first axis, such as gates; for reports.
   std::vector<std::string> blocks = {};
-  bool bound = true;     ///< whether a module has claimed it
-  bool brought = false;  ///< created by `clone`, `to` or a file, not by the module
+  bool bound = true;      ///< whether a module has claimed it
+  bool imported = false;  ///< created by `clone`, `to` or a file, not by the module
   /// Whether a writable span of the numbers was ever handed out: its holder may write at any time.
   bool exposed = false;
   std::weak_ptr<ParamStore> store = {};
@@ -92,7 +92,7 @@ class Param {
 
  private:
   friend class Params;
-  friend class LentParam;
+  friend class ScopedParamValue;
 
   // The only place where an entry can be modified; no entry is actually a const object.
   detail::ParamData& data() const { return const_cast<detail::ParamData&>(*entry_); }
@@ -104,19 +104,19 @@ class Param {
 
 /// Temporarily replaces a parameter's value, then restores it, version included, as if nothing had
 /// happened: for checks that perturb parameters.
-class LentParam {
+class ScopedParamValue {
  public:
-  explicit LentParam(const Param& param)
+  explicit ScopedParamValue(const Param& param)
       : param_(param), value_(param.value()), version_(param.entry()->version) {}
-  ~LentParam() {
+  ~ScopedParamValue() {
     param_.data().value = value_;
     param_.data().version = version_;
   }
-  LentParam(const LentParam&) = delete;
-  LentParam& operator=(const LentParam&) = delete;
+  ScopedParamValue(const ScopedParamValue&) = delete;
+  ScopedParamValue& operator=(const ScopedParamValue&) = delete;
 
   /// `value` has the parameter's shape and dtype.
-  void lend(const Tensor& value) { param_.data().value = value; }
+  void assign(const Tensor& value) { param_.data().value = value; }
 
  private:
   Param param_;

@@ -164,7 +164,7 @@ std::vector<Param> Tape::parameters() const {
 // only if a gradient reads it: that keeps the memory of a tape small.
 
 std::int32_t Tape::add_slot(const Tensor& value, bool differentiable, bool keep) {
-  const std::int32_t slot = place_number(slots_.size());
+  const std::int32_t slot = checked_tape_index(slots_.size());
   slots_.push_back(
       {keep ? value.buffer() : Buffer(), value.shape(), value.dtype(), differentiable});
   return slot;
@@ -280,12 +280,12 @@ void Tape::require_room(const OpSpec& op, std::size_t inputs, std::size_t output
                         Site site) const {
   const std::size_t most = std::max({slots_.size() + inputs + outputs, input_slots_.size() + inputs,
                                      attributes_.size() + 2 * attributes_.block_size});
-  if (most <= most_places) [[likely]]
+  if (most <= max_tape_index) [[likely]]
     return;
   throw ValueError(fmt::format(
       "{}: the tape is full, it holds no more than {} values; take gradients of shorter windows "
       "({})",
-      op.name, most_places, site.str()));
+      op.name, max_tape_index, site.str()));
 }
 
 // Describes what became of the tape on which a tensor of another generation was recorded.

@@ -159,7 +159,7 @@ class Tape {
   const TapeOptions& options() const { return options_; }
   /// Adds the time that a kernel took. Called by `run`, before it records.
   void add_to_profile(const op::OpSpec& op, std::span<const Tensor> outputs,
-                      const Profile::Moment& begin);
+                      const Profile::TimePoint& begin);
   /// Keeps an object alive as long as the records: attributes are plain data, but may point to it.
   void hold(std::shared_ptr<const void> object) { held_.push_back(std::move(object)); }
 

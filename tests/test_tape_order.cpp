@@ -283,9 +283,9 @@ TEST_CASE("a tape remembers what it used up over any number of windows") {
 TEST_CASE("generations do not run out with 32 bits, and handles have not grown") {
   CHECK(sizeof(Trace{}.generation) == 8);
   CHECK(sizeof(Tensor) == 64);
-  CHECK(place_number(most_places) == 2147483647);
-  CHECK_THROWS_WITH_AS(place_number(most_places + 1), Contains("a tape holds no more than"),
-                       ValueError);
+  CHECK(checked_tape_index(max_tape_index) == 2147483647);
+  CHECK_THROWS_WITH_AS(checked_tape_index(max_tape_index + 1),
+                       Contains("a tape holds no more than"), ValueError);
 }
 
 TEST_CASE("more outputs than an op can have are refused") {

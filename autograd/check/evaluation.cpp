@@ -142,8 +142,8 @@ Numbers Evaluation::outputs_at(int order, const Variable& v, const Numbers& dire
     arguments[v.argument] = value;
     return outputs_at(order, std::move(arguments));
   }
-  LentParam lent{Param(v.entry)};
-  lent.lend(value);
+  ScopedParamValue replaced{Param(v.entry)};
+  replaced.assign(value);
   return outputs_at(order, std::move(arguments));
 }
 

@@ -80,11 +80,11 @@ class Checker {
       }
       begin += analytic_[i].size();
     }
-    return same_results && same_gradients && !luckily_equal(order, first);
+    return same_results && same_gradients && !equal_by_chance(order, first);
   }
 
   // Discrete random draws may agree twice by chance, and then look like a wrong gradient.
-  bool luckily_equal(int order, std::size_t first_row) {
+  bool equal_by_chance(int order, std::size_t first_row) {
     const auto rows = std::span(report_.rows).subspan(first_row);
     const auto failed = [](const Row& row) { return row.verdict != Verdict::ok; };
     if (std::ranges::none_of(rows, failed)) return false;
@@ -138,11 +138,11 @@ class Checker {
       row.where = fmt::format("{}, direction {}", v.name, d);
       worst = std::move(direction);
     }
-    if (row.verdict != Verdict::ok) blame(v, gradient, worst, row);
+    if (row.verdict != Verdict::ok) bisect(v, gradient, worst, row);
   }
 
   // Bisects a direction that failed until one coordinate is left, and reports it if it fails too.
-  void blame(const Variable& v, const Numbers& gradient, const Numbers& direction, Row& row) {
+  void bisect(const Variable& v, const Numbers& gradient, const Numbers& direction, Row& row) {
     const auto error = [&](std::size_t begin, std::size_t end) {
       Numbers part(direction.size());
       std::copy_n(direction.begin() + static_cast<Index>(begin), end - begin,

@@ -191,7 +191,7 @@ void Backward::serve(std::size_t r) {
   const SiteScope site(record.site());
   const PlaceScope place(tape_.place_of(record));
   const bool timed = tape_.options_.profile;
-  const auto begin = timed ? Profile::Moment::now() : Profile::Moment();
+  const auto begin = timed ? Profile::TimePoint::now() : Profile::TimePoint();
   if (op.derivative == OpSpec::Derivative::rule) {
     Vjp v(*this, r);
     op.rule(v, attributes(record));

@@ -13,13 +13,13 @@
 namespace reel {
 
 /// The records of a tape store positions in its sequences as 32-bit numbers.
-inline constexpr std::size_t most_places = std::numeric_limits<std::int32_t>::max();
+inline constexpr std::size_t max_tape_index = std::numeric_limits<std::int32_t>::max();
 
 /// Throws ValueError if 32 bits are too few.
-inline std::int32_t place_number(std::size_t place) {
-  if (place > most_places)
+inline std::int32_t checked_tape_index(std::size_t place) {
+  if (place > max_tape_index)
     throw ValueError(fmt::format(
-        "a tape holds no more than {} values; take gradients of shorter windows", most_places));
+        "a tape holds no more than {} values; take gradients of shorter windows", max_tape_index));
   return static_cast<std::int32_t>(place);
 }
 

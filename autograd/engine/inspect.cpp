@@ -147,7 +147,7 @@ void Tape::check_finite(const OpSpec& op, std::span<const Tensor* const> inputs,
 }
 
 void Tape::add_to_profile(const OpSpec& op, std::span<const Tensor> outputs,
-                          const Profile::Moment& begin) {
+                          const Profile::TimePoint& begin) {
   std::int64_t bytes = 0;
   for (const Tensor& y : outputs) bytes += bytes_of(y.shape(), y.dtype());
   profile_.add(op.name, Profile::Pass::forward, current_place.module, current_place.step, begin,

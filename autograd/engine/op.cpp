@@ -189,10 +189,10 @@ class Call {
 
   void run(std::span<Tensor> outputs) const {
     const bool timed = tape_ && tape_->options().profile;
-    const auto begin = timed ? Profile::Moment::now() : Profile::Moment();
+    const auto begin = timed ? Profile::TimePoint::now() : Profile::TimePoint();
     const KernelCall call{inputs_, outputs, attr_, tape_ != nullptr};
-    if (auto* put_off = detail::PutOffKernels::current(); put_off && can_wait())
-      put_off->add(op_, dtype_, call, site_);
+    if (auto* deferred = detail::DeferredKernels::current(); deferred && can_wait())
+      deferred->add(op_, dtype_, call, site_);
     else
       run_kernel(op_, dtype_, call, site_);
     if (timed) tape_->add_to_profile(op_, outputs, begin);
@@ -248,8 +248,8 @@ Tensor run_single(const OpSpec& op, std::span<const Tensor* const> inputs, const
 
 namespace reel {
 
-void detail::PutOffKernels::add(const op::OpSpec& op, DType dtype, const op::KernelCall& call,
-                                Site site) {
+void detail::DeferredKernels::add(const op::OpSpec& op, DType dtype, const op::KernelCall& call,
+                                  Site site) {
   DeferredCall& kernel =
       kernels_.emplace_back(DeferredCall{&op, dtype, {}, {}, {}, call.recording, site, nullptr});
   for (const Tensor* x : call.inputs) kernel.inputs.push_back(*x);
@@ -257,14 +257,14 @@ void detail::PutOffKernels::add(const op::OpSpec& op, DType dtype, const op::Ker
   std::memcpy(kernel.attr.data(), call.attr, op.attr_size);
 }
 
-void detail::PutOffKernels::run() {
+void detail::DeferredKernels::run() {
   kernels::parallel_for(std::ssize(kernels_),
                         [&](Index i) { kernels_[static_cast<std::size_t>(i)].run(); });
   for (const DeferredCall& kernel : kernels_)
     if (kernel.error) std::rethrow_exception(kernel.error);
 }
 
-void detail::PutOffKernels::DeferredCall::run() noexcept try {
+void detail::DeferredKernels::DeferredCall::run() noexcept try {
   PoolVector<const Tensor*> pointers;
   for (const Tensor& x : inputs) pointers.push_back(&x);
   op::run_kernel(*op, dtype, {pointers, outputs, attr.data(), recording}, site);

@@ -25,11 +25,11 @@ class Profile {
     std::int64_t bytes;                  ///< of the outputs; 0 in the backward pass
   };
   /// A point in wall-clock time and in the process's CPU time, which is summed over its threads.
-  struct Moment {
+  struct TimePoint {
     Clock::time_point wall;
     std::int64_t cpu_ns;
 
-    static Moment now();
+    static TimePoint now();
   };
 
   const std::vector<Event>& events() const { return events_; }
@@ -49,7 +49,7 @@ class Profile {
 
   /// Adds an event. Called by the tape.
   void add(std::string_view op, Pass pass, std::string_view module, std::int32_t step,
-           const Moment& begin, std::int64_t bytes);
+           const TimePoint& begin, std::int64_t bytes);
 
  private:
   std::int32_t module_id(std::string_view name);

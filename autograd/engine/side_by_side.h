@@ -11,14 +11,14 @@ namespace reel {
 namespace detail {
 
 /// Deferred kernels: those of the thread's calls, while this is its current list.
-class PutOffKernels {
+class DeferredKernels {
  public:
-  PutOffKernels() : previous_(std::exchange(current_, this)) {}
-  ~PutOffKernels() { current_ = previous_; }
-  PutOffKernels(const PutOffKernels&) = delete;
-  PutOffKernels& operator=(const PutOffKernels&) = delete;
+  DeferredKernels() : previous_(std::exchange(current_, this)) {}
+  ~DeferredKernels() { current_ = previous_; }
+  DeferredKernels(const DeferredKernels&) = delete;
+  DeferredKernels& operator=(const DeferredKernels&) = delete;
 
-  static PutOffKernels* current() { return current_; }
+  static DeferredKernels* current() { return current_; }
   void add(const op::OpSpec& op, DType dtype, const op::KernelCall& call, Site site);
   /// Runs them concurrently, each on one thread. Rethrows the exception of the first one that
   /// fails.
@@ -38,9 +38,9 @@ class PutOffKernels {
     void run() noexcept;
   };
 
-  static inline constinit thread_local PutOffKernels* current_ = nullptr;
+  static inline constinit thread_local DeferredKernels* current_ = nullptr;
 
-  PutOffKernels* previous_;
+  DeferredKernels* previous_;
   PoolVector<DeferredCall> kernels_;
 };
 
@@ -53,7 +53,7 @@ class PutOffKernels {
 /// throws.
 template <class F>
 auto side_by_side(F f) {
-  detail::PutOffKernels kernels;
+  detail::DeferredKernels kernels;
   auto results = f();
   kernels.run();
   return results;

@@ -123,10 +123,10 @@ class InsideJob {
 // the parts of a layer follow each other so closely that its threads would spend more time going to
 // sleep and waking up than working. Returns false on timeout.
 template <class F>
-bool wait_awake(F done) {
+bool spin_until(F done) {
   using Clock = std::chrono::steady_clock;
-  constexpr std::chrono::microseconds patience{50};
-  for (const auto end = Clock::now() + patience; !done(); std::this_thread::yield())
+  constexpr std::chrono::microseconds timeout{50};
+  for (const auto end = Clock::now() + timeout; !done(); std::this_thread::yield())
     if (Clock::now() > end) return false;
   return true;
 }
@@ -173,7 +173,7 @@ class Pool {
       job_ = nullptr;
     }
     const auto done = [&] { return working_ == 0; };
-    if (!wait_awake(done)) {
+    if (!spin_until(done)) {
       std::unique_lock lock(mutex_);
       done_.wait(lock, done);
     }
@@ -206,7 +206,7 @@ class Pool {
     std::unique_lock lock(mutex_);
     while (true) {
       lock.unlock();
-      wait_awake([&] { return stopping_ || generation_ != seen; });
+      spin_until([&] { return stopping_ || generation_ != seen; });
       lock.lock();
       wake_.wait(lock, [&] { return stopping_ || (job_ && generation_ != seen); });
       if (stopping_) return;

@@ -145,7 +145,7 @@ void add_eval(CLI::App& app, EvalOptions& options) {
   app.add_flag("--json", options.json, "print one JSON object");
 }
 
-// Whether a setting says what is to be checked, and on which numbers.
+// Whether a setting selects what is checked, and on which numbers.
 bool is_checked(const Setting& setting) {
   constexpr std::string_view others[] = {"seq-len", "batch", "seed"};
   return setting.name != "dtype" &&
@@ -180,7 +180,7 @@ void add_gradcheck(CLI::App& app, GradcheckCommand& options) {
       "layers and by the initial states. Exits with 0 when all agree, otherwise with 1.");
 }
 
-// The names of the settings that were given to a command.
+// The names of the settings that were passed to a command.
 std::set<std::string> given_settings(const CLI::App& app, const Settings& settings) {
   std::set<std::string> given;
   each_setting(settings, [&](const Setting& setting, const auto&) {
@@ -190,7 +190,7 @@ std::set<std::string> given_settings(const CLI::App& app, const Settings& settin
   return given;
 }
 
-// What is wrong, and where to find help.
+// The error message, with a hint where to find help.
 UsageError usage_error(const CLI::App& app, const CLI::ParseError& error) {
   const auto chosen = app.get_subcommands();
   const std::string command = chosen.empty() ? "" : " " + chosen.front()->get_name();

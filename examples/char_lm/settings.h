@@ -7,7 +7,7 @@
 
 namespace reel::char_lm {
 
-/// What `train` can be told about a run, and what the run keeps in its config.json.
+/// The settings of a run, which `train` accepts and the run stores in its config.json.
 struct Settings {
   std::string model = "lstm";
   int layers = 2, hidden = 128, embed = 64;
@@ -22,13 +22,13 @@ struct Settings {
   bool bytes = false;
 };
 
-/// One member of Settings as the command line and config.json see it.
+/// One member of Settings, as seen by the command line and config.json.
 struct Setting {
   std::string_view name = {};     ///< "seq-len"; "seq_len" in files
-  std::string_view group = {};    ///< under which it stands in the help
-  std::string_view help = {};     ///< what it means
-  std::string_view value = {};    ///< what stands for its value: "N", "rnn|gru|lstm"
-  std::string_view allowed = {};  ///< the values it may have, in words
+  std::string_view group = {};    ///< its group in the help
+  std::string_view help = {};     ///< help text
+  std::string_view value = {};    ///< placeholder for its value: "N", "rnn|gru|lstm"
+  std::string_view allowed = {};  ///< the allowed values, in words
   bool (*allows)(double) = nullptr;
 };
 
@@ -44,7 +44,7 @@ constexpr auto any = [](double) { return true; };
 inline constexpr std::string_view whole_words = "a whole number from 1 to 1000000";
 }  // namespace allowed
 
-/// Calls f(setting, member) for each member: the one list of them.
+/// Calls f(setting, member) for each member: the only list of them.
 template <class S, class F>
 void each_setting(S& s, F&& f) {
   using namespace allowed;
@@ -87,7 +87,7 @@ void each_setting(S& s, F&& f) {
 /// "seq_len" for "seq-len".
 std::string key_of(const Setting& setting);
 
-/// Sets a member from text, of the command line or of a file. Throws ValueError saying what is
+/// Sets a member from text on the command line or in a file. Throws ValueError saying what is
 /// allowed.
 void assign(const Setting& setting, const std::string& text, std::string& value);
 void assign(const Setting& setting, const std::string& text, int& value);
