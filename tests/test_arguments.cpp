@@ -10,7 +10,7 @@
 
 #include "testing.h"
 
-// What may stand for an argument. What may not is in compile/test_compile.py.
+// What is accepted as an argument. What is not is in compile/test_compile.py.
 using namespace reel;
 using doctest::Contains;
 using testing::same_bits;

@@ -26,7 +26,7 @@ namespace {
 struct Faults {
   int at = -1;  // the call that fails, counted from 0; -1 is none
   int error = 0;
-  bool and_after = false;  // the later ones fail, too
+  bool and_after = false;  // later ones fail too
   std::size_t longest_write = SIZE_MAX;
   int calls = 0;
   int syncs = 0;
@@ -51,7 +51,7 @@ class Injection {
 
 }  // namespace
 
-// These take the place of the C library's in the whole test program.
+// These replace the C library's functions in the whole test program.
 // NOLINTBEGIN(readability-inconsistent-declaration-parameter-name)
 extern "C" {
 ssize_t write(int descriptor, const void* bytes, size_t count) {

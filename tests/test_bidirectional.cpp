@@ -1,4 +1,4 @@
-// Both directions of a layer, and other independent calls, run side by side.
+// Both directions of a layer, and other independent calls, run concurrently.
 #include <doctest/doctest.h>
 
 #include <chrono>
@@ -20,7 +20,7 @@ using Threads = testing::ThreadsScope;
 
 namespace {
 
-constexpr Index steps = 32, features = 5, units = 128;  // work enough for a thread
+constexpr Index steps = 32, features = 5, units = 128;  // enough work for a thread
 
 template <class L>
 using Result = nn::Output<typename nn::Bidirectional<L>::State>;
@@ -32,7 +32,7 @@ Result<L> together(const nn::Bidirectional<L>& layer, const Tensor& x,
   return layer(x, state, nn::Eval{}, options);
 }
 
-// What a bidirectional layer is, written out.
+// A bidirectional layer, written out.
 template <class L>
 Result<L> by_hand(const nn::Bidirectional<L>& layer, const Tensor& x,
                   const typename nn::Bidirectional<L>::State& state,
@@ -90,7 +90,7 @@ void check_same(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
   }
 }
 
-// The first rows have lengths of their own, from 0 up; all others are whole.
+// The first rows have different lengths, from 0 up; all others have full length.
 Tensor some_lengths(Index rows) {
   Tensor lengths = full({rows}, steps, i32);
   for (Index row = 0; row < rows - 1 && row < 3; ++row)
@@ -99,7 +99,8 @@ Tensor some_lengths(Index rows) {
   return lengths;
 }
 
-// A place where two kernels meet; one that is alone there for long goes on without the other.
+// A barrier for two kernels with a timeout: one that is alone for too long continues without the
+// other.
 class MeetingPoint {
  public:
   void arrive() {
@@ -125,7 +126,7 @@ void write_twice(const T* from, std::span<T> to) {
   std::transform(from, from + to.size(), to.begin(), [](T x) { return 2 * x; });
 }
 
-// y = 2 x. Where the first number is -1 the kernel throws, and where it is -2 the backward kernel.
+// y = 2 x. If the first number is -1 the kernel throws, if it is -2 the backward kernel.
 Definition<> doubling() {
   return {
       .name = "doubling",
@@ -149,7 +150,7 @@ Definition<> doubling() {
   };
 }
 
-// A program's own layer that is one op.
+// A user-defined layer that is one op.
 const Op<>* doubling_op = nullptr;
 struct Doubling {
   using State = nn::HiddenState;

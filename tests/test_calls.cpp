@@ -22,7 +22,7 @@ using testing::same_bits;
 
 namespace {
 
-// A cell that is its dropout, so that every call shows the mode it ran in.
+// A cell that only applies dropout, so that every call shows the mode it ran in.
 struct DropCell : nn::CellCalls<DropCell, nn::HiddenState> {
   using State = nn::HiddenState;
   DropCell(const Params&, Index, Index) {}
@@ -110,11 +110,11 @@ TEST_CASE("constructors name the layer and its place") {
 TEST_CASE("an unrolled cell says what is wrong with its sequence") {
   Params p;
   const nn::Unroll<nn::RnnCell> rnn(p, 3, 4);
-  CHECK_THROWS_WITH_AS(rnn(zeros({0, 2, 3})),
-                       Contains("Unroll: the sequence has no steps; x is f32 [0, 2, 3] (" __FILE__ ":"),
-                       ShapeError);
-  CHECK_THROWS_WITH_AS(rnn(zeros({0, 2, 3}), {.segment = 2}), Contains("Unroll: the sequence has no steps"),
-                       ShapeError);
+  CHECK_THROWS_WITH_AS(
+      rnn(zeros({0, 2, 3})),
+      Contains("Unroll: the sequence has no steps; x is f32 [0, 2, 3] (" __FILE__ ":"), ShapeError);
+  CHECK_THROWS_WITH_AS(rnn(zeros({0, 2, 3}), {.segment = 2}),
+                       Contains("Unroll: the sequence has no steps"), ShapeError);
   CHECK_THROWS_WITH_AS(rnn(zeros({2, 3})),
                        Contains("Unroll: x must be [T, B, D]; x is f32 [2, 3] ("), ShapeError);
 }

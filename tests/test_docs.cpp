@@ -1,4 +1,4 @@
-// What the documentation shows, compiled and run. The pages quote the lines between the marks.
+// The code in the documentation, compiled and run. The pages quote the lines between the markers.
 #include <doctest/doctest.h>
 
 #include <cmath>

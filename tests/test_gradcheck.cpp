@@ -154,10 +154,10 @@ TEST_CASE("a kink is told from an error") {
   CHECK(at(1e-4).verdict == Verdict::ok);  // a smaller step does not reach the kink
   CHECK(at(-1e-4).verdict == Verdict::ok);
 
-  // Not between the slopes 0 and 1: an error, kink or not.
+  // Not between the slopes 0 and 1: an error, even at a kink.
   const auto wrong = [](Inputs x) { return 3 * relu(x[0]) - 2 * relu(x[0]).detach(); };
   CHECK(check_gradients(wrong, {tensor({1}, {1e-6}, f64)}).rows[0].verdict == Verdict::wrong);
-  // Between them, but the kink is not where the function is looked at.
+  // Between them, but the kink is not at the point of evaluation.
   const auto half = [](Inputs x) { return (relu(x[0]) + relu(x[0]).detach()) / 2; };
   CHECK(check_gradients(half, {tensor({1}, {1e-4}, f64)}).rows[0].verdict == Verdict::wrong);
   CHECK(check_gradients(half, {tensor({1}, {1e-8}, f64)}).rows[0].verdict == Verdict::kink);

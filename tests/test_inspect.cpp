@@ -25,7 +25,7 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-// y = tanh(x · w), at lines of a program that does not exist.
+// y = tanh(x · w), at lines of a fictitious program.
 Tensor small_model(const Tensor& x, const Param& w) {
   return reel::tanh(matmul(x, w, false, false, Site("model.cpp", 3)), Site("model.cpp", 4));
 }
@@ -58,7 +58,7 @@ TEST_CASE("a tape says how many bytes of results it holds, shared ones once") {
   const Tensor y = exp(x);  // reads its output
   CHECK(tape.held_bytes() == 32);
   const Tensor flat = reshape(y, {8});
-  const Tensor z = flat * flat;  // reads what reshape shares with exp
+  const Tensor z = flat * flat;  // reads the buffer that reshape shares with exp
   CHECK(tape.held_bytes() == 32);
   const Tensor loss = sum(exp(z));  // reads its output
   CHECK(tape.held_bytes() == 64);

@@ -311,7 +311,8 @@ template <class T, class F>
   for (Index i = 0; i < n; ++i) y[i] = f(x[i]);
 }
 
-// `f` as a vector loop against `oracle` on a dense sweep of [low, high], and lane against lane.
+// `f` as a vector loop against `oracle` on a dense sweep of [low, high], and vector lanes against
+// each other.
 template <class T, class F, class Oracle>
 void sweep(const char* name, F f, Oracle oracle, double low, double high) {
   const Index n = sanitized ? 2003 : 60013;

@@ -139,7 +139,7 @@ TEST_CASE("threads may define ops, and look at them, at the same time") {
     threads.emplace_back([&, name = "thread_" + std::to_string(t)] {
       for (int i = 0; i < 200; ++i) {
         const Op<> op{{name.c_str(), {"x"}, same_shape, twice, twice_rule, {normal({3})}}};
-        // Others' ops may be gone by now: the pointers alone are compared.
+        // Other tests' ops may be destroyed by now: only pointers are compared.
         found += static_cast<int>(std::ranges::count(registry(), &op.spec()));
       }
     });
@@ -500,7 +500,7 @@ TEST_CASE("an op without gradient says why") {
       tape.gradient(y, {x}),
       doctest::Contains("gradient: steps has no gradient: it is a staircase (recorded at "),
       GradientError);
-  CHECK(tape.size() == 2);  // refused before anything was released
+  CHECK(tape.size() == 2);  // rejected before anything was released
   CHECK(tape.gradient(y, {y})[0].item() == 1);
 }
 

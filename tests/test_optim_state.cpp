@@ -23,7 +23,7 @@ TEST_CASE("a restored optimizer goes on with the bits of the one that never stop
       const nn::NamedTensors saved = first->state();
       const Params resumed = straight.clone();
       const auto second = make_optimizer(resumed);
-      second->step(gradients_of(resumed, 99));  // a past that restoring has to forget
+      second->step(gradients_of(resumed, 99));  // a history that restoring has to discard
       nn::load_params(nn::from_params(straight), resumed);
       second->restore(saved);
       for (std::uint64_t seed = 3; seed < 6; ++seed) {
@@ -95,7 +95,7 @@ TEST_CASE("handles taken before a step keep their numbers, and the version count
 
     const void* place = w.value().buffer().data();
     optimizer->step(gradients);
-    CHECK(w.value().buffer().data() == place);  // nobody else looks: in place
+    CHECK(w.value().buffer().data() == place);  // not shared: in-place
   }
 }
 
@@ -165,7 +165,7 @@ TEST_CASE("a step asks the heap for nothing") {
 
 TEST_CASE("norm, scaling and every optimizer give the same bits on any number of threads") {
   const ThreadsScope restore;
-  // Enough numbers that a step is split, in arrays that no piece fits.
+  // Enough elements that a step is split, in arrays larger than a piece.
   const auto run = [](int n, const auto& make) {
     set_threads(n);
     const Params params(3);

@@ -115,7 +115,7 @@ TEST_CASE("what is no checkpoint, or a damaged one, is refused") {
     content.tensors["head.w"] = reshape(content.tensors["head.w"], {1, 4});
   }
   SUBCASE("another dtype") {
-    content.tensors["run.carried.1"] = zeros({1, 3}, i32);  // as many zero bytes
+    content.tensors["run.carried.1"] = zeros({1, 3}, i32);  // the same number of zero bytes
     content.tensors["run.carried.0"] = zeros({1, 3}, i32);
   }
   SUBCASE("tensors that changed places") {

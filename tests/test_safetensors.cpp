@@ -457,7 +457,7 @@ TEST_CASE("safetensors: a file cut off anywhere is refused, a damaged one never 
           static_cast<char>(rng.integer(256));
     try {
       load_safetensors(directory.file("bad", bad));
-    } catch (const FileError&) {  // anything else fails the test
+    } catch (const FileError&) {  // any other exception fails the test
     }
   }
 }

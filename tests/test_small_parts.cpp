@@ -1,4 +1,4 @@
-// What other tests use but do not name.
+// Small parts that other tests use without testing them.
 #include <doctest/doctest.h>
 
 #include <memory>

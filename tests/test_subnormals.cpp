@@ -37,7 +37,7 @@ double seconds(auto f) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-// The time of f as a multiple of that of g: the best of several runs in turns.
+// The time of f relative to that of g: the best of several alternating runs.
 double ratio(auto f, auto g) {
   double of_f = std::numeric_limits<double>::infinity(), of_g = of_f;
   for (int run = 0; run < 9; ++run) {
@@ -88,7 +88,7 @@ TEST_CASE("steps of an optimizer take no longer after a thousand gradients of ze
       auto optimizer = make_optimizer(params);
       Gradients gradients(params);
       const Param w = params["w"];
-      gradients.set(*w.entry(), full(w.shape(), 1e-15));  // its square fades soon
+      gradients.set(*w.entry(), full(w.shape(), 1e-15));  // its square decays quickly
       optimizer->step(gradients);
       gradients.set(*w.entry(), zeros(w.shape()));
       for (int step = 0; step < steps; ++step) optimizer->step(gradients);

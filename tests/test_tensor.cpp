@@ -173,7 +173,7 @@ TEST_CASE("handles share a buffer until one is edited") {
   CHECK(a.to_vector() == std::vector<double>{9, 2, 3});
   CHECK(b.to_vector() == std::vector<double>{1, 2, 3});
   const void* place = a.buffer().data();
-  a.edit<float>()[1] = 8;  // alone: in place
+  a.edit<float>()[1] = 8;  // not shared: in-place
   CHECK(a.buffer().data() == place);
   CHECK(a.detach().buffer().shares(a.buffer()));
 }

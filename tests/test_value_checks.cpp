@@ -1,4 +1,4 @@
-// An op for each check of values and memory that this check sees to be wrong.
+// For each check of values and memory, a wrong op that it detects.
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -36,7 +36,7 @@ void map(Ctx<T> c, F f) {
 const auto twice_rule = rule([](Vjp& v) { v.add(0, [&] { return 2 * v.g(); }); }, keeps_nothing);
 const Reference twice = elementwise_reference([](double x) { return 2 * x; });
 
-// y = 2x, and what `spoil` does to y.
+// y = 2x, then modified by `spoil`.
 template <class Spoil>
 OpSpec spoiled(Spoil, const Samples<NoAttr>& samples = {normal({3, 4})}) {
   const Op<> op{{"wrong",
