@@ -225,7 +225,7 @@ Params Params::to(DType dtype) const {
   Params copy(store_->rng.state().seed, dtype);
   each([&](const auto& entry) {
     Tensor value = entry->value.to(dtype);
-    dispatch_real(dtype, [&]<class T>() { value.edit<T>(); });  // a copy of its own
+    dispatch_real(dtype, [&]<class T>() { value.edit<T>(); });  // its own copy
     detail::ParamData unclaimed = *entry;
     unclaimed.name = entry->name.substr(prefix_.size());
     unclaimed.value = std::move(value);

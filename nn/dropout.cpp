@@ -22,7 +22,7 @@ void note_eval_on_tape(double rate, Site site) {
   std::cerr << fmt::format(
       "reel: Dropout of rate {} runs in nn::Eval while a tape records, and drops nothing; to "
       "train, "
-      "call the model with nn::Train{{rng}} ({}). This is said once.\n",
+      "call the model with nn::Train{{rng}} ({}). This note is printed once.\n",
       rate, SiteScope::resolve(site).str());
 }
 

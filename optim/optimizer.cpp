@@ -141,8 +141,8 @@ void Optimizer::check(const std::string& entry, const Tensor& value, double leas
     for (T x : value.values<T>())
       if (!std::isfinite(x) || x < static_cast<T>(least))
         throw ValueError(
-            fmt::format("{}: entry {} of the state holds {}, to which no training comes", name_,
-                        printable(entry), x));
+            fmt::format("{}: entry {} of the state holds {}, which is impossible in training",
+                        name_, printable(entry), x));
   });
 }
 
@@ -187,8 +187,8 @@ void Optimizer::restore(const nn::NamedTensors& state) {
   }
   if (!unclaimed.empty())
     throw ValueError(fmt::format(
-        "{}: the state has a foreign entry {}; is it of another optimizer or another model?", name_,
-        printable(unclaimed.begin()->first, 80)));
+        "{}: the state has an unexpected entry {}; is it of another optimizer or another model?",
+        name_, printable(unclaimed.begin()->first, 80)));
   slots_ = std::move(restored);
 }
 

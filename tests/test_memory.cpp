@@ -127,7 +127,7 @@ TEST_CASE("many threads that release each other's tensors lose none") {
 }
 
 TEST_CASE("a program whose lengths vary holds at most twice what it used at its peak") {
-  std::thread([] {  // a pool of its own
+  std::thread([] {  // with its own pool
     const Params params(1);
     const nn::Lstm lstm(params / "lstm", 16, 32);
     optim::Sgd sgd(params, {.learning_rate = 1e-3});

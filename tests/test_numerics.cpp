@@ -381,7 +381,7 @@ TEST_CASE("numerics: errors quote what was written") {
                        Contains("reshape: 6 elements cannot take shape [4, -1]; x is f32 [2, 3] ("),
                        ShapeError);
   CHECK_THROWS_WITH_AS(reshape(zeros({0, 3}), {-1, 0}),
-                       Contains("cannot take shape [-1, 0]: beside a 0 the size for -1 could be"),
+                       Contains("cannot take shape [-1, 0]: with a size of 0 the size for -1 is"),
                        ShapeError);
   CHECK_THROWS_WITH_AS(reshape(x, {-1, -7}), Contains("cannot take shape [-1, -7]: only one size"),
                        ShapeError);

@@ -114,7 +114,8 @@ TEST_CASE("restore refuses what is not its state, and changes nothing") {
   refused("adam: the state has no entry adam.v.w; is it of another optimizer or another model?",
           [](auto& entries) { entries.erase("adam.v.w"); });
   refused(
-      "adam: the state has a foreign entry adam.v.x; is it of another optimizer or another model?",
+      "adam: the state has an unexpected entry adam.v.x; is it of another optimizer or another "
+      "model?",
       [](auto& entries) { entries["adam.v.x"] = zeros({3}); });
   refused("adam: the state has no entry adam.steps.u; is it of another optimizer or another model?",
           [&](auto& entries) { entries = Sgd(params).state().tensors; });
@@ -140,8 +141,8 @@ TEST_CASE("restore refuses what is not its state, and changes nothing") {
                                      {"adam.m.w", -infinity},
                                      {"adam.v.w", infinity},
                                      {"adam.v.w", -1.0}})
-    refused(fmt::format("adam: entry {} of the state holds {}, to which no training comes", entry,
-                        value)
+    refused(fmt::format("adam: entry {} of the state holds {}, which is impossible in training",
+                        entry, value)
                 .c_str(),
             [&, name = entry, number = value](auto& entries) {
               Tensor moment = zeros({3, 7});

@@ -59,7 +59,7 @@ TEST_CASE("squeeze and expand take axes away and put them in") {
   CHECK(expand(m, -3).shape() == Shape{1, 2, 3});
   CHECK_THROWS_WITH_AS(
       squeeze(x, 2),
-      Contains("squeeze: axis 2 has 3 elements and cannot go away; x is f32 [2, 1, 3, 1] ("),
+      Contains("squeeze: axis 2 has 3 elements and cannot be removed; x is f32 [2, 1, 3, 1] ("),
       ShapeError);
   CHECK_THROWS_WITH_AS(expand(x, 0), Contains("expand: there cannot be more than 4 axes"),
                        ShapeError);

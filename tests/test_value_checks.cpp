@@ -150,7 +150,7 @@ TEST_CASE("what depends on other callers is caught") {
     if (callers > 1) y[0] = 0;
     --callers;
   });
-  CHECK(complains(check_concurrent_calls(op), "other results in concurrent calls"));
+  CHECK(complains(check_concurrent_calls(op), "different results in concurrent calls"));
   CHECK(check_same_bits(op).empty());
   CHECK(check_values(op, twice).empty());
 }

@@ -80,7 +80,8 @@ Complaints check_concurrent_calls(const OpSpec& op) {
   for (std::thread& thread : threads) thread.join();
   for (std::size_t i = 0; i < cases.size(); ++i)
     if (differs[i])
-      complaints.push_back(fmt::format("{}: other results in concurrent calls", cases[i].title));
+      complaints.push_back(
+          fmt::format("{}: different results in concurrent calls", cases[i].title));
   return complaints;
 }
 

@@ -118,7 +118,7 @@ Complaints check_inputs_alone(const OpSpec& op) {
         complain(fmt::format("the gradient of {} has shape {}", c.op.argument(int(i)).name,
                              alone.shape().str()));
       if (!same_bits(alone, together[next++]))
-        complain(fmt::format("the gradient of {} has other bits when wanted alone",
+        complain(fmt::format("the gradient of {} differs when requested alone",
                              c.op.argument(int(i)).name));
     }
   });

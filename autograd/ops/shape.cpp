@@ -48,7 +48,7 @@ REEL_EARLY const Op<AxisSet> squeeze_op{{
       for (int axis = shape.rank() - 1; axis >= 0; --axis) {
         if (!(gone.axes >> axis & 1)) continue;
         if (shape[axis] != 1)
-          in.fail(fmt::format("axis {} has {} elements and cannot go away", axis, shape[axis]));
+          in.fail(fmt::format("axis {} has {} elements and cannot be removed", axis, shape[axis]));
         shape = shape.erase(axis);
       }
       return shape;
@@ -317,7 +317,7 @@ Tensor reshape(const Tensor& x, std::initializer_list<Index> shape, Site site) {
     fail(": only one size may be -1, and none less");
   if (sizes.size() > Shape::max_rank) fail(": there are at most 4 axes");
   const Index known = Shape(std::span<const Index>(sizes)).size();
-  if (known == 0) fail(": beside a 0 the size for -1 could be any");
+  if (known == 0) fail(": with a size of 0 the size for -1 is ambiguous");
   if (x.size() % known != 0) fail("");
   *open = x.size() / known;
   return reshape(x, Shape(std::span<const Index>(sizes)), site);

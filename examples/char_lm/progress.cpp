@@ -13,8 +13,7 @@ namespace {
 // training.
 void require_consistent(const Progress& at) {
   const auto require = [](bool right, std::string_view what) {
-    if (!right)
-      throw ValueError(fmt::format("it is at no place that a training comes to: {}", what));
+    if (!right) throw ValueError(fmt::format("its position is impossible in a training: {}", what));
   };
   const Index epochs = at.epoch - 1;  // the completed ones
   const Index steps = at.step - at.window;

@@ -248,7 +248,7 @@ std::string Entry::shape_str() const {
 std::string Entry::unfit() const {
   if (!format) return fmt::format("its dtype is {}, which is unknown", in_quotes(unknown_format));
   if (!format->read)
-    return fmt::format("its dtype is {}, which Reel has nothing for", format->name);
+    return fmt::format("its dtype is {}, which Reel does not support", format->name);
   if (rank > sizes.size()) return fmt::format("its shape has more than {} axes", sizes.size());
   return {};
 }

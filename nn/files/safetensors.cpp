@@ -88,7 +88,8 @@ std::string read_converted(Reader& file, std::span<Value> values, Convert conver
     file.read(chunk.data(), count * sizeof(Stored));
     for (std::size_t i = 0; i < count; ++i)
       if (!convert(chunk[i], values[begin + i]))
-        return fmt::format("its element {} is {}, which has no place in i32", begin + i, chunk[i]);
+        return fmt::format("its element {} is {}, which is out of range for i32", begin + i,
+                           chunk[i]);
   }
   return {};
 }
