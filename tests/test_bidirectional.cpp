@@ -169,8 +169,8 @@ static_assert(!nn::OneOpLayer<nn::Unroll<nn::LstmCell>> && !nn::OneOpLayer<nn::S
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("both directions have the bits of each by itself, on any number of threads", L,
-                   nn::Rnn, nn::Gru, nn::Lstm) {
+TEST_CASE_TEMPLATE("both directions have the same bits as each by itself, on any number of threads",
+                   L, nn::Rnn, nn::Gru, nn::Lstm) {
   for (const DType dtype : {f32, f64}) {
     const Params params(1, dtype);
     const nn::Bidirectional<L> layer(params, features, units);
@@ -214,7 +214,7 @@ TEST_CASE_TEMPLATE("a graph of the gradient through both directions", L, nn::Rnn
              run<L>(together<L>, layer, params, 1, {}, graph));
 }
 
-TEST_CASE("layers leave threads idle that have few rows and much to do") {
+TEST_CASE("layers with few rows and much work leave threads idle") {
   for (const OpSpec* op : registry()) {
     if (op->name != "rnn" && op->name != "gru" && op->name != "lstm") continue;
     CAPTURE(op->name);
@@ -255,7 +255,7 @@ TEST_CASE("kernels of both directions run at the same time, forward and backward
   forward_kernels = backward_kernels = nullptr;
 }
 
-TEST_CASE("gradients of ops that leave threads idle: one after the other where they have to be") {
+TEST_CASE("gradients of ops that leave threads idle: sequential where necessary") {
   const Threads two(2);
   const Op<> op(doubling());
   const Tensor three = full({3}, 3);
@@ -276,7 +276,7 @@ TEST_CASE("gradients of ops that leave threads idle: one after the other where t
   CHECK(same_bits(of_x(sum(y + z)), full({3}, 22)));
 }
 
-TEST_CASE("what a kernel beside others throws names its own op and place") {
+TEST_CASE("an exception of a concurrent kernel names its own op and place") {
   const Op<> op(doubling());
   const auto first_number = [](double x) { return full({3}, x); };
   const auto error = [&](double a, double b) {
@@ -306,7 +306,7 @@ TEST_CASE("what a kernel beside others throws names its own op and place") {
   }
 }
 
-TEST_CASE("what does not fit one direction is named as ever, and the tape goes on") {
+TEST_CASE("an error in one direction is reported as usual, and the tape stays usable") {
   const Params params(5);
   const nn::Bidirectional<nn::Lstm> layer(params, features, units);
   const auto errors = [&](int n) {
@@ -334,7 +334,7 @@ TEST_CASE("what does not fit one direction is named as ever, and the tape goes o
   CHECK(texts[2].starts_with("lstm: all steps at once make all outputs"));
 }
 
-TEST_CASE("profiles and the search for what is not finite see each direction by itself") {
+TEST_CASE("profiles and check_finite see each direction by itself") {
   const Threads two(2);
   const Params params(7);
   const nn::Bidirectional<nn::Lstm> layer(params / "tagger", features, units);

@@ -172,7 +172,7 @@ TEST_CASE("docs: checking gradients") {
   CHECK(report.ok);
 }
 
-TEST_CASE("docs: a cell of one's own") {
+TEST_CASE("docs: a user-defined cell") {
   Params params(3, f64);
   // [use_cell]
   using OneGate = nn::Stacked<nn::Bidirectional<nn::Unroll<OneGateCell>>>;

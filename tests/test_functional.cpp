@@ -232,7 +232,7 @@ TEST_CASE("functional: on a current tape the results can be differentiated again
   }
 }
 
-TEST_CASE("functional: they leave no tape behind, also when the function throws") {
+TEST_CASE("functional: they leave no tape behind, even if the function throws") {
   const Tensor x = ones({2}, f64);
   CHECK_THROWS_WITH_AS(
       jacobian([](Inputs) -> Tensor { throw std::runtime_error("out of luck"); }, x), "out of luck",
@@ -249,7 +249,7 @@ TEST_CASE("functional: may be checked themselves") {
   CHECK_MESSAGE(report.ok, report.str());
 }
 
-TEST_CASE("functional: bad calls say what is wrong") {
+TEST_CASE("functional: errors of invalid calls") {
   const auto f = [](Inputs x) { return square(x[0]); };
   const Tensor x = ones({2}, f64);
   CHECK_THROWS_WITH_AS(vjp(f, {x}, ones({3}, f64)),

@@ -201,7 +201,7 @@ TEST_CASE_TEMPLATE("the bits of a product depend on its row, its column and K al
       }
 }
 
-TEST_CASE("products ask the heap for nothing once the pool is warm") {
+TEST_CASE("products make no heap allocations once the pool is warm") {
   const ThreadsScope restore;
   set_threads(1);
   const TestMatrix<float> a(150, 300, true, 6), b(300, 170, false, 7);

@@ -169,7 +169,7 @@ TEST_CASE("new blocks are full of NaN where a test asks for it, which this progr
   CHECK(std::isnan(scratch[2]));
 }
 
-TEST_CASE("memory that cannot be had is an error that says for what") {
+TEST_CASE("running out of memory is an error that says for what") {
   const Index huge = Index{1} << 50;
   CHECK(error_of<MemoryError>([&] { zeros({huge}); }) ==
         "f32 [1125899906842624]: 4503599627370496 bytes are more than the system grants");

@@ -208,7 +208,7 @@ void check_caught(const std::vector<Tensor>& inputs, const TensorFunction& right
 
 }  // namespace
 
-TEST_CASE("mutations: functions that have another gradient are caught in both modes") {
+TEST_CASE("mutations: functions with a wrong gradient are caught in both modes") {
   const auto recurrent = draw({{4, 2}, {2, 3}, {3, 3}});
   const TensorFunction whole = loop([](const Tensor& h, Index) { return h; });
   SUBCASE("a state is detached between two steps") {

@@ -251,7 +251,7 @@ TEST_CASE("numerics: inf - inf and 0 times inf where there is a limit") {
   check_close(1 / abs(vector({-0.0}, f64)), {infinity});
 }
 
-TEST_CASE("numerics: what has a weight of 0 may hold anything") {
+TEST_CASE("numerics: an element of weight 0 may have any value") {
   // A forbidden class of weight 0: the same as with the other two classes only, ln 2 each.
   const auto smoothed = [](bool soft) {
     return [soft](const Tensors& x) {
@@ -314,7 +314,7 @@ TEST_CASE("numerics: what has a weight of 0 may hold anything") {
     }
 }
 
-TEST_CASE("numerics: slopes come from inputs, which outputs have lost") {
+TEST_CASE("numerics: slopes are computed from inputs where outputs saturate") {
   const auto sech_square = [](double x) { return 1 / (std::cosh(x) * std::cosh(x)); };
   for (const DType dtype : {f32, f64})
     for (const double x : {-80.0, -20.0, -12.0, -3.0, 3.0, 12.0, 20.0, 80.0}) {

@@ -222,7 +222,7 @@ TEST_CASE("a gradient that depends on which others are wanted is caught") {
   CHECK(complains(check_inputs_alone(op.spec()), "gradient of b differs"));
 }
 
-TEST_CASE("a gradient that takes one tensor in two places for one is caught") {
+TEST_CASE("a gradient that misses one of two uses of a tensor is caught") {
   const Op<> op{{"wrong",
                  {"a", "b"},
                  equal_shapes,
@@ -275,7 +275,7 @@ TEST_CASE("an op that changes its input is caught") {
   }
 }
 
-TEST_CASE("other bits in another run are caught") {
+TEST_CASE("different bits in another run are caught") {
   SUBCASE("by the run") {
     const Op<> op{{"wrong",
                    {"x"},

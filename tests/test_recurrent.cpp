@@ -201,8 +201,8 @@ TEST_CASE_TEMPLATE("bits do not depend on the number of threads", L, nn::Rnn, nn
   }
 }
 
-TEST_CASE_TEMPLATE("nor where a single row has its products split by columns", L, nn::Rnn, nn::Gru,
-                   nn::Lstm) {
+TEST_CASE_TEMPLATE("a single row whose products are split by columns gives equal results", L,
+                   nn::Rnn, nn::Gru, nn::Lstm) {
   const testing::ThreadsScope restore;
   // Enough multiplications per step, even for the RNN, that its product is split over threads.
   const Index units = std::is_same_v<L, nn::Rnn> ? 2048 : 1200;
@@ -319,7 +319,7 @@ TEST_CASE("dropout between the layers of a stack acts while training alone, and 
   CHECK_MESSAGE(report.ok, report.str());
 }
 
-TEST_CASE("what does not fit a layer is named before any work") {
+TEST_CASE("arguments that do not fit a layer are reported before any work") {
   const Params params(11);
   const nn::Lstm lstm(params / "lstm", 3, 4);
   const auto message = [](auto f) { return error_of<Error>(f); };

@@ -38,7 +38,7 @@ void check_equal(const nn::NamedTensors& a, const nn::NamedTensors& b) {
 
 }  // namespace
 
-TEST_CASE("a checkpoint comes back exactly as it was") {
+TEST_CASE("a checkpoint is restored exactly") {
   const TemporaryDirectory directory;
   const RunState before = example();
   save_run_state(directory / "run", before);
@@ -89,7 +89,7 @@ TEST_CASE("names that a checkpoint keeps for itself are refused") {
   CHECK(directory.count() == 0);
 }
 
-TEST_CASE("what is no checkpoint, or a damaged one, is refused") {
+TEST_CASE("a file that is not a checkpoint, or a damaged one, is refused") {
   const TemporaryDirectory directory;
   const auto message = [&] {
     return message_of<FileError>([&] { optim::load_run_state(directory / "a"); });

@@ -323,7 +323,7 @@ std::string bytes_of(std::initializer_list<T> values) {
 
 }  // namespace
 
-TEST_CASE("safetensors: other formats are converted where not a bit is lost") {
+TEST_CASE("safetensors: other formats are converted if this is lossless") {
   const TemporaryDirectory directory;
   using Halves = std::initializer_list<std::uint16_t>;
   const NamedTensors content = load_safetensors(directory.file(
@@ -369,7 +369,7 @@ TEST_CASE("safetensors: other formats are converted where not a bit is lost") {
   check("none", f32, {});
 }
 
-TEST_CASE("safetensors: what Reel has no tensor for is refused by name, to who asks for it") {
+TEST_CASE("safetensors: a tensor that Reel cannot represent is an error only when it is accessed") {
   const TemporaryDirectory directory;
   const auto path =
       directory.file("a", file_of({{"w", "F32 [2]", bytes_of({1.0f, 2.0f})},
@@ -419,7 +419,7 @@ TEST_CASE("safetensors: no metadata may be null") {
   CHECK(content["w"].size() == 4);
 }
 
-TEST_CASE("safetensors: more tensors or texts than any model has are not built up") {
+TEST_CASE("safetensors: a header with too many tensors or texts is refused early") {
   const TemporaryDirectory directory;
   const auto refused = [&](const std::string& header, std::size_t data) {
     const std::string message = message_of<FileError>(
@@ -490,7 +490,8 @@ TEST_CASE("safetensors: files that cannot be opened") {
   CHECK(contains(message(pipe), "pipe\\u001b\\n: cannot read: it is a pipe, not a regular file"));
 }
 
-TEST_CASE("safetensors: what the format does not take is refused before a file is touched") {
+TEST_CASE(
+    "safetensors: content that the format does not allow is refused before a file is touched") {
   const TemporaryDirectory directory;
   const auto path = directory.file("model", "old");
   const auto named = [](const std::string& name) {
@@ -517,7 +518,7 @@ TEST_CASE("safetensors: what the format does not take is refused before a file i
   CHECK(directory.count() == 1);
 }
 
-TEST_CASE("safetensors: saving fails without harm where nothing can be written") {
+TEST_CASE("safetensors: a failed save does no harm") {
   const TemporaryDirectory directory;
   NamedTensors content;
   content.tensors = {{"w", ones({1})}};

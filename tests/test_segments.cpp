@@ -121,8 +121,8 @@ L made(const Params& params) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("in segments: the same y, states and their gradients to the bit", L, nn::Rnn,
-                   nn::Gru, nn::Lstm, nn::Unroll<nn::LstmCell>, nn::Unroll<NoisyCell>) {
+TEST_CASE_TEMPLATE("in segments: bit-identical y, states and their gradients", L, nn::Rnn, nn::Gru,
+                   nn::Lstm, nn::Unroll<nn::LstmCell>, nn::Unroll<NoisyCell>) {
   const Params params(1, f64);
   check_segments(made<L>(params), params);
 }

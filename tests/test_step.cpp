@@ -155,7 +155,7 @@ TEST_CASE("steps are not recorded, and say so") {
   CHECK(same_bits(step(x).y, select(lstm(ones({1, 1, 3})).y, 0, 0)));
 }
 
-TEST_CASE("what does not fit a stepper is named before any work") {
+TEST_CASE("arguments that do not fit a stepper are reported before any work") {
   const Params params(1);
   const nn::Embedding embed(params / "embed", 5, 3);
   const nn::Lstm lstm(params / "lstm", 3, 4);

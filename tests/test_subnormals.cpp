@@ -64,12 +64,12 @@ struct LongLstm {
 
 }  // namespace
 
-TEST_CASE("a gradient that fades along a sequence takes no longer than one that does not") {
+TEST_CASE("a vanishing gradient takes no longer than another one") {
   const LongLstm model;
   CHECK(ratio([&] { model.gradients(true); }, [&] { model.gradients(false); }) < no_slower);
 }
 
-TEST_CASE("a gradient that fades has the same bits on any number of threads") {
+TEST_CASE("a vanishing gradient has the same bits on any number of threads") {
   const LongLstm model;
   const Gradients alone = [&] {
     const ThreadsScope one(1);
@@ -113,7 +113,7 @@ TEST_CASE("steps of an optimizer take no longer after a thousand gradients of ze
   }
 }
 
-TEST_CASE("weights of a softmax that are next to nothing are nothing, and their product is fast") {
+TEST_CASE("negligible weights of a softmax are 0, and their product is fast") {
   std::vector<double> logits{0};
   for (int i = 0; i < 256; ++i) logits.push_back(-86 - 0.05 * i);
   const Tensor weights = softmax(tensor({257}, std::span<const double>(logits)));

@@ -123,7 +123,7 @@ TEST_CASE("steps of a long sequence cost the same on the way back as those of a 
   CHECK(longest < 8 * shortest);  // padding each step to the whole length takes 40 times as long
 }
 
-TEST_CASE("a seed takes the place of 1") {
+TEST_CASE("a seed replaces 1") {
   Tape tape;
   const Tensor x = tape.watch(tensor({3}, {1, 2, 3}, f64));
   const Tensor y = square(x);
@@ -221,7 +221,7 @@ TEST_CASE("one tape holds both precisions") {
   CHECK(tape.gradient(b, {x, y})[1].item() == 6);
 }
 
-TEST_CASE("values that no gradient reads are released at once, the others on the way back") {
+TEST_CASE("values that no gradient reads are released at once, the others in the backward pass") {
   // The number of blocks allocated from the heap in the forward and in the backward pass.
   const auto blocks = [](Tensor (*f)(const Tensor&)) {
     Tape tape;

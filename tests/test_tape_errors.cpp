@@ -153,7 +153,7 @@ TEST_CASE("what is not recorded has no gradient") {
   CHECK(tape.gradient(y, {x})[0].item() == 6);  // nothing was lost
 }
 
-TEST_CASE("the output must be one number, or come with a seed of its kind") {
+TEST_CASE("the output must be one number, or have a seed of its shape and dtype") {
   Tape tape;
   const Tensor x = tape.watch(zeros({2, 3}, f64)), y = square(x);
   CHECK_THROWS_WITH_AS(
@@ -193,7 +193,8 @@ TEST_CASE("a parameter that changed between forward and backward is an error") {
   CHECK(tape.gradient(sum(w.tensor()), params)["layer.w"].at({0}) == 1);
 }
 
-TEST_CASE("an error on the way back says where the op was recorded, and leaves an empty tape") {
+TEST_CASE(
+    "an error in the backward pass says where the op was recorded, and leaves an empty tape") {
   const Op<> op{
       {"broken",
        {"x"},

@@ -129,7 +129,7 @@ TEST_CASE("a hook takes a gradient of its own tape where both keep it") {
   CHECK(tape.gradient(loss, {x}, {.create_graph = true})[0].item() == 2 * 3 * 6 + 9);
 }
 
-TEST_CASE("whatever a hook throws leaves the tape empty, or as it was where it is kept") {
+TEST_CASE("an exception in a hook leaves the tape empty, or unchanged if it is kept") {
   for (const bool kept : {false, true})
     for (const bool on_variable : {false, true}) {
       Tape tape;
@@ -248,7 +248,7 @@ TEST_CASE("an error in a user's cell names its line, module, time step and the l
   message_at({.segment = 2}, true);
 }
 
-TEST_CASE("an error of an op within a module names the module, and on the way back too") {
+TEST_CASE("an error of an op within a module names the module, also in the backward pass") {
   const Params params(1);
   const nn::Linear head(params / "head", 3, 2);
   const int line = __LINE__ + 1;
@@ -307,7 +307,7 @@ TEST_CASE("profiles of several tapes add up") {
   CHECK(contains(total.str(), "cpu ms"));
 }
 
-TEST_CASE("a profile tells processor time from that on the wall") {
+TEST_CASE("a profile distinguishes CPU time and wall-clock time") {
   const Tensor x = ones({600, 600});
   Tape tape({.profile = true});
   const Tensor w = tape.watch(x);

@@ -200,7 +200,7 @@ TEST_CASE("vocabulary: tokens are ranks of the distinct symbols") {
   CHECK(bytes.decode(bytes.encode(text)) == text);
 }
 
-TEST_CASE("vocabulary: it is made again from its symbols") {
+TEST_CASE("vocabulary: it can be restored from its symbols") {
   const Vocabulary vocabulary("hello world", TextMode::utf8);
   CHECK(Vocabulary(vocabulary.symbols(), TextMode::utf8) == vocabulary);
   CHECK(Vocabulary(vocabulary.symbols(), TextMode::bytes) != vocabulary);
@@ -218,7 +218,7 @@ TEST_CASE("vocabulary: it is made again from its symbols") {
   CHECK(contains(message({0x110000}, TextMode::utf8), "not a Unicode code point"));
 }
 
-TEST_CASE("vocabulary: strangers are named") {
+TEST_CASE("vocabulary: unknown symbols are named") {
   const Vocabulary vocabulary("abc", TextMode::utf8), bytes("abc", TextMode::bytes);
   const auto message = [](const Vocabulary& v, std::string_view text) {
     return message_of<ValueError>([&] { v.encode(text); });
@@ -294,7 +294,7 @@ TEST_CASE("windows: the shortest text that works is the one the message asks for
   CHECK_THROWS_AS(Windows(tokens, 1, INT64_MAX - 1), ValueError);
 }
 
-TEST_CASE("windows: after the first they take no memory from the heap") {
+TEST_CASE("windows: after the first they allocate no heap memory") {
   const Tokens tokens = counting(5001);
   const Windows windows(tokens, 50, 10);
   { const Window window = windows[0]; }

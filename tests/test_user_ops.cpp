@@ -104,7 +104,7 @@ void check_no_memory_is_lost(F f) {
 
 }  // namespace
 
-TEST_CASE("a user's op that throws on its way forward has had no effect") {
+TEST_CASE("a user's op that throws in the forward pass has had no effect") {
   for (const Op<>* op : {&rule_op(), &fused_op()}) {
     const std::string name(op->spec().name);
     CAPTURE(name);
