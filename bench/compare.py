@@ -185,7 +185,7 @@ def parse_arguments():
     add("--quick", action="store_true", help="fewer rows and rounds: under 3 minutes")
     add("--alone", action="store_true", help="Reel without the other frameworks")
     add("--before", type=pathlib.Path, metavar="BUILD",
-        help="where another version of Reel was built, to stand beside this one in every row")
+        help="build directory of another version of Reel, for comparison in every row")
     add("--rows", type=re.compile, default="", metavar="REGEX", help="only rows with such names")
     add("--rounds", type=int)
     add("--seconds", type=float, help="of a worker in a round")

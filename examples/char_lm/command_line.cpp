@@ -75,9 +75,9 @@ void add_run(CLI::App& app, Path& run) {
 
 void add_train(CLI::App& app, TrainOptions& options) {
   add_run(app, options.run);
-  add_path(app, "text", "FILE", "text to learn [Reel's own sources]",
+  add_path(app, "text", "FILE", "text to train on [Reel's own sources]",
            [&](const Path& path) { options.text = path; });
-  app.add_flag("--resume", options.resume, "go on with the run that is in DIR");
+  app.add_flag("--resume", options.resume, "resume the run in DIR");
   add_text(app, "threads", "N", "threads to use [all cores]", [&](const std::string& text) {
     int threads = 0;
     assign({.name = "threads",
@@ -91,7 +91,7 @@ void add_train(CLI::App& app, TrainOptions& options) {
   });
   app.footer(
       "Loss is in nats per character. Ctrl-C finishes the step and saves; --resume then\n"
-      "goes on to the same weights as if nothing had happened. With --resume only\n"
+      "reaches the same weights as an uninterrupted run. With --resume only\n"
       "--epochs and --threads may differ from the run's own settings.\n"
       "DIR gets model.safetensors, config.json and metrics.jsonl.");
 }
@@ -176,8 +176,8 @@ void add_gradcheck(CLI::App& app, GradcheckCommand& options) {
   app.add_flag("--json", options.json, "print one JSON object");
   app.footer(
       "Compares, in f64, the gradients of the loss on random characters with central\n"
-      "differences: those by all parameters, by the vectors that enter the recurrent\n"
-      "layers and by the initial states. Exits with 0 when all agree, otherwise with 1.");
+      "differences: those with respect to parameters, to the inputs of the recurrent\n"
+      "layers and to the initial states. Exits with 0 if all agree, otherwise with 1.");
 }
 
 // The names of the settings that were passed to a command.
