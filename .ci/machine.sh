@@ -1,8 +1,8 @@
-# What this machine has, and what has to be there; a part of dev, which reads it.
+# What this machine has, and what is required; sourced by dev.
 
 # ---------------------------------------------------------------------------- what has to be there
 
-# Who needs it, the Debian package, and how to see on any system that it is there.
+# Who needs it, the Debian package, and how to check on any system that it is installed.
 requirements='
 build   g++                 command g++
 build   meson               command meson
@@ -41,7 +41,7 @@ missing() {
   done
 }
 
-# need GROUP...: installs what is missing of these groups, or says what it is.
+# need GROUP...: installs the missing packages of these groups, or names them.
 need() {
   packages=$(missing "$@")
   [ -n "$packages" ] || return 0
@@ -58,7 +58,7 @@ need() {
   [ -z "$packages" ] || die "installed and still not found:$packages (is PATH as it should be?)"
 }
 
-# The distribution's tool where there is one, so that other versions on PATH do not get in the way.
+# The distribution's tool if there is one, so that other versions on PATH do not interfere.
 tool() {
   if [ -x "/usr/bin/$1" ]; then echo "/usr/bin/$1"; else echo "$1"; fi
 }
@@ -67,7 +67,7 @@ tool() {
 
 cores() { nproc 2>/dev/null || getconf _NPROCESSORS_ONLN; }
 
-# Free memory in MiB, within a container's limit as well; nothing where the system does not tell.
+# Free memory in MiB, also within a container's limit; empty if unknown.
 free_memory() {
   {
     awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo
@@ -76,7 +76,7 @@ free_memory() {
   } 2>/dev/null | sort -n | head -n 1
 }
 
-# Compilers at a time: the largest takes 1 GiB.
+# Number of parallel compilations: the largest takes 1 GiB.
 default_jobs() {
   memory=$(free_memory)
   most=$((${memory:-1048576} / 1024))
@@ -86,7 +86,7 @@ default_jobs() {
   echo "$all"
 }
 
-# The highest x86-64 level whose instructions the processor has; for others the kind.
+# The highest x86-64 level that the processor supports; for other processors the architecture.
 processor_level() {
   level=$(uname -m)
   flags=" $(sed -n '/^flags/{s/^[^:]*: //p;q;}' /proc/cpuinfo 2>/dev/null) "

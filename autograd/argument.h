@@ -7,22 +7,21 @@
 
 namespace reel {
 
-/// Whether an argument of type T may be given as a `From`: a bool as nothing but a bool, a whole
-/// number as any integer or enumerator, and a number as any number. A bool is none of these.
+/// Whether an argument of type T may be passed as a `From`: only a bool for a bool, any integer or
+/// enumerator for an integer, any number for a floating-point number. A bool is not a number here.
 template <class From, class T>
 concept GivenAs = (std::same_as<From, bool> == std::same_as<T, bool>)&&(
     std::integral<From> || (std::is_enum_v<From> && std::is_convertible_v<From, int>) ||
     (std::floating_point<From> && std::floating_point<T>));
 
-/// A number that stands in the place of another one: true for an axis, 1 for keepdims, 0.5 for an
-/// index.
+/// A value of the wrong kind: true for an axis, 1 for keepdims, 0.5 for an index.
 template <class From, class T>
 concept MistakenFor = std::is_arithmetic_v<From> && !GivenAs<From, T>;
 
-/// An argument that is given as what it is, so that no number is taken for something else: the 0.0
-/// of `max(x, 0.0)` for an axis, the true of `cumsum(x, true)` for axis 1. Arg<int> and Arg<Index>
-/// take integers, Arg<bool> bools and Arg<double> numbers; anything else does not compile. An
-/// integer beyond the range of T becomes the end of that range, never another value within it.
+/// An argument without implicit conversions, so that 0.0 in `max(x, 0.0)` is not taken for an axis,
+/// nor true in `cumsum(x, true)` for axis 1. Arg<int> and Arg<Index> take integers, Arg<bool> bools
+/// and Arg<double> numbers; anything else does not compile. An integer out of T's range saturates;
+/// it never wraps around.
 template <class T>
 class Arg {
  public:

@@ -11,16 +11,16 @@ namespace reel {
 using namespace op;
 namespace {
 
-// What it takes to run a function again. A record's attributes point to it.
+// Everything needed to run a function again. A record's attributes point to it.
 struct Recomputation {
   detail::CheckpointedFunction f;
   TapeOptions options;                // of the tapes on which it runs
-  std::optional<Rng> rng;             // as it was before the first run
-  std::vector<Param> params;          // those that f used; the record has them as its last inputs
-  Tensors results;                    // of the first run: shapes and dtypes alone
+  std::optional<Rng> rng;             // its state before the first run
+  std::vector<Param> params;          // those that f used; they are the record's last inputs
+  Tensors results;                    // of the first run: only shapes and dtypes
   std::vector<std::size_t> recorded;  // which results are outputs of the record
 
-  // The record's outputs once more, from its inputs.
+  // Recomputes the record's outputs from its inputs.
   Tensors run(std::span<const Tensor> inputs) const {
     const kernels::CallersMode mode;
     std::optional<Rng> replay = rng;
@@ -101,7 +101,7 @@ void backward(const BackwardCall& call) {
     if (call.gradients[i].defined()) call.gradients[i] = pass.result(sources[i].trace().slot);
 }
 
-// Not in the registry: without a function to run there is nothing to call.
+// Not in the registry: it cannot be called without a function to run.
 const OpSpec& checkpoint_op() {
   static const OpSpec op = [] {
     OpSpec spec;
@@ -120,7 +120,7 @@ const OpSpec& checkpoint_op() {
   return op;
 }
 
-// Whether a gradient can reach x on this tape. Throws StaleTensorError if it is of another one.
+// Whether a gradient can reach x on this tape. Throws StaleTensorError if x belongs to another one.
 bool is_on(const Tape& tape, const Tensor& x, Site site) {
   return tape.is_differentiable(x, checkpoint_op(), site);
 }
@@ -132,8 +132,8 @@ void require_defined(const Tensors& inputs, Site site) {
           "checkpoint: input {} is undefined: it was never given a value ({})", i, site.str()));
 }
 
-// The first run, on a tape of its own: from it come the parameters that f used and which of its
-// results can be differentiated. Returns the results without their history.
+// The first run, on a separate tape, which tells the parameters that f used and which of its
+// results are differentiable. Returns the results without their history.
 Tensors first_run(Recomputation& r, const Tape& outer, const Tensors& inputs, Rng* rng, Site site) {
   Tape tape(r.options);
   Tensors sources;
@@ -161,8 +161,8 @@ Tensors detail::checkpoint(CheckpointedFunction f, const Tensors& inputs, Rng* r
   r->f = std::move(f);
   r->options.check_finite = tape->options().check_finite;
   if (rng) r->rng = *rng;
-  std::optional<Rng> drawn = r->rng;  // so that the caller's does not move if f throws
-  const auto begin = Profile::Moment::now();
+  std::optional<Rng> drawn = r->rng;  // so that the caller's generator does not advance if f throws
+  const auto begin = Profile::TimePoint::now();
   Tensors results;
   try {
     results = first_run(*r, *tape, inputs, drawn ? &*drawn : nullptr, site);

@@ -7,8 +7,8 @@
 #include <reel/autograd/engine/op.h>
 #include <reel/autograd/rng.h>
 
-/// Recomputation instead of storage. (The files that a training run goes on from are another thing:
-/// optim/run_state.h.)
+/// Recomputation instead of storage (gradient checkpointing). Checkpoint files, from which a
+/// training run resumes, are in optim/run_state.h.
 namespace reel {
 
 namespace detail {
@@ -29,22 +29,22 @@ Results results_as(Tensors&& results) {
 
 }  // namespace detail
 
-/// f(inputs), of which the tape keeps the inputs and nothing that f computes on its way: the
-/// backward pass runs f again and takes the gradient of that run (Chen et al., "Training deep nets
-/// with sublinear memory cost", 2016; Griewank and Walther, "Algorithm 799: revolve", 2000).
+/// f(inputs), of which the tape keeps only the inputs and no intermediate values: the backward pass
+/// recomputes f and differentiates that run (Chen et al., "Training deep nets with sublinear memory
+/// cost", 2016; Griewank and Walther, "Algorithm 799: revolve", 2000).
 ///
-/// `f(std::span<const Tensor>)` returns a Tensor or Tensors. It may use parameters, whose gradients
-/// arrive as if it had run plainly, and checkpoints of its own. It lives as long as the tape's
-/// records, so it should capture by value what may be gone by then; it must compute the same in
-/// every run; and what it reads of the recording around it must be one of the inputs. Derivatives
-/// of every order exist; a graph of the gradient (create_graph) stores what f computes.
+/// `f(std::span<const Tensor>)` returns a Tensor or Tensors. It may use parameters, which get the
+/// same gradients as without the checkpoint, and nested checkpoints. It lives as long as the tape's
+/// records, so it should capture by value whatever may be destroyed earlier; it must be
+/// deterministic; and every recorded tensor that it reads must be one of the inputs. Derivatives of
+/// every order exist; a graph of the gradient (create_graph) stores what f computes.
 ///
-/// Values have the bits of the plain run. So have gradients, except where a tensor or parameter is
-/// used several times in f and also outside: f's contributions are then summed before they join the
-/// others, and the last bits may differ.
+/// Values are bit-identical to a run without the checkpoint. So are gradients, except where a
+/// tensor or parameter is used several times in f and also outside: f's contributions are then
+/// summed first, and the last bits may differ.
 /// Throws ValueError for an undefined input, StaleTensorError where f reads a recorded tensor that
-/// is not one of its inputs, and what f throws. What f throws in the backward pass, or another
-/// number, shape or dtype of results then, becomes a GradientError that names this call.
+/// is not one of its inputs, and what f throws. If f throws in the backward pass, or returns
+/// results of another number, shape or dtype, that is a GradientError that names this call.
 template <class F>
 auto checkpoint(F f, const Tensors& inputs, Site site = {}) {
   using Results = std::invoke_result_t<const F&, std::span<const Tensor>>;
@@ -54,7 +54,7 @@ auto checkpoint(F f, const Tensors& inputs, Site site = {}) {
 }
 
 /// The same for `f(std::span<const Tensor>, Rng&)`, which draws random numbers: the second run
-/// draws those of the first, from a generator of its own. `rng` moves on once.
+/// repeats the draws of the first, from a generator of its own. `rng` advances only once.
 template <class F>
 auto checkpoint(F f, const Tensors& inputs, Rng& rng, Site site = {}) {
   using Results = std::invoke_result_t<const F&, std::span<const Tensor>, Rng&>;

@@ -7,7 +7,7 @@
 
 namespace reel {
 
-/// The element type of a tensor: f32 to train, f64 to verify, i32 for indices and masks.
+/// The element type of a tensor: f32 for training, f64 for verification, i32 for indices and masks.
 enum class DType : std::uint8_t { f32, f64, i32 };
 
 inline constexpr DType f32 = DType::f32;
@@ -33,8 +33,8 @@ constexpr std::string_view name_of(DType dtype) {
   return dtype == DType::f32 ? "f32" : dtype == DType::f64 ? "f64" : "i32";
 }
 
-/// The type in which elements are added and multiplied: integers wrap around, as NumPy's do,
-/// instead of overflowing.
+/// The type in which elements are added and multiplied: integers wrap around, as in NumPy, instead
+/// of overflowing.
 template <Element T>
 using Modular = std::conditional_t<std::is_same_v<T, std::int32_t>, std::uint32_t, T>;
 
@@ -51,7 +51,7 @@ decltype(auto) dispatch(DType dtype, F&& f) {
   }
 }
 
-/// The same for the two real types; anything but f32 is taken as f64.
+/// The same for the two floating-point types; anything but f32 is taken as f64.
 template <class F>
 decltype(auto) dispatch_real(DType dtype, F&& f) {
   if (dtype == DType::f32) return f.template operator()<float>();

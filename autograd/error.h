@@ -7,9 +7,11 @@
 
 namespace reel {
 
-/// A place in the user's program. As a defaulted last argument it records the line of the call.
+/// A source location in the user's program. As a defaulted last argument it records the line of the
+/// call.
 struct Site {
-  /// Nothing but `{}` makes one in passing: the 0 of `relu(x, 0)` would do as a null pointer.
+  /// Only `{}` converts to one implicitly: otherwise the 0 in `relu(x, 0)` would pass as a null
+  /// pointer.
   struct Here {
     explicit Here() = default;
   };
@@ -19,16 +21,16 @@ struct Site {
 
   /// "train.cpp:12".
   std::string place() const;
-  /// How an error message ends that is made now: the place, the module and the time step that run,
-  /// and the call of the library, where code of the user's runs inside of it (OwnSites):
-  /// "cell.cpp:12, in module rnn, time step 3, called at train.cpp:20".
+  /// The end of an error message that is created now: the place, the current module and time step,
+  /// and the call of the library if user code runs inside it (OwnSites): "cell.cpp:12, in module
+  /// rnn, time step 3, called at train.cpp:20".
   std::string str() const;
 
   const char* file;
   int line;
 };
 
-/// Lends one site to every op called in its lifetime, so that an error inside a layer names the
+/// Gives one site to every op called in its lifetime, so that an error inside a layer names the
 /// line that called the layer. The outermost scope of a thread wins.
 class SiteScope {
  public:
@@ -40,7 +42,7 @@ class SiteScope {
   SiteScope(const SiteScope&) = delete;
   SiteScope& operator=(const SiteScope&) = delete;
 
-  /// `site`, or that of the outermost scope where there is one.
+  /// `site`, or that of the outermost scope if there is one.
   static Site resolve(Site site) { return active_ ? site_ : site; }
   /// Where an error says that it happened, within a scope.
   static std::string place() { return site_.str(); }
@@ -56,9 +58,8 @@ class SiteScope {
   bool outermost_;
 };
 
-/// Runs code of the user's that the library calls, such as a cell: ops in its lifetime name their
-/// own lines in spite of the scopes around, and errors say in addition where the library was
-/// called.
+/// For user code that the library calls, such as a cell: ops in its lifetime name their own lines
+/// despite enclosing scopes, and errors also say where the library was called.
 class OwnSites {
  public:
   OwnSites() : active_(SiteScope::active_), site_(SiteScope::site_), caller_(SiteScope::caller_) {
@@ -78,8 +79,8 @@ class OwnSites {
   Site site_, caller_;
 };
 
-/// Calls a part of a model that the user may have written. One that takes a Site as its last
-/// argument speaks for its caller; in any other, ops name their own lines.
+/// Calls a part of a model that the user may have written. If it takes a Site as its last argument,
+/// errors name its caller; otherwise ops name their own lines.
 template <class Part, class... Arguments>
 decltype(auto) call_part(const Part& part, Arguments&&... arguments) {
   if constexpr (std::is_invocable_v<const Part&, Arguments..., Site>) {
@@ -96,25 +97,25 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Shapes, ranks or axes that do not fit.
+/// Incompatible shapes, ranks or axes.
 class ShapeError : public Error {
  public:
   using Error::Error;
 };
 
-/// An element type that an op does not take, or two that should agree and do not.
+/// An element type (dtype) that an op does not support, or two that should agree and do not.
 class DTypeError : public Error {
  public:
   using Error::Error;
 };
 
-/// A value outside the range that an argument allows.
+/// An argument value out of range.
 class ValueError : public Error {
  public:
   using Error::Error;
 };
 
-/// Memory that cannot be had: more than any system addresses, or more than this one grants.
+/// Out of memory: more than any system can address, or more than this one grants.
 class MemoryError : public Error {
  public:
   using Error::Error;
@@ -127,7 +128,7 @@ class StaleTensorError : public Error {
   using Error::Error;
 };
 
-/// A gradient that was asked for and cannot be had.
+/// A gradient that was requested and does not exist.
 class GradientError : public Error {
  public:
   using Error::Error;
@@ -139,7 +140,7 @@ class NotFiniteError : public Error {
   using Error::Error;
 };
 
-/// A file that cannot be read or written, or whose content is not what it should be.
+/// A file that cannot be read or written, or whose content is invalid.
 class FileError : public Error {
  public:
   using Error::Error;

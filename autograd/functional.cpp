@@ -11,8 +11,8 @@
 namespace reel {
 namespace {
 
-// On the current tape, or on one where it will be refused: what this tape recorded before it was
-// used up is a constant.
+// Whether x is recorded on the current tape, or on one where it will be refused: what this tape
+// recorded before it was used up is a constant.
 bool recorded(const Tensor& x) { return x.trace().generation != 0 && !Tape::current()->used_up(x); }
 
 void require_defined(const Tensor& x, const char* call, const std::string& what) {
@@ -48,14 +48,14 @@ void require_vectors(std::span<const Tensor> vectors, std::span<const Tensor> in
 }
 
 // One evaluation of a function on the current tape, or on one that lives as long as this.
-class Evaluation {
+class TracedFunction {
  public:
-  Evaluation(const TensorFunction& f, std::span<const Tensor> inputs, const char* call)
+  TracedFunction(const TensorFunction& f, std::span<const Tensor> inputs, const char* call)
       : call_(call) {
     for (std::size_t i = 0; i < inputs.size(); ++i)
       require_real(inputs[i], call, fmt::format("input {}", i));
     if (!Tape::current()) own_.emplace();
-    // A recorded input gets a slot of its own, which no other input was computed from.
+    // A recorded input gets its own slot, so that no other input depends on it.
     for (const Tensor& x : inputs)
       x_.push_back(!own_ && recorded(x) ? reshape(x, x.shape()) : Tape::current()->watch(x));
     {
@@ -76,7 +76,7 @@ class Evaluation {
           call_, y_.shape().str(), SiteScope::place()));
   }
 
-  // A value of the caller's for use in here.
+  // A tensor from the caller, for use in here.
   Tensor constant(const Tensor& v) const { return own_ || !recorded(v) ? v.detach() : v; }
 
   // The gradients of <y, seed>, zeros where y does not depend on x; recorded if they are to be
@@ -95,7 +95,7 @@ class Evaluation {
     return gradients(y, x, ones(y.shape(), y.dtype()), again);
   }
 
-  // A row for each element of y: its gradient with respect to x.
+  // One row per element of y: its gradient with respect to x.
   Tensor rows(const Tensor& y) const {
     std::vector<Tensor> rows;
     for (Index i = 0; i < y.size(); ++i) {
@@ -114,7 +114,7 @@ class Evaluation {
     return total;
   }
 
-  // What the caller gets: of a tape that ends here only the numbers.
+  // The result for the caller: only the numbers if the tape is destroyed here.
   Tensor result(const Tensor& x) const { return own_ ? x.detach() : x; }
   std::vector<Tensor> result(const std::vector<Tensor>& all) const {
     std::vector<Tensor> results;
@@ -134,7 +134,7 @@ class Evaluation {
 VjpResult vjp(const TensorFunction& f, const std::vector<Tensor>& inputs, const Tensor& cotangent,
               Site site) {
   const SiteScope scope(site);
-  const Evaluation e(f, inputs, "vjp");
+  const TracedFunction e(f, inputs, "vjp");
   require_like(cotangent, e.y(), "vjp", "the cotangent", "the result of the function");
   return {e.result(e.y()), e.result(e.gradients(e.y(), e.x(), e.constant(cotangent), false))};
 }
@@ -143,7 +143,7 @@ JvpResult jvp(const TensorFunction& f, const std::vector<Tensor>& inputs,
               const std::vector<Tensor>& tangents, Site site) {
   const SiteScope scope(site);
   require_vectors(tangents, inputs, "jvp", "tangent");
-  const Evaluation e(f, inputs, "jvp");
+  const TracedFunction e(f, inputs, "jvp");
   const Tensor u = Tape::current()->watch(zeros(e.y().shape(), e.y().dtype()));
   const Tensor change = e.inner_product(e.gradients(e.y(), e.x(), u, true), tangents);
   return {e.result(e.y()), e.result(e.gradients(change, {&u, 1}, false)[0])};
@@ -153,7 +153,7 @@ HvpResult hvp(const TensorFunction& f, const std::vector<Tensor>& inputs,
               const std::vector<Tensor>& vectors, Site site) {
   const SiteScope scope(site);
   require_vectors(vectors, inputs, "hvp", "vector");
-  const Evaluation e(f, inputs, "hvp");
+  const TracedFunction e(f, inputs, "hvp");
   e.require_number();
   const auto gradients = e.gradients(e.y(), e.x(), true);
   const Tensor change = e.inner_product(gradients, vectors);
@@ -162,13 +162,13 @@ HvpResult hvp(const TensorFunction& f, const std::vector<Tensor>& inputs,
 
 Tensor jacobian(const TensorFunction& f, const Tensor& x, Site site) {
   const SiteScope scope(site);
-  const Evaluation e(f, {&x, 1}, "jacobian");
+  const TracedFunction e(f, {&x, 1}, "jacobian");
   return e.result(e.rows(e.y()));
 }
 
 Tensor hessian(const TensorFunction& f, const Tensor& x, Site site) {
   const SiteScope scope(site);
-  const Evaluation e(f, {&x, 1}, "hessian");
+  const TracedFunction e(f, {&x, 1}, "hessian");
   e.require_number();
   return e.result(e.rows(e.gradients(e.y(), e.x(), true)[0]));
 }

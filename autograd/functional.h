@@ -8,33 +8,34 @@
 /// Derivatives of functions of tensors, with respect to their arguments. The function is made of
 /// ops, the fused ones included; parameters that it uses are held fixed.
 ///
-/// Where no tape is current these calls use one of their own, and the results are constants. Where
-/// one is current they record on it, so that the results can be differentiated again, also with
-/// respect to parameters: a penalty on a gradient, a third derivative. Inputs are then as
-/// independent of each other as the arguments of any function, whatever they were computed from.
+/// If no tape is current, these calls use one of their own, and the results are constants.
+/// Otherwise they record on the current tape, so that the results can be differentiated again, also
+/// with respect to parameters: a gradient penalty, a third derivative. The inputs are treated as
+/// independent variables, whatever they were computed from.
 ///
-/// All throw DTypeError for an input or a result that is i32 (a function captures its integers),
-/// and GradientError when f depends on an op without gradient.
+/// All throw DTypeError for an i32 input or result (let the function capture integers), and
+/// GradientError if f depends on an op without a gradient.
 namespace reel {
 
-/// y = f(x₁, x₂, ...) and ∂⟨y, cotangent⟩/∂xᵢ = Jᵢᵀ·cotangent, of the inputs' shapes: one backward
+/// y = f(x₁, x₂, ...) and ∂⟨y, cotangent⟩/∂xᵢ = Jᵢᵀ·cotangent, in the inputs' shapes: one backward
 /// pass. Zeros for an input on which y does not depend.
 struct VjpResult {
   Tensor value;
   std::vector<Tensor> gradients;
 };
-/// Throws ShapeError or DTypeError unless the cotangent is of the shape and dtype of y.
+/// Throws ShapeError or DTypeError unless the cotangent has the shape and dtype of y.
 VjpResult vjp(const TensorFunction& f, const std::vector<Tensor>& inputs, const Tensor& cotangent,
               Site site = {});
 
-/// y = f(x₁, x₂, ...) and its change along the tangents, Σᵢ Jᵢ·tangentᵢ, of y's shape. The gradient
+/// y = f(x₁, x₂, ...) and its directional derivative Σᵢ Jᵢ·tangentᵢ, in y's shape. The gradient
 /// g(u) = Jᵀu is linear in the cotangent u, so the gradient of ⟨g(u), tangents⟩ with respect to u
 /// is the product: two backward passes and no forward rules (the double-vjp identity, J. Townsend,
 /// "A new trick for calculating Jacobian vector products", 2017).
 struct JvpResult {
   Tensor value, tangent;
 };
-/// Throws ShapeError or DTypeError unless there is a tangent of the shape and dtype of each input.
+/// Throws ShapeError or DTypeError unless there is one tangent for each input, with its shape and
+/// dtype.
 JvpResult jvp(const TensorFunction& f, const std::vector<Tensor>& inputs,
               const std::vector<Tensor>& tangents, Site site = {});
 

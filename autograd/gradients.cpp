@@ -15,7 +15,7 @@ namespace {
 
 using kernels::Piece;
 
-// Σ (x / scale)² of all gradients, in double; the pieces' sums are added in order.
+// Σ (x / scale)² of all gradients, in double; the sums of the pieces are added in order.
 double sum_of_squares(const PoolVector<const Tensor*>& gradients, std::span<const Piece> pieces,
                       double scale) {
   const double factor = 1 / scale;
@@ -110,7 +110,7 @@ Gradients& Gradients::operator+=(const Gradients& other) {
 Gradients& Gradients::operator*=(double factor) {
   PoolVector<Tensor*> gradients;
   each([&](const std::shared_ptr<ParamEntry>&, Tensor& gradient) {
-    // What other handles share is copied here, not by one of the tasks.
+    // Shared buffers are copied here, not in the tasks.
     dispatch_real(gradient.dtype(), [&]<class T>() { gradient.edit<T>(); });
     gradients.push_back(&gradient);
   });
@@ -123,7 +123,7 @@ Gradients& Gradients::operator*=(double factor) {
         for (Index i = piece.begin; i < piece.end; ++i)
           numbers[i] = static_cast<T>(static_cast<decltype(by)>(numbers[i]) * by);
       };
-      // A factor may be too small or too large for f32 where the products are not.
+      // The factor may be out of range for f32 even if the products are not.
       std::isnormal(static_cast<T>(factor)) ? scale(static_cast<T>(factor)) : scale(factor);
     });
   });
@@ -136,7 +136,7 @@ double Gradients::norm() const {
   const PoolVector<Piece> pieces = kernels::cut(gradients);
   const kernels::FlushSubnormals flush;
   const double squares = sum_of_squares(gradients, pieces, 1);
-  // Squares of f64 may leave its range where the norm does not.
+  // Squares of f64 may overflow or underflow even if the norm does not.
   if (squares > 1e-280 && std::isfinite(squares)) return std::sqrt(squares);
   const double largest = largest_magnitude(gradients);
   if (!(largest > 0 && std::isfinite(largest))) return std::sqrt(squares);

@@ -4,31 +4,31 @@
 
 namespace reel {
 
-/// The gradients of a loss with respect to the parameters of a store: an explicit value that the
-/// tape returns, that can be added, scaled and measured, and that an optimizer takes.
+/// The gradients of a loss with respect to the parameters of a store: an explicit value returned by
+/// the tape, which can be added, scaled and measured, and is passed to an optimizer.
 class Gradients {
  public:
-  /// Of no store yet: `+=` gives it that of what is added.
+  /// Empty, without a store: `+=` adopts the store of what is added.
   Gradients() = default;
   explicit Gradients(const Params& params);
 
-  /// The gradient of one parameter, by name or handle. Throws GradientError when the loss did not
+  /// The gradient of one parameter, by name or handle. Throws GradientError if the loss did not
   /// depend on it.
   const Tensor& operator[](const ParamName& name) const;
   const Tensor& operator[](const Param& param) const;
-  /// The same, or null where the loss did not depend on the parameter.
+  /// The same, or null if the loss did not depend on the parameter.
   const Tensor* find(const Param& param) const;
   Tensor* find(const ParamEntry& entry);
 
-  /// Sets the gradient of one parameter of the store. Throws ShapeError if it is of another shape.
+  /// Sets the gradient of one parameter of the store. Throws ShapeError if the shape differs.
   void set(const ParamEntry& entry, Tensor gradient);
 
   /// Adds the gradients of another window or shard, parameter by parameter. Throws ValueError,
-  /// having added nothing, when one is of another store or part.
+  /// having added nothing, if one belongs to another store or part.
   Gradients& operator+=(const Gradients& other);
   /// Multiplies every gradient.
   Gradients& operator*=(double factor);
-  /// The Euclidean norm of all gradients together, accumulated in double.
+  /// The global Euclidean norm of all gradients, accumulated in double.
   double norm() const;
 
   const Params& params() const { return params_; }

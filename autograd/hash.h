@@ -5,8 +5,8 @@
 
 namespace reel {
 
-/// FNV-1a of 64 bits (Fowler, Noll, Vo): the same number on every machine and in every run. Goes on
-/// from the hash of what stands before the text.
+/// 64-bit FNV-1a (Fowler, Noll, Vo): the same on every machine and in every run. Continues from the
+/// hash of the preceding text.
 constexpr std::uint64_t fnv1a(std::string_view text, std::uint64_t hash = 0xcbf29ce484222325) {
   for (char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
   return hash;

@@ -4,12 +4,12 @@
 
 #include <reel/autograd/tensor.h>
 
-// Apart from tensor.h because Eigen's headers take longer to compile than all of Reel's.
+// Separate from tensor.h because Eigen's headers take longer to compile than all of Reel's.
 namespace reel {
 
-/// The tensor for Eigen, as a matrix over the same memory: all axes but the last are rows, so that
-/// [T, B, F] is (T·B) x F, and a scalar is 1 x 1. Valid while the tensor lives. Throws DTypeError
-/// when T is not the element type.
+/// An Eigen view of the tensor as a matrix: all axes but the last become rows, so that [T, B, F] is
+/// (T·B) x F, and a scalar is 1 x 1. Valid during the tensor's lifetime. Throws DTypeError if T is
+/// not the element type.
 template <Element T>
 auto matrix(const Tensor& x) {
   using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;

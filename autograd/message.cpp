@@ -49,7 +49,7 @@ std::string printable(std::string_view text, std::size_t limit) {
 std::string in_quotes(std::string_view text) {
   constexpr std::size_t limit = 80;
   std::string escaped;
-  for (char c : text.substr(0, limit + 4)) {  // a symbol more than is shown
+  for (char c : text.substr(0, limit + 4)) {  // one symbol more than is shown
     if (c == '"' || c == '\\') escaped += '\\';
     escaped += c;
   }

@@ -5,19 +5,19 @@
 #include <string_view>
 #include <vector>
 
-/// Parts of messages that come from elsewhere: from files, names, command lines. Whatever such a
-/// text holds, the message stays one line that a terminal only shows.
+/// Untrusted text in messages: from files, names, command lines. Whatever it contains, the message
+/// stays one line without terminal control sequences.
 namespace reel {
 
-/// Whether a terminal shows a code point, and does nothing else: no control character, and none of
-/// those without width or that turn the direction of what follows.
+/// Whether a code point is printable: no control character, none of zero width and none that
+/// changes the writing direction.
 bool is_printable(char32_t c);
 
-/// The text with escapes for all that is not printable (`\n`, `\u001b`) or not UTF-8 (`\xff`); what
-/// is longer than `limit` bytes ends in "...".
+/// The text with escapes for everything that is not printable (`\n`, `\u001b`) or not UTF-8
+/// (`\xff`); text longer than `limit` bytes is truncated with "...".
 std::string printable(std::string_view text, std::size_t limit = std::string_view::npos);
 
-/// printable(text) in quotes, which are escaped in it; cut off like a name of 80 bytes.
+/// printable(text) in quotes, with inner quotes escaped; truncated to 80 bytes, like a name.
 std::string in_quotes(std::string_view text);
 
 /// "a, b, c and 5 more".

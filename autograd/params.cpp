@@ -35,7 +35,7 @@ void Param::set(const Tensor& value, Site site) {
     throw DTypeError(fmt::format("parameter {} is {}, not {}; convert the value with to() ({})",
                                  name(), name_of(dtype()), name_of(value.dtype()), place));
   data().value = value.detach();
-  data().exposed = false;  // what a span of the old value writes is not seen here any more
+  data().exposed = false;  // writes through a span of the old value no longer matter
   ++data().version;
 }
 
@@ -62,7 +62,7 @@ class ParamStore {
     by_name_.emplace(entry->name, entry->index);
     return entry;
   }
-  // Leaves a hole: gradients refer to the others by their places.
+  // Leaves a gap: gradients refer to the other parameters by index.
   void remove(const ParamData& entry) {
     by_name_.erase(entry.name);
     entries[entry.index].reset();
@@ -73,16 +73,16 @@ class ParamStore {
   std::vector<std::shared_ptr<ParamEntry>> entries;
 
  private:
-  std::unordered_map<std::string_view, std::size_t> by_name_;  // the entries hold the names
+  std::unordered_map<std::string_view, std::size_t> by_name_;  // the keys point into the entries
 };
 
 }  // namespace detail
 
-// An exception is destroying what a constructor had made so far.
+// Called when an exception unwinds a constructor.
 void Param::withdraw() noexcept {
   const auto store = entry_->store.lock();
   if (!store || std::uncaught_exceptions() == 0) return;
-  if (entry_->brought)
+  if (entry_->imported)
     data().bound = false;
   else
     store->remove(*entry_);
@@ -90,7 +90,7 @@ void Param::withdraw() noexcept {
 
 namespace {
 
-// How many letters have to be put in, left out or exchanged to make b of a (Levenshtein, 1966).
+// The edit distance between a and b (Levenshtein, 1966).
 std::size_t distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), std::size_t{0});
@@ -105,7 +105,7 @@ std::size_t distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
-// "; did you mean w_hh? There are: w_ih, w_hh, b", with as many names as a line holds.
+// "; did you mean w_hh? There are: w_ih, w_hh, b", with as many names as fit on a line.
 std::string listed(std::string_view wanted, const std::vector<std::string>& names) {
   constexpr std::size_t shown = 12;
   if (names.empty()) return "; there are none";
@@ -197,7 +197,7 @@ Param Params::operator[](const ParamName& wanted) const {
 std::string Params::what_there_is() const {
   const std::string name = this->name();
   if (name.empty()) return "the store has no parameters; construct the model first";
-  // The names beside its own: of the longest part around it that there is.
+  // The names next to it: those of its longest existing parent part.
   std::string parent = name, wanted;
   std::vector<std::string> names;
   while (names.empty() && !parent.empty()) {
@@ -233,13 +233,13 @@ Params Params::to(DType dtype) const {
   Params copy(store_->rng.state().seed, dtype);
   each([&](const auto& entry) {
     Tensor value = entry->value.to(dtype);
-    dispatch_real(dtype, [&]<class T>() { value.edit<T>(); });  // a copy of its own
+    dispatch_real(dtype, [&]<class T>() { value.edit<T>(); });  // its own copy
     detail::ParamData unclaimed = *entry;
     unclaimed.name = entry->name.substr(prefix_.size());
     unclaimed.value = std::move(value);
     unclaimed.version = 0;
     unclaimed.bound = false;
-    unclaimed.brought = true;
+    unclaimed.imported = true;
     unclaimed.exposed = false;
     unclaimed.store = copy.store_;
     copy.store_->add(std::move(unclaimed));

@@ -12,7 +12,8 @@
 
 namespace reel {
 
-/// How a new parameter gets its values: a function of a random source, a shape and a dtype.
+/// How a new parameter is initialised: a function of a random number generator, a shape and a
+/// dtype.
 using Initializer = std::function<Tensor(Rng&, const Shape&, DType)>;
 
 namespace detail {
@@ -23,32 +24,32 @@ struct ParamData {
   std::string name;
   Tensor value;
   std::uint64_t version = 0;  ///< counts the changes of the value
-  std::size_t index = 0;      ///< place in its store
-  /// Names of the equal blocks that the first axis is made of, such as gates; for reports.
+  std::size_t index = 0;      ///< index in its store
+  /// Names of the equal blocks that make up the first axis, such as gates; for reports.
   std::vector<std::string> blocks = {};
-  bool bound = true;     ///< whether a module has claimed it
-  bool brought = false;  ///< by `clone`, `to` or a file, and not made by the module
-  /// Whether somebody has, or had, a span of the numbers for writing, who may write at any time.
+  bool bound = true;      ///< whether a module has claimed it
+  bool imported = false;  ///< created by `clone`, `to` or a file, not by the module
+  /// Whether a writable span of the numbers was ever handed out: its holder may write at any time.
   bool exposed = false;
   std::weak_ptr<ParamStore> store = {};
 };
 
 }  // namespace detail
 
-/// One named array of a parameter store, to be read; it changes through a `Param`, which counts the
-/// changes.
+/// One named array of a parameter store, read-only; it is changed through a `Param`, which counts
+/// the changes.
 using ParamEntry = const detail::ParamData;
 
-/// The name of an element by its place in row-major order: "b[17]", "w_hh[forget, 3, 17]" where the
-/// first axis has named blocks, "scale" of a scalar.
+/// The name of an element, given its index in row-major order: "b[17]", "w_hh[forget, 3, 17]" if
+/// the first axis has named blocks, "scale" for a scalar.
 std::string coordinate_name(const ParamEntry& entry, Index flat);
 
-/// A handle to a parameter, which stands for its current value wherever a tensor is expected; on a
+/// A handle to a parameter, which converts to its current value wherever a tensor is expected; on a
 /// tape it is a leaf. Copies share the parameter, so a copied module shares its weights.
 ///
-/// A constructor that throws leaves nothing in the store: where an exception destroys the last of
-/// the handles that `create` returned, and the value is still the initial one, the parameter goes
-/// too. (To create it again gives the same numbers.)
+/// A constructor that throws leaves nothing in the store: when an exception destroys the last
+/// handle that `create` returned, and the value is still the initial one, the parameter is removed
+/// too. (Creating it again gives the same numbers.)
 class Param {
  public:
   Param() = default;
@@ -69,14 +70,14 @@ class Param {
   /// The value, recorded as a leaf of the current tape if there is one.
   Tensor tensor() const;
   operator Tensor() const { return tensor(); }
-  /// The value alone.
+  /// The value, not recorded.
   const Tensor& value() const { return entry_->value; }
 
-  /// Replaces the value. Throws ShapeError or DTypeError when it is of another kind.
+  /// Replaces the value. Throws ShapeError or DTypeError if its shape or dtype differs.
   void set(const Tensor& value, Site site = {});
-  /// The numbers for writing in place; see Tensor::edit. The span may be kept: a tape that uses the
-  /// parameter later takes a copy of its numbers, and refuses a gradient once they differ. Throws
-  /// DTypeError, having changed nothing, when T is not the element type.
+  /// The numbers, for in-place writes; see Tensor::edit. The span may be kept: a tape that uses the
+  /// parameter later copies its numbers, and refuses a gradient once they differ. Throws
+  /// DTypeError, having changed nothing, if T is not the element type.
   template <Real T>
   std::span<T> edit() {
     const std::span<T> numbers = data().value.template edit<T>();
@@ -84,39 +85,39 @@ class Param {
     data().exposed = true;
     return numbers;
   }
-  /// Counts a change, and makes the buffer of the value the parameter's alone: for an optimizer,
-  /// which then writes to it at once and keeps no pointer.
+  /// Counts a change, and makes the parameter the only owner of its buffer: for an optimizer, which
+  /// then writes to it at once and keeps no pointer.
   void begin_update();
 
   const std::shared_ptr<ParamEntry>& entry() const { return entry_; }
 
  private:
   friend class Params;
-  friend class LentParam;
+  friend class ScopedParamValue;
 
-  // The one place where an entry can be written to; none of them was made const.
+  // The only place where an entry can be modified; no entry is actually a const object.
   detail::ParamData& data() const { return const_cast<detail::ParamData&>(*entry_); }
   void withdraw() noexcept;
 
   std::shared_ptr<ParamEntry> entry_;
-  bool created_ = false;  // by Params::create, and not looked up
+  bool created_ = false;  // by Params::create, not looked up
 };
 
-/// Lends a parameter other values and gives it the old ones back, version included, as if nothing
-/// had happened: for checks that move parameters about.
-class LentParam {
+/// Temporarily replaces a parameter's value, then restores it, version included, as if nothing had
+/// happened: for checks that perturb parameters.
+class ScopedParamValue {
  public:
-  explicit LentParam(const Param& param)
+  explicit ScopedParamValue(const Param& param)
       : param_(param), value_(param.value()), version_(param.entry()->version) {}
-  ~LentParam() {
+  ~ScopedParamValue() {
     param_.data().value = value_;
     param_.data().version = version_;
   }
-  LentParam(const LentParam&) = delete;
-  LentParam& operator=(const LentParam&) = delete;
+  ScopedParamValue(const ScopedParamValue&) = delete;
+  ScopedParamValue& operator=(const ScopedParamValue&) = delete;
 
-  /// `value` is of the parameter's shape and dtype.
-  void lend(const Tensor& value) { param_.data().value = value; }
+  /// `value` has the parameter's shape and dtype.
+  void assign(const Tensor& value) { param_.data().value = value; }
 
  private:
   Param param_;
@@ -155,39 +156,39 @@ class Params {
   /// The line that named this part; without a file for a store as a whole.
   Site site() const { return site_; }
 
-  /// Makes a new parameter, or claims one that `clone`, `to` or a file brought along. `blocks` may
-  /// name the equal blocks that its first axis is made of, such as gates; reports use the names.
-  /// Throws ValueError for a name that is taken or empty, ShapeError when the claimed one has
-  /// another shape or the first axis is not made of that many blocks.
+  /// Creates a new parameter, or claims one that came from `clone`, `to` or a file. `blocks` may
+  /// name the equal blocks that make up its first axis, such as gates; reports use the names.
+  /// Throws ValueError for a name that is taken or empty, ShapeError if the claimed one has another
+  /// shape or the first axis is not divisible into that many blocks.
   Param create(std::string_view name, const Shape& shape, const Initializer& init,
                const std::vector<std::string>& blocks = {}, Site site = {}) const;
-  /// The parameter of that name. Throws ValueError, listing the names there are, if there is none.
+  /// The parameter of that name. Throws ValueError, listing the existing names, if there is none.
   Param operator[](const ParamName& name) const;
 
   /// The parameters of this part in the order of their creation.
   std::vector<Param> list() const;
-  /// The number of numbers in them.
+  /// The total number of their elements.
   Index count() const;
   DType dtype() const;
 
-  /// A store of its own with copies of the values, unclaimed: construct the model once more on it.
+  /// An independent store with copies of the values, unclaimed: construct the model again on it.
   Params clone() const { return to(dtype()); }
   /// The same in another element type: train in f32, check the gradients in f64 (check_gradients).
   Params to(DType dtype) const;
 
-  /// Whether `param` is of this part.
+  /// Whether `param` belongs to this part.
   bool contains(const ParamEntry& param) const;
-  /// Whether `param` is of this store, in whatever part.
+  /// Whether `param` belongs to this store, in any part.
   bool store_contains(const ParamEntry& param) const;
-  /// Why this part, which has no parameters, is none: what there is, and what may be meant.
+  /// For errors about a part without parameters: which names exist, and which one may be meant.
   std::string what_there_is() const;
-  /// Visits the entries of this part without making handles.
+  /// Visits the entries of this part without creating handles.
   template <class F>
   void each(F&& f) const {
     for (const auto& entry : entries())
       if (entry && entry->name.starts_with(prefix_)) f(entry);
   }
-  /// `ParamEntry::index` is below it, in the whole store.
+  /// The exclusive upper bound of `ParamEntry::index` in the whole store.
   std::size_t store_size() const { return entries().size(); }
 
  private:

@@ -4,30 +4,31 @@
 
 #include <reel/autograd/tensor.h>
 
-/// The recurrent layers as ops over a whole sequence. Each has a kernel of its own, forward and
-/// backward, and a specification in ops, which is the sum of its steps; orders of derivative above
-/// the first go through the specification.
+/// The recurrent layers as ops over a whole sequence. Each has fused forward and backward kernels,
+/// and a specification in ops, step by step; derivatives above the first order use the
+/// specification.
 ///
 /// Shapes: x [T, B, D]; states [B, H]; w_ih [G·H, D], w_hh [G·H, H] and b [G·H] with G blocks of H
-/// rows, one a gate; y [T, B, H]. Results are those of PyTorch's layers with b = b_ih + b_hh.
-/// All throw ShapeError or DTypeError, naming the argument, before any work.
+/// rows, one per gate; y [T, B, H]. Results are those of PyTorch's layers with b = b_ih + b_hh. All
+/// throw ShapeError or DTypeError, naming the argument, before any work is done.
 namespace reel {
 
 /// How to run over the sequence.
 struct SequenceOptions {
   /// From the last step to the first; y is still in the order of x.
   bool reverse = false;
-  /// i32 [B], 0 <= length <= T: steps of a row from its length on leave its state as it is, and its
-  /// y is zero there. By default all rows are T long. What x holds there has no effect, and may be
-  /// NaN; nor has the initial state of a row of length 0, which is its last state.
+  /// i32 [B], 0 <= length <= T: steps of a row from its length on are padding; they leave its state
+  /// unchanged, and y is zero there. By default all rows have length T. The values of x in the
+  /// padding have no effect, and may be NaN. The last state of a row of length 0 is its initial
+  /// state.
   std::optional<Tensor> lengths = {};
-  /// Runs the sequence in segments of so many steps, each under a checkpoint (see checkpoint.h):
-  /// the tape keeps the states between them, and the backward pass computes one segment at a time
-  /// again. With about √T it holds O(√T) activations, for one more forward pass. 0: all steps at
-  /// once.
+  /// Runs the sequence in segments of this many steps, each under a checkpoint (see checkpoint.h):
+  /// the tape keeps the states between segments, and the backward pass recomputes one segment at a
+  /// time. With about √T steps it holds O(√T) activations, at the cost of one more forward pass. 0:
+  /// all steps at once.
   Index segment = 0;
-  /// Whether y is wanted. If not it is undefined, and exists for one segment at a time; asking for
-  /// that without `segment` throws ValueError.
+  /// Whether y is returned. If not, it is undefined, and exists for only one segment at a time;
+  /// false without `segment` throws ValueError.
   bool outputs = true;
 };
 
@@ -46,8 +47,8 @@ RnnResult rnn(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const Ten
               const Tensor& h0, Activation activation = Activation::tanh,
               const SequenceOptions& options = {}, Site site = {});
 
-/// Where the reset gate acts: on the product U h, as PyTorch and cuDNN do, or on h before it, as in
-/// the paper.
+/// Where the reset gate acts: on the product U h, as in PyTorch and cuDNN, or on h before the
+/// product, as in the paper.
 enum class Reset { after, before };
 
 /// The gated recurrent unit (Cho et al., 2014), gates in the order r, z, n:
@@ -69,17 +70,17 @@ LstmResult lstm(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const T
                 Site site = {});
 
 // For layers that run over a sequence in ops.
-/// The lengths, or T for every row of x [T, B, ..] where there are none. Throws ValueError, naming
-/// the op, for a length outside 0 .. T.
+/// The lengths, or T for every row of x [T, B, ..] if none are given. Throws ValueError, naming the
+/// op, for a length outside 0 .. T.
 Tensor resolve_lengths(const SequenceOptions& options, const Tensor& x, const char* op,
                        Site site = {});
-/// x [T, B, D] with zeros behind the lengths of its rows; x itself where it has them there already.
+/// x [T, B, D] with zeros in the padding; x itself if the padding is zero already.
 Tensor with_zero_padding(const Tensor& x, const Tensor& lengths, Site site = {});
-/// i32 [B, 1]: whether step t is within each row's length; undefined where it is within all.
+/// i32 [B, 1]: whether step t is within each row's length; undefined if it is within all of them.
 Tensor active_rows(const Tensor& lengths, Index t);
 
-// One step in ops, from the gates' input part p = W x + b. These are the equations above: the
-// layers' specifications and the cells of nn are both made of them.
+// One step in ops, from the gates' input projection p = W x + b. These are the equations above; the
+// layers' specifications and the cells of nn both use them.
 Tensor rnn_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, Activation activation);
 Tensor gru_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, const Tensor& b_hn,
                 Reset reset);

@@ -28,14 +28,14 @@ constexpr std::uint32_t high_word(std::uint64_t x) { return static_cast<std::uin
 constexpr std::uint32_t multiplier0 = 0xD2511F53, multiplier1 = 0xCD9E8D57;
 constexpr std::uint32_t key_step0 = 0x9E3779B9, key_step1 = 0xBB67AE85;
 
-// The words of eight blocks side by side.
+// The words of eight blocks, in vector lanes.
 using Words = std::uint32_t __attribute__((vector_size(32)));
 
-// The 64 bits of each product, in two halves.
+// The 64-bit products, in two 32-bit halves.
 [[gnu::always_inline]] inline void multiply(const Words& a, std::uint32_t factor, Words& high,
                                             Words& low) {
 #if defined(__AVX2__)
-  // Compilers make several multiplications of one whose factors they know to have 32 bits.
+  // Compilers split a multiplication even if they know that its factors have 32 bits.
   const __m256i factors = _mm256_set1_epi64x(factor), words = reinterpret_cast<__m256i>(a);
   const auto even = reinterpret_cast<Words>(_mm256_mul_epu32(words, factors));
   const auto odd = reinterpret_cast<Words>(_mm256_mul_epu32(_mm256_srli_epi64(words, 32), factors));
@@ -50,14 +50,14 @@ using Words = std::uint32_t __attribute__((vector_size(32)));
 #endif
 }
 
-// Box and Muller's cosine.
+// The cosine variant of Box-Muller.
 [[gnu::always_inline]] inline double normal_of(std::uint32_t a, std::uint32_t b, std::uint32_t c,
                                                std::uint32_t d) {
   const double radius = std::sqrt(-2 * kernels::vlog(1 - unit(a, b)));
   return radius * kernels::vcos_turns(unit(c, d));
 }
 
-// Draws a tensor: element i is `number` of the words of block i.
+// Draws a tensor: element i is `number` applied to the words of block i.
 template <class Number>
 Tensor filled(Rng& rng, const char* call, const Shape& shape, DType dtype, Site site,
               Number number) {
@@ -81,7 +81,7 @@ Tensor filled(Rng& rng, const char* call, const Shape& shape, DType dtype, Site 
   return result;
 }
 
-// The least and the largest T of [low, high), or low where there is none.
+// The smallest and largest T in [low, high), or low if there is none.
 template <class T>
 std::pair<T, T> within(double low, double high) {
   T least = static_cast<T>(low), largest = static_cast<T>(high);
@@ -134,7 +134,7 @@ kernels::PhiloxWords kernels::philox_blocks(std::uint64_t seed, std::uint64_t st
 }
 
 Rng Rng::stream(std::string_view name) const {
-  // Of the whole path, so that neither order nor repetition is lost.
+  // Hashes the whole path, so that order and repetition matter.
   const auto path = std::bit_cast<std::array<char, 8>>(state_.stream);
   return Rng(state_.seed, fnv1a(name, fnv1a({path.data(), state_.stream == 0 ? 0 : path.size()})));
 }
@@ -174,7 +174,7 @@ Tensor Rng::uniform(const Shape& shape, Arg<double> low, Arg<double> high, DType
   const auto f64_range = within<double>(low, high);
   const auto number = [=]<class T>(std::uint32_t a, std::uint32_t b, std::uint32_t, std::uint32_t) {
     const auto [least, largest] = std::get<std::pair<T, T>>(std::tuple(f32_range, f64_range));
-    // The sum, or its nearest T, may be rounded to a bound.
+    // The sum, or its conversion to T, may be rounded to a bound.
     const T x = static_cast<T>(low + (high - low) * unit(a, b));
     return x < least ? least : x > largest ? largest : x;
   };

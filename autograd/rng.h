@@ -13,7 +13,7 @@ namespace reel {
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
                                     std::array<std::uint32_t, 2> key);
 
-/// A source of random numbers whose whole state is three integers: the numbers at position p of
+/// A random number generator whose whole state is three integers: the numbers at position p of
 /// stream s of seed k are a pure function of (k, s, p), on every machine.
 class Rng {
  public:
@@ -25,20 +25,21 @@ class Rng {
   explicit Rng(std::uint64_t seed, std::uint64_t stream = 0) : state_{seed, stream, 0} {}
   explicit Rng(const State& state) : state_(state) {}
 
-  /// An independent generator of the same seed, named: parameters draw from the stream of their
-  /// name.
+  /// An independent generator with the same seed, identified by a name: parameters draw from the
+  /// stream of their name.
   Rng stream(std::string_view name) const;
 
   /// 128 random bits; advances the position by one.
   std::array<std::uint32_t, 4> next();
   /// Uniform in [0, 1), 53 bits.
   double uniform();
-  /// Standard normal (Box and Muller).
+  /// Standard normal (Box-Muller).
   double normal();
   /// Uniform in 0 .. n-1. Throws ValueError unless n > 0.
   Index integer(Arg<Index> n, Site site = {});
 
-  /// A tensor of independent draws: uniform in [low, high), or normal with a mean and a deviation.
+  /// A tensor of independent draws: uniform in [low, high), or normal with a mean and a standard
+  /// deviation.
   Tensor uniform(const Shape& shape, Arg<double> low, Arg<double> high, DType dtype = f32,
                  Site site = {});
   Tensor normal(const Shape& shape, Arg<double> mean = 0, Arg<double> deviation = 1,

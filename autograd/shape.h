@@ -23,12 +23,12 @@ using Index = std::int64_t;
 class Shape {
  public:
   static constexpr int max_rank = 4;
-  /// So many elements that sizes in bytes still fit an Index; empty axes count as 1.
+  /// The most elements, such that sizes in bytes fit an Index; empty axes count as 1.
   static constexpr Index max_size = Index{1} << 59;
 
   constexpr Shape() = default;
-  /// Throws ShapeError when there are more than `max_rank` sizes, one is negative, or they make
-  /// more than `max_size` elements.
+  /// Throws ShapeError if there are more than `max_rank` sizes, one is negative, or there are more
+  /// than `max_size` elements.
   constexpr Shape(std::initializer_list<Index> sizes, Site site = {})
       : Shape(sizes.begin(), sizes.size(), site) {}
   /// From a vector, a span or an array of sizes.
@@ -100,8 +100,8 @@ class Shape {
 /// As str().
 std::ostream& operator<<(std::ostream& out, const Shape& shape);
 
-/// Writes `axis` (which may count from the end) as 0 <= axis < rank.
-/// Throws ShapeError naming `op` and the call when it is out of range.
+/// Normalises `axis` (which may count from the end) to 0 <= axis < rank. Throws ShapeError naming
+/// `op` and the call if it is out of range.
 int normalized_axis(int axis, int rank, const char* op, Site site = {});
 
 /// NumPy's broadcasting: axes are aligned at the end, size 1 stretches.

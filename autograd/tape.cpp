@@ -13,16 +13,16 @@ namespace reel {
 using namespace op;
 namespace {
 
-// Generations are given out in runs of this many, so that a tape knows its earlier ones without a
-// list: a thread asks the common counter once a run, and 2^48 runs do not end.
+// Generations are allocated in runs of this many, so that a tape knows its earlier ones without a
+// list: a thread uses the shared counter once per run, and 2^48 runs are never exhausted.
 constexpr std::uint64_t run_length = 1 << 16;
 
 std::uint64_t first_of_new_run() {
   static std::atomic<std::uint64_t> runs{0};
-  return run_length * (1 + runs.fetch_add(1, std::memory_order_relaxed));  // 0 is nowhere
+  return run_length * (1 + runs.fetch_add(1, std::memory_order_relaxed));  // 0 means not recorded
 }
 
-// Entries lie at multiples of 16; the multiplication spreads the rest over all bits (Fibonacci
+// Entry addresses are multiples of 16; the multiplication spreads the other bits (Fibonacci
 // hashing).
 std::size_t hash(const ParamEntry* entry) {
   return (reinterpret_cast<std::uintptr_t>(entry) >> 4) * 0x9E3779B97F4A7C15;
@@ -41,7 +41,7 @@ bool same_numbers(const void* a, const Tensor& b) {
 
 }  // namespace
 
-// ---- Life: which tape is current, and what generation it is in.
+// ---- Lifetime: which tape is current, and its generation.
 
 Tape::Tape(const TapeOptions& options)
     : options_(options),
@@ -57,8 +57,8 @@ void Tape::clear(Site site) {
   forget();
 }
 
-// Two ways to become empty. What was recorded before is worth the same after both, but a tape that
-// was cleared, also by an error, refuses it, and one that a gradient used up takes it as constant.
+// Two ways to become empty. A tape that was cleared, also by an error, refuses what was recorded
+// before; one that a gradient used up treats it as constant.
 void Tape::forget() {
   drop_records();
   next_generation();
@@ -78,7 +78,7 @@ void Tape::use_up() {
   used_up_ = true;
 }
 
-// The names of modules stay: places that run at the moment refer to them.
+// The names of modules stay: active scopes refer to them.
 void Tape::drop_records() {
   slots_.clear();
   records_.clear();
@@ -115,9 +115,10 @@ Tensor Tape::watch(const Tensor& x, Site site) {
   return handle(add_slot(x, true, true));
 }
 
-// A parameter is a leaf once, however often it is used: a loop over time uses it in every step, so
-// it is found by its address in a table, open addressing in a power of two of places of which at
-// most half are taken. The table is the tape's own because a parameter may be on many tapes.
+// A parameter becomes a leaf only once, however often it is used: a loop over time uses it in every
+// step, so it is looked up by address in a hash table with open addressing, a power-of-two size and
+// a load factor of at most one half. Each tape has its own table because a parameter may be on many
+// tapes.
 Tensor Tape::leaf(const std::shared_ptr<ParamEntry>& entry) {
   const auto place = [&](const ParamEntry* e) {
     std::size_t i = hash(e) & (leaf_table_.size() - 1);
@@ -133,7 +134,7 @@ Tensor Tape::leaf(const std::shared_ptr<ParamEntry>& entry) {
   }
   std::int32_t& found = leaf_table_[place(entry.get())];
   if (found < 0) {
-    // Where somebody has a span of the numbers, no version tells when they change.
+    // If someone holds a writable span of the numbers, the version does not tell when they change.
     const Tensor value = entry->exposed ? copy_of(entry->value) : entry->value;
     leaves_.push_back({entry, entry->version, add_slot(value, true, true), entry->exposed});
     found = static_cast<std::int32_t>(leaves_.size()) - 1;
@@ -147,7 +148,7 @@ Tensor Tape::leaf(const std::shared_ptr<ParamEntry>& entry) {
   return handle(leaf.slot);
 }
 
-// Here and not with the other functions of Param, which need not know of tapes.
+// Defined here because the other functions of Param do not depend on tapes.
 Tensor Param::tensor() const {
   Tape* tape = Tape::current();
   return tape ? tape->leaf(entry_) : entry_->value;
@@ -159,17 +160,17 @@ std::vector<Param> Tape::parameters() const {
   return params;
 }
 
-// ---- Slots and records. A slot outlives the tensor it stands for, so it has shape and dtype, but
-// the numbers only where a gradient reads them: that is what keeps the memory of a tape small.
+// ---- Slots and records. A slot outlives its tensor, so it stores shape and dtype, but the buffer
+// only if a gradient reads it: that keeps the memory of a tape small.
 
 std::int32_t Tape::add_slot(const Tensor& value, bool differentiable, bool keep) {
-  const std::int32_t slot = place_number(slots_.size());
+  const std::int32_t slot = checked_tape_index(slots_.size());
   slots_.push_back(
       {keep ? value.buffer() : Buffer(), value.shape(), value.dtype(), differentiable});
   return slot;
 }
 
-// Consecutive records are mostly of one module, so the last one is asked first.
+// Consecutive records mostly belong to one module, so the last one is checked first.
 std::int32_t Tape::module_id(std::string_view name) {
   if (name.empty()) return -1;
   const auto is_named = [&](std::int32_t id) {
@@ -191,7 +192,7 @@ void Tape::on_gradient(const Tensor& x, GradientHook hook, Site site) {
   hooks_.push_back({slot, std::move(hook)});
 }
 
-// A constant gets a slot for each use: it has no place to note one, and most are used once.
+// A constant gets a slot for each use: it cannot store one, and most are used only once.
 std::int32_t Tape::slot_of(const Tensor& input, bool keep) {
   if (input.trace().generation != generation()) return add_slot(input, false, keep);
   Slot& slot = slots_[static_cast<std::size_t>(input.trace().slot)];
@@ -204,9 +205,9 @@ Tensor Tape::handle(std::int32_t slot) const {
   return Tensor(s.buffer, s.shape, s.dtype, {generation(), slot});
 }
 
-// What the results of values from before the tape was used up are made of is noted in them in turn:
-// a state that somebody forgot to detach stays one through any arithmetic, and is refused where it
-// first meets a weight. Integers have no gradient, and are constants wherever they come from.
+// Results computed from values from before the tape was used up are marked as such too: a state
+// that was not detached stays stale through any arithmetic, and is refused where it is first
+// combined with a weight. Integers have no gradient, and are constants wherever they come from.
 std::uint64_t Tape::generation_of(const OpSpec& op, std::span<const Tensor* const> inputs,
                                   Site site) const {
   const std::uint64_t now = generation();
@@ -236,9 +237,9 @@ bool Tape::is_differentiable(const Tensor& x, const OpSpec& op, Site site) const
 }
 
 // A record is one call as plain data. Its inputs are a run of input_slots_, its outputs consecutive
-// slots, its attributes bytes that only the op can read: records have one size, and going through a
-// million of them reads memory in order. All that can be refused is checked before anything is
-// written.
+// slots, its attributes bytes that only the op can interpret: records have a fixed size, and
+// iterating over a million of them reads memory sequentially. Everything is validated before
+// anything is written.
 void Tape::record(const OpSpec& op, std::span<const Tensor* const> inputs,
                   std::span<Tensor> outputs, const void* attr, Site site) {
   const auto kept = [](std::uint32_t mask, std::size_t i) {
@@ -273,21 +274,21 @@ void Tape::record(const OpSpec& op, std::span<const Tensor* const> inputs,
   }
 }
 
-// ---- What is refused, and why.
+// ---- Errors.
 
 void Tape::require_room(const OpSpec& op, std::size_t inputs, std::size_t outputs,
                         Site site) const {
   const std::size_t most = std::max({slots_.size() + inputs + outputs, input_slots_.size() + inputs,
                                      attributes_.size() + 2 * attributes_.block_size});
-  if (most <= most_places) [[likely]]
+  if (most <= max_tape_index) [[likely]]
     return;
   throw ValueError(fmt::format(
       "{}: the tape is full, it holds no more than {} values; take gradients of shorter windows "
       "({})",
-      op.name, most_places, site.str()));
+      op.name, max_tape_index, site.str()));
 }
 
-// What became of the tape on which a tensor of another generation was recorded.
+// Describes what became of the tape on which a tensor of another generation was recorded.
 std::string Tape::origin(std::uint64_t generation) const {
   using Where = detail::TapeMember::Where;
   std::string text =
@@ -361,7 +362,7 @@ void Tape::check_parameters(Site site) const {
   }
 }
 
-// A gradient with respect to nothing would be one of norm 0, and a training that stands still.
+// A gradient with respect to no parameters would have norm 0, and training would make no progress.
 void Tape::require_used(const Params& params, Site site) const {
   for (const Leaf& leaf : leaves_)
     if (params.contains(*leaf.entry)) return;
@@ -387,7 +388,7 @@ Gradients Tape::gradient(const Tensor& loss, const Params& params, const Gradien
   require_used(params, site);
   check_parameters(site);
   Backward backward(*this, options, site);
-  const std::size_t count = leaves_.size();  // hooks may add some, which are not asked for
+  const std::size_t count = leaves_.size();  // hooks may add some, which are not requested
   for (std::size_t i = 0; i < count; ++i)
     if (params.contains(*leaves_[i].entry)) backward.want(leaves_[i].slot);
   backward.run(y.slot);

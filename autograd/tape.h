@@ -20,13 +20,14 @@ namespace reel {
 
 /// How to take a gradient.
 struct GradientOptions {
-  /// The gradient of the output, of its shape; by default 1, which needs an output of one element.
+  /// The gradient of the output, with its shape; by default 1, which requires an output of one
+  /// element.
   Tensor seed = {};
   /// Record the computation of the gradient, so that it can be differentiated again. Implies
   /// `keep`.
   bool create_graph = false;
-  /// Keep the recorded values for another gradient of the same tape. Without it they are released
-  /// as the backward pass no longer needs them, and the tape is empty afterwards.
+  /// Keep the recorded values for another gradient of the same tape. Otherwise they are released as
+  /// soon as the backward pass no longer needs them, and the tape is empty afterwards.
   bool keep = false;
 };
 
@@ -40,22 +41,22 @@ struct TapeOptions {
   bool paused = false;
 };
 
-/// Looks at the gradient of a tensor, and may replace it: an undefined result leaves it as it is.
+/// Sees the gradient of a tensor, and may replace it: an undefined result leaves it unchanged.
 using GradientHook = std::function<Tensor(const Tensor& gradient)>;
 
-/// Records ops, in the order in which they run, for as long as it lives; the backward pass is one
-/// loop over the records in reverse.
+/// Records ops, in the order in which they run, during its lifetime; the backward pass is one loop
+/// over the records in reverse.
 ///
-/// Constructing a tape makes it the thread's current one. When it is paused or ends, in whatever
-/// order and on whatever thread, the one before that is still there becomes current. Without a tape
-/// nothing is recorded. A record is data: op, input and output slots, attributes and the place of
-/// the call.
+/// Constructing a tape makes it the thread's current one. When it is paused or destroyed, in any
+/// order and on any thread, the most recent remaining one becomes current. Without a tape nothing
+/// is recorded. A record is plain data: op, input and output slots, attributes and the place of the
+/// call.
 ///
-/// A gradient that does not keep the tape uses it up: it is empty, and still current. What was
-/// recorded on it before is a value like any other to ops that need no gradient, such as a metric;
-/// an op that also depends on something new of the tape refuses it until it is detached.
+/// A gradient that does not keep the tape uses it up: the tape is then empty, and still current.
+/// Tensors recorded on it before are plain values to ops that need no gradient, such as a metric;
+/// an op that also depends on a new tensor of the tape refuses them until they are detached.
 ///
-/// One thread may use a tape at a time.
+/// Not thread-safe: only one thread at a time may use a tape.
 class Tape {
  public:
   explicit Tape(const TapeOptions& options = {});
@@ -65,9 +66,9 @@ class Tape {
 
   /// The tape that records this thread's ops, or null.
   static Tape* current() { return detail::current_tape.load(std::memory_order_relaxed); }
-  /// Stops recording; the records stay, and gradients can be taken.
+  /// Stops recording; the records are kept, and gradients can be taken.
   void pause() { member_.leave(); }
-  /// Makes it the current tape of the calling thread, which may be another than before.
+  /// Makes it the current tape of the calling thread, which may differ from the previous one.
   void resume() { member_.enter(); }
 
   /// A handle to `x` as an independent variable of this tape. Throws DTypeError for integers.
@@ -75,11 +76,11 @@ class Tape {
 
   /// The gradients of a scalar loss with respect to the parameters. Parameters on which the loss
   /// does not depend have none.
-  /// Throws GradientError for a loss that is not on this tape, not a single number (and no seed),
-  /// or that depends on an op without a gradient; StaleTensorError when a parameter was changed
+  /// Throws GradientError for a loss that is not on this tape, is not a single number (without a
+  /// seed), or depends on an op without a gradient; StaleTensorError if a parameter has changed
   /// since; ValueError for a part without parameters or a store none of whose parameters was used
-  /// on this tape. When the gradient of an op itself fails, GradientError says where the op was
-  /// recorded, and the tape is empty afterwards unless it was to be kept.
+  /// on this tape. If the gradient of an op itself fails, GradientError says where the op was
+  /// recorded, and the tape is empty afterwards unless `keep` was set.
   Gradients gradient(const Tensor& loss, const Params& params, const GradientOptions& options = {},
                      Site site = {});
 
@@ -100,36 +101,36 @@ class Tape {
     return gradient(y, std::span<const Tensor>(leaves), options);
   }
 
-  /// Calls `hook` with the gradient of x in every gradient that reaches it, once all contributions
-  /// are in; what it returns takes the gradient's place. Several hooks run in the order in which
-  /// they were added. Throws GradientError or StaleTensorError for a tensor that is not on this
-  /// tape, ValueError for an empty hook; what a hook throws, or a result of another shape or dtype,
-  /// is a GradientError of the pass.
+  /// Calls `hook` with the gradient of x in every backward pass that reaches x, once it is fully
+  /// accumulated; its result replaces the gradient. Several hooks run in the order in which they
+  /// were added. Throws GradientError or StaleTensorError for a tensor that is not on this tape,
+  /// ValueError for an empty hook; what a hook throws, or a result of another shape or dtype, is a
+  /// GradientError of the pass.
   ///
-  /// A hook may not clear the tape, add hooks to it or end it, and takes another gradient of it
-  /// only where both gradients keep it; that one does not call the hook again. The first two and
-  /// the last throw GradientError.
+  /// A hook must not clear the tape, add hooks to it or destroy it, and may take another gradient
+  /// of it only if both keep it; the inner gradient does not call the hook again. Clearing, adding
+  /// hooks and such a gradient throw GradientError.
   void on_gradient(const Tensor& x, GradientHook hook, Site site = {});
 
-  /// A table with a line for each record: op, inputs, outputs, bytes of the outputs and how many of
-  /// them the tape holds, module, time step and the place of the call.
+  /// Prints a table with a line for each record: op, inputs, outputs, bytes of the outputs and how
+  /// many of them the tape holds, module, time step and the place of the call.
   void print() const;
   void print(std::ostream& out) const;
   /// The graph in the language of Graphviz: `dot -Tsvg`.
   std::string dot() const;
-  /// What the ops of this tape took, forward and backward, since it was made with `.profile`; it
-  /// outlives the records. Empty without that option.
+  /// The cost of this tape's ops, forward and backward, since it was created with `.profile`; kept
+  /// when the records are cleared. Empty without that option.
   const Profile& profile() const { return profile_; }
 
   /// The number of records.
   std::size_t size() const { return records_.size(); }
-  /// The bytes of the ops' results that the tape holds for a backward pass; a buffer that several
-  /// of them share counts once.
+  /// The bytes of ops' results that the tape holds for a backward pass; a shared buffer counts
+  /// once.
   std::int64_t held_bytes() const;
-  /// Forgets all records. Handles from before are stale: using them throws. So does a call from a
-  /// hook, with GradientError.
+  /// Drops all records. Earlier handles are stale: using them throws. A call from a hook throws
+  /// GradientError.
   void clear(Site site = {});
-  /// Whether a gradient emptied the tape, and nothing was put on it since.
+  /// Whether a gradient emptied the tape, and nothing was recorded since.
   bool used_up() const { return used_up_ && slots_.empty(); }
   /// Whether x was recorded on this tape before a gradient used it up.
   bool used_up(const Tensor& x) const;
@@ -139,26 +140,27 @@ class Tape {
   /// The parameters that were used while this tape was current, in the order of their first use.
   std::vector<Param> parameters() const;
 
-  /// The generation that the results of a call belong to: this tape's where an input is
-  /// differentiable, so that the call is to be recorded; that of an input from before the tape was
-  /// used up, if there is none; or 0. Throws StaleTensorError for inputs of another tape or from
-  /// before it was cleared, and where one from before it was used up meets a differentiable one.
+  /// The generation that the results of a call belong to: this tape's if an input is
+  /// differentiable, so that the call must be recorded; otherwise that of an input from before the
+  /// tape was used up, if any; otherwise 0. Throws StaleTensorError for inputs of another tape or
+  /// from before it was cleared, and if one from before it was used up is combined with a
+  /// differentiable one.
   std::uint64_t generation_of(const op::OpSpec& op, std::span<const Tensor* const> inputs,
                               Site site) const;
-  /// The number of what is recorded now; no two tapes share one, and an emptied tape gets a new
+  /// The number of the current recording; no two tapes share one, and an emptied tape gets a new
   /// one.
   std::uint64_t generation() const { return generation_.load(std::memory_order_relaxed); }
-  /// Whether a gradient can reach x. Throws StaleTensorError if it was recorded, but not here and
-  /// now.
+  /// Whether a gradient can reach x. Throws StaleTensorError if it was recorded, but not in the
+  /// current generation of this tape.
   bool is_differentiable(const Tensor& x, const op::OpSpec& op, Site site) const;
-  /// Appends a record, and gives the outputs their slots. Called by `run`.
+  /// Appends a record and assigns slots to the outputs. Called by `run`.
   void record(const op::OpSpec& op, std::span<const Tensor* const> inputs,
               std::span<Tensor> outputs, const void* attr, Site site);
   const TapeOptions& options() const { return options_; }
-  /// Notes how long a kernel took. Called by `run`, before it records.
+  /// Adds the time that a kernel took. Called by `run`, before it records.
   void add_to_profile(const op::OpSpec& op, std::span<const Tensor> outputs,
-                      const Profile::Moment& begin);
-  /// Keeps an object as long as the records: attributes are plain data, but may point to it.
+                      const Profile::TimePoint& begin);
+  /// Keeps an object alive as long as the records: attributes are plain data, but may point to it.
   void hold(std::shared_ptr<const void> object) { held_.push_back(std::move(object)); }
 
  private:
@@ -194,7 +196,7 @@ class Tape {
     std::shared_ptr<ParamEntry> entry;
     std::uint64_t version;
     std::int32_t slot;
-    bool copied;  // the slot has numbers of its own: others may write to the parameter's
+    bool copied;  // the slot has its own copy: others may write to the parameter's numbers
   };
   struct Hook {
     std::int32_t slot;
@@ -239,9 +241,9 @@ class Tape {
 
   TapeOptions options_;
   detail::TapeMember member_{this};
-  std::atomic<std::uint64_t> generation_;  // read by other threads, for their errors
-  Generations used_up_generations_;        // those that a gradient ended; the current one is next
-  PoolVector<Generations> earlier_;        // the same, of runs of generations that came to an end
+  std::atomic<std::uint64_t> generation_;  // read by other threads for error messages
+  Generations used_up_generations_;        // those that a gradient ended; the current one follows
+  PoolVector<Generations> earlier_;        // the same, of earlier runs of generations
   bool used_up_ = false;                   // whether a gradient emptied it last
   bool gave_gradient_ = false;             // since it was last cleared
   const Backward* pass_ = nullptr;         // the innermost backward pass that is running
@@ -257,7 +259,7 @@ class Tape {
   PoolVector<std::shared_ptr<const void>> held_;
 };
 
-/// Makes a tape, or with null none, the thread's current one for its lifetime.
+/// Makes a tape, or none if null, the thread's current one for its lifetime.
 class TapeScope {
  public:
   explicit TapeScope(Tape* tape) : link_(tape) { link_.enter(); }

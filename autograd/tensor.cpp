@@ -20,8 +20,8 @@ Buffer buffer_for(const Shape& shape, DType dtype) try {
   throw MemoryError(fmt::format("{} {}: {}", name_of(dtype), shape.str(), e.what()));
 }
 
-// A number as an element of another type: rounded to nearest, or if `exact` only where i32 holds
-// it.
+// A number converted to another element type: rounded to nearest, or with `exact` only if an i32
+// can represent it.
 template <class To, class From>
 To converted(From value, bool exact, const char* call, Site site) {
   if constexpr (std::same_as<To, std::int32_t> && !std::same_as<From, std::int32_t>) {
@@ -183,7 +183,7 @@ Tensor arange(Arg<Index> from, Arg<Index> to, Arg<Index> by, DType dtype, Site s
   if (step == 0)
     throw ValueError(
         fmt::format("arange: the step must not be 0 ({})", SiteScope::resolve(site).str()));
-  // In unsigned numbers, which hold the distance of any two.
+  // In unsigned arithmetic, which can represent any difference.
   const auto unsigned_of = [](Index i) { return static_cast<std::uint64_t>(i); };
   std::uint64_t count = 0;
   if (step > 0 ? begin < end : begin > end) {

@@ -14,7 +14,8 @@
 
 namespace reel {
 
-/// Where a tensor was recorded: a slot of one generation of one tape. Generation 0 is nowhere.
+/// Where a tensor was recorded: a slot of one generation of one tape. Generation 0 means not
+/// recorded.
 struct Trace {
   std::uint64_t generation = 0;
   std::int32_t slot = -1;
@@ -26,7 +27,7 @@ struct Trace {
 /// current, results of ops on watched tensors also know where they were recorded.
 class Tensor {
  public:
-  /// An undefined tensor: it has no numbers, and only `defined()` may be asked of it.
+  /// An undefined tensor: it has no numbers, and only `defined()` may be called.
   Tensor() = default;
   /// Uninitialised numbers, to be filled through `edit()`.
   Tensor(const Shape& shape, DType dtype);
@@ -42,14 +43,14 @@ class Tensor {
   int rank() const { return shape_.rank(); }
   /// The number of elements.
   Index size() const { return shape_.size(); }
-  /// The size of one axis; -1 is the last. Throws ShapeError when there is no such axis.
+  /// The size of one axis; -1 is the last. Throws ShapeError if there is no such axis.
   Index size(Arg<int> axis, Site site = {}) const {
     return shape_[normalized_axis(axis, rank(), "size", site)];
   }
   DType dtype() const { return dtype_; }
 
-  /// The numbers in row-major order. Throws DTypeError when T is not the element type, and like
-  /// all that reads or writes them ValueError for an undefined tensor.
+  /// The numbers in row-major order. Throws DTypeError if T is not the element type, and, like
+  /// every access to the numbers, ValueError for an undefined tensor.
   template <Element T>
   std::span<const T> values(Site site = {}) const {
     require(dtype_of<T>, "values", site);
@@ -60,8 +61,8 @@ class Tensor {
     return values<T>().data();
   }
 
-  /// The numbers for writing. A buffer that other handles share is copied first, so they never see
-  /// the change; this handle is no longer recorded on any tape.
+  /// The numbers, for in-place writes. A buffer that other handles share is copied first (copy on
+  /// write), so they never see the change; this handle is no longer recorded on any tape.
   template <Element T>
   std::span<T> edit(Site site = {}) {
     require(dtype_of<T>, "edit", site);
@@ -69,14 +70,14 @@ class Tensor {
     return {static_cast<T*>(buffer_.data()), static_cast<std::size_t>(size())};
   }
 
-  /// The only element. Throws ShapeError when there is not exactly one.
+  /// The only element. Throws ShapeError unless there is exactly one.
   double item(Site site = {}) const;
-  /// One element, by one index for each axis. Throws ShapeError when out of range.
+  /// One element, given an index for each axis. Throws ShapeError if out of range.
   double at(std::initializer_list<Index> indices, Site site = {}) const;
   /// All elements as doubles.
   std::vector<double> to_vector(Site site = {}) const;
 
-  /// An index, and the place where it was written.
+  /// An index, with the source location where it was written.
   struct Place {
     template <GivenAs<Index> Integer>
     Place(Integer i, Site here = {}) : index(Arg<Index>(i)), site(here) {}
@@ -86,14 +87,14 @@ class Tensor {
     Site site;
   };
   /// x[t] is element t of the first axis, as select(x, 0, t): a step [B, F] of a sequence
-  /// [T, B, F]. A negative index counts from the end. Throws ShapeError where there is none.
+  /// [T, B, F]. A negative index counts from the end. Throws ShapeError if out of range.
   Tensor operator[](const Place& place) const;
 
-  /// The numbers in another element type, rounded to nearest; not recorded. Throws ValueError for a
-  /// number that no i32 holds, NaN among them, where that is the type.
+  /// The numbers converted to another element type, rounded to nearest; not recorded. Throws
+  /// ValueError when converting to i32 if a number is out of range or NaN.
   Tensor to(DType dtype, Site site = {}) const;
-  /// The same numbers without their history. A state that is carried from one window of truncated
-  /// backpropagation to the next passes through here: the value goes on, the gradient stops.
+  /// The same numbers without their history. Used for states carried from one window of truncated
+  /// backpropagation to the next: the value goes on, the gradient stops.
   Tensor detach() const { return Tensor(buffer_, shape_, dtype_); }
 
   /// "f32 [2, 2] [[1, 2], [3, 4]]"; long axes are abbreviated.
@@ -106,7 +107,7 @@ class Tensor {
     slot_ = trace.slot;
   }
   const Buffer& buffer() const { return buffer_; }
-  /// Gives the buffer away; the tensor is undefined afterwards.
+  /// Releases the buffer to the caller; the tensor is undefined afterwards.
   Buffer take_buffer() { return std::move(buffer_); }
 
  private:
@@ -119,7 +120,8 @@ class Tensor {
 
   Buffer buffer_;
   Shape shape_;
-  // The trace, apart so that the dtype fits in behind it: a handle takes 64 bytes.
+  // The trace, stored as separate members so that the dtype fits in the padding: a handle takes 64
+  // bytes.
   std::uint64_t generation_ = 0;
   std::int32_t slot_ = -1;
   DType dtype_ = DType::f32;
@@ -134,22 +136,21 @@ std::ostream& operator<<(std::ostream& out, const Tensor& x);
 inline Tensor detach(const Tensor& x) { return x.detach(); }
 
 namespace detail {
-/// A tensor whose elements are still to be set, for `call`, which a MemoryError names.
+/// A tensor with uninitialised elements, for `call`, which a MemoryError names.
 Tensor new_tensor(const char* call, const Shape& shape, DType dtype, Site site);
 }  // namespace detail
 
-/// Constants, all of which throw MemoryError when they do not fit. Every element is `value`, 0
-/// or 1. Throws ValueError for a value that is no i32 where that is the dtype: 2.7, 3e9, NaN.
+/// Constants. Every element is `value`, 0 or 1. Throws ValueError if the dtype is i32 and the value
+/// is not: 2.7, 3e9, NaN. All functions below throw MemoryError.
 Tensor full(const Shape& shape, Arg<double> value, DType dtype = f32, Site site = {});
 Tensor zeros(const Shape& shape, DType dtype = f32, Site site = {});
 Tensor ones(const Shape& shape, DType dtype = f32, Site site = {});
 /// A scalar (rank 0). Throws as full does.
 Tensor scalar(Arg<double> value, DType dtype = f32, Site site = {});
-/// 0, 1, ..., end - 1; [0] if end is negative. Throws ValueError for numbers beyond i32 where that
-/// is the dtype.
+/// 0, 1, ..., end - 1; empty if end is negative. Throws ValueError if the dtype is i32 and a number
+/// is out of its range.
 Tensor arange(Arg<Index> end, DType dtype = i32, Site site = {});
-/// begin, begin + step, ... up to but without end: as many as there are, perhaps none. Throws also
-/// for a step of 0.
+/// begin, begin + step, ... up to but excluding end; possibly empty. Throws also for a step of 0.
 Tensor arange(Arg<Index> begin, Arg<Index> end, Arg<Index> step = 1, DType dtype = i32,
               Site site = {});
 /// Ones on the diagonal and zeros elsewhere: [n, n] or [rows, columns].
@@ -157,7 +158,7 @@ Tensor eye(Arg<Index> n, DType dtype = f32, Site site = {});
 Tensor eye(Arg<Index> rows, Arg<Index> columns, DType dtype = f32, Site site = {});
 
 /// Numbers in row-major order, from a list, a vector, a span. Throws ShapeError when their count is
-/// not `shape.size()`, and ValueError for a number that is no i32 where that is the dtype.
+/// not `shape.size()`, and ValueError if the dtype is i32 and a number is not.
 Tensor tensor(const Shape& shape, std::span<const double> values, DType dtype = f32,
               Site site = {});
 inline Tensor tensor(const Shape& shape, std::initializer_list<double> values, DType dtype = f32,

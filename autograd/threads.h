@@ -5,14 +5,14 @@
 namespace reel {
 
 /// Sets how many threads a kernel may use, the calling one included. Results do not depend on it.
-/// Waits for work that is being done. Throws ValueError unless 1 <= n <= 1024, and Error when
-/// called by a kernel, within that work.
+/// Waits for running work. Throws ValueError unless 1 <= n <= 1024, and Error if called from within
+/// a kernel.
 ///
-/// A forked child has threads of its own, as many. It may compute whatever the parent's other
-/// threads were doing; only a fork from within a kernel leaves that kernel's work undone.
+/// A forked child gets the same number of threads of its own. It may compute, whatever the parent's
+/// other threads were doing; only a fork from within a kernel leaves that kernel's work undone.
 void set_threads(int n, Site site = {});
 
-/// The number set last; at first the cores that this process may use (affinity and cgroup quota).
+/// The number set last; initially the cores that this process may use (affinity and cgroup quota).
 int threads();
 
 }  // namespace reel

@@ -19,7 +19,8 @@ Symbol symbol_at(std::string_view text, std::size_t offset) {
     if ((byte(i) & 0xC0) != 0x80) return {};
     value = value << 6 | (byte(i) & 0x3F);
   }
-  constexpr char32_t least[] = {0, 0, 0x80, 0x800, 0x10000};  // below it the form is overlong
+  constexpr char32_t least[] = {0, 0, 0x80, 0x800,
+                                0x10000};  // smaller values are overlong encodings
   if (value < least[length] || value > last_code_point || is_surrogate(value)) return {};
   return {value, length};
 }

@@ -1,5 +1,5 @@
-// Matrix products in the shapes of recurrent layers: GFLOP/s, and the fraction of the peak of fused
-// multiply-adds that as many threads reach in the same run.
+// Matrix products in the shapes of recurrent layers: GFLOP/s, and the fraction of the fused
+// multiply-add peak that the same number of threads reaches in the same run.
 #include <reel/autograd/kernels/matmul.h>
 #include <reel/autograd/threads.h>
 

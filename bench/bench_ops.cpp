@@ -1,4 +1,4 @@
-// Single ops in the sizes of a language model: 2500 positions (50 steps of 50 streams), 128
+// Single ops at the sizes of a language model: 2500 positions (50 steps of 50 streams), 128
 // features or 65 classes. Bytes are those of the inputs and outputs, each counted once.
 #include <benchmark/benchmark.h>
 

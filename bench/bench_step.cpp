@@ -1,5 +1,5 @@
-// Running a model one step at a time, as in generation: time per step of one row on one thread, and
-// the rate at which the packed weights are read.
+// Running a model one step at a time, as in generation: time per step for one row on one thread,
+// and the bandwidth at which the packed weights are read.
 #include <reel/reel.h>
 
 #include <benchmark/benchmark.h>
@@ -14,7 +14,7 @@ void report_bytes(benchmark::State& state, Index weights) {
   state.SetBytesProcessed(state.iterations() * weights * static_cast<Index>(sizeof(float)));
 }
 
-// The floor of a step: the product of its weights with one vector.
+// A lower bound for a step: the product of its weights with one vector.
 void product(benchmark::State& state, Index features, Index outputs) {
   const Params params(1);
   const nn::Linear linear(params, features, outputs);
@@ -37,7 +37,7 @@ void layer(benchmark::State& state, Index units, Index rows, const Options&... o
   report_bytes(state, layer.cell.w_ih.shape().size() + layer.cell.w_hh.shape().size());
 }
 
-// What char_lm samples from with its defaults: 65 characters, embeddings of 64, two layers.
+// The default model of char_lm: 65 characters, embeddings of 64, two layers.
 template <class L>
 void character(benchmark::State& state, Index units) {
   constexpr Index symbols = 65;

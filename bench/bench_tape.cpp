@@ -1,4 +1,4 @@
-// What the tape itself costs: ops on eight numbers, where the arithmetic is next to nothing.
+// The overhead of the tape: ops on eight numbers, where the arithmetic is negligible.
 #include <benchmark/benchmark.h>
 
 #include <reel/autograd/ops.h>

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Reel and other frameworks at the same work in the same run, as one table.
+"""Compares Reel and other frameworks on the same work in the same run, in one table.
 
     bench/compare.py --build build [--quick] [--rows REGEX] [--json FILE] [--markdown FILE]
 
-Every framework has one worker, a process, for each number of threads; workers answer "do this row
-n times" (bench/peers/protocol.py). They take turns, A B A B ..., one at a time, and what is
-reported is the median of the rounds. The peak of fused multiply-adds is measured in the same turns:
-a neighbour that slows down one slows down the other.
+Every framework has one worker process for each number of threads; workers answer "do this row n
+times" (bench/peers/protocol.py). They take turns, A B A B ..., one at a time, and the median of the
+rounds is reported. The peak of fused multiply-adds is measured in the same turns: other load on the
+machine then slows down both.
 The rows are those of bench/rows.py; frameworks that are not installed are named and left out.
 """
 import argparse
@@ -36,15 +36,15 @@ def note(text):
 class Worker:
     """A process that does rows on `threads` threads; `hello` is None where it does not run.
 
-    It is stopped while others have their turn: threads of some frameworks spin for a while after
-    their work is done.
+    It is stopped during the others' turns: threads of some frameworks spin for a while after their
+    work is done.
     """
 
     def __init__(self, command, threads, name=None):
         self.command, self.threads = [str(part) for part in command], threads
         count = str(threads)
-        # Threads that spin while they wait take the cores from the others of their own process:
-        # OpenMP's and OpenBLAS's.
+        # Spinning threads take cores from other threads of their own process: OpenMP's and
+        # OpenBLAS's.
         environment = {**os.environ, "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count,
                        "MKL_NUM_THREADS": count, "OMP_WAIT_POLICY": "PASSIVE"}
         self.process = subprocess.Popen([*self.command, count], stdin=subprocess.PIPE,
@@ -88,12 +88,12 @@ class Worker:
 
 
 def calls_for(seconds, answer):
-    """Calls that fill a round of so many seconds, after an answer to one call."""
+    """The number of calls that fill a round of this many seconds, estimated from one call."""
     return max(1, min(MOST_CALLS, round(seconds / answer["seconds"][0])))
 
 
 def measure(row, workers, peaks, options):
-    """The row's measurements: of every worker the median and the rounds, and the peaks."""
+    """The row's measurements: for every worker the median and the rounds, and the peaks."""
     calls, found = {}, {}
     for worker in workers:
         answer = worker.ask(row, 1)
@@ -119,7 +119,7 @@ def measure(row, workers, peaks, options):
 
 
 def measure_together(row, command, threads, options):
-    """Two processes that do the row at once, beside one that does it alone."""
+    """Two processes that do the row concurrently, compared with one that does it alone."""
     pair = [Worker(command, threads) for _ in range(2)]
     calls = calls_for(max(options.seconds, 0.2), [worker.ask(row, 1) for worker in pair][0])
     alone, together = [], []
@@ -185,7 +185,7 @@ def parse_arguments():
     add("--quick", action="store_true", help="fewer rows and rounds: under 3 minutes")
     add("--alone", action="store_true", help="Reel without the other frameworks")
     add("--before", type=pathlib.Path, metavar="BUILD",
-        help="where another version of Reel was built, to stand beside this one in every row")
+        help="build directory of another version of Reel, for comparison in every row")
     add("--rows", type=re.compile, default="", metavar="REGEX", help="only rows with such names")
     add("--rounds", type=int)
     add("--seconds", type=float, help="of a worker in a round")

@@ -31,7 +31,7 @@ double chains_of_fma() {
   return 2e-9 * chains * rounds * int{packet_traits<T>::size} / seconds.count();
 }
 
-/// The machine's peak of `threads` threads together, the best of several tries, in GFLOP/s.
+/// The machine's peak for `threads` threads together, the best of several trials, in GFLOP/s.
 template <class T>
 double peak_gflops(int threads) {
   double best = 0;

@@ -12,15 +12,15 @@
 
 #include <nlohmann/json.hpp>
 
-/// The side of a C++ worker of bench/compare.py; peers/protocol.py describes the protocol.
+/// The C++ worker's side of the protocol of bench/compare.py, described in peers/protocol.py.
 namespace protocol {
 
 using Json = nlohmann::json;
 
-/// What a worker prepared for a row. Without a call the worker does not do the row.
+/// What a worker prepared for a row. Without a call the worker does not support the row.
 struct Prepared {
   std::function<void()> call;   ///< does the row's work once
-  std::function<Json()> facts;  ///< what an answer says beside time and memory; may be missing
+  std::function<Json()> facts;  ///< what an answer contains besides time and memory; may be missing
 };
 
 /// The integer `key` of a row.
@@ -40,7 +40,7 @@ inline double peak_memory_mib() {
   return std::numeric_limits<double>::quiet_NaN();
 }
 
-/// Answers until the input ends. `forget` empties caches when another row comes.
+/// Answers requests until the input ends. `forget` empties caches before a new row.
 inline int serve(
     const Json& hello, const std::function<Prepared(const Json& row)>& prepare,
     const std::function<void()>& forget = [] {}) {

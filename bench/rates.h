@@ -8,7 +8,7 @@
 
 namespace reel::bench {
 
-/// The peak of `threads` threads, measured once a run.
+/// The peak of `threads` threads, measured once per run.
 template <class T>
 double measured_peak(int threads) {
   static std::map<int, double> measured;

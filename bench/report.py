@@ -1,4 +1,4 @@
-"""What bench/compare.py measured, as text: aligned Markdown, which a terminal shows as well."""
+"""The results of bench/compare.py as text: aligned Markdown, also readable in a terminal."""
 import math
 import re
 import statistics

@@ -1,4 +1,4 @@
-"""What the benchmark measures: the one list of its rows, and how much work each of them is.
+"""What the benchmark measures: the only list of its rows, and the amount of work of each.
 
 A row is a dictionary that a worker gets as JSON. Its `work` is
 

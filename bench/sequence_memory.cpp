@@ -1,6 +1,5 @@
-// Memory and time of training on one long sequence, whole and in segments that the backward pass
-// computes again, in processor time. Every row is measured in a process of its own: sequence_memory
-// [STEPS [ROUNDS]]
+// Memory and CPU time of training on one long sequence, whole and in segments that the backward
+// pass recomputes. Every row is measured in its own process: sequence_memory [STEPS [ROUNDS]]
 #include <reel/reel.h>
 
 #include <sys/wait.h>
@@ -22,7 +21,7 @@ using namespace reel;
 
 constexpr Index rows = 8, features = 2, hidden = 64, classes = 10;
 
-// A line of /proc/self/status, in MiB: VmRSS is memory in use, VmHWM the most that ever was.
+// A line of /proc/self/status, in MiB: VmRSS is the current resident memory, VmHWM its peak.
 double mib_of(const std::string& key) {
   std::ifstream status("/proc/self/status");
   for (std::string word; status >> word;)
@@ -84,8 +83,8 @@ struct Figures {
   double mib = 0, seconds = 0, loss = 0, norm = 0;
 };
 
-// Training steps from scratch: the memory that they took beyond the problem itself, and the
-// fastest.
+// Training steps from scratch: the memory that they took in addition to the problem itself, and the
+// time of the fastest.
 Figures measure(Index steps, const std::function<Tensor(const Problem&)>& loss_of) {
   set_threads(1);
   const Problem problem(steps);
@@ -105,7 +104,7 @@ Figures measure(Index steps, const std::function<Tensor(const Problem&)>& loss_o
   return figures;
 }
 
-// The same in a child, whose memory has no history.
+// The same in a child process, with fresh memory.
 Figures measure_apart(Index steps, const std::function<Tensor(const Problem&)>& loss_of) {
   int ends[2];
   if (pipe(ends) != 0) std::abort();

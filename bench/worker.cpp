@@ -29,7 +29,7 @@ struct Sizes {
   Index batch, steps;
 };
 
-// A call, and the bytes that its tape holds between forward and backward.
+// A call, and the bytes that its tape holds between forward and backward pass.
 Prepared differentiated(std::function<void()> call, std::int64_t held_bytes) {
   return {std::move(call), [=] { return Json{{"activation_bytes", held_bytes}}; }};
 }
@@ -69,7 +69,7 @@ class CharLm {
         tokens_(random_tokens(100 * sizes.batch * sizes.steps, symbols)),
         windows_(tokens_, sizes.batch, sizes.steps) {}
 
-  /// The bytes that the tape held between forward and backward.
+  /// The bytes that the tape held between forward and backward pass.
   std::int64_t step() {
     const auto [inputs, targets] = windows_[done_++ % windows_.count()];
     Tape tape;
@@ -110,7 +110,7 @@ Prepared char_lm(const Sizes& sizes, Index symbols) {
   return differentiated([=] { model->step(); }, held);
 }
 
-// As a program that generates does it: weights packed once, the state handed on.
+// As in text generation: weights packed once, the state carried along.
 template <class L>
 Prepared stepping(const Sizes& sizes) {
   const Params params(1);
@@ -141,7 +141,7 @@ Prepared matmul(Index m, Index k, Index n, bool packed) {
   return {call, {}};
 }
 
-// Of fused multiply-adds, on as many threads.
+// The peak of fused multiply-adds, on this number of threads.
 Prepared peak() {
   const auto gflops = std::make_shared<double>();
   return {[=] { *gflops = bench::peak_gflops<float>(threads()); },

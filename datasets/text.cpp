@@ -40,8 +40,8 @@ void require_well_formed(std::string_view text, std::size_t end) {
     throw ValueError(fmt::format("the text is not valid UTF-8 at byte {}; take it as bytes", end));
 }
 
-// A name of the encoding if the text is in code units of 2 or 4 bytes, as its byte order mark says
-// or, without one, its look: units of letters with no control character among them.
+// The name of the encoding if the text has code units of 2 or 4 bytes, according to its byte order
+// mark or, without one, a heuristic: units are letters, with no control characters among them.
 const char* wide_encoding(std::string_view text) {
   const auto begins = [&](std::string_view mark) { return text.starts_with(mark); };
   if (begins({"\xFF\xFE\0\0", 4}) || begins({"\0\0\xFE\xFF", 4})) return "UTF-32";
@@ -68,8 +68,8 @@ const char* wide_encoding(std::string_view text) {
   return nullptr;
 }
 
-// How much a text may have. A pipe tells its length only by its end; a text and its tokens take 5
-// bytes a symbol.
+// The most bytes a text may have. A pipe's length is not known in advance; a text and its tokens
+// take 5 bytes per symbol.
 std::uint64_t most_bytes(const struct stat& status) {
   const auto memory = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
                       static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 5;
@@ -82,7 +82,8 @@ std::string content_of(const std::filesystem::path& path, TextMode mode) {
   const auto fail = [&](std::string_view what) {
     throw FileError(fmt::format("{}: {}", where.str(), what));
   };
-  if (const auto there = nn::status_of(where)) {  // before it is opened: devices may act on that
+  if (const auto there =
+          nn::status_of(where)) {  // before it is opened: opening a device may have side effects
     if (S_ISDIR(there->st_mode)) fail("is a directory; name a text file");
     if (S_ISCHR(there->st_mode) || S_ISBLK(there->st_mode))
       fail("is a device, which has no end; name a text file");
@@ -106,7 +107,7 @@ std::string content_of(const std::filesystem::path& path, TextMode mode) {
       const std::string_view part(reinterpret_cast<const char*>(chunk.data()), count);
       content += part;
       require_length(content.size());
-      // A text has none, and a large file that is none need not be read to its end.
+      // Text contains no NUL, and a large non-text file need not be read to its end.
       if (mode == TextMode::utf8 && part.find('\0') != std::string_view::npos) break;
     }
   } catch (const std::bad_alloc&) {

@@ -11,26 +11,26 @@
 
 namespace reel::datasets {
 
-/// What the symbols of a text are: the code points of UTF-8, or plain bytes, which take any file.
+/// What the symbols of a text are: UTF-8 code points, or plain bytes, which work for any file.
 enum class TextMode : std::uint8_t { utf8, bytes };
 
-/// The content of a file or pipe. In the mode `utf8` a byte order mark at its beginning is left
-/// out. Throws FileError when it is missing, unreadable, empty, a directory or a device, or longer
-/// than there is memory for; in the mode `utf8` also when it is UTF-16 or UTF-32, holds a NUL byte
-/// or is not well-formed UTF-8 (RFC 3629), naming the offset.
+/// The content of a file or pipe. In mode `utf8` a leading byte order mark is skipped. Throws
+/// FileError if it is missing, unreadable, empty, a directory or a device, or does not fit in
+/// memory; in mode `utf8` also if it is UTF-16 or UTF-32, contains a NUL byte or is not well-formed
+/// UTF-8 (RFC 3629), naming the offset.
 std::string read_text(const std::filesystem::path& path, TextMode mode = TextMode::utf8);
 
-/// A symbol for a message: "'é' (U+00E9)", "U+0007", "0xFF".
+/// A symbol formatted for a message: "'é' (U+00E9)", "U+0007", "0xFF".
 std::string name_of(char32_t symbol, TextMode mode);
 
 /// The distinct symbols of a text in ascending order. The token of a symbol is its rank among them.
 class Vocabulary {
  public:
-  /// The symbols that occur in `text`. Throws ValueError when it is empty or not UTF-8 as the mode
-  /// asks.
+  /// The symbols that occur in `text`. Throws ValueError if it is empty, or not UTF-8 in mode
+  /// `utf8`.
   Vocabulary(std::string_view text, TextMode mode);
   /// The symbols that `symbols()` of another vocabulary returned. Throws ValueError unless there is
-  /// one, they ascend, and all are code points (or bytes).
+  /// at least one, they are in ascending order, and all are code points (or bytes).
   Vocabulary(std::vector<char32_t> symbols, TextMode mode);
 
   Index size() const { return static_cast<Index>(symbols_.size()); }
@@ -40,7 +40,7 @@ class Vocabulary {
   /// The tokens of a text, each in 0 .. size() - 1. Throws ValueError naming the first symbol that
   /// is not in the vocabulary and its byte offset.
   std::vector<std::int32_t> encode(std::string_view text) const;
-  /// The text of some tokens. Throws ValueError for one outside 0 .. size() - 1.
+  /// The text of a sequence of tokens. Throws ValueError for one outside 0 .. size() - 1.
   std::string decode(std::span<const std::int32_t> tokens) const;
 
   bool operator==(const Vocabulary&) const = default;

@@ -8,13 +8,13 @@
 
 namespace reel::datasets {
 
-/// The first part of a sequence to train on, and the rest to validate.
+/// The first part of a sequence for training, and the rest for validation.
 struct Split {
   std::span<const std::int32_t> train, valid;
 };
 
-/// Cuts after the first floor(train_frac · n) of n tokens. Throws ValueError unless
-/// 0 < train_frac <= 1.
+/// Splits after the first floor(train_frac · n) of n tokens. Throws ValueError unless 0 <
+/// train_frac <= 1.
 Split split(std::span<const std::int32_t> tokens, double train_frac);
 
 /// One step of truncated backpropagation: i32 tensors [T, B], the targets one token ahead.
@@ -27,16 +27,16 @@ struct Window {
 ///
 ///     inputs[t, b] = tokens[b · stream_length + i · T + t],  targets[t, b] = the token after it
 ///
-/// In every stream window i + 1 goes on where window i ended, so the recurrent state is carried
-/// from one to the next. What does not fill a whole window at the end of a stream is left out.
+/// In every stream window i + 1 continues where window i ended, so the recurrent state is carried
+/// from one to the next. An incomplete window at the end of a stream is dropped.
 class Windows {
  public:
   /// Refers to `tokens`, which must outlive it. Throws ValueError unless batch and seq_len are
-  /// positive and there are `least_tokens(batch, seq_len)`.
+  /// positive and there are at least `least_tokens(batch, seq_len)` tokens.
   Windows(std::span<const std::int32_t> tokens, Index batch, Index seq_len);
   Windows(std::vector<std::int32_t>&& tokens, Index batch, Index seq_len) = delete;
 
-  /// What one window takes: batch · seq_len + 1.
+  /// The tokens that one window needs: batch · seq_len + 1.
   static Index least_tokens(Index batch, Index seq_len);
 
   /// The number of windows: floor(stream_length / T).

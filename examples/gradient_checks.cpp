@@ -1,5 +1,5 @@
 // Three functions whose gradients are wrong, and a model whose gradients are right: gradient_checks
-// mean|bias|gate|model prints what the checks say. The page docs/gradient_checks.md is made of it.
+// mean|bias|gate|model prints the report. The examples in docs/gradient_checks.md come from here.
 #include <reel/reel.h>
 
 #include <iostream>

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Makes #include <reel/FOLDER/NAME.h> true in this tree: forward.py OUTPUT TREE FOLDER...
+"""Makes #include <reel/FOLDER/NAME.h> work in this tree: forward.py OUTPUT TREE FOLDER...
 
-Meson calls it when the build is configured. Every header of the folders of TREE gets a file of one
-line under OUTPUT/reel/, which includes it. Links would do the same, but not every system and not
-every archive keeps them.
+For every header in these folders of TREE it writes a one-line file under OUTPUT/reel/ that includes
+it. Meson calls it when the build is configured. Symbolic links would be simpler, but not every
+system and archive format preserves them.
 """
 import os
 import pathlib

@@ -10,10 +10,10 @@
 
 namespace reel::nn {
 
-/// Two layers over the same sequence, one from each end; their outputs are joined: y [T, B, 2 H] is
-/// forward's H and backward's H. For tasks that know the whole sequence, such as tagging. Parts
-/// `forward` and `backward`. Rnn, Gru and Lstm run both directions at the same time where each has
-/// much to do and too few rows for two threads; the bits are the same. The default mode is Eval.
+/// Two layers over the same sequence, one from each end, with concatenated outputs: y [T, B, 2 H]
+/// is forward's H and backward's H. For tasks where the whole sequence is known, such as tagging.
+/// Parts `forward` and `backward`. Rnn, Gru and Lstm run both directions concurrently where each
+/// has much work and too few rows for two threads; the bits are the same. The default mode is Eval.
 template <class L>
 struct Bidirectional : SequenceCalls<Bidirectional<L>, BidirectionalState<StateOf<L>>> {
   static_assert(check_layer<L>());

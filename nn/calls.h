@@ -8,7 +8,7 @@
 
 namespace reel::nn {
 
-/// The short forms of the call of a cell C that has cell(x, state, mode, site). A cell of one's own
+/// The short forms of the call of a cell C that has cell(x, state, mode, site). A user-defined cell
 /// gets them by deriving from CellCalls<C, State>, with `using CellCalls::operator();`.
 template <class C, class State>
 class CellCalls {
@@ -21,7 +21,7 @@ class CellCalls {
 
 /// The short forms of the call of a layer L that has layer(x, state, mode, options, site): any of
 /// state, mode and options may be left out. Without a state a sequence begins with zeros, and
-/// without a mode it runs in Eval. A layer of one's own gets them as a cell does.
+/// without a mode it runs in Eval. A user-defined layer gets them as a cell does.
 template <class L, class State>
 class SequenceCalls {
  public:
@@ -30,7 +30,7 @@ class SequenceCalls {
                            Site site = {}) const {
     return self()(x, State{}, mode, options, site);
   }
-  /// layer(x, {.lengths = n}). As a template, so that layer(x, {}) means an empty state.
+  /// layer(x, {.lengths = n}). A template, so that layer(x, {}) means an empty state.
   template <class Options = SequenceOptions>
   requires(std::same_as<Options, SequenceOptions>) Output<State>
   operator()(const Tensor& x, const Options& options, Site site = {}) const {

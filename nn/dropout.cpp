@@ -15,14 +15,14 @@ Dropout::Dropout(Arg<double> rate, Site site) : rate(rate) { require_rate("Dropo
 
 namespace {
 
-// A forgotten mode trains without dropout and shows nowhere else.
+// A forgotten mode trains without dropout, which would otherwise go unnoticed.
 void note_eval_on_tape(double rate, Site site) {
   static std::atomic<bool> noted = false;
   if (noted.exchange(true)) return;
   std::cerr << fmt::format(
       "reel: Dropout of rate {} runs in nn::Eval while a tape records, and drops nothing; to "
       "train, "
-      "call the model with nn::Train{{rng}} ({}). This is said once.\n",
+      "call the model with nn::Train{{rng}} ({}). This note is printed once.\n",
       rate, SiteScope::resolve(site).str());
 }
 

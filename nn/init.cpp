@@ -16,7 +16,7 @@ void require_setting(const char* initializer, const char* what, double value) {
         fmt::format("{}: {} is {}, but has to be a finite number >= 0", initializer, what, value));
 }
 
-// A matrix in double with its columns one after another.
+// A column-major matrix in double.
 struct Columns {
   Index rows;
   std::span<double> numbers;
@@ -29,29 +29,29 @@ double dot(const double* a, const double* b, Index begin, Index end) {
   return sum;
 }
 
-// x -= 2 v (v·x), of the numbers from `begin` on: the reflection that turns v, of length 1, around.
+// x -= 2 v (v·x), for elements from `begin` on: the Householder reflection for the unit vector v.
 void reflect(double* x, const double* v, Index begin, Index end) {
   const double twice = 2 * dot(v, x, begin, end);
   for (Index i = begin; i < end; ++i) x[i] -= twice * v[i];
 }
 
-// Replaces a matrix with no more columns than rows by the Q of its decomposition Q R for which the
-// diagonal of R is positive (Householder, "Unitary triangularization of a nonsymmetric matrix",
-// 1958). One column after the other, in loops of ours: a library's blocks follow the caches of the
-// processor, and so would the last bits.
+// Replaces a matrix with no more columns than rows by the Q of its QR decomposition with a positive
+// diagonal of R (Householder, "Unitary triangularization of a nonsymmetric matrix", 1958). Column
+// by column, in our own loops: a library's blocking depends on the processor's caches, and so would
+// the last bits.
 void orthonormalize(const Columns& a, Index columns) {
   std::vector<bool> turned;  // where the diagonal of R is negative
   for (Index c = 0; c < columns; ++c) {
-    double* v = a[c];  // from row c on the reflection that takes the column to the diagonal
+    double* v = a[c];  // from row c on, the reflection that maps the column to the diagonal
     const double length = std::sqrt(dot(v, v, c, a.rows));
-    turned.push_back(v[c] >= 0);  // the diagonal gets the other sign, so that nothing cancels
+    turned.push_back(v[c] >= 0);  // the diagonal gets the opposite sign, to avoid cancellation
     v[c] += turned.back() ? length : -length;
     const double norm = std::sqrt(dot(v, v, c, a.rows));
     for (Index i = c; norm > 0 && i < a.rows; ++i) v[i] /= norm;
     for (Index next = c + 1; next < columns; ++next) reflect(a[next], v, c, a.rows);
   }
-  // Q = H_0 H_1 ... of the first columns of the identity, from the last on: column c is not needed
-  // as a reflection any more when it becomes a column of Q.
+  // Q = H_0 H_1 ... applied to the first columns of the identity, starting with the last: column c
+  // is no longer needed as a reflection when it becomes a column of Q.
   std::vector<double> v(static_cast<std::size_t>(a.rows));
   for (Index c = columns - 1; c >= 0; --c) {
     std::copy_n(a[c], a.rows, v.data());
@@ -61,7 +61,8 @@ void orthonormalize(const Columns& a, Index columns) {
   }
 }
 
-// Uniform among the matrices with orthonormal rows or columns, whichever are fewer; row-major.
+// Draws uniformly from the matrices with orthonormal rows or columns, whichever are fewer;
+// row-major.
 void draw_orthonormal(Rng& rng, Index rows, Index columns, double* to) {
   const Index longer = std::max(rows, columns), shorter = std::min(rows, columns);
   Tensor draws = rng.normal({longer, shorter}, 0, 1, f64);

@@ -9,12 +9,13 @@ namespace reel::nn::init {
 Initializer constant(double value);
 /// Uniform in [-bound, bound). Throws ValueError unless `bound` is a finite number >= 0.
 Initializer uniform(double bound);
-/// Normal with mean 0. Throws ValueError unless `deviation` is a finite number >= 0.
+/// Normal with mean 0 and standard deviation `deviation`. Throws ValueError unless it is a finite
+/// number >= 0.
 Initializer normal(double deviation);
 /// Uniform with bound √(6 / (rows + columns)), for matrices (Glorot and Bengio, 2010).
 Initializer xavier_uniform();
-/// Random with orthonormal rows or columns, whichever are fewer; a matrix of k square blocks one
-/// above the other (recurrent weights) is made block by block (Saxe et al., 2014).
+/// Random with orthonormal rows or columns, whichever are fewer; a vertical stack of k square
+/// blocks (recurrent weights) is initialised block by block (Saxe et al., 2014).
 Initializer orthogonal();
 
 }  // namespace reel::nn::init

@@ -36,11 +36,11 @@ struct StateOf<C> {
 };
 }  // namespace detail
 
-/// C::State; what has none gets one, so that the compiler says what C lacks and no more.
+/// C::State, or a stand-in if there is none, so that the compiler reports only what C lacks.
 template <class C>
 using StateOf = typename detail::StateOf<C>::type;
 
-/// Says in a line what C lacks to be a cell that a layer can be made of.
+/// Reports in one line what C lacks to be a cell that a layer can be made of.
 template <class C>
 constexpr bool check_cell() {
   if constexpr (!requires { typename C::State; }) {
@@ -59,7 +59,7 @@ constexpr bool check_cell() {
   return true;
 }
 
-/// Says in a line what L lacks to be a layer.
+/// Reports in one line what L lacks to be a layer.
 template <class L>
 constexpr bool check_layer() {
   if constexpr (Layer<L>) {
@@ -73,8 +73,8 @@ constexpr bool check_layer() {
   return true;
 }
 
-/// A layer that is one op and returns its results as they are: what it computes may be put off (see
-/// side_by_side.h). It says so by `static constexpr bool one_op = true`.
+/// A layer that is one op and returns its results unchanged, so that its kernel may be deferred
+/// (see side_by_side.h). It declares `static constexpr bool one_op = true`.
 template <class L>
 concept OneOpLayer = Layer<L> && L::one_op;
 

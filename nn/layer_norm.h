@@ -4,8 +4,8 @@
 
 namespace reel::nn {
 
-/// Normalises the last axis to mean 0 and variance 1, then scales and shifts: x [..., size] -> the
-/// same. Parameters `gain` (ones) and `bias` (zeros) [size] (Ba et al., 2016).
+/// Normalises the last axis to mean 0 and variance 1, then scales and shifts: x [..., size] ->
+/// [..., size]. Parameters `gain` (ones) and `bias` (zeros) [size] (Ba et al., 2016).
 struct LayerNorm {
   /// Throws ValueError unless `size` and `epsilon` are positive and finite.
   LayerNorm(const ModuleParams& p, Arg<Index> size, Arg<double> epsilon = 1e-5);

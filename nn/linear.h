@@ -6,7 +6,7 @@ namespace reel::nn {
 
 struct LinearOptions {
   bool bias = true;
-  /// By default both uniform with bound 1/√input_size.
+  /// By default both are uniform with bound 1/√input_size.
   Initializer weight_init = {}, bias_init = {};
 };
 

@@ -4,23 +4,23 @@
 
 namespace reel::nn {
 
-/// Running a model to train it: dropout is active and draws from `rng`.
+/// Training mode: dropout is active and draws from `rng`.
 struct Train {
   Rng& rng;
 };
 
-/// Running a model to use it: nothing is random.
+/// Evaluation mode: nothing is random.
 struct Eval {};
 
-/// How a model is run; an argument of every call, never a flag of the model. Where a call leaves it
-/// out, it is Eval: a training step has to say Train, or a model with dropout learns without it.
+/// How a model is run; an argument of every call, never a flag of the model. The default is Eval: a
+/// training step has to pass Train, or a model with dropout trains without it.
 class Mode {
  public:
   Mode(Eval) {}
   Mode(Train train) : rng_(&train.rng) {}
 
   bool training() const { return rng_ != nullptr; }
-  /// The source of randomness while training.
+  /// The random number generator for training.
   Rng& rng() const { return *rng_; }
 
  private:

@@ -9,29 +9,29 @@
 
 namespace reel::nn {
 
-/// Tensors by name, with metadata: what a file of weights or a checkpoint holds.
+/// Tensors by name, with metadata: the content of a weight file or a checkpoint.
 struct NamedTensors {
   std::map<std::string, Tensor, std::less<>> tensors = {};
   std::map<std::string, std::string, std::less<>> metadata = {};
-  /// Tensors of a file that could not be read, and why. Whoever asks for one is told.
+  /// Tensors of a file that could not be read, and why. Accessing one throws with that reason.
   std::map<std::string, std::string, std::less<>> unread = {};
 
-  /// The tensor of that name. Throws ValueError when there is none, or it could not be read.
+  /// The tensor of that name. Throws ValueError if there is none, or it could not be read.
   const Tensor& operator[](std::string_view name) const;
   /// The tensors, read or not, whose names begin with `prefix`, without it; no metadata.
   NamedTensors part(std::string_view prefix) const;
-  /// Adds the tensors of another set, read ones only, their names behind `prefix`. Throws
-  /// ValueError, having added nothing, when a name is taken.
+  /// Adds the tensors of another set, except unread ones, with `prefix` before their names. Throws
+  /// ValueError, having added nothing, if a name is taken.
   void insert(std::string_view prefix, const NamedTensors& other);
 };
 
 /// The current values of the parameters under their full names. They share memory with the
-/// parameters until those change.
+/// parameters until those change (copy on write).
 NamedTensors from_params(const Params& params);
 
-/// Gives the parameters the values of the tensors of their full names. The two sets of names must
-/// be the same. Throws ValueError for names missing or left over, ShapeError or DTypeError for a
-/// tensor of another kind; nothing is changed then.
+/// Sets the parameters to the tensors with their full names. The two sets of names must be equal.
+/// Throws ValueError for missing or unexpected names, ShapeError or DTypeError for a tensor of
+/// another shape or dtype, having changed nothing.
 void load_params(const NamedTensors& source, const Params& params, Site site = {});
 
 }  // namespace reel::nn

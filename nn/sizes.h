@@ -28,7 +28,7 @@ const ModuleParams& require_positive(const ModuleParams& p, const char* module,
 std::string module_name(const Params& p, const char* module);
 
 /// Throws ShapeError, naming the module of parameter `w`, unless the last axis of x has `size`
-/// elements. A tensor that was never given a value is the op's to refuse.
+/// elements. An undefined tensor is left for the op to refuse.
 void require_features(const char* module, const Param& w, const Tensor& x, Index size, Site site);
 
 /// Throws ValueError unless 0 <= rate < 1.

@@ -14,7 +14,7 @@ namespace reel::nn {
 
 struct StackOptions {
   int layers = 2;
-  /// Between the layers, while training; none after the last.
+  /// Dropout rate between the layers in training; none after the last.
   double dropout = 0;
 };
 
@@ -33,7 +33,7 @@ struct Stacked : SequenceCalls<Stacked<L>, StackedState<StateOf<L>>> {
   static_assert(check_layer<L>());
   using State = StackedState<StateOf<L>>;
 
-  /// Options beyond the stack's own go to every layer. Throws ValueError for sizes that are not
+  /// Options other than the stack's own go to every layer. Throws ValueError for sizes that are not
   /// positive or a dropout rate outside [0, 1).
   template <class... Options>
   Stacked(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,

@@ -7,11 +7,11 @@
 #include <reel/autograd/params.h>
 
 /// The states of recurrent layers: small structs of tensors, nested as the layers are. An undefined
-/// tensor stands for zeros, so `State state;` is where a sequence begins.
+/// tensor stands for zeros, so `State state;` is the beginning of a sequence.
 namespace reel::nn {
 
-/// A state: `State{}` is where a sequence begins, and `state.map(f)` is the same state with f(x) in
-/// place of each tensor x.
+/// A state: `State{}` is the beginning of a sequence, and `state.map(f)` is the same state with
+/// f(x) in place of each tensor x.
 template <class S>
 concept RecurrentState = std::default_initializable<S> &&
     requires(const S& state, Tensor (*f)(const Tensor&)) {
@@ -62,7 +62,7 @@ struct StackedState {
   }
 };
 
-/// The same state without its history: its value goes on into the next window, its gradient stops
+/// The same state without its history: the value goes on into the next window, the gradient stops
 /// here. Truncated backpropagation through time is this call between two windows.
 template <RecurrentState State>
 State detach(const State& state) {
@@ -80,8 +80,8 @@ std::vector<Tensor> flatten(const State& state) {
   return tensors;
 }
 
-/// ... and back: a state of the form of `like` made of them. Throws ValueError if their number
-/// differs.
+/// ... and back: a state with the structure of `like` made of them. Throws ValueError if their
+/// number differs.
 template <RecurrentState State>
 State unflatten(const State& like, std::span<const Tensor> tensors) {
   std::size_t next = 0;
@@ -92,7 +92,7 @@ State unflatten(const State& like, std::span<const Tensor> tensors) {
   return state;
 }
 
-/// `state`, or where it is undefined zeros [B, H], for an input x [B, D] or [T, B, D] and recurrent
+/// `state`, or zeros [B, H] where it is undefined, for an input x [B, D] or [T, B, D] and recurrent
 /// weights [.., H]. Throws ShapeError for a state of another shape.
 Tensor defined_state(const Tensor& state, const Tensor& x, const Param& w_hh);
 

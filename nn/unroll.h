@@ -17,9 +17,9 @@
 
 namespace reel::nn {
 
-/// Makes a layer of any cell: runs it step by step, in ops. A cell of your own needs nothing more
-/// to be stacked, run in both directions and over sequences of different lengths. The default mode
-/// is Eval.
+/// Turns any cell into a layer: runs it step by step, in ops. A user-defined cell needs nothing
+/// more to be stacked and run in both directions and over sequences of different lengths. The
+/// default mode is Eval.
 template <class C>
 struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
   static_assert(check_cell<C>());
@@ -35,7 +35,7 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
 
   using SequenceCalls<Unroll, State>::operator();
   /// x [T, B, D] -> y [T, B, H] and the last state; state, mode and options may each be left out:
-  /// see SequenceCalls. Throws ShapeError, also where x has no steps, or ValueError for lengths
+  /// see SequenceCalls. Throws ShapeError, also if x has no steps, or ValueError for lengths
   /// outside 0 .. T.
   Output<State> operator()(const Tensor& x, const State& initial = {}, const Mode& mode = Eval{},
                            const SequenceOptions& options = {}, Site site = {}) const {
@@ -54,20 +54,20 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
   C cell;
 
  private:
-  // What the cell does belongs to its step, and to the module unless it names one itself.
+  // The cell's ops belong to its step, and to the module unless the cell names one itself.
   Output<State> step(const Tensor& x, const State& state, const Mode& mode) const {
     const PlaceScope place({module_.empty() ? current_place.module : module_, current_place.step});
     return call_part(cell, x, state, mode);
   }
 
-  // `first` is the number of the first step in the whole sequence.
+  // `first` is the index of the first step in the whole sequence.
   Output<State> run(const Tensor& x, const State& initial, const Mode& mode,
                     const SequenceOptions& options, Index first) const {
     const Tensor lengths = resolve_lengths(options, x, "Unroll");
     const Index steps = x.size(0);
     const Tensor real = with_zero_padding(x, lengths);
     Tensors outputs(static_cast<std::size_t>(steps));
-    // Steps that do not count must not see what does not: 0 times NaN is NaN.
+    // Padding steps must not read padding values: 0 times NaN is NaN.
     const Tensor begun = active_rows(lengths, 0);
     State state = begun.defined() ? begin(begun, initial) : initial;
     for (Index s = 0; s < steps; ++s) {
@@ -93,7 +93,8 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
     each_segment(x, options, "Unroll", site, [&](const Tensor& part, const Segment& segment) {
       Tensors inputs{part};
       state.map([&](const Tensor& s) { return s.defined() ? inputs.emplace_back(s) : s; });
-      const auto form = std::make_shared<State>();  // the state after it, without its tensors
+      const auto form =
+          std::make_shared<State>();  // the structure of the state after it, without its tensors
       const auto run = [layer = *this, before = detach(state), form, segment, site,
                         wanted = options.outputs](std::span<const Tensor> in, Rng* rng) {
         const SiteScope scope(site);
@@ -137,7 +138,7 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
     });
   }
 
-  std::string module_;  // for errors and tables; empty where it is not known
+  std::string module_;  // for errors and tables; empty if unknown
 };
 
 }  // namespace reel::nn

@@ -9,12 +9,11 @@ struct AdamOptions {
   double beta1 = 0.9;     ///< decay rate of the first moment, the mean of the gradients
   double beta2 = 0.999;   ///< decay rate of the second moment, the mean of their squares
   double epsilon = 1e-8;  ///< added to the square root of the second moment
-  /// lambda below, an L2 penalty. Decay apart from the gradient, which its scaling does not touch,
-  /// is AdamW's.
+  /// lambda below, an L2 penalty. For decoupled weight decay, see AdamW.
   double weight_decay = 0;
 };
 
-/// Adam, as torch.optim.Adam computes it. In the t-th step that a parameter takes,
+/// Adam, as torch.optim.Adam computes it. In the t-th step of a parameter,
 ///
 ///     g <- g + lambda p
 ///     m <- beta1 m + (1 - beta1) g
@@ -24,11 +23,11 @@ struct AdamOptions {
 /// Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015.
 class Adam : public Optimizer {
  public:
-  /// Throws ValueError when an option is negative or a beta is 1 or more.
+  /// Throws ValueError if an option is negative or a beta is 1 or more.
   explicit Adam(const Params& params, const AdamOptions& options = {});
 
  protected:
-  /// With a decay apart from the gradient (see AdamW).
+  /// With decoupled weight decay (see AdamW).
   Adam(std::string name, const Params& params, const AdamOptions& options, double decoupled_decay);
 
  private:

@@ -12,15 +12,14 @@ struct AdamWOptions {
   double weight_decay = 0.01;  ///< lambda below
 };
 
-/// Adam with weight decay that its scaling does not touch, as torch.optim.AdamW computes it: each
-/// step begins with
+/// Adam with decoupled weight decay, as torch.optim.AdamW computes it: each step begins with
 ///
 ///     p <- p - lr lambda p
 ///
-/// and goes on as Adam's. Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019.
+/// and continues as Adam's. Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019.
 class AdamW final : public Adam {
  public:
-  /// Throws ValueError when an option is negative or a beta is 1 or more.
+  /// Throws ValueError if an option is negative or a beta is 1 or more.
   explicit AdamW(const Params& params, const AdamWOptions& options = {});
 };
 

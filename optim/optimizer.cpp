@@ -14,8 +14,8 @@
 namespace reel::optim {
 namespace {
 
-// Whether a number is so large that its square may not be finite, or is not finite itself; told by
-// the bits, which gives vector code.
+// Whether a number is so large that its square may overflow, or is not finite itself; tested on the
+// bits, which can be vectorised.
 template <class T>
 bool any_large(const T* numbers, Index count) {
   using Bits = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
@@ -96,14 +96,14 @@ void Optimizer::step(const Gradients& gradients) {
     if (large[k] != 0) check_moments(*slots[pieces[k].array], *found[pieces[k].array]);
 
   for (Slot* slot : slots) slot->own();
-  for (Slot* slot : slots) ++slot->steps;  // nothing can fail any more
+  for (Slot* slot : slots) ++slot->steps;  // nothing can fail from here on
   kernels::each_piece(pieces, [&](std::size_t, const kernels::Piece& piece) {
     update(*slots[piece.array], *found[piece.array], {piece.begin, piece.end});
   });
 }
 
-// Tries the step on copies of the parameter and of what is remembered of it. A moment that has
-// become infinite stays so, and the parameter where it is.
+// Tries the step on copies of the parameter and its moments. A moment that became infinite would
+// stay so, and freeze the parameter.
 void Optimizer::check_moments(const Slot& slot, const Tensor& gradient) const {
   Slot trial = slot;
   trial.param = Param(std::make_shared<ParamEntry>(*slot.param.entry()));
@@ -124,7 +124,7 @@ void Optimizer::check_moments(const Slot& slot, const Tensor& gradient) const {
   });
 }
 
-// What other handles share is copied here, so that the tasks of a step have pointers alone.
+// Shared buffers are copied here, so that the tasks of a step need only pointers.
 void Optimizer::Slot::own() {
   dispatch_real(param.dtype(), [&]<class T>() {
     param.begin_update();
@@ -141,8 +141,8 @@ void Optimizer::check(const std::string& entry, const Tensor& value, double leas
     for (T x : value.values<T>())
       if (!std::isfinite(x) || x < static_cast<T>(least))
         throw ValueError(
-            fmt::format("{}: entry {} of the state holds {}, to which no training comes", name_,
-                        printable(entry), x));
+            fmt::format("{}: entry {} of the state holds {}, which is impossible in training",
+                        name_, printable(entry), x));
   });
 }
 
@@ -187,8 +187,8 @@ void Optimizer::restore(const nn::NamedTensors& state) {
   }
   if (!unclaimed.empty())
     throw ValueError(fmt::format(
-        "{}: the state has a foreign entry {}; is it of another optimizer or another model?", name_,
-        printable(unclaimed.begin()->first, 80)));
+        "{}: the state has an unexpected entry {}; is it of another optimizer or another model?",
+        name_, printable(unclaimed.begin()->first, 80)));
   slots_ = std::move(restored);
 }
 

@@ -10,25 +10,25 @@
 #include <reel/autograd/gradients.h>
 #include <reel/nn/named_tensors.h>
 
-/// Optimizers: what turns gradients into better parameters, and what goes with it.
+/// Optimizers, which update parameters from gradients.
 namespace reel::optim {
 
 /// Changes parameters in place, step by step, given their gradients. The base of all optimizers,
 /// for programs that choose one at run time: `std::unique_ptr<Optimizer>`.
 ///
-/// It serves the parameters that its part of the store had when it was constructed. Results do not
-/// depend on the number of threads, and a step allocates nothing on the heap. An optimizer may be
-/// moved; one that was moved from takes no more steps.
+/// It updates the parameters that its part of the store had when it was constructed. Results do not
+/// depend on the number of threads, and a step makes no heap allocations. An optimizer may be
+/// moved; a moved-from one takes no more steps.
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
   Optimizer(Optimizer&&) = default;
   Optimizer& operator=(Optimizer&&) = default;
 
-  /// Changes every parameter that has a gradient; the others, and what is remembered of them, stay
-  /// as they are. Throws ValueError, having changed nothing, when the gradients are of another
-  /// store, when parameters were created after the optimizer, or when a gradient is finite and so
-  /// large that what is remembered of it would be infinite, and the parameter frozen.
+  /// Updates every parameter that has a gradient; the others, and their moments, stay unchanged.
+  /// Throws ValueError, having changed nothing, if the gradients belong to another store, if
+  /// parameters were created after the optimizer, or if a finite gradient is so large that a moment
+  /// would become infinite and the parameter frozen.
   void step(const Gradients& gradients);
 
   double learning_rate() const { return learning_rate_; }
@@ -38,50 +38,50 @@ class Optimizer {
   /// "sgd", "adam", ...: how the names of its state begin.
   const std::string& name() const { return name_; }
 
-  /// All that it remembers from step to step: for each parameter the number of steps it took, an
-  /// f64 scalar "adam.steps.<parameter>", and arrays like "adam.m.<parameter>" of the parameter's
-  /// shape and dtype. The learning rate is not part of it. Copies no numbers, and later steps
-  /// do not change what was returned.
+  /// Its whole state: for each parameter the number of steps taken, an f64 scalar
+  /// "adam.steps.<parameter>", and arrays such as "adam.m.<parameter>" of the parameter's shape and
+  /// dtype. The learning rate is not included. Copies no numbers, and later steps do not change the
+  /// result (copy on write).
   nn::NamedTensors state() const;
-  /// Goes on from such a state with the same bits as if it had never stopped. Throws ValueError,
-  /// having changed nothing, when an entry is missing, foreign, of another shape or dtype, or
-  /// holds a number that no training comes to: one that is not finite, a negative mean of squares.
+  /// Continues from such a state, bit for bit as if it had never stopped. Throws ValueError, having
+  /// changed nothing, if an entry is missing, unexpected, of another shape or dtype, or holds an
+  /// impossible value: one that is not finite, or a negative mean of squares.
   void restore(const nn::NamedTensors& state);
 
  protected:
-  /// A setting of an optimizer, which has to be in [0, limit).
+  /// A setting of an optimizer, which must be in [0, limit).
   struct Setting {
     std::string_view name;
     double value;
     double limit = std::numeric_limits<double>::infinity();
   };
 
-  /// An array to remember for each parameter.
+  /// A moment: an array stored for each parameter.
   struct Moment {
     std::string name;
     double least = -std::numeric_limits<double>::infinity();  ///< 0 for a mean of squares
   };
 
-  /// One parameter and what is remembered of it.
+  /// One parameter and its state.
   struct Slot {
     Param param;
     std::vector<Tensor> moments = {};  ///< zero at first, in the order of the names
-    double steps = 0;                  ///< the current one included
+    double steps = 0;                  ///< including the current one
 
     void own();
   };
-  /// A run of a parameter's numbers. The pieces of all parameters are the tasks of a step.
+  /// A range of a parameter's elements. The pieces of all parameters are the tasks of a step.
   struct Range {
     Index begin, end;
   };
 
-  /// `moments` names the arrays to remember for each parameter. Throws ValueError when a setting is
-  /// out of range or there are no parameters.
+  /// `moments` names the arrays stored for each parameter. Throws ValueError if a setting is out of
+  /// range or there are no parameters.
   Optimizer(std::string name, const Params& params, double learning_rate,
             std::initializer_list<Setting> settings, std::vector<Moment> moments);
 
-  /// Calls `formula(p, g, m...)` for each number p of a piece of the parameter, its gradient g and
-  /// its first `count` moments; it assigns to p and m.
+  /// Calls `formula(p, g, m...)` for each element p of a piece of the parameter, its gradient g and
+  /// its first `count` moments; the formula assigns to p and m.
   template <std::size_t count, class F>
   static void update_each(const Slot& slot, const Tensor& gradient, const Range& piece, F formula) {
     dispatch_real(gradient.dtype(), [&]<class T>() {
@@ -105,7 +105,7 @@ class Optimizer {
   std::string key(std::string_view what, const Slot& slot) const;
   void check(const std::string& entry, const Tensor& value, double least) const;
 
-  // Nothing aliases: own() gave each its own buffer.
+  // No aliasing: own() gave each array its own buffer.
   template <class T, class F, class... Moments>
   static void loop(F formula, Index size, T* __restrict p, const T* __restrict g,
                    Moments* __restrict... moments) {

@@ -17,11 +17,11 @@ struct RmsPropOptions {
 ///     m <- mu m + g / (sqrt(v) + epsilon)
 ///     p <- p - lr m
 ///
-/// Without momentum m is not remembered. Tieleman and Hinton, Lecture 6.5 of "Neural Networks for
+/// Without momentum m is not stored. Tieleman and Hinton, Lecture 6.5 of "Neural Networks for
 /// Machine Learning", 2012.
 class RmsProp final : public Optimizer {
  public:
-  /// Throws ValueError when an option is negative or alpha is 1 or more.
+  /// Throws ValueError if an option is negative or alpha is 1 or more.
   explicit RmsProp(const Params& params, const RmsPropOptions& options = {});
 
  private:

@@ -20,8 +20,8 @@ constexpr std::string_view rng_key = "run.rng";
 constexpr std::string_view number_prefix = "run.number.";
 constexpr std::string_view checksum_key = "run.checksum";
 
-// In words of 64 bits. Each step is a bijection of the hash, so whatever happens to a single word
-// is noticed.
+// Hashes 64-bit words. Each step is a bijection of the hash, so any change of a single word is
+// detected.
 class Checksum {
  public:
   void add(std::span<const std::byte> bytes) {
@@ -41,14 +41,14 @@ class Checksum {
   }
   void add_word(std::uint64_t word) {
     hash_ = (hash_ ^ word) * 0x9E3779B97F4A7C15;
-    hash_ ^= hash_ >> 32;  // or the highest bits of a word would reach no others
+    hash_ ^= hash_ >> 32;  // otherwise the highest bits of a word would not affect the others
   }
 
   std::uint64_t hash_ = 0;
 };
 
-// The checksum says how it was made. Before the second way it left out dtypes and shapes; files
-// that have such a one are as good as they were.
+// The version of the checksum. The first one did not cover dtypes and shapes; files with such a
+// checksum are still accepted.
 enum class Version { first, second };
 constexpr std::string_view second_mark = "2 ";
 
@@ -112,7 +112,7 @@ nn::NamedTensors content_of(const RunState& checkpoint) {
   return content;
 }
 
-// A file without a checksum, such as one that another program has changed, is taken as it is.
+// A file without a checksum, such as one modified by another program, is accepted as it is.
 void check_sum(const nn::NamedTensors& content) {
   const auto found = content.metadata.find(checksum_key);
   if (found == content.metadata.end()) return;

@@ -3,9 +3,9 @@
 namespace reel::optim {
 
 /// Learning rates by epoch, as plain values: `adam.set_learning_rate(schedule.at(epoch))` before
-/// each epoch. Epochs count from 1. They remember nothing, so a resumed run needs only its epoch.
+/// each epoch. Epochs count from 1. They are stateless, so a resumed run needs only its epoch.
 
-/// A rate that stays for `after` epochs and is multiplied by `factor` with each one from then on:
+/// A rate that is constant for `after` epochs and is then multiplied by `factor` every epoch:
 /// learning_rate * factor^max(0, epoch - after), where `after` is at least 1. The schedule of
 /// char-rnn, whose defaults these are.
 struct ExponentialDecay {
@@ -13,7 +13,7 @@ struct ExponentialDecay {
   double factor = 0.97;
   int after = 10;
 
-  /// Throws ValueError when epoch < 1, or the rate or the factor is negative or not finite.
+  /// Throws ValueError if epoch < 1, or the rate or the factor is negative or not finite.
   double at(int epoch) const;
 };
 
@@ -24,7 +24,7 @@ struct StepDecay {
   double factor = 0.5;
   int every = 5;
 
-  /// Throws ValueError when epoch < 1, every < 1, or the rate or the factor is negative or not
+  /// Throws ValueError if epoch < 1, every < 1, or the rate or the factor is negative or not
   /// finite.
   double at(int epoch) const;
 };

@@ -6,8 +6,8 @@ namespace reel::optim {
 
 struct SgdOptions {
   double learning_rate = 1e-3;
-  double momentum = 0;      ///< mu below; 0 is none
-  bool nesterov = false;    ///< step from where the momentum leads
+  double momentum = 0;      ///< mu below; 0 for none
+  bool nesterov = false;    ///< Nesterov momentum
   double weight_decay = 0;  ///< lambda below, an L2 penalty
 };
 
@@ -17,11 +17,11 @@ struct SgdOptions {
 ///     m <- mu m + g
 ///     p <- p - lr m              (Nesterov: p - lr (g + mu m))
 ///
-/// Without momentum nothing is remembered but the number of steps. Sutskever et al., "On the
-/// importance of initialization and momentum in deep learning", 2013.
+/// Without momentum only the number of steps is stored. Sutskever et al., "On the importance of
+/// initialization and momentum in deep learning", 2013.
 class Sgd final : public Optimizer {
  public:
-  /// Throws ValueError when an option is negative, or Nesterov is asked for without momentum.
+  /// Throws ValueError if an option is negative, or Nesterov is set without momentum.
   explicit Sgd(const Params& params, const SgdOptions& options = {});
 
  private:

@@ -1,4 +1,4 @@
-"""Checks what ./dev says: which machine it found, and after a failure what to do."""
+"""Checks the output of ./dev: which machine it found, and what to do after a failure."""
 import os
 import pathlib
 import shutil

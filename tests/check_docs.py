@@ -5,7 +5,7 @@ A C++ block follows a comment that names its source: the whole file, `<!-- from 
 lines between `// [name]` and `// [/name]` in it, `<!-- from FILE [name] -->`. A block of what a
 program of the build prints follows `<!-- printed by PROGRAM ARGUMENT... -->`.
 
-With --write it puts into the pages what these sources and programs say now.
+With --write it updates the pages from these sources and programs.
 """
 import os
 import pathlib
@@ -42,7 +42,7 @@ def region_of(text, name):
 
 
 def source_of(block):
-    """What a block has to show, or None where it names no source, or one that is not there."""
+    """The expected content of a block, or None if it names no source or a missing one."""
     if block["program"]:
         program, *words = block["program"].split()
         return subprocess.run([BUILD / program, *words], stdout=subprocess.PIPE, check=True,
@@ -54,7 +54,7 @@ def source_of(block):
 
 
 def rewritten(text):
-    """A page with every block as its source has it."""
+    """A page with every block updated from its source."""
     def block(match):
         source = source_of(match)
         whole, begin = match[0], match.start("code") - match.start()

@@ -13,7 +13,7 @@ inline std::string lines(const op::Complaints& complaints) {
   return text;
 }
 
-/// Whether one of the complaints has these words in it.
+/// Whether one of the complaints contains these words.
 inline bool complains(const op::Complaints& complaints, std::string_view words) {
   return std::ranges::any_of(complaints, [&](const std::string& complaint) {
     return complaint.find(words) != std::string::npos;

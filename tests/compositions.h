@@ -8,7 +8,7 @@
 
 namespace reel::testing {
 
-/// A function of ops.h that is made of others instead of being one of the registry.
+/// A function in ops.h that is composed of registered ops instead of being one itself.
 struct Composition {
   const char* name;
   TensorFunction call;  ///< of one matrix [4, 6]

@@ -10,7 +10,7 @@
 namespace reel::testing {
 namespace {
 
-// Functions of an op are pointers, which hold nothing: this is what they read.
+// An op's functions are plain pointers without state: they read this instead.
 Damage current{};
 
 const char* name_of(Way way) {
@@ -23,7 +23,7 @@ const char* name_of(Part part) {
   return names[static_cast<std::size_t>(part)];
 }
 
-// Rows of the last axis.
+// The shape as a matrix with rows along the last axis.
 Shape as_matrix(const Shape& shape) {
   const Index last = shape.rank() == 0 ? 1 : shape[shape.rank() - 1];
   return {last == 0 ? 0 : shape.size() / last, last};
@@ -64,7 +64,7 @@ void damage_tensor(const Tensor& x) {
   });
 }
 
-// The same in ops.
+// The same, in ops.
 Tensor damaged_gradient(const Tensor& g, Way way) {
   const Index n = g.size();
   switch (way) {
@@ -117,7 +117,7 @@ void damaged_forward(const KernelCall& call, DType dtype) {
   damage_tensor(call.outputs[static_cast<std::size_t>(current.place)]);
 }
 
-// The op's own gradient, of an input that the damaged identity stands before.
+// The op's own gradient, for an input that passes through the damaged identity.
 Tensors damaged_specification(std::span<const Tensor> inputs, const void* attr) {
   std::vector<Tensor> in(inputs.begin(), inputs.end());
   Tensor& x = in[static_cast<std::size_t>(current.place)];

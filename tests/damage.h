@@ -4,11 +4,11 @@
 
 #include <reel/autograd/check/op_checks.h>
 
-/// Deliberately wrong ops, made of right ones, to see that the checks see it.
+/// Deliberately wrong ops, made from right ones, to test the checks (mutation testing).
 namespace reel::testing {
 using namespace op;
 
-/// What goes wrong.
+/// The kind of damage.
 enum class Way {
   scaled,      ///< by 1.001, integers by 2
   shifted,     ///< by 0.001, integers by 1
@@ -20,19 +20,19 @@ enum class Way {
 inline constexpr Way ways[] = {Way::scaled, Way::shifted,    Way::transposed,
                                Way::zeroed, Way::off_by_one, Way::detached};
 
-/// Where.
+/// The damaged part.
 enum class Part {
   value,          ///< an output
   gradient,       ///< the gradient of an input, however it is computed
-  kernel,         ///< the same, but the backward kernel's alone
-  specification,  ///< and but the specification's alone
+  kernel,         ///< the same, but only in the backward kernel
+  specification,  ///< the same, but only in the specification
 };
 inline constexpr Part parts[] = {Part::value, Part::gradient, Part::kernel, Part::specification};
 
 struct Damage {
   const OpSpec* op;
   Part part;
-  int place;  ///< of the output, or the input
+  int place;  ///< index of the output, or of the input
   Way way;
 
   std::string str() const;
@@ -41,7 +41,8 @@ struct Damage {
 /// Whether an op has such a part.
 bool applies(const Damage& damage);
 
-/// A copy of the op with the damage. It lives in one variable, so there is one at a time.
+/// A copy of the op with the damage. It is stored in a global variable, so there is only one at a
+/// time.
 OpSpec damaged(const Damage& damage);
 
 }  // namespace reel::testing

@@ -35,8 +35,7 @@ void list_ops() {
     std::printf("%-20s %s\n", composition.name, reel::testing::ops_of(composition).c_str());
 }
 
-// Runs the checks on the ops that are named, for who writes one; returns how many complaints there
-// are.
+// Runs the checks on the named ops, for authors of ops; returns the number of complaints.
 int check_ops(std::span<char* const> names) {
   int count = 0;
   for (const reel::op::OpSpec* op : reel::op::registry())
@@ -51,7 +50,7 @@ int check_ops(std::span<char* const> names) {
 }
 
 // Checks random graphs of ops: --random-graphs COUNT [--seed FIRST]. With a count of 1 and the seed
-// of a failure the same graph is made once more, and printed.
+// of a failure, reproduces that graph and prints it.
 int random_graphs(int argc, char** argv) {
   using namespace reel::testing;
   const bool has_seed = argc > 4 && std::string_view(argv[3]) == "--seed";

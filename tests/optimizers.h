@@ -15,7 +15,7 @@
 
 #include "testing.h"
 
-/// What the tests of optimizers share.
+/// Shared by the tests of optimizers.
 namespace reel::testing {
 
 using namespace reel::optim;

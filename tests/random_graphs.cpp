@@ -36,7 +36,7 @@ Tensors run_op(const OpSpec& op, std::span<const Tensor> inputs, const void* att
   return run(op, pointers, attr, {});
 }
 
-// Whether draws of other shapes are as good: neither fixed numbers nor distances between them.
+// Whether the generator works for other shapes: neither fixed numbers nor minimum distances.
 bool any_shape(const Generator& g) { return g.kind != Kind::values && g.kind != Kind::distinct; }
 
 bool differentiable(const OpSpec& op) {
@@ -96,7 +96,7 @@ class Builder {
     used_.push_back(true);
   }
 
-  // Keeps a node unless its value is of no use here.
+  // Keeps a node unless its value is unsuitable.
   void add(const OpSpec& op, const std::string& arguments, const Node& node) {
     const Tensor value = node(values_);
     if (!finite(value)) return;
@@ -109,7 +109,7 @@ class Builder {
     ++made_;
   }
 
-  // An op with the attributes of one of its samples, and mostly its shapes.
+  // Adds an op with the attributes of one of its samples, and usually its shapes.
   void add_op() {
     const OpSpec& op = *registry()[below(registry().size())];
     const OpSpec::Sample& sample = op.samples[below(op.samples.size())];
@@ -125,7 +125,7 @@ class Builder {
     differentiable(op) ? add_call(op, sample, generators) : add_factor(op, sample, generators);
   }
 
-  // An op of two operands, with shapes that broadcast.
+  // Adds an op of two operands, with shapes that broadcast.
   void add_broadcast() {
     const OpSpec& op = *registry()[below(registry().size())];
     const OpSpec::Sample& sample = op.samples[0];
@@ -148,7 +148,7 @@ class Builder {
                 const std::vector<Generator>& generators) {
     std::vector<Node> arguments;
     std::string text;
-    const std::size_t always = below(generators.size());  // at least one is no constant
+    const std::size_t always = below(generators.size());  // at least one is not a constant
     for (std::size_t i = 0; i < generators.size(); ++i) {
       const Generator& g = generators[i];
       const bool flows = g.kind != Kind::indices && (i == always || chance(0.8));
@@ -168,7 +168,7 @@ class Builder {
     });
   }
 
-  // What has no gradient becomes a constant factor of a node that has one.
+  // An op without a gradient becomes a constant factor of a node with one.
   void add_factor(const OpSpec& op, const OpSpec::Sample& sample,
                   const std::vector<Generator>& generators) {
     std::vector<Tensor> inputs;
@@ -181,7 +181,7 @@ class Builder {
         [=](Values values) { return factor * other(values); });
   }
 
-  // Often the last node, so that graphs become deep.
+  // Prefers the last node, so that graphs become deep.
   std::size_t any_source() {
     std::size_t source = chance(0.3) ? values_.size() - 1 : below(values_.size());
     while (values_[source].size() == 0) source = below(values_.size());
@@ -189,8 +189,8 @@ class Builder {
     return source;
   }
 
-  // A node's value, cut or repeated to fill a shape, plus constants: where all elements of a group
-  // are equal, a standard deviation has a kink.
+  // A node's value, truncated or repeated to fill a shape, plus constants: where all elements of a
+  // group are equal, a standard deviation has a kink.
   Node in_shape(const Shape& shape, std::size_t source) {
     const Index have = values_[source].size(), need = shape.size();
     const Index copies = need / have + 1, begin = rng_.integer(copies * have - need + 1);
@@ -202,7 +202,7 @@ class Builder {
     };
   }
 
-  // The same, mapped smoothly into what the generator draws.
+  // The same, mapped smoothly into the range of the generator.
   Node feed(const Generator& g, std::size_t source) {
     const Node x = in_shape(g.shape, source);
     if (g.kind == Kind::normal) return x;
@@ -220,7 +220,7 @@ class Builder {
   }
   Tensor draw(const Generator& g) { return g.draw(rng_, f64); }
 
-  // What nothing else used, with a factor that makes it moderate.
+  // The unused nodes, each with a factor that gives it moderate size.
   std::vector<std::pair<std::size_t, double>> outputs() const {
     std::vector<std::pair<std::size_t, double>> result;
     for (std::size_t i = 0; i < values_.size(); ++i)
@@ -231,7 +231,7 @@ class Builder {
   Rng rng_;
   RandomGraph graph_;
   std::vector<Node> nodes_;     // beyond the inputs
-  std::vector<Tensor> values_;  // at the start
+  std::vector<Tensor> values_;  // at the initial inputs
   std::vector<bool> used_;
   Index made_ = 0;
 };

@@ -7,14 +7,14 @@
 #include <reel/autograd/check/gradcheck.h>
 
 /// Functions composed of random ops of the registry, to look for false alarms of the checker and
-/// for gradients that are only wrong in company.
+/// for gradients that are wrong only in combination.
 namespace reel::testing {
 
 struct RandomGraph {
   std::vector<NamedInput> inputs;
   TensorFunction f;
   std::string text;                ///< a line for each input and op
-  std::set<std::string_view> ops;  ///< names of the ops of the registry that it was made to have
+  std::set<std::string_view> ops;  ///< names of the registered ops that it contains
 };
 
 /// The graph is a function of the seed and the registry. Every op of the registry can be in it: a
@@ -28,8 +28,8 @@ struct RandomGraphsReport {
   std::vector<std::string> failures;  ///< seed, graph and report of each
 };
 
-/// Checks the graphs of seeds `first` up: order 1 of all, in the fast mode but for one in four, and
-/// order 2 of one in four.
+/// Checks the graphs of seeds `first` up: order 1 of all, one in four in the slow mode and the
+/// others in the fast mode, and order 2 of one in four.
 RandomGraphsReport check_random_graphs(Index count, std::uint64_t first);
 
 }  // namespace reel::testing

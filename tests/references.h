@@ -16,7 +16,7 @@ using References = std::map<std::string_view, Reference>;
 
 /// The reference of every op of the library, by name.
 const References& references();
-/// That of one op; none for an op that has none.
+/// The reference of one op, or an empty one.
 const Reference& reference_of(const OpSpec& op);
 
 void add_elementwise_references(References& table);
@@ -27,7 +27,7 @@ void add_product_references(References& table);
 void add_loss_references(References& table);
 void add_recurrent_references(References& table);
 
-/// A position along each axis, from the first on.
+/// An index along each axis, starting with the first.
 using Place = std::array<Index, Shape::max_rank>;
 
 /// Calls f(place, i) for each element of an array of this shape, and its row-major position i.

@@ -115,9 +115,9 @@ void add_operands(References& table) {
   add("mul", [](double a, double b) { return a * b; });
   add("div", [](double a, double b) { return a / b; });
   add("pow", [](double a, double b) { return std::pow(a, b); });
-  table["pow"].slopes = false;  // by b it is NaN where a < 0
+  table["pow"].slopes = false;  // with respect to b it is NaN where a < 0
   add("lerp", [](double a, double b, double w) { return a + w * (b - a); });
-  table["lerp"].elementwise = table["lerp"].special = false;  // other forms of it differ there
+  table["lerp"].elementwise = table["lerp"].special = false;  // other formulas differ there
   const auto either = [](double a, double b, double y) {
     return std::isnan(a) || std::isnan(b) ? NAN : y;
   };

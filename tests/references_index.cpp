@@ -99,7 +99,7 @@ Reference search_reference(Better better) {
   });
 }
 
-// The positions of the elements of a line in order, NaN last, equal ones as they come.
+// The positions of the elements of a line in sorted order, NaN last; a stable sort.
 std::vector<Index> order_of(const std::vector<double>& x, bool descending) {
   std::vector<Index> order(x.size());
   std::iota(order.begin(), order.end(), 0);

@@ -24,18 +24,18 @@ struct Call {
   LossReduction reduction;
 };
 
-// A mean, or the sum alone.
+// A mean, or the plain sum.
 Arrays result(double sum, double weights, LossReduction reduction) {
   return {Array(Shape{}, reduction == LossReduction::mean ? sum / weights : sum)};
 }
-// What has weight 0 does not count.
+// Terms of weight 0 are skipped.
 double part(double weight, double loss) { return weight == 0 ? 0 : weight * loss; }
 
-// ln p of each class of a row of logits; an infinite one takes all.
+// ln p of each class of a row of logits; an infinite one gets probability 1.
 std::vector<double> log_softmax(const double* x, Index classes) {
   const double top = *std::max_element(x, x + classes);
   std::vector<double> y;
-  double others = 0;  // beside the largest
+  double others = 0;  // without the largest
   bool met = false;
   for (Index i = 0; i < classes; ++i) {
     y.push_back(x[i] == INFINITY ? 0 : x[i] - top);
@@ -46,7 +46,7 @@ std::vector<double> log_softmax(const double* x, Index classes) {
   return y;
 }
 
-// Σ p ((1 - e) c[t] (-l[t]) + e / V Σ c (-l)) / Σ p c[t]; what has weight 0 does not count.
+// Σ p ((1 - e) c[t] (-l[t]) + e / V Σ c (-l)) / Σ p c[t]; terms of weight 0 are skipped.
 template <bool from_logits>
 Arrays class_loss(const Arrays& in, const ClassTargets& attr) {
   const Index classes = in[3].size(), rows = in[1].size();
@@ -87,8 +87,8 @@ Arrays soft_cross_entropy(const Arrays& in, const SoftTargets& attr) {
   return result(sum, weights, attr.reduction);
 }
 
-// Σ w f(x, t) / Σ w: weights count for all elements that they lead to, which are so many positions
-// as elements, or rows of the last axis.
+// Σ w f(x, t) / Σ w: weights apply to all elements under them; positions are elements, or rows of
+// the last axis.
 template <class F>
 Arrays weighted_mean(const Arrays& in, LossReduction reduction, bool rows, F f) {
   const Index length = in[0].size() / std::max<Index>(in[2].size(), 1);
@@ -101,7 +101,7 @@ Arrays weighted_mean(const Arrays& in, LossReduction reduction, bool rows, F f) 
   return result(sum, weights, reduction);
 }
 
-// Of f(x, t), or f(x, t, number) where that is an attribute.
+// For f(x, t), or f(x, t, number) with a numeric attribute.
 template <class F>
 Reference pointwise(F f, bool rows = false) {
   if constexpr (std::is_invocable_v<F, double, double>)

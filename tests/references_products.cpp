@@ -13,7 +13,7 @@ Shape without_last(const Shape& shape, int count) {
   return Shape(std::span(shape.begin(), static_cast<std::size_t>(shape.rank() - count)));
 }
 
-// One element at a time: rows and columns of the matrix that leads to the place.
+// One element at a time: a row and a column of the matrices at that place.
 Arrays matmul(const Arrays& in, const Transposes& t) {
   const Shape &a = in[0].shape, &b = in[1].shape;
   const Index a_rows = a[a.rank() - 2], a_columns = a[a.rank() - 1];

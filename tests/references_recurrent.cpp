@@ -40,7 +40,7 @@ Vector row_of(const Array& x, Index row, Index size) {
   return Vector(x.x.begin() + row * size, x.x.begin() + (row + 1) * size);
 }
 
-// Runs step(p, states), p = W x + b, over each row of x [T, B, D] as long as it is. Returns y, the
+// Runs step(p, states), p = W x + b, over each row of x [T, B, D] up to its length. Returns y, the
 // first of the states at all steps and zero beyond the length, and the last states.
 template <class Step>
 Arrays over_sequence(const Arrays& in, const Arrays& initial, bool reverse, Step step) {

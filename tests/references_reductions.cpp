@@ -23,7 +23,7 @@ struct Epsilon {
 
 using Group = std::vector<double>;
 
-// y = f(the elements that become one) for each element of the result.
+// y = f(group) for each element of the result and the group of elements reduced to it.
 template <class F>
 Array reduced(const Array& x, const Reduction& r, F f) {
   Shape shape = x.shape;
@@ -110,7 +110,7 @@ void add_reductions(References& table) {
   add_spread("std", [](double variance) { return std::sqrt(variance); });
 }
 
-// y of each line along an axis is what f makes of it.
+// y = f(line) for each line along an axis.
 template <class F>
 Reference line_reference(F f) {
   return reference<Along>([f](const Arrays& in, const Along& at) -> Arrays {
@@ -128,7 +128,7 @@ Reference line_reference(F f) {
   });
 }
 
-// x - ln Σ eˣ, each; an infinite element takes all.
+// x - ln Σ eˣ, elementwise; an infinite element gets probability 1.
 void log_softmax(Group& line) {
   const double top = largest(line);
   double total = 0;
@@ -151,7 +151,7 @@ Arrays normalized(const Arrays& in, const Epsilon& e) {
     double squares = 0;
     for (double value : x) squares += (value - m) * (value - m);
     double deviation = std::sqrt(squares / static_cast<double>(features) + e.epsilon);
-    if (std::isinf(deviation)) deviation = NAN;  // a row with an infinity has no scale
+    if (std::isinf(deviation)) deviation = NAN;  // a row with an infinity has no finite scale
     for (Index f = 0; f < features; ++f)
       y[row * features + f] = (x[static_cast<std::size_t>(f)] - m) / deviation * in[1][f] +
                               (centred ? in.back()[f] : 0);

@@ -30,7 +30,7 @@ class TemporaryDirectory {
     std::ofstream(path_ / name, std::ios::binary) << content;
     return path_ / name;
   }
-  /// How many files it holds.
+  /// The number of files in it.
   std::ptrdiff_t count() const {
     using std::filesystem::directory_iterator;
     return std::distance(directory_iterator(path_), directory_iterator());
@@ -46,7 +46,7 @@ inline std::string content_of(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-/// The message of the `E` that `f` throws; a remark if it throws none.
+/// The message of the `E` that `f` throws, or a note if it throws none.
 template <class E, class F>
 std::string message_of(F&& f) {
   try {

@@ -59,7 +59,7 @@ std::vector<std::size_t> counted(int calls, F f) {
 
 }  // namespace
 
-TEST_CASE("a training step asks the heap for nothing from the third on") {
+TEST_CASE("a training step makes no heap allocations from the third on") {
   const Params params(1);
   const Param embedding = params.create("embedding", {11, 16}, draw),
               w = params.create("w", {16, 16}, draw), bias = params.create("bias", {16}, draw),
@@ -97,7 +97,7 @@ TEST_CASE("a training step asks the heap for nothing from the third on") {
   for (std::size_t i = 2; i < counts.size(); ++i) CHECK(counts[i] == 0);
 }
 
-TEST_CASE("training a model asks for no memory and meets no new page once it is warm") {
+TEST_CASE("training a model allocates no memory and causes no page faults once it is warm") {
   const testing::ThreadsScope restore;
   set_threads(1);
   const Params params(1);
@@ -117,13 +117,13 @@ TEST_CASE("training a model asks for no memory and meets no new page once it is 
   };
   const auto counts = counted(4, step);
   CHECK(counts[3] == 0);
-  if (testing::sanitized) return;  // their shadow memory has pages of its own
+  if (testing::sanitized) return;  // shadow memory has its own page faults
   const auto page_faults = [] {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
     return usage.ru_minflt;
   };
-  // The system may take a page away at any time; it does not do so in every step.
+  // The system may reclaim a page at any time, but not in every step.
   auto fewest = std::numeric_limits<long>::max();
   for (int i = 0; i < 10; ++i) {
     const long before = page_faults();
@@ -133,7 +133,7 @@ TEST_CASE("training a model asks for no memory and meets no new page once it is 
   CHECK(fewest == 0);
 }
 
-TEST_CASE("inference asks the heap for nothing once it is warm") {
+TEST_CASE("inference makes no heap allocations once it is warm") {
   Rng rng(1);
   const Tensor w = rng.normal({16, 16});
   Tensor h = rng.normal({1, 16});
@@ -141,7 +141,7 @@ TEST_CASE("inference asks the heap for nothing once it is warm") {
   CHECK(counts[3] == 0);
 }
 
-TEST_CASE("a stepper asks the heap for nothing once it is warm") {
+TEST_CASE("a stepper makes no heap allocations once it is warm") {
   const Params params(1);
   const nn::Embedding embed(params / "embed", 11, 8);
   const nn::Stacked<nn::Lstm> lstm(params / "lstm", 8, 16);
@@ -161,7 +161,7 @@ TEST_CASE("a stepper asks the heap for nothing once it is warm") {
   generate(nn::Stepper(embed, gru));
 }
 
-TEST_CASE("a record takes at most 200 bytes beside the tensors") {
+TEST_CASE("a record takes at most 200 bytes in addition to the tensors") {
   constexpr std::size_t records = 200'000, tensor_bytes = 64 + 64;  // header and 8 floats, aligned
   pool::trim();
   Tape tape;
@@ -174,6 +174,6 @@ TEST_CASE("a record takes at most 200 bytes beside the tensors") {
   const std::size_t per_record = (recorded - before) / records - tensor_bytes;
   const std::size_t backward = (allocated_bytes - recorded) / records;
   INFO("forward ", per_record, " bytes a record, backward ", backward);
-  CHECK(per_record >= 100);  // nothing is free
+  CHECK(per_record >= 100);  // a lower bound, to check the test itself
   CHECK(per_record + backward <= 200);
 }

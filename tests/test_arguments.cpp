@@ -10,13 +10,13 @@
 
 #include "testing.h"
 
-// What may stand for an argument. What may not is in compile/test_compile.py.
+// What is accepted as an argument. What is not is in compile/test_compile.py.
 using namespace reel;
 using doctest::Contains;
 using testing::same_bits;
 using Numbers = std::vector<double>;
 
-TEST_CASE("an integer beyond the range of an argument never becomes another within it") {
+TEST_CASE("an integer out of the range of an argument does not wrap around") {
   const Tensor x = ones({2, 3});
   constexpr Index beyond = (Index{1} << 32) + 1;  // 1 in 32 bits
   CHECK_THROWS_AS(sum(x, beyond), ShapeError);
@@ -75,7 +75,7 @@ TEST_CASE("named functions of two operands take a number as one of them") {
   CHECK(pow(w, w).to_vector() == Numbers{27, 27, 27});
 }
 
-TEST_CASE("a number beside a tensor leaves the tensor's gradient") {
+TEST_CASE("a number as an operand does not change the tensor's gradient") {
   Tape tape;
   const Tensor x = tape.watch(tensor({3}, {-1, 0, 2}));
   const Tensor y = sum(maximum(x, 0.5) + where(x > 0, x, 0.0) + minimum(1, x) * 2);

@@ -26,7 +26,7 @@ namespace {
 struct Faults {
   int at = -1;  // the call that fails, counted from 0; -1 is none
   int error = 0;
-  bool and_after = false;  // the later ones fail, too
+  bool and_after = false;  // later ones fail too
   std::size_t longest_write = SIZE_MAX;
   int calls = 0;
   int syncs = 0;
@@ -51,7 +51,7 @@ class Injection {
 
 }  // namespace
 
-// These take the place of the C library's in the whole test program.
+// These replace the C library's functions in the whole test program.
 // NOLINTBEGIN(readability-inconsistent-declaration-parameter-name)
 extern "C" {
 ssize_t write(int descriptor, const void* bytes, size_t count) {
@@ -201,7 +201,7 @@ TEST_CASE("atomic file: permissions are kept") {
   }
 }
 
-TEST_CASE("atomic file: it is written where its directory went") {
+TEST_CASE("atomic file: it is written in its directory even if that is renamed") {
   const TemporaryDirectory directory;
   std::filesystem::create_directory(directory / "m1");
   const auto model = directory.file("m1/model", "old");
@@ -221,7 +221,7 @@ TEST_CASE("atomic file: it is written where its directory went") {
   CHECK(nn::Location(open, "model").str() == model.string());
 }
 
-TEST_CASE("atomic file: what killed processes left goes, nothing else") {
+TEST_CASE("atomic file: only leftovers of killed processes are removed") {
   const TemporaryDirectory directory;
   for (const char* name :
        {".model.12-3.tmp", ".model.tmp", ".models.1-1.tmp", "model", "model.tmp"})
@@ -233,7 +233,7 @@ TEST_CASE("atomic file: what killed processes left goes, nothing else") {
   AtomicFile::remove_leftovers(directory / "none/model");
 }
 
-TEST_CASE("directory: it is locked for one, and the system's errors are none of another's") {
+TEST_CASE("directory: only one can lock it, and errors of the system are not mistaken for a lock") {
   const TemporaryDirectory directory;
   nn::Directory first(directory.path()), second(directory.path());
   Faults f{.at = 0, .error = EINTR};

@@ -1,4 +1,4 @@
-// Every op that has attributes refuses those out of range, before any work.
+// Every op with attributes refuses values out of range, before any work is done.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -21,7 +21,7 @@ namespace {
 using Call = std::function<void(const Tensor& x)>;  // of a matrix [3, 4]
 using Calls = std::multimap<std::string, Call>;
 
-// What is not in the library: a call that throws nothing is reported by its name.
+// Describes a call that throws nothing, by name.
 std::string fault_of(const std::string& op, const Call& call) {
   try {
     call(Rng(1).normal({3, 4}, 0, 1, f64));
@@ -170,7 +170,7 @@ TEST_CASE("attributes out of range are refused, and the error names op and call"
   }
 }
 
-TEST_CASE("every op with attributes has some that it refuses, or takes all") {
+TEST_CASE("every op with attributes refuses some values, or accepts all") {
   const std::set<std::string> take_all{"pow_scalar",
                                        "leaky_relu",
                                        "elu",     // any number

@@ -1,4 +1,4 @@
-// Both directions of a layer, and other independent calls, run side by side.
+// Both directions of a layer, and other independent calls, run concurrently.
 #include <doctest/doctest.h>
 
 #include <chrono>
@@ -20,7 +20,7 @@ using Threads = testing::ThreadsScope;
 
 namespace {
 
-constexpr Index steps = 32, features = 5, units = 128;  // work enough for a thread
+constexpr Index steps = 32, features = 5, units = 128;  // enough work for a thread
 
 template <class L>
 using Result = nn::Output<typename nn::Bidirectional<L>::State>;
@@ -32,7 +32,7 @@ Result<L> together(const nn::Bidirectional<L>& layer, const Tensor& x,
   return layer(x, state, nn::Eval{}, options);
 }
 
-// What a bidirectional layer is, written out.
+// A bidirectional layer, written out.
 template <class L>
 Result<L> by_hand(const nn::Bidirectional<L>& layer, const Tensor& x,
                   const typename nn::Bidirectional<L>::State& state,
@@ -90,7 +90,7 @@ void check_same(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
   }
 }
 
-// The first rows have lengths of their own, from 0 up; all others are whole.
+// The first rows have different lengths, from 0 up; all others have full length.
 Tensor some_lengths(Index rows) {
   Tensor lengths = full({rows}, steps, i32);
   for (Index row = 0; row < rows - 1 && row < 3; ++row)
@@ -99,7 +99,8 @@ Tensor some_lengths(Index rows) {
   return lengths;
 }
 
-// A place where two kernels meet; one that is alone there for long goes on without the other.
+// A barrier for two kernels with a timeout: one that is alone for too long continues without the
+// other.
 class MeetingPoint {
  public:
   void arrive() {
@@ -125,7 +126,7 @@ void write_twice(const T* from, std::span<T> to) {
   std::transform(from, from + to.size(), to.begin(), [](T x) { return 2 * x; });
 }
 
-// y = 2 x. Where the first number is -1 the kernel throws, and where it is -2 the backward kernel.
+// y = 2 x. If the first number is -1 the kernel throws, if it is -2 the backward kernel.
 Definition<> doubling() {
   return {
       .name = "doubling",
@@ -149,7 +150,7 @@ Definition<> doubling() {
   };
 }
 
-// A program's own layer that is one op.
+// A user-defined layer that is one op.
 const Op<>* doubling_op = nullptr;
 struct Doubling {
   using State = nn::HiddenState;
@@ -168,8 +169,8 @@ static_assert(!nn::OneOpLayer<nn::Unroll<nn::LstmCell>> && !nn::OneOpLayer<nn::S
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("both directions have the bits of each by itself, on any number of threads", L,
-                   nn::Rnn, nn::Gru, nn::Lstm) {
+TEST_CASE_TEMPLATE("both directions have the same bits as each by itself, on any number of threads",
+                   L, nn::Rnn, nn::Gru, nn::Lstm) {
   for (const DType dtype : {f32, f64}) {
     const Params params(1, dtype);
     const nn::Bidirectional<L> layer(params, features, units);
@@ -213,7 +214,7 @@ TEST_CASE_TEMPLATE("a graph of the gradient through both directions", L, nn::Rnn
              run<L>(together<L>, layer, params, 1, {}, graph));
 }
 
-TEST_CASE("layers leave threads idle that have few rows and much to do") {
+TEST_CASE("layers with few rows and much work leave threads idle") {
   for (const OpSpec* op : registry()) {
     if (op->name != "rnn" && op->name != "gru" && op->name != "lstm") continue;
     CAPTURE(op->name);
@@ -254,7 +255,7 @@ TEST_CASE("kernels of both directions run at the same time, forward and backward
   forward_kernels = backward_kernels = nullptr;
 }
 
-TEST_CASE("gradients of ops that leave threads idle: one after the other where they have to be") {
+TEST_CASE("gradients of ops that leave threads idle: sequential where necessary") {
   const Threads two(2);
   const Op<> op(doubling());
   const Tensor three = full({3}, 3);
@@ -275,7 +276,7 @@ TEST_CASE("gradients of ops that leave threads idle: one after the other where t
   CHECK(same_bits(of_x(sum(y + z)), full({3}, 22)));
 }
 
-TEST_CASE("what a kernel beside others throws names its own op and place") {
+TEST_CASE("an exception of a concurrent kernel names its own op and place") {
   const Op<> op(doubling());
   const auto first_number = [](double x) { return full({3}, x); };
   const auto error = [&](double a, double b) {
@@ -305,7 +306,7 @@ TEST_CASE("what a kernel beside others throws names its own op and place") {
   }
 }
 
-TEST_CASE("what does not fit one direction is named as ever, and the tape goes on") {
+TEST_CASE("an error in one direction is reported as usual, and the tape stays usable") {
   const Params params(5);
   const nn::Bidirectional<nn::Lstm> layer(params, features, units);
   const auto errors = [&](int n) {
@@ -333,7 +334,7 @@ TEST_CASE("what does not fit one direction is named as ever, and the tape goes o
   CHECK(texts[2].starts_with("lstm: all steps at once make all outputs"));
 }
 
-TEST_CASE("profiles and the search for what is not finite see each direction by itself") {
+TEST_CASE("profiles and check_finite see each direction by itself") {
   const Threads two(2);
   const Params params(7);
   const nn::Bidirectional<nn::Lstm> layer(params / "tagger", features, units);

@@ -23,7 +23,7 @@ using testing::same_bits;
 
 namespace {
 
-// A cell that is its dropout, so that every call shows the mode it ran in.
+// A cell that only applies dropout, so that every call shows the mode it ran in.
 struct DropCell : nn::CellCalls<DropCell, nn::HiddenState> {
   using State = nn::HiddenState;
   DropCell(const Params&, Index, Index) {}

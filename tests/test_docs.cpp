@@ -1,4 +1,4 @@
-// What the documentation shows, compiled and run. The pages quote the lines between the marks.
+// The code in the documentation, compiled and run. The pages quote the lines between the markers.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -172,7 +172,7 @@ TEST_CASE("docs: checking gradients") {
   CHECK(report.ok);
 }
 
-TEST_CASE("docs: a cell of one's own") {
+TEST_CASE("docs: a user-defined cell") {
   Params params(3, f64);
   // [use_cell]
   using OneGate = nn::Stacked<nn::Bidirectional<nn::Unroll<OneGateCell>>>;

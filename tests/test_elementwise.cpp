@@ -36,7 +36,7 @@ Tensor slope(Tensor (*f)(const Tensor&), const Tensor& at) {
 
 }  // namespace
 
-TEST_CASE("elementary functions have their values") {
+TEST_CASE("values of the elementary functions") {
   const double ln2 = std::log(2.0), pi = std::acos(-1.0);
   check_close(expm1(vector({0, ln2, 1e-12})), {0, 1, 1e-12});
   check_close(log1p(vector({0, 1, 1e-12})), {0, ln2, 1e-12});
@@ -54,7 +54,7 @@ TEST_CASE("elementary functions have their values") {
   CHECK(lerp(zeros({2}), ones({2}), 0.5).dtype() == f32);
 }
 
-TEST_CASE("activations have their values and do not overflow") {
+TEST_CASE("values of the activations, without overflow") {
   check_close(log_sigmoid(vector({0, -1000, 1000})), {-std::log(2.0), -1000, 0});
   check_close(softplus(vector({0, -1000, 1000})), {std::log(2.0), 0, 1000});
   CHECK(log_sigmoid(vector({40})).item() == doctest::Approx(-4.248354255291589e-18).epsilon(1e-14));
@@ -67,7 +67,7 @@ TEST_CASE("activations have their values and do not overflow") {
   check_equal(silu(vector({-1000, 1000}, f32)), {0, 1000});
 }
 
-TEST_CASE("round is to nearest, halves to even") {
+TEST_CASE("round is to nearest, ties to even") {
   check_equal(round(vector({-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 2.6})), {-2, -2, 0, 0, 2, 2, 3});
   check_equal(floor(vector({-2.5, -1, 0.5, 2.9})), {-3, -1, 0, 2});
   const auto rounded = [](const Tensor& x) { return round(3 * x) + floor(x); };

@@ -45,7 +45,7 @@ void check_close(const Tensor& found, const Tensor& expected, double tolerance =
     CHECK(std::abs(a[i] - b[i]) <= tolerance * std::max(1.0, std::abs(b[i])));
 }
 
-// <u, J v> from both sides, J v against differences, and the value against f.
+// <u, J v> computed both ways, J v against finite differences, and the value against f.
 void check_products(const TensorFunction& f, const std::vector<Tensor>& x) {
   const Tensor value = f(x);
   const auto v = draw_like(x, 5);
@@ -66,7 +66,7 @@ void check_products(const TensorFunction& f, const std::vector<Tensor>& x) {
   CHECK(forward.tangent.trace().generation == 0);
 }
 
-// The products of the Hessian are symmetric, and the change of the gradient.
+// Hessian-vector products are symmetric, and the derivative of the gradient.
 void check_hessian_products(const TensorFunction& f, const std::vector<Tensor>& x) {
   const auto v = draw_like(x, 7), w = draw_like(x, 8);
   const HvpResult along_v = hvp(f, x, v), along_w = hvp(f, x, w);
@@ -235,7 +235,7 @@ TEST_CASE("functional: on a current tape the results can be differentiated again
   }
 }
 
-TEST_CASE("functional: they leave no tape behind, also when the function throws") {
+TEST_CASE("functional: they leave no tape behind, even if the function throws") {
   const Tensor x = ones({2}, f64);
   CHECK_THROWS_WITH_AS(
       jacobian([](Inputs) -> Tensor { throw std::runtime_error("out of luck"); }, x), "out of luck",

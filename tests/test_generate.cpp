@@ -88,7 +88,9 @@ TEST_CASE("sample: supports of top-k and top-p") {
   CHECK(support(logits, {.temperature = 2, .top_p = 0.72}) == std::set{0, 1, 3});
 }
 
-TEST_CASE("sample: temperature 0 takes the largest logit, the first of equals, and draws nothing") {
+TEST_CASE(
+    "sample: temperature 0 takes the largest logit, the first one in case of ties, and draws "
+    "nothing") {
   Rng rng(1);
   CHECK(sample(tensor({4}, {1, 3, 3, 2}), {.temperature = 0}, rng) == 1);
   CHECK(sample(tensor({1, 1, 3}, {-5, -4, -6}, f64), {.temperature = 0}, rng) == 1);
@@ -107,14 +109,14 @@ TEST_CASE("sample: extreme logits and temperatures stay in range") {
   CHECK(support(tensor({1}, {-3}), {}) == std::set{0});
 }
 
-TEST_CASE("sample: the same random state gives the same tokens, one draw a token") {
+TEST_CASE("sample: the same random state gives the same tokens, one draw per token") {
   const Tensor logits = Rng(5).normal({65});
   Rng a(9), b(9);
   for (int i = 0; i < 100; ++i) CHECK(sample(logits, {}, a) == sample(logits, {}, b));
   CHECK(a.state().position == 100);
 }
 
-TEST_CASE("sample: takes no memory from the heap once it has run") {
+TEST_CASE("sample: allocates no heap memory once it is warm") {
   const Tensor logits = Rng(5).normal({300});
   const Sampling sampling{.temperature = 0.8, .top_k = 40, .top_p = 0.9};
   Rng rng(1);

@@ -30,8 +30,8 @@ struct Torch {
 
 void give(Param param, const Tensor& value) { param.set(value); }
 
-// PyTorch has two biases a gate where ours have one, but for the n gate of a GRU. The gradient of
-// one bias is that of either of the two.
+// PyTorch has two biases per gate where ours have one, except for the n gate of a GRU. The gradient
+// of our bias equals that of either of the two.
 void load(const nn::RnnCell& cell, const Torch& torch) {
   give(cell.w_ih, torch("weight_ih"));
   give(cell.w_hh, torch("weight_hh"));
@@ -83,7 +83,7 @@ nn::LstmState pick(const nn::LstmState&, const Tensor& h, const Tensor& c, Index
   return {select(h, 0, i), select(c, 0, i)};
 }
 
-// A state from PyTorch's, whose first axis is layers times directions.
+// A state from PyTorch's format, whose first axis is layers times directions.
 template <class S>
 nn::StackedState<S> unpack(const nn::StackedState<S>& like, const Tensor& h, const Tensor& c) {
   nn::StackedState<S> state;

@@ -101,7 +101,7 @@ TEST_CASE("the fast mode finds and names one wrong element among many") {
   CHECK(row.analytic == doctest::Approx(1.001 * row.numeric).epsilon(1e-9));
 }
 
-TEST_CASE("what the fast mode costs does not depend on the size") {
+TEST_CASE("the cost of the fast mode does not depend on the size") {
   for (const Index size : {1, 10, 10000}) {
     int calls = 0;
     const auto f = [&](Inputs x) {
@@ -129,7 +129,7 @@ TEST_CASE("the fast mode does not average a small error away") {
   CHECK(report.rows[0].where == "x0[1000]");
 }
 
-TEST_CASE("a gradient that is forgotten is found") {
+TEST_CASE("a missing gradient is found") {
   const auto f = [](Inputs x) { return x[0].detach() * x[0]; };
   CHECK(check_gradients(f, random_inputs({{3}})).rows[0].verdict == Verdict::wrong);
   const auto constant = [](Inputs x) { return square(x[0].detach()); };
@@ -141,7 +141,7 @@ TEST_CASE("a function that does not depend on its input has the gradient zero") 
   CHECK(check_gradients(f, random_inputs({{3}}), {.order = 2}).ok);
 }
 
-TEST_CASE("a kink is told from an error") {
+TEST_CASE("a kink is distinguished from an error") {
   const auto f = [](Inputs x) { return relu(x[0]); };
   const auto at = [&](double x) {
     return check_gradients(f, {tensor({3}, {-1, x, 2}, f64)}).rows[0];
@@ -154,10 +154,10 @@ TEST_CASE("a kink is told from an error") {
   CHECK(at(1e-4).verdict == Verdict::ok);  // a smaller step does not reach the kink
   CHECK(at(-1e-4).verdict == Verdict::ok);
 
-  // Not between the slopes 0 and 1: an error, kink or not.
+  // Not between the slopes 0 and 1: an error, even at a kink.
   const auto wrong = [](Inputs x) { return 3 * relu(x[0]) - 2 * relu(x[0]).detach(); };
   CHECK(check_gradients(wrong, {tensor({1}, {1e-6}, f64)}).rows[0].verdict == Verdict::wrong);
-  // Between them, but the kink is not where the function is looked at.
+  // Between them, but the kink is not at the point of evaluation.
   const auto half = [](Inputs x) { return (relu(x[0]) + relu(x[0]).detach()) / 2; };
   CHECK(check_gradients(half, {tensor({1}, {1e-4}, f64)}).rows[0].verdict == Verdict::wrong);
   CHECK(check_gradients(half, {tensor({1}, {1e-8}, f64)}).rows[0].verdict == Verdict::kink);
@@ -210,7 +210,7 @@ TEST_CASE("a function that is not deterministic is reported as such") {
   CHECK(drift.str().find("not deterministic") != std::string::npos);
 }
 
-TEST_CASE("random draws are replayed at every order, and the source is left where it was") {
+TEST_CASE("random draws are replayed at every order, and the generator is restored") {
   Rng rng(7);
   rng.skip(3);
   const Rng::State before = rng.state();
@@ -267,7 +267,7 @@ TEST_CASE("a function may take gradients itself") {
   CHECK_MESSAGE(report.ok, report.str());
 }
 
-TEST_CASE("f32 must be asked for") {
+TEST_CASE("f32 must be requested") {
   const auto f = [](Inputs x) { return tanh(x[0]); };
   const std::vector<Tensor> inputs{tensor({3}, {0.1, 0.2, 0.3})};
   CHECK_THROWS_WITH_AS(

@@ -64,7 +64,7 @@ TEST_CASE("one_hot marks each index") {
                        ShapeError);
 }
 
-TEST_CASE("masked_fill replaces even what is not a number") {
+TEST_CASE("masked_fill replaces even NaN") {
   const Tensor x = tensor({2, 2}, {1, NAN, INFINITY, 4}, f64);
   const Tensor mask = tensor({2, 2}, {0, 1, 7, 0}, i32);
   CHECK(masked_fill(x, mask, -INFINITY).to_vector() == Values{1, -INFINITY, -INFINITY, 4});

@@ -25,7 +25,7 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-// y = tanh(x · w), at lines of a program that does not exist.
+// y = tanh(x · w), at lines of a fictitious program.
 Tensor small_model(const Tensor& x, const Param& w) {
   return reel::tanh(matmul(x, w, false, false, Site("model.cpp", 3)), Site("model.cpp", 4));
 }
@@ -58,7 +58,7 @@ TEST_CASE("a tape says how many bytes of results it holds, shared ones once") {
   const Tensor y = exp(x);  // reads its output
   CHECK(tape.held_bytes() == 32);
   const Tensor flat = reshape(y, {8});
-  const Tensor z = flat * flat;  // reads what reshape shares with exp
+  const Tensor z = flat * flat;  // reads the buffer that reshape shares with exp
   CHECK(tape.held_bytes() == 32);
   const Tensor loss = sum(exp(z));  // reads its output
   CHECK(tape.held_bytes() == 64);
@@ -189,7 +189,7 @@ TEST_CASE("a hook that fails is an error of the pass") {
                        "that it depends on, or use parameters, while the tape is current ("));
 }
 
-TEST_CASE("a tape that watches for it names the first number that is not finite") {
+TEST_CASE("a tape with check_finite names the first number that is not finite") {
   Tape tape({.check_finite = true});
   SUBCASE("forward") {
     const Tensor x = tape.watch(tensor({2, 2}, {1, 2, -1, 4}));
@@ -240,7 +240,7 @@ TEST_CASE("a tape that watches for it names the first number that is not finite"
   }
 }
 
-TEST_CASE("a tape that does not watch lets infinities pass") {
+TEST_CASE("a tape without check_finite lets infinities pass") {
   Tape tape;
   const Tensor x = tape.watch(zeros({2}));
   CHECK(tape.gradient(sum(reel::sqrt(x)), {x})[0].at({0}) == infinity);
@@ -288,7 +288,7 @@ TEST_CASE("a profile says where time and memory went") {
         nowhere + ": the trace cannot be written there");
 }
 
-TEST_CASE("nothing is measured unless asked") {
+TEST_CASE("nothing is measured unless requested") {
   Tape tape;
   const Tensor x = tape.watch(ones({2}));
   tape.gradient(sum(x), {x});

@@ -201,7 +201,7 @@ TEST_CASE_TEMPLATE("the bits of a product depend on its row, its column and K al
       }
 }
 
-TEST_CASE("products ask the heap for nothing once the pool is warm") {
+TEST_CASE("products make no heap allocations once the pool is warm") {
   const ThreadsScope restore;
   set_threads(1);
   const TestMatrix<float> a(150, 300, true, 6), b(300, 170, false, 7);
@@ -313,7 +313,8 @@ template <class T, class F>
   for (Index i = 0; i < n; ++i) y[i] = f(x[i]);
 }
 
-// `f` as a vector loop against `oracle` on a dense sweep of [low, high], and lane against lane.
+// `f` as a vector loop against `oracle` on a dense sweep of [low, high], and vector lanes against
+// each other.
 template <class T, class F, class Oracle>
 void sweep(const char* name, F f, Oracle oracle, double low, double high) {
   const Index n = sanitized ? 2003 : 60013;

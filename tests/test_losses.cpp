@@ -86,7 +86,7 @@ TEST_CASE("nll of log_softmax is cross_entropy") {
         golden(cross_entropy(logits(), i32s(targets), weights).item()));
 }
 
-TEST_CASE("a position that does not count adds nothing, whatever its numbers") {
+TEST_CASE("an ignored position contributes nothing, whatever its values") {
   Tensor x = logits();
   for (std::size_t i = 3; i < 6; ++i) x.edit<double>()[i] = NAN;
   const Tensor weights = tensor({4}, {1, 0, 1, 1}, f64);
@@ -104,7 +104,7 @@ TEST_CASE("a position that does not count adds nothing, whatever its numbers") {
   CHECK(mse(bad, zeros({2}, f64), mask).item() == 9);
 }
 
-TEST_CASE("a mean of nothing is an error") {
+TEST_CASE("an empty mean is an error") {
   const Tensor x = logits(), none = zeros({4}, f64);
   const auto nothing =
       Contains("cross_entropy: there is nothing to average: the weights that count sum to 0 (");
@@ -122,7 +122,7 @@ TEST_CASE("a mean of nothing is an error") {
                        Contains("l1: there is nothing to average; x is f32 [0]"), ValueError);
 }
 
-TEST_CASE("targets that are no classes are errors unless they are ignored") {
+TEST_CASE("targets out of range are errors unless they are ignored") {
   const Tensor x = logits();
   CHECK_THROWS_WITH_AS(
       cross_entropy(x, i32s({0, 3, 0, 0})),
@@ -179,7 +179,7 @@ TEST_CASE("the losses of extreme numbers are finite") {
   }
 }
 
-TEST_CASE("a weight counts for all elements that it leads to") {
+TEST_CASE("a weight applies to all elements under it") {
   const Tensor x = tensor({2, 2}, {1, 2, 3, 4}, f64), t = zeros({2, 2}, f64);
   CHECK(mse(x, t).item() == golden(30 / 4.));
   CHECK(mse(x, t, tensor({2}, {1, 3}, f64)).item() == golden((5 + 3 * 25) / 8.));
@@ -200,7 +200,7 @@ TEST_CASE("a weight counts for all elements that it leads to") {
                        ValueError);
 }
 
-TEST_CASE("the gradient of a probability of 0 leaves out its logarithm") {
+TEST_CASE("the gradient of a probability of 0 omits its logarithm") {
   Tape tape;
   const Tensor x = tensor({2}, {-1, -2}, f64), t = tape.watch(tensor({2}, {0, 1}, f64));
   CHECK(tape.gradient(kl_div(x, t), {t})[0].to_vector() == Values{1, 3});

@@ -72,7 +72,7 @@ TEST_CASE("a product over no elements is zero") {
   CHECK(matmul(ones({0, 2, 3}), ones({1, 3, 4})).shape() == Shape{0, 2, 4});
 }
 
-TEST_CASE("rows have the bits of their own product, whatever stands beside them") {
+TEST_CASE("each row has the bits of its own product, whatever the other rows are") {
   Rng rng(4);
   const Tensor a = rng.normal({5, 3, 300}), w = rng.normal({300, 33}), b = rng.normal({33});
   const Tensor all = matmul(a, w), through = affine(a, transpose(w), b);

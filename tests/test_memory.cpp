@@ -1,4 +1,4 @@
-// The pool: what it holds, whose blocks they are, and what happens when there is no memory.
+// The pool: what it holds, to whom blocks belong, and running out of memory.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -45,8 +45,8 @@ class Queue {
   std::deque<Tensor> items_;
 };
 
-// What the pools of a thread that makes so many tensors and of one that lets go of them hold when
-// both are done, and how many blocks the first one asked of the heap.
+// What the pools of a thread that creates tensors and of one that releases them hold at the end,
+// and how many blocks the first one allocated from the heap.
 struct Handover {
   pool::Statistics producer, consumer;
 };
@@ -127,7 +127,7 @@ TEST_CASE("many threads that release each other's tensors lose none") {
 }
 
 TEST_CASE("a program whose lengths vary holds at most twice what it used at its peak") {
-  std::thread([] {  // a pool of its own
+  std::thread([] {  // with its own pool
     const Params params(1);
     const nn::Lstm lstm(params / "lstm", 16, 32);
     optim::Sgd sgd(params, {.learning_rate = 1e-3});
@@ -143,14 +143,14 @@ TEST_CASE("a program whose lengths vary holds at most twice what it used at its 
       sgd.step(tape.gradient(mean(square(y)), params));
       if (i % 50 == 0) REQUIRE(held_within_bound());
     }
-    // Large ones, so that the bound and not the 32 MiB counts: 8 to 64 MB, a new class each.
+    // Large ones, so that the bound applies and not the 32 MiB: 8 to 64 MB, each in a new class.
     for (int i = 0; i < 60; ++i) {
       const Index size = 2'000'000 + i * 230'000;
       { const std::array<Tensor, 2> pair{Tensor({size}, f32), Tensor({size}, f32)}; }
       REQUIRE(held_within_bound());
     }
     CHECK(pool::statistics().peak_bytes > 100'000'000);
-    // What remains are the sizes asked for last.
+    // The most recently allocated sizes remain.
     const std::size_t before = pool::statistics().heap_allocations;
     for (int i = 0; i < 5; ++i) const Tensor again({2'000'000 + 59 * 230'000}, f32);
     CHECK(pool::statistics().heap_allocations == before);
@@ -169,7 +169,7 @@ TEST_CASE("new blocks are full of NaN where a test asks for it, which this progr
   CHECK(std::isnan(scratch[2]));
 }
 
-TEST_CASE("memory that cannot be had is an error that says for what") {
+TEST_CASE("running out of memory is an error that says for what") {
   const Index huge = Index{1} << 50;
   const Site site("big.cpp", 3);
   const auto says = [&](const char* call, auto make) {
@@ -203,7 +203,7 @@ TEST_CASE("an op whose result does not fit leaves its tape as it was" *
   const Tensor x = tape.watch(ones({Index{1} << 22}));
   const Tensor y = square(x);
   const std::size_t records = tape.size();
-  // 64 TiB: a system may grant addresses for it; nothing may be written there then.
+  // 64 TiB: a system may overcommit this much; nothing may be written to it then.
   CHECK_THROWS_AS(Tensor({Index{1} << 44}, f32), MemoryError);
   CHECK_THROWS_AS(outer(x, x), MemoryError);
   CHECK(tape.size() == records);

@@ -18,7 +18,7 @@ namespace {
 
 using Inputs = std::span<const Tensor>;
 
-// As the checks draw them for an op of this one sample.
+// The inputs that the checks draw for an op with only this sample.
 std::vector<Tensor> draw(const OpSpec::Sample& sample) {
   Rng rng(17);
   std::vector<Tensor> inputs;
@@ -32,8 +32,8 @@ Tensors outputs(const OpSpec& op, const OpSpec::Sample& sample, Inputs inputs) {
   return run(op, pointers, sample.attr.data(), {});
 }
 
-// The gradient of an input of y + tanh(y) / 2, y being all outputs; of the second order, that of
-// all inputs of its projection.
+// The gradient of y + tanh(y) / 2 with respect to an input, where y is all outputs; at second
+// order, the gradients of its projection with respect to all inputs.
 std::vector<Tensor> gradients(const OpSpec& op, const OpSpec::Sample& sample, int place,
                               bool second) {
   Tape tape;
@@ -59,7 +59,7 @@ std::vector<Tensor> gradients(const OpSpec& op, const OpSpec::Sample& sample, in
   return result;
 }
 
-// What the damage concerns.
+// The numbers that the damage affects.
 std::vector<Tensor> target(const OpSpec& op, const OpSpec::Sample& sample, const Damage& d) {
   if (d.part == Part::value)
     return {outputs(op, sample, draw(sample))[static_cast<std::size_t>(d.place)]};
@@ -69,12 +69,12 @@ std::vector<Tensor> target(const OpSpec& op, const OpSpec::Sample& sample, const
 bool same(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
   return std::ranges::equal(a, b, [](const Tensor& x, const Tensor& y) {
     return std::ranges::equal(x.to_vector(), y.to_vector(), [](double v, double w) {
-      return std::abs(v - w) <= 1e-9 * (1 + std::abs(v));  // not by rounding
+      return std::abs(v - w) <= 1e-9 * (1 + std::abs(v));  // beyond rounding
     });
   });
 }
 
-// Whether nothing else can be expected: these numbers are what the damage makes of them.
+// Whether the damage cannot show: it leaves these numbers unchanged.
 bool immune(const std::vector<Tensor>& numbers, Way way) {
   return std::ranges::all_of(numbers, [&](const Tensor& x) {
     const auto v = x.to_vector();
@@ -99,13 +99,13 @@ const OpSpec::Sample* sample_to_show(const OpSpec& wrong, const Damage& d) {
   return best;
 }
 
-// The checks that see most come first; all of them where they see nothing.
+// Runs the most sensitive checks first, and all of them if those find nothing.
 bool is_seen(const OpSpec& op, const Reference& reference) {
   return !check_values(op, reference).empty() || !check_derivatives(op).empty() ||
          !check_op(op, reference).empty();
 }
 
-// Checks all damages of one place; returns how many there are.
+// Checks all kinds of damage at one place; returns their number.
 int check_damages(const OpSpec& op, Part part, int place) {
   int count = 0;
   for (const Way way : ways) {
@@ -143,7 +143,7 @@ TEST_CASE("mutations: every op, damaged in every way, is caught") {
 
 TEST_CASE("mutations: the mechanism makes no errors by itself") {
   for (const OpSpec* op : registry()) {
-    // At first order a gradient that is only detached is right, on its long way round.
+    // At first order a gradient that is only detached is right.
     const Damage harmless{op, Part::gradient, 0, Way::detached};
     if (!applies(harmless)) continue;
     CAPTURE(op->name);
@@ -153,7 +153,7 @@ TEST_CASE("mutations: the mechanism makes no errors by itself") {
   }
 }
 
-// --- functions made of right ops ---
+// --- functions composed of right ops ---
 
 namespace {
 
@@ -193,7 +193,7 @@ std::vector<Tensor> draw(std::initializer_list<Shape> shapes) {
   return inputs;
 }
 
-// Both modes pass the right function, and see that one has the gradient of the other.
+// Both modes pass the right function, and detect one with the gradient of the other.
 void check_caught(const std::vector<Tensor>& inputs, const TensorFunction& right,
                   const TensorFunction& other) {
   using Mode = GradcheckOptions::Mode;
@@ -208,7 +208,7 @@ void check_caught(const std::vector<Tensor>& inputs, const TensorFunction& right
 
 }  // namespace
 
-TEST_CASE("mutations: functions that have another gradient are caught in both modes") {
+TEST_CASE("mutations: functions with a wrong gradient are caught in both modes") {
   const auto recurrent = draw({{4, 2}, {2, 3}, {3, 3}});
   const TensorFunction whole = loop([](const Tensor& h, Index) { return h; });
   SUBCASE("a state is detached between two steps") {

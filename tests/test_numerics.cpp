@@ -1,5 +1,5 @@
-// Small inputs at which formulas that are right on paper go wrong: values, gradients, and gradients
-// through the graph of a gradient, where a fused op is its specification.
+// Small inputs at which formulas that are right on paper fail numerically: values, gradients, and
+// gradients through the graph of a gradient, where a fused op uses its specification.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -196,7 +196,7 @@ TEST_CASE("numerics: powers have the special values of std::pow") {
     for (const double e : special) {
       CAPTURE(a);
       CAPTURE(e);
-      // A subnormal number counts as 0, and what would be one is 0.
+      // Subnormal operands and results are flushed to zero.
       const auto flushed = [](double number) {
         const auto x = static_cast<float>(number);
         return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.F, x) : x;
@@ -206,7 +206,8 @@ TEST_CASE("numerics: powers have the special values of std::pow") {
       const double tensor = pow(vector({a}, f32), vector({e}, f32)).item();
       const double number = pow(vector({a}, f32), e).item();
       CHECK(close(tensor, rounded, f32));
-      if (e != 1) CHECK(close(number, rounded, f32));  // pow(x, 1) is x, a subnormal number too
+      if (e != 1)
+        CHECK(close(number, rounded, f32));  // pow(x, 1) is x, even for a subnormal number
       if (!std::isnan(rounded)) {
         CHECK(std::signbit(tensor) == std::signbit(rounded));
         CHECK(std::signbit(number) == std::signbit(rounded));
@@ -250,8 +251,8 @@ TEST_CASE("numerics: inf - inf and 0 times inf where there is a limit") {
   check_close(1 / abs(vector({-0.0}, f64)), {infinity});
 }
 
-TEST_CASE("numerics: what has a weight of 0 may hold anything") {
-  // A class of weight 0 that is forbidden: as the two that are left, ln 2 each.
+TEST_CASE("numerics: an element of weight 0 may have any value") {
+  // A forbidden class of weight 0: the same as with the other two classes only, ln 2 each.
   const auto smoothed = [](bool soft) {
     return [soft](const Tensors& x) {
       const DType dtype = x[0].dtype();
@@ -271,7 +272,7 @@ TEST_CASE("numerics: what has a weight of 0 may hold anything") {
       },
       {{-ln2, -ln2, -infinity}}, {mass * ln2}, {{-0.9 - 0.1 / 3, -0.1 / 3, 0}});
 
-  // Positions that do not count, to the first and second order.
+  // Ignored positions, to first and second order.
   for (const double anything : {quiet_nan, infinity, -infinity})
     for (const DType dtype : {f32, f64}) {
       const Tensor good = tensor({2, 2}, {0.5, -1, 0, 0}, dtype), w = tensor({2}, {1, 0}, dtype);
@@ -313,7 +314,7 @@ TEST_CASE("numerics: what has a weight of 0 may hold anything") {
     }
 }
 
-TEST_CASE("numerics: slopes come from inputs, which outputs have lost") {
+TEST_CASE("numerics: slopes are computed from inputs where outputs saturate") {
   const auto sech_square = [](double x) { return 1 / (std::cosh(x) * std::cosh(x)); };
   for (const DType dtype : {f32, f64})
     for (const double x : {-80.0, -20.0, -12.0, -3.0, 3.0, 12.0, 20.0, 80.0}) {
@@ -380,7 +381,7 @@ TEST_CASE("numerics: errors quote what was written") {
                        Contains("reshape: 6 elements cannot take shape [4, -1]; x is f32 [2, 3] ("),
                        ShapeError);
   CHECK_THROWS_WITH_AS(reshape(zeros({0, 3}), {-1, 0}),
-                       Contains("cannot take shape [-1, 0]: beside a 0 the size for -1 could be"),
+                       Contains("cannot take shape [-1, 0]: with a size of 0 the size for -1 is"),
                        ShapeError);
   CHECK_THROWS_WITH_AS(reshape(x, {-1, -7}), Contains("cannot take shape [-1, -7]: only one size"),
                        ShapeError);
@@ -399,7 +400,8 @@ TEST_CASE("numerics: errors quote what was written") {
   const Params params(1);
   const nn::Unroll<nn::LstmCell> layer(params, 3, 4);
   CHECK_THROWS_WITH_AS(layer(zeros({0, 2, 3})),
-                       Contains("Unroll: the sequence has no steps; x is f32 [0, 2, 3] ("), ShapeError);
+                       Contains("Unroll: the sequence has no steps; x is f32 [0, 2, 3] ("),
+                       ShapeError);
 }
 
 TEST_CASE("numerics: uniform numbers stay below their bound") {
@@ -431,7 +433,7 @@ TEST_CASE("numerics: a stream of a stream is known by its path") {
 }
 
 TEST_CASE("numerics: one axis of any order of a block of draws") {
-  // A tensor's draws are those of the scalar functions, whatever its size is beside a block.
+  // A tensor's draws equal those of the scalar functions, whatever its size relative to a block.
   for (const Index n : {1, 15, 16, 17, 100}) {
     Rng a(5, 3), b(5, 3);
     const Tensor z = a.normal({n}, 0, 1, f64), u = a.uniform({n}, 0, 1, f64);
@@ -439,7 +441,7 @@ TEST_CASE("numerics: one axis of any order of a block of draws") {
     for (const double x : u.to_vector()) CHECK(x == b.uniform());
     CHECK(a.state() == b.state());
   }
-  // Beyond a position of 32 bits.
+  // Beyond 32-bit positions.
   Rng a(Rng::State{1, 2, 0xfffffff8}), b(Rng::State{1, 2, 0xfffffff8});
   for (const double x : a.normal({20}, 0, 1, f64).to_vector()) CHECK(x == b.normal());
 }

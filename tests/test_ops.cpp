@@ -139,7 +139,7 @@ TEST_CASE("threads may define ops, and look at them, at the same time") {
     threads.emplace_back([&, name = "thread_" + std::to_string(t)] {
       for (int i = 0; i < 200; ++i) {
         const Op<> op{{name.c_str(), {"x"}, same_shape, twice, twice_rule, {normal({3})}}};
-        // Others' ops may be gone by now: the pointers alone are compared.
+        // Other tests' ops may be destroyed by now: only pointers are compared.
         found += static_cast<int>(std::ranges::count(registry(), &op.spec()));
       }
     });
@@ -219,10 +219,10 @@ TEST_CASE("a gradient that depends on which others are wanted is caught") {
                      keeps_inputs),
                  {pair}}};
   CHECK(check_jacobian(op.spec()).size() > 0);
-  CHECK(complains(check_inputs_alone(op.spec()), "gradient of b has other bits"));
+  CHECK(complains(check_inputs_alone(op.spec()), "gradient of b differs"));
 }
 
-TEST_CASE("a gradient that takes one tensor in two places for one is caught") {
+TEST_CASE("a gradient that misses one of two uses of a tensor is caught") {
   const Op<> op{{"wrong",
                  {"a", "b"},
                  equal_shapes,
@@ -275,7 +275,7 @@ TEST_CASE("an op that changes its input is caught") {
   }
 }
 
-TEST_CASE("other bits in another run are caught") {
+TEST_CASE("different bits in another run are caught") {
   SUBCASE("by the run") {
     const Op<> op{{"wrong",
                    {"x"},
@@ -500,7 +500,7 @@ TEST_CASE("an op without gradient says why") {
       tape.gradient(y, {x}),
       doctest::Contains("gradient: steps has no gradient: it is a staircase (recorded at "),
       GradientError);
-  CHECK(tape.size() == 2);  // refused before anything was released
+  CHECK(tape.size() == 2);  // rejected before anything was released
   CHECK(tape.gradient(y, {y})[0].item() == 1);
 }
 

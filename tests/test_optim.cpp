@@ -78,7 +78,8 @@ TEST_CASE("the first steps of Adam and SGD, by hand") {
   const Params params(0, f64);
   Param p = create(params, "p", {1, 1});
   Adam adam(params, {.learning_rate = 0.25, .epsilon = 0});
-  adam.step(gradient_of(params, p, {3, -0.001}));  // whatever the size, the first step is lr
+  adam.step(gradient_of(params, p,
+                        {3, -0.001}));  // whatever the gradient's magnitude, the first step is lr
   CHECK(p.value().at({0}) == doctest::Approx(0.75).epsilon(1e-14));
   CHECK(p.value().at({1}) == doctest::Approx(1.25).epsilon(1e-14));
 

@@ -23,7 +23,7 @@ TEST_CASE("a restored optimizer goes on with the bits of the one that never stop
       const nn::NamedTensors saved = first->state();
       const Params resumed = straight.clone();
       const auto second = make_optimizer(resumed);
-      second->step(gradients_of(resumed, 99));  // a past that restoring has to forget
+      second->step(gradients_of(resumed, 99));  // a history that restoring has to discard
       nn::load_params(nn::from_params(straight), resumed);
       second->restore(saved);
       for (std::uint64_t seed = 3; seed < 6; ++seed) {
@@ -95,7 +95,7 @@ TEST_CASE("handles taken before a step keep their numbers, and the version count
 
     const void* place = w.value().buffer().data();
     optimizer->step(gradients);
-    CHECK(w.value().buffer().data() == place);  // nobody else looks: in place
+    CHECK(w.value().buffer().data() == place);  // not shared: in-place
   }
 }
 
@@ -114,7 +114,8 @@ TEST_CASE("restore refuses what is not its state, and changes nothing") {
   refused("adam: the state has no entry adam.v.w; is it of another optimizer or another model?",
           [](auto& entries) { entries.erase("adam.v.w"); });
   refused(
-      "adam: the state has a foreign entry adam.v.x; is it of another optimizer or another model?",
+      "adam: the state has an unexpected entry adam.v.x; is it of another optimizer or another "
+      "model?",
       [](auto& entries) { entries["adam.v.x"] = zeros({3}); });
   refused("adam: the state has no entry adam.steps.u; is it of another optimizer or another model?",
           [&](auto& entries) { entries = Sgd(params).state().tensors; });
@@ -140,8 +141,8 @@ TEST_CASE("restore refuses what is not its state, and changes nothing") {
                                      {"adam.m.w", -infinity},
                                      {"adam.v.w", infinity},
                                      {"adam.v.w", -1.0}})
-    refused(fmt::format("adam: entry {} of the state holds {}, to which no training comes", entry,
-                        value)
+    refused(fmt::format("adam: entry {} of the state holds {}, which is impossible in training",
+                        entry, value)
                 .c_str(),
             [&, name = entry, number = value](auto& entries) {
               Tensor moment = zeros({3, 7});
@@ -165,7 +166,7 @@ TEST_CASE("a step asks the heap for nothing") {
 
 TEST_CASE("norm, scaling and every optimizer give the same bits on any number of threads") {
   const ThreadsScope restore;
-  // Enough numbers that a step is split, in arrays that no piece fits.
+  // Enough elements that a step is split, in arrays larger than a piece.
   const auto run = [](int n, const auto& make) {
     set_threads(n);
     const Params params(3);

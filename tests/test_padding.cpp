@@ -14,8 +14,8 @@
 
 #include "testing.h"
 
-// What stands behind the lengths of a batch, in x or in the initial states of rows without steps,
-// reaches no value and no gradient: all are as with zeros there.
+// Padding, in x or in the initial states of rows without steps, affects no value and no gradient:
+// all are as with zeros there.
 using namespace reel;
 using namespace reel::testing;
 
@@ -27,7 +27,7 @@ constexpr Index steps = 5, rows = 4, features = 3, units = 2;
 
 Tensor lengths() { return tensor({rows}, {5, 2, 0, 3}, i32); }
 
-// Random where it counts, `padding` elsewhere, with both signs.
+// Random in the valid part, `padding` elsewhere, with both signs.
 Tensor padded(float padding) {
   Tensor x = Rng(1).normal({steps, rows, features});
   const Tensor all = lengths();
@@ -54,7 +54,7 @@ Tensors results(float padding, const SequenceOptions& options, bool create_graph
   const auto [unused, form] = layer(padded(0), {}, nn::Eval{}, options);
   Tape tape;
   Tensors watched{tape.watch(padded(padding))};
-  // The initial state has the form of a last one.
+  // The initial state has the structure of a last one.
   const auto initial = form.map([&](const Tensor& s) {
     return watched.emplace_back(tape.watch(padded_state(padding, s.shape())));
   });
@@ -62,7 +62,7 @@ Tensors results(float padding, const SequenceOptions& options, bool create_graph
   Tensor loss = sum(square(y));
   Tensors all{y.detach()};
   last.map([&](const Tensor& s) {
-    // The last state of the row without steps is what it was.
+    // The last state of the row without steps is its initial state.
     const Tensor real = slice(s, 0, 3, 4);
     loss = loss + sum(square(real)) + sum(square(slice(s, 0, 0, 2)));
     all.push_back(real.detach());

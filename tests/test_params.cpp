@@ -216,12 +216,12 @@ TEST_CASE("gradients of no store take that of the first that are added") {
   nothing += Gradients();
   CHECK(nothing.norm() == 0);
 
-  // What is of another store adds nothing at all.
+  // Gradients of another store add nothing at all.
   const Params other(1, f64);
   const Param c = other.create("a", {2}, draw);
   CHECK_THROWS_AS(total += gradient_of([&] { return sum(c); }, other), ValueError);
   CHECK(total["a"].to_vector() == std::vector<double>{18, 18});
-  // A parameter that came later has its place too.
+  // A parameter that was created later works too.
   const Param late = params.create("late", {1}, draw);
   total.set(*late.entry(), ones({1}, f64));
   CHECK(total["late"].item() == 1);
@@ -259,7 +259,7 @@ TEST_CASE("a gradient for a part that is not there lists what there is") {
                           "parameter deep.gate."));
   CHECK(foreign.find("is the model of another store? (") != std::string::npos);
   CHECK(message(Params(1)).starts_with("gradient: the store has no parameters; "));
-  // A part of the model on which this loss does not depend is no mistake.
+  // A part of the model on which this loss does not depend is not an error.
   const nn::Linear unused(params / "unused", 2, 3);
   Tape tape;
   CHECK(tape.gradient(sum(head(ones({1, 2}))), params / "unused").norm() == 0);
@@ -311,11 +311,11 @@ TEST_CASE("a constructor that throws leaves no parameter behind") {
   const Model model(params, failing);
   CHECK(names(params).size() == before.size() + 8);
   CHECK(params["rnn.1.w_hh"].shape() == Shape{12, 3});
-  // A name that is taken, found only after the first parameter.
+  // A taken name, detected only after the first parameter.
   params.create("taken.b", {1}, draw);
   CHECK_THROWS_AS(nn::Linear(params / "taken", 2, 2), ValueError);
   CHECK(names(params / "taken") == std::vector<std::string>{"taken.b"});
-  // Where an exception ends a scope, what was trained stays, and so does what was looked up.
+  // When an exception ends a scope, trained parameters stay, and so do those that were looked up.
   try {
     nn::Linear trained(params / "trained", 2, 2);
     trained.w.edit<float>()[0] = 7;
@@ -326,7 +326,7 @@ TEST_CASE("a constructor that throws leaves no parameter behind") {
   }
   CHECK(params["trained.w"].value().at({0, 0}) == 7);
   CHECK(params["kept.w"].shape() == Shape{2, 2});
-  // What a copy brought along can be claimed again.
+  // Parameters of a copy can be claimed again.
   const Params copy = params.clone();
   calls = 0;
   fails_at = 3;
@@ -347,7 +347,7 @@ TEST_CASE("a new parameter has the shape that was asked for") {
 TEST_CASE("creating many parameters takes time in proportion") {
   const auto time_of = [](int count) {
     const Params params(1);
-    const std::clock_t start = std::clock();  // other processes do not count
+    const std::clock_t start = std::clock();  // CPU time, not affected by other processes
     for (int i = 0; i < count; ++i)
       (params / std::to_string(i)).create("w", {1}, [](Rng&, const Shape& s, DType t) {
         return zeros(s, t);
@@ -359,5 +359,6 @@ TEST_CASE("creating many parameters takes time in proportion") {
     few = std::min(few, time_of(2'000));
     many = std::min(many, time_of(32'000));
   }
-  CHECK(many < 60 * few);  // 16 times as many; looking at all of them each time takes 256 times
+  CHECK(many <
+        60 * few);  // 16 times as many; a linear search each time would take 256 times as long
 }

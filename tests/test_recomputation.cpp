@@ -57,7 +57,7 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-// The memory that a call takes beyond what is in use before it.
+// The memory that a call takes in addition to what was in use before.
 template <class F>
 std::size_t peak_bytes(F f) {
   pool::trim();
@@ -316,7 +316,7 @@ TEST_CASE("an error in the backward pass names the checkpoint and leaves the tap
     const int line = __LINE__ + 1;
     const Tensor y = sum(checkpoint(f, {x})[0]);
     const std::string place = Site(__FILE__, line).str();
-    if (graph && expected.starts_with("used")) continue;  // there it is recorded as what it is
+    if (graph && expected.starts_with("used")) continue;  // there f is recorded directly
     const std::string message =
         error_of<GradientError>([&] { tape.gradient(y, {x}, {.create_graph = graph}); });
     CHECK_MESSAGE(contains(message, expected), message);

@@ -21,8 +21,8 @@ void check_close(const Tensor& a, const Tensor& b, double tolerance = 1e-12) {
 
 Tensor draw(const Shape& shape, std::uint64_t seed) { return Rng(seed).normal(shape, 0, 1, f64); }
 
-// A layer's output and last state projected on fixed random directions: a scalar that every part of
-// both enters.
+// A layer's output and last state projected onto fixed random directions: a scalar that depends on
+// every part of both.
 template <class State>
 Tensor project(const nn::Output<State>& output) {
   Tensor total = sum(output.y * draw(output.y.shape(), 77));
@@ -74,7 +74,7 @@ void check_layer_is_unrolled_cell(const Options& options) {
   }
 }
 
-// A cell of a user's: ten lines of ops, no base class, nothing of the library's recurrent kernels.
+// A user-defined cell: ten lines of ops, no base class, none of the library's recurrent kernels.
 struct LeakyCell {
   using State = nn::HiddenState;
   LeakyCell(const Params& p, Index input_size, Index hidden_size)
@@ -163,7 +163,7 @@ TEST_CASE_TEMPLATE("the carried state goes on where the last window ended", L, n
   CHECK(same_bits(nn::flatten(second.state)[1], nn::flatten(whole.state)[1]));
 
   // Without detach the gradient of both windows together is that of the whole sequence; with it,
-  // the first window hears nothing of the second's loss.
+  // the first window gets no gradient from the second's loss.
   const auto gradient_of_x = [&](bool cut) {
     Tape tape;
     const Tensor input = tape.watch(x);
@@ -201,10 +201,10 @@ TEST_CASE_TEMPLATE("bits do not depend on the number of threads", L, nn::Rnn, nn
   }
 }
 
-TEST_CASE_TEMPLATE("nor where a single row has its products split by columns", L, nn::Rnn, nn::Gru,
-                   nn::Lstm) {
+TEST_CASE_TEMPLATE("a single row whose products are split by columns gives equal results", L,
+                   nn::Rnn, nn::Gru, nn::Lstm) {
   const testing::ThreadsScope restore;
-  // Enough multiplications in a step, even of the RNN, that its product is worth a thread.
+  // Enough multiplications per step, even for the RNN, that its product is split over threads.
   const Index units = std::is_same_v<L, nn::Rnn> ? 2048 : 1200;
   const Params params(7);
   const L layer(params, 1, units);
@@ -319,7 +319,7 @@ TEST_CASE("dropout between the layers of a stack acts while training alone, and 
   CHECK_MESSAGE(report.ok, report.str());
 }
 
-TEST_CASE("what does not fit a layer is named before any work") {
+TEST_CASE("arguments that do not fit a layer are reported before any work") {
   const Params params(11);
   const nn::Lstm lstm(params / "lstm", 3, 4);
   const auto message = [](auto f) { return error_of<Error>(f); };

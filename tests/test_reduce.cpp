@@ -62,7 +62,7 @@ TEST_CASE("a reduction is one record") {
   CHECK(tape.size() == 2);
 }
 
-TEST_CASE("reductions of nothing") {
+TEST_CASE("empty reductions") {
   const Tensor none = zeros({0}, f64), rows = zeros({0, 3}, f64);
   CHECK(sum(none).item() == 0);
   CHECK(prod(none).item() == 1);
@@ -161,7 +161,7 @@ TEST_CASE("any and all ask whether elements are not zero") {
   CHECK(any(x).dtype() == i32);
 }
 
-TEST_CASE("running sums go either way") {
+TEST_CASE("cumulative sums in both directions") {
   check_close(cumsum(matrix, 0), {2, 3}, {1, 2, 3, 5, 7, 12});
   check_close(cumsum(matrix), {2, 3}, {1, 3, 6, 4, 9, 18});
   check_close(cumsum(matrix, 1, true), {2, 3}, {6, 5, 3, 18, 14, 9});

@@ -38,7 +38,7 @@ void check_equal(const nn::NamedTensors& a, const nn::NamedTensors& b) {
 
 }  // namespace
 
-TEST_CASE("a checkpoint comes back exactly as it was") {
+TEST_CASE("a checkpoint is restored exactly") {
   const TemporaryDirectory directory;
   const RunState before = example();
   save_run_state(directory / "run", before);
@@ -89,7 +89,7 @@ TEST_CASE("names that a checkpoint keeps for itself are refused") {
   CHECK(directory.count() == 0);
 }
 
-TEST_CASE("what is no checkpoint, or a damaged one, is refused") {
+TEST_CASE("a file that is not a checkpoint, or a damaged one, is refused") {
   const TemporaryDirectory directory;
   const auto message = [&] {
     return message_of<FileError>([&] { optim::load_run_state(directory / "a"); });
@@ -115,7 +115,7 @@ TEST_CASE("what is no checkpoint, or a damaged one, is refused") {
     content.tensors["head.w"] = reshape(content.tensors["head.w"], {1, 4});
   }
   SUBCASE("another dtype") {
-    content.tensors["run.carried.1"] = zeros({1, 3}, i32);  // as many zero bytes
+    content.tensors["run.carried.1"] = zeros({1, 3}, i32);  // the same number of zero bytes
     content.tensors["run.carried.0"] = zeros({1, 3}, i32);
   }
   SUBCASE("tensors that changed places") {

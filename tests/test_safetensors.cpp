@@ -323,7 +323,7 @@ std::string bytes_of(std::initializer_list<T> values) {
 
 }  // namespace
 
-TEST_CASE("safetensors: other formats are converted where not a bit is lost") {
+TEST_CASE("safetensors: other formats are converted if this is lossless") {
   const TemporaryDirectory directory;
   using Halves = std::initializer_list<std::uint16_t>;
   const NamedTensors content = load_safetensors(directory.file(
@@ -369,7 +369,7 @@ TEST_CASE("safetensors: other formats are converted where not a bit is lost") {
   check("none", f32, {});
 }
 
-TEST_CASE("safetensors: what Reel has no tensor for is refused by name, to who asks for it") {
+TEST_CASE("safetensors: a tensor that Reel cannot represent is an error only when it is accessed") {
   const TemporaryDirectory directory;
   const auto path =
       directory.file("a", file_of({{"w", "F32 [2]", bytes_of({1.0f, 2.0f})},
@@ -385,8 +385,9 @@ TEST_CASE("safetensors: what Reel has no tensor for is refused by name, to who a
   const auto message = [&](const char* name) {
     return message_of<ValueError>([&] { content[name]; });
   };
-  CHECK(message("long") == "tensor long: its element 1 is 5000000000, which has no place in i32");
-  CHECK(message("eight") == "tensor eight: its dtype is F8_E4M3, which Reel has nothing for");
+  CHECK(message("long") ==
+        "tensor long: its element 1 is 5000000000, which is out of range for i32");
+  CHECK(message("eight") == "tensor eight: its dtype is F8_E4M3, which Reel does not support");
   CHECK(message("new") == "tensor new: its dtype is \"F4\\u001b\", which is unknown");
   CHECK(message("deep") == "tensor deep: its shape has more than 4 axes");
   CHECK(content.part("lo").unread.contains("ng"));
@@ -402,9 +403,9 @@ TEST_CASE("safetensors: what Reel has no tensor for is refused by name, to who a
   CHECK(contains(message_of<ValueError>([&] { load_params(content, params); }),
                  "the tensors deep, eight, long and 1 more belong to no parameter"));
   create("long");
-  CHECK(contains(
-      message_of<ValueError>([&] { load_params(content, params); }),
-      "load_params: the tensor long: its element 1 is 5000000000, which has no place in i32 ("));
+  CHECK(contains(message_of<ValueError>([&] { load_params(content, params); }),
+                 "load_params: the tensor long: its element 1 is 5000000000, which is out of range "
+                 "for i32 ("));
   content.unread.clear();
   CHECK(contains(message_of<ValueError>([&] { load_params(content, params); }), "long are not"));
 }
@@ -418,7 +419,7 @@ TEST_CASE("safetensors: no metadata may be null") {
   CHECK(content["w"].size() == 4);
 }
 
-TEST_CASE("safetensors: more tensors or texts than any model has are not built up") {
+TEST_CASE("safetensors: a header with too many tensors or texts is refused early") {
   const TemporaryDirectory directory;
   const auto refused = [&](const std::string& header, std::size_t data) {
     const std::string message = message_of<FileError>(
@@ -457,7 +458,7 @@ TEST_CASE("safetensors: a file cut off anywhere is refused, a damaged one never 
           static_cast<char>(rng.integer(256));
     try {
       load_safetensors(directory.file("bad", bad));
-    } catch (const FileError&) {  // anything else fails the test
+    } catch (const FileError&) {  // any other exception fails the test
     }
   }
 }
@@ -489,7 +490,8 @@ TEST_CASE("safetensors: files that cannot be opened") {
   CHECK(contains(message(pipe), "pipe\\u001b\\n: cannot read: it is a pipe, not a regular file"));
 }
 
-TEST_CASE("safetensors: what the format does not take is refused before a file is touched") {
+TEST_CASE(
+    "safetensors: content that the format does not allow is refused before a file is touched") {
   const TemporaryDirectory directory;
   const auto path = directory.file("model", "old");
   const auto named = [](const std::string& name) {
@@ -516,7 +518,7 @@ TEST_CASE("safetensors: what the format does not take is refused before a file i
   CHECK(directory.count() == 1);
 }
 
-TEST_CASE("safetensors: saving fails without harm where nothing can be written") {
+TEST_CASE("safetensors: a failed save does no harm") {
   const TemporaryDirectory directory;
   NamedTensors content;
   content.tensors = {{"w", ones({1})}};

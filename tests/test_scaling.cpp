@@ -11,8 +11,8 @@
 
 #include "optimizers.h"
 
-// Results that are in range although squares on the way to them are not, and small differences of
-// large numbers.
+// Results that are in range although intermediate squares are not, and small differences of large
+// numbers.
 using namespace reel;
 using namespace reel::testing;
 
@@ -32,8 +32,8 @@ void check_close(const Tensor& x, const Values& expected) {
   }
 }
 
-// Value and gradient of f at numbers times `scale`, where f scales along; also the gradient as part
-// of a graph.
+// Value and gradient of f at numbers times `scale`, where f is homogeneous; also the gradient as
+// part of a graph.
 template <class F>
 void check_at(DType dtype, double scale, const Values& numbers, F f, double value,
               const Values& slopes) {
@@ -71,7 +71,7 @@ TEST_CASE("norm at the ends of the range") {
   CHECK(norm(zeros({3}, f64)).item() == 0);
   CHECK(norm(tensor({2}, {infinity, 1}, f64)).item() == infinity);
   CHECK(std::isnan(norm(tensor({2}, {not_a_number, 1}, f64)).item()));
-  // A gradient that is itself small, of large numbers.
+  // A small gradient with respect to large numbers.
   Tape tape;
   const Tensor x = tape.watch(tensor({2}, {3e25, 4e25}));
   check_close(tape.gradient(norm(x), {x}, {.seed = scalar(1e-20)})[0], {0.6e-20, 0.8e-20});
@@ -210,7 +210,7 @@ TEST_CASE("a gradient that would make a moment infinite is an error before anyth
       CHECK(w.value().to_vector() == Values{3, 4, 5});
       for (const auto& [name, tensor] : optimizer->state().tensors)
         CHECK(same_bits(tensor, before.at(name)));
-      // Large, and yet no moment overflows; and what is not finite goes its way, as ever.
+      // Large, but no moment overflows; non-finite values propagate as usual.
       gradients.set(*w.entry(), tensor({3}, {1, dtype == f32 ? 1e19 : 1e153, 1}, dtype));
       optimizer->step(gradients);
       CHECK(std::isfinite(w.value().at({1})));

@@ -1,4 +1,4 @@
-// SequenceOptions::segment: sequences in segments that the backward pass computes again.
+// SequenceOptions::segment: sequences in segments that the backward pass recomputes.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -62,8 +62,8 @@ Run run(const L& layer, const Params& params, const SequenceOptions& options, bo
   return result;
 }
 
-// Rows of x and states are computed each by itself, so values and their gradients have the same
-// bits; weights get a sum over all steps, which segments cut in parts.
+// Rows of x and states are computed independently, so values and their gradients are bit-identical;
+// weight gradients are sums over all steps, which segments split.
 void check_same(const Run& whole, const Run& segments) {
   if (segments.y.defined()) CHECK(same_bits(whole.y, segments.y));
   REQUIRE(whole.state.size() == segments.state.size());
@@ -121,8 +121,8 @@ L made(const Params& params) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("in segments: the same y, states and their gradients to the bit", L, nn::Rnn,
-                   nn::Gru, nn::Lstm, nn::Unroll<nn::LstmCell>, nn::Unroll<NoisyCell>) {
+TEST_CASE_TEMPLATE("in segments: bit-identical y, states and their gradients", L, nn::Rnn, nn::Gru,
+                   nn::Lstm, nn::Unroll<nn::LstmCell>, nn::Unroll<NoisyCell>) {
   const Params params(1, f64);
   check_segments(made<L>(params), params);
 }

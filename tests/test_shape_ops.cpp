@@ -38,7 +38,7 @@ TEST_CASE("reshape, squeeze and expand share the memory of their input") {
   CHECK(gradient.shape() == x.shape());
 }
 
-TEST_CASE("a size of -1 is what the other sizes leave") {
+TEST_CASE("a size of -1 is inferred from the other sizes") {
   CHECK(reshape(counting({2, 6}), {3, -1, 2}).shape() == Shape{3, 2, 2});
   CHECK(reshape(scalar(3), {-1}).shape() == Shape{1});
   CHECK(reshape(zeros({0, 3}), {-1, 3}).shape() == Shape{0, 3});
@@ -46,7 +46,7 @@ TEST_CASE("a size of -1 is what the other sizes leave") {
                        Contains("cannot take shape [-1, -1]: only one size may be -1"), ShapeError);
 }
 
-TEST_CASE("squeeze and expand take axes away and put them in") {
+TEST_CASE("squeeze and expand remove and insert axes") {
   const Tensor x = zeros({2, 1, 3, 1});
   CHECK(squeeze(x, 1).shape() == Shape{2, 3, 1});
   CHECK(squeeze(x, -1).shape() == Shape{2, 1, 3});
@@ -59,7 +59,7 @@ TEST_CASE("squeeze and expand take axes away and put them in") {
   CHECK(expand(m, -3).shape() == Shape{1, 2, 3});
   CHECK_THROWS_WITH_AS(
       squeeze(x, 2),
-      Contains("squeeze: axis 2 has 3 elements and cannot go away; x is f32 [2, 1, 3, 1] ("),
+      Contains("squeeze: axis 2 has 3 elements and cannot be removed; x is f32 [2, 1, 3, 1] ("),
       ShapeError);
   CHECK_THROWS_WITH_AS(expand(x, 0), Contains("expand: there cannot be more than 4 axes"),
                        ShapeError);

@@ -1,4 +1,4 @@
-// What other tests use but do not name.
+// Small parts that other tests use without testing them.
 #include <doctest/doctest.h>
 
 #include <memory>
@@ -32,7 +32,7 @@ TEST_CASE("a LayerNorm gives rows of mean 0 and deviation 1, times its gain, plu
   CHECK_THROWS_AS(nn::LayerNorm(params / "none", 0), ValueError);
 }
 
-TEST_CASE("a Dropout drops in training alone, and keeps the mean") {
+TEST_CASE("a Dropout drops only in training, and preserves the mean") {
   const nn::Dropout dropout(0.25);
   const Tensor x = ones({4000}, f64);
   CHECK(dropout(x, nn::Eval{}).to_vector() == x.to_vector());

@@ -18,7 +18,7 @@ void check_same_state(const State& a, const State& b) {
   for (std::size_t i = 0; i < x.size(); ++i) CHECK(same_bits(x[i], y[i]));
 }
 
-// Steps over x [T, B, ..] against what the layer made of it at once.
+// Steps over x [T, B, ..] against the layer over the whole sequence.
 template <class L, class State>
 void check_steps(const nn::Stepper<L>& step, const Tensor& x, const State& initial,
                  const nn::Output<State>& whole) {
@@ -43,7 +43,7 @@ Tensor draw_symbols(const Shape& shape, Index count) {
 struct Sizes {
   Index features, units;
 };
-// Tails of every width, several panels, and sums of more than one block.
+// Loop tails of every width, several panels, and sums of more than one block.
 constexpr Sizes sizes[] = {{1, 1}, {3, 5}, {20, 19}, {64, 40}, {300, 24}, {24, 270}};
 
 template <class L, class... Options>
@@ -64,7 +64,7 @@ void check_layer(const Options&... options) {
         check_steps(step, x, typename L::State{}, whole);
         check_steps(step, x, whole.state, layer(x, whole.state));
       }
-      // Few symbols are a table of precomputed rows, many are not.
+      // Few symbols use a lookup table of precomputed rows, many do not.
       for (const Index symbols : {7, 1500}) {
         CAPTURE(symbols);
         const nn::Embedding embed(params / std::to_string(symbols), symbols, features);
@@ -155,7 +155,7 @@ TEST_CASE("steps are not recorded, and say so") {
   CHECK(same_bits(step(x).y, select(lstm(ones({1, 1, 3})).y, 0, 0)));
 }
 
-TEST_CASE("what does not fit a stepper is named before any work") {
+TEST_CASE("arguments that do not fit a stepper are reported before any work") {
   const Params params(1);
   const nn::Embedding embed(params / "embed", 5, 3);
   const nn::Lstm lstm(params / "lstm", 3, 4);

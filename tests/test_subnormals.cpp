@@ -37,7 +37,7 @@ double seconds(auto f) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-// The time of f as a multiple of that of g: the best of several runs in turns.
+// The time of f relative to that of g: the best of several alternating runs.
 double ratio(auto f, auto g) {
   double of_f = std::numeric_limits<double>::infinity(), of_g = of_f;
   for (int run = 0; run < 9; ++run) {
@@ -64,12 +64,12 @@ struct LongLstm {
 
 }  // namespace
 
-TEST_CASE("a gradient that fades along a sequence takes no longer than one that does not") {
+TEST_CASE("a vanishing gradient takes no longer than another one") {
   const LongLstm model;
   CHECK(ratio([&] { model.gradients(true); }, [&] { model.gradients(false); }) < no_slower);
 }
 
-TEST_CASE("a gradient that fades has the same bits on any number of threads") {
+TEST_CASE("a vanishing gradient has the same bits on any number of threads") {
   const LongLstm model;
   const Gradients alone = [&] {
     const ThreadsScope one(1);
@@ -88,7 +88,7 @@ TEST_CASE("steps of an optimizer take no longer after a thousand gradients of ze
       auto optimizer = make_optimizer(params);
       Gradients gradients(params);
       const Param w = params["w"];
-      gradients.set(*w.entry(), full(w.shape(), 1e-15));  // its square fades soon
+      gradients.set(*w.entry(), full(w.shape(), 1e-15));  // its square decays quickly
       optimizer->step(gradients);
       gradients.set(*w.entry(), zeros(w.shape()));
       for (int step = 0; step < steps; ++step) optimizer->step(gradients);
@@ -113,7 +113,7 @@ TEST_CASE("steps of an optimizer take no longer after a thousand gradients of ze
   }
 }
 
-TEST_CASE("weights of a softmax that are next to nothing are nothing, and their product is fast") {
+TEST_CASE("negligible weights of a softmax are 0, and their product is fast") {
   std::vector<double> logits{0};
   for (int i = 0; i < 256; ++i) logits.push_back(-86 - 0.05 * i);
   const Tensor weights = softmax(tensor({257}, std::span<const double>(logits)));

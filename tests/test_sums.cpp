@@ -15,8 +15,8 @@
 
 #include "optimizers.h"
 
-// Sums of many numbers in f32 are right to six digits. The numbers are a tenth, whose sum one after
-// another goes wrong in the third.
+// Sums of many numbers in f32 are accurate to six digits. The numbers are 0.1, whose naive sum is
+// wrong in the third.
 using namespace reel;
 using namespace reel::testing;
 
@@ -115,7 +115,7 @@ TEST_CASE("gradients of an embedding") {
   const Gradients gradients = tape.gradient(sum(y * full({1}, 0.1)), params);
   check_all(slice(gradients["embed.w"], 0, 1, 2), many * tenth);
   check_all(slice(gradients["embed.w"], 0, 2, 3), 0);
-  // The order of the rows of a table, and those that nothing points to.
+  // The order of the rows of a table, and rows without sources.
   const Tensor source = tensor({4, 2}, {1, 2, 3, 4, 5, 6, 7, 8});
   CHECK(scatter_add_rows(source, tensor({4}, {4, 0, 4, 2}, i32), 5).to_vector() ==
         std::vector<double>{3, 4, 0, 0, 7, 8, 0, 0, 6, 8});
@@ -132,7 +132,7 @@ TEST_CASE("gradients of a normalised layer's gain and bias") {
 }
 
 TEST_CASE_TEMPLATE("gradients of a recurrent layer's bias", L, nn::Rnn, nn::Gru, nn::Lstm) {
-  // One step of many rows: each has the same part in the gradient.
+  // One step of many rows: each contributes equally to the gradient.
   const auto gradient = [](Index rows, DType dtype) {
     const Params params(1, dtype);
     const L layer(params, 1, 2);

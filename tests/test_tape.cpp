@@ -13,7 +13,7 @@ namespace {
 
 Tensor filled_with_two(Rng&, const Shape& shape, DType dtype) { return full(shape, 2, dtype); }
 
-// The derivatives of f at x, of orders 1 to n, each taken of the one before.
+// The derivatives of f at x, of orders 1 to n, each computed from the previous one.
 template <class F>
 std::vector<double> derivatives(F f, double at, int n) {
   Tape tape;
@@ -123,7 +123,7 @@ TEST_CASE("steps of a long sequence cost the same on the way back as those of a 
   CHECK(longest < 8 * shortest);  // padding each step to the whole length takes 40 times as long
 }
 
-TEST_CASE("a seed takes the place of 1") {
+TEST_CASE("a seed replaces 1") {
   Tape tape;
   const Tensor x = tape.watch(tensor({3}, {1, 2, 3}, f64));
   const Tensor y = square(x);
@@ -221,8 +221,8 @@ TEST_CASE("one tape holds both precisions") {
   CHECK(tape.gradient(b, {x, y})[1].item() == 6);
 }
 
-TEST_CASE("values that no gradient reads are released at once, the others on the way back") {
-  // How many blocks the heap had to give for the way forward and for the way back.
+TEST_CASE("values that no gradient reads are released at once, the others in the backward pass") {
+  // The number of blocks allocated from the heap in the forward and in the backward pass.
   const auto blocks = [](Tensor (*f)(const Tensor&)) {
     Tape tape;
     const Tensor x = tape.watch(zeros({1 << 16}));
@@ -249,12 +249,13 @@ TEST_CASE("parameters are leaves, recorded once") {
   Tape tape;
   CHECK(w.tensor().trace().slot == w.tensor().trace().slot);
   CHECK(tape.gradient(sum(square(w)), params)["w"].to_vector() == std::vector<double>{4, 4});
-  w.edit<double>()[0] = 5;  // the tape is empty again: no complaint
+  w.edit<double>()[0] = 5;  // the tape is empty again: no error
   CHECK(tape.gradient(sum(square(w)), params)["w"].to_vector() == std::vector<double>{10, 4});
 }
 
 TEST_CASE("products that share a parameter are summed as one, wherever it is used besides") {
-  // create_graph does them one at a time: the oracle. 3 * 700 rows are more than are gathered.
+  // create_graph computes them one at a time: the reference. 3 * 700 rows are more than are
+  // collected at once.
   for (const Index rows : {2, 700, 1500})
     for (const bool hooked : {false, true}) {
       CAPTURE(rows);

@@ -16,10 +16,10 @@ namespace {
 
 Tensor filled_with_two(Rng&, const Shape& shape, DType dtype) { return full(shape, 2, dtype); }
 
-// How an error ends that names a line of this file.
+// The end of an error message that names a line of this file.
 std::string at(int line) { return " (" + Site(__FILE__, line).str() + ")"; }
 
-// A function of a library on top: its errors shall name who called it.
+// A function of another library: its errors should name its caller.
 Tensor layer(const Tensor& x, Site site = {}) {
   const SiteScope scope(site);
   return matmul(square(x), x) + tensor({5}, {1, 2, 3, 4, 5});
@@ -42,7 +42,7 @@ TEST_CASE("an error names the user's line") {
   CHECK(error_of<DTypeError>([&] { a + a.to(f64); }).ends_with(at(__LINE__)));
   CHECK(error_of<ValueError>([&] { a + Tensor(); }).ends_with(at(__LINE__)));
   CHECK(error_of<ShapeError>([&] { reshape(a, {3, -1}); }).ends_with(at(__LINE__)));
-  // The scope of the layer is gone after its error.
+  // The layer's scope has ended after its error.
   CHECK(error_of<ShapeError>([&] { add(a, b); }) == what + at(__LINE__));
 }
 
@@ -92,7 +92,7 @@ TEST_CASE("a tensor of an earlier tape is stale") {
     Tape tape;
     state = square(tape.watch(scalar(3, f64)));
   }
-  CHECK(square(state).item() == 81);  // a value is a value where nothing is recorded
+  CHECK(square(state).item() == 81);  // without recording it is a plain value
   Tape tape;
   const Tensor x = tape.watch(scalar(3, f64));
   const std::string what =
@@ -102,7 +102,7 @@ TEST_CASE("a tensor of an earlier tape is stale") {
   CHECK(error_of<StaleTensorError>([&] { layer(state); }).ends_with(at(__LINE__)));
   CHECK(tape.size() == 0);
   CHECK(tape.gradient(x * state.detach(), {x})[0].item() == 9);
-  CHECK(square(x).item() == 9);  // used up by that gradient: a value
+  CHECK(square(x).item() == 9);  // used up by that gradient: a plain value
   CHECK(error_of<StaleTensorError>([&] { tape.gradient(state, {x}); }) ==
         "gradient: the output was recorded on another tape, or this tape was used up by an earlier "
         "gradient; pass {.keep = true} to take several" +
@@ -153,7 +153,7 @@ TEST_CASE("what is not recorded has no gradient") {
   CHECK(tape.gradient(y, {x})[0].item() == 6);  // nothing was lost
 }
 
-TEST_CASE("the output must be one number, or come with a seed of its kind") {
+TEST_CASE("the output must be one number, or have a seed of its shape and dtype") {
   Tape tape;
   const Tensor x = tape.watch(zeros({2, 3}, f64)), y = square(x);
   CHECK_THROWS_WITH_AS(
@@ -193,7 +193,8 @@ TEST_CASE("a parameter that changed between forward and backward is an error") {
   CHECK(tape.gradient(sum(w.tensor()), params)["layer.w"].at({0}) == 1);
 }
 
-TEST_CASE("an error on the way back says where the op was recorded, and leaves an empty tape") {
+TEST_CASE(
+    "an error in the backward pass says where the op was recorded, and leaves an empty tape") {
   const Op<> op{
       {"broken",
        {"x"},

@@ -28,7 +28,7 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-// A cell as a user writes one: it takes no Site.
+// A user-defined cell: it takes no Site.
 struct OwnCell {
   using State = nn::HiddenState;
   OwnCell(const Params& p, Index input_size, Index hidden_size)
@@ -129,7 +129,7 @@ TEST_CASE("a hook takes a gradient of its own tape where both keep it") {
   CHECK(tape.gradient(loss, {x}, {.create_graph = true})[0].item() == 2 * 3 * 6 + 9);
 }
 
-TEST_CASE("whatever a hook throws leaves the tape empty, or as it was where it is kept") {
+TEST_CASE("an exception in a hook leaves the tape empty, or unchanged if it is kept") {
   for (const bool kept : {false, true})
     for (const bool on_variable : {false, true}) {
       Tape tape;
@@ -163,7 +163,7 @@ TEST_CASE("a hook may use modules and parameters that the tape has not seen") {
     y = square(w);
   }
   tape.on_gradient(y, [&](const Tensor& g) {
-    for (int i = 0; i < 40; ++i) {  // names short enough to lie within the strings themselves
+    for (int i = 0; i < 40; ++i) {  // names short enough for the small-string optimisation
       const std::string name = "m" + std::to_string(i) + ".w";
       const ModuleScope scope(name, {});
       square(late);
@@ -222,7 +222,7 @@ TEST_CASE("an edit in the wrong type changes nothing, also not the version") {
   CHECK(tape.gradient(loss, params)["w"].to_vector() == std::vector<double>{4, 4});
 }
 
-// What users must not do does not compile: an entry is read, never written.
+// Misuse does not compile: an entry is read-only.
 static_assert(std::is_const_v<std::remove_reference_t<decltype(*std::declval<Param>().entry())>>);
 static_assert(!std::is_assignable_v<decltype((std::declval<Param>().entry()->value)), Tensor>);
 
@@ -248,7 +248,7 @@ TEST_CASE("an error in a user's cell names its line, module, time step and the l
   message_at({.segment = 2}, true);
 }
 
-TEST_CASE("an error of an op within a module names the module, and on the way back too") {
+TEST_CASE("an error of an op within a module names the module, also in the backward pass") {
   const Params params(1);
   const nn::Linear head(params / "head", 3, 2);
   const int line = __LINE__ + 1;
@@ -307,7 +307,7 @@ TEST_CASE("profiles of several tapes add up") {
   CHECK(contains(total.str(), "cpu ms"));
 }
 
-TEST_CASE("a profile tells processor time from that on the wall") {
+TEST_CASE("a profile distinguishes CPU time and wall-clock time") {
   const Tensor x = ones({600, 600});
   Tape tape({.profile = true});
   const Tensor w = tape.watch(x);
@@ -315,5 +315,5 @@ TEST_CASE("a profile tells processor time from that on the wall") {
   for (int i = 0; i < 5; ++i) y = matmul(w, x);
   std::int64_t wall = 0, cpu = 0;
   for (const Profile::Event& e : tape.profile().events()) wall += e.duration_ns, cpu += e.cpu_ns;
-  CHECK(cpu > wall / 20);  // another process may have the processor for a while
+  CHECK(cpu > wall / 20);  // another process may run on the processor for a while
 }

@@ -1,4 +1,5 @@
-// Tapes that begin, pause and end in any order and on any thread; values of a tape that is used up.
+// Tapes that are created, paused and destroyed in any order and on any thread; values of a tape
+// that is used up.
 #include <doctest/doctest.h>
 
 #include <array>
@@ -90,7 +91,7 @@ TEST_CASE("a tape is paused and resumed") {
   const Tensor z = y * x;
   paused.pause();
   CHECK(gradient_on(other) == 6);
-  CHECK(paused.gradient(z, {x})[0].item() == 27);  // not current, and needs not be
+  CHECK(paused.gradient(z, {x})[0].item() == 27);  // not current, and need not be
   CHECK(Tape::current() == &other);
 }
 
@@ -178,7 +179,7 @@ TEST_CASE("windows of k1 and k2 steps are tapes in a deque") {
     pieces.push_back(std::move(piece));
     if (pieces.size() > k2 / k1) pieces.pop_front();
 
-    // From the loss back through the pieces: each hands the gradient of its first state on.
+    // From the loss back through the pieces: each passes on the gradient of its first state.
     Gradients total;
     Tensor y = loss, seed;
     for (auto p = pieces.rbegin(); p != pieces.rend(); ++p) {
@@ -221,7 +222,7 @@ TEST_CASE("what a gradient used up is a value where no gradient is needed") {
   CHECK(tape.size() == 0);
   const nn::Stepper step(lstm);
   CHECK(step(select(x, 0, 0)).y.shape() == Shape{2, 3});
-  // Integers have no gradient: a token that was chosen is one in the next window too.
+  // Integers have no gradient: a chosen token is a constant in the next window too.
   const Tensor chosen = argmax(logits, -1);
   CHECK(sum(head(gather_rows(ones({4, 3}), chosen))).trace().generation != 0);
   CHECK(!tape.used_up());
@@ -283,9 +284,9 @@ TEST_CASE("a tape remembers what it used up over any number of windows") {
 TEST_CASE("generations do not run out with 32 bits, and handles have not grown") {
   CHECK(sizeof(Trace{}.generation) == 8);
   CHECK(sizeof(Tensor) == 64);
-  CHECK(place_number(most_places) == 2147483647);
-  CHECK_THROWS_WITH_AS(place_number(most_places + 1), Contains("a tape holds no more than"),
-                       ValueError);
+  CHECK(checked_tape_index(max_tape_index) == 2147483647);
+  CHECK_THROWS_WITH_AS(checked_tape_index(max_tape_index + 1),
+                       Contains("a tape holds no more than"), ValueError);
 }
 
 TEST_CASE("more outputs than an op can have are refused") {

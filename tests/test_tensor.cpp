@@ -173,7 +173,7 @@ TEST_CASE("handles share a buffer until one is edited") {
   CHECK(a.to_vector() == std::vector<double>{9, 2, 3});
   CHECK(b.to_vector() == std::vector<double>{1, 2, 3});
   const void* place = a.buffer().data();
-  a.edit<float>()[1] = 8;  // alone: in place
+  a.edit<float>()[1] = 8;  // not shared: in-place
   CHECK(a.buffer().data() == place);
   CHECK(a.detach().buffer().shares(a.buffer()));
 }
@@ -250,7 +250,7 @@ TEST_CASE("values out of range name the op and the call") {
   CHECK(rng.state().position == 0);
 }
 
-TEST_CASE("the pool gives released blocks out again") {
+TEST_CASE("the pool reuses released blocks") {
   pool::trim();
   CHECK(pool::statistics().cached_bytes == 0);
   const void* place = nullptr;
@@ -276,7 +276,7 @@ TEST_CASE("a tensor may be released by another thread") {
   CHECK(pool::statistics().cached_bytes >= 4000);
 }
 
-TEST_CASE("numbers that no i32 holds do not become one") {
+TEST_CASE("numbers out of the range of i32 are refused") {
   CHECK(tensor({3}, {-2147483648.0, 2147483647.0, 2.5}, f64).to(i32).to_vector() ==
         std::vector<double>{-2147483648.0, 2147483647.0, 2});
   for (const double number : {2147483648.0, -2147483649.0, 1e300, std::nan("")})

@@ -76,8 +76,8 @@ TEST_CASE("text: malformed UTF-8 is refused with its offset") {
     CHECK(contains(message, "--bytes"));
     return std::stoi(message.substr(message.find("byte ") + 5));
   };
-  CHECK(offset_of("\x80") == 0);    // a tail byte alone
-  CHECK(offset_of("ab\xff") == 2);  // never a byte of UTF-8
+  CHECK(offset_of("\x80") == 0);    // a lone continuation byte
+  CHECK(offset_of("ab\xff") == 2);  // never valid in UTF-8
   CHECK(offset_of("ab\xfe!") == 2);
   CHECK(offset_of("a\xc0\xaf") == 1);  // overlong '/'
   CHECK(offset_of("a\xc1\xbf") == 1);
@@ -88,10 +88,10 @@ TEST_CASE("text: malformed UTF-8 is refused with its offset") {
   CHECK(offset_of("\xf4\x90\x80\x80") == 0);   // U+110000
   CHECK(offset_of("\xf5\x80\x80\x80") == 0);
   CHECK(offset_of("\xf8\x88\x80\x80\x80") == 0);  // five bytes
-  CHECK(offset_of("abc\xc3") == 3);               // cut off
+  CHECK(offset_of("abc\xc3") == 3);               // truncated
   CHECK(offset_of("abc\xe2\x82") == 3);
   CHECK(offset_of("abc\xf0\x9f\x98") == 3);
-  CHECK(offset_of("\xe2\x28\xa1") == 0);  // a tail byte missing in the middle
+  CHECK(offset_of("\xe2\x28\xa1") == 0);  // a continuation byte missing in the middle
   CHECK(offset_of("\xc3\xa9\xc3\x28") == 2);
 }
 
@@ -200,7 +200,7 @@ TEST_CASE("vocabulary: tokens are ranks of the distinct symbols") {
   CHECK(bytes.decode(bytes.encode(text)) == text);
 }
 
-TEST_CASE("vocabulary: it is made again from its symbols") {
+TEST_CASE("vocabulary: it can be restored from its symbols") {
   const Vocabulary vocabulary("hello world", TextMode::utf8);
   CHECK(Vocabulary(vocabulary.symbols(), TextMode::utf8) == vocabulary);
   CHECK(Vocabulary(vocabulary.symbols(), TextMode::bytes) != vocabulary);
@@ -218,7 +218,7 @@ TEST_CASE("vocabulary: it is made again from its symbols") {
   CHECK(contains(message({0x110000}, TextMode::utf8), "not a Unicode code point"));
 }
 
-TEST_CASE("vocabulary: strangers are named") {
+TEST_CASE("vocabulary: unknown symbols are named") {
   const Vocabulary vocabulary("abc", TextMode::utf8), bytes("abc", TextMode::bytes);
   const auto message = [](const Vocabulary& v, std::string_view text) {
     return message_of<ValueError>([&] { v.encode(text); });
@@ -294,7 +294,7 @@ TEST_CASE("windows: the shortest text that works is the one the message asks for
   CHECK_THROWS_AS(Windows(tokens, 1, INT64_MAX - 1), ValueError);
 }
 
-TEST_CASE("windows: after the first they take no memory from the heap") {
+TEST_CASE("windows: after the first they allocate no heap memory") {
   const Tokens tokens = counting(5001);
   const Windows windows(tokens, 50, 10);
   { const Window window = windows[0]; }

@@ -1,5 +1,5 @@
-// Ops of a program's own whose parts throw: the message names the op and the call, and tape and
-// pool are as they were.
+// User-defined ops whose parts throw: the message names the op and the call, and tape and pool are
+// unchanged.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -85,7 +85,7 @@ struct Breaks {
   ~Breaks() { broken = Part::none; }
 };
 
-// What the op and its gradient are when nothing breaks, on this tape.
+// Checks the op and its gradient on this tape when nothing throws.
 void check_works(Tape& tape, const Op<>& op) {
   const Tensor x = tape.watch(tensor({3}, {1, 2, 3}));
   const Tensor y = op({&x}, {});
@@ -104,7 +104,7 @@ void check_no_memory_is_lost(F f) {
 
 }  // namespace
 
-TEST_CASE("a user's op that throws on its way forward has had no effect") {
+TEST_CASE("a user's op that throws in the forward pass has had no effect") {
   for (const Op<>* op : {&rule_op(), &fused_op()}) {
     const std::string name(op->spec().name);
     CAPTURE(name);

@@ -1,4 +1,4 @@
-// An op for each check of values and memory that this check sees to be wrong.
+// For each check of values and memory, a wrong op that it detects.
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -36,7 +36,7 @@ void map(Ctx<T> c, F f) {
 const auto twice_rule = rule([](Vjp& v) { v.add(0, [&] { return 2 * v.g(); }); }, keeps_nothing);
 const Reference twice = elementwise_reference([](double x) { return 2 * x; });
 
-// y = 2x, and what `spoil` does to y.
+// y = 2x, then modified by `spoil`.
 template <class Spoil>
 OpSpec spoiled(Spoil, const Samples<NoAttr>& samples = {normal({3, 4})}) {
   const Op<> op{{"wrong",
@@ -73,7 +73,7 @@ TEST_CASE("softplus + 1 has wrong values, and no other fault") {
   CHECK(complains(check_values(op.spec(), softplus), "in the reference"));
 }
 
-TEST_CASE("what only special numbers show is caught") {
+TEST_CASE("errors only at special numbers are caught") {
   SUBCASE("a NaN that is lost") {
     const Op<> op{{"wrong_relu",
                    {"x"},
@@ -110,7 +110,7 @@ TEST_CASE("what only special numbers show is caught") {
   }
 }
 
-TEST_CASE("what only other sizes show is caught") {
+TEST_CASE("errors only at other sizes are caught") {
   SUBCASE("a remainder that no block holds") {
     const OpSpec op = spoiled([](auto y) { std::fill(y.end() - y.size() % 8, y.end(), 0); },
                               {normal({8}), normal({16})});
@@ -134,7 +134,7 @@ TEST_CASE("what only other sizes show is caught") {
   }
 }
 
-TEST_CASE("what depends on memory is caught") {
+TEST_CASE("a dependence on memory contents is caught") {
   const OpSpec op = spoiled([](auto y) {
     const Scratch<double> never_written(4);
     if (std::isnan(never_written[3])) y[0] = 0;
@@ -142,7 +142,7 @@ TEST_CASE("what depends on memory is caught") {
   CHECK(complains(check_memory(op), "values depend on what memory held before"));
 }
 
-TEST_CASE("what depends on other callers is caught") {
+TEST_CASE("a dependence on concurrent calls is caught") {
   const OpSpec op = spoiled([](auto y) {
     static std::atomic<int> callers = 0;
     ++callers;
@@ -150,7 +150,7 @@ TEST_CASE("what depends on other callers is caught") {
     if (callers > 1) y[0] = 0;
     --callers;
   });
-  CHECK(complains(check_concurrent_calls(op), "other results in concurrent calls"));
+  CHECK(complains(check_concurrent_calls(op), "different results in concurrent calls"));
   CHECK(check_same_bits(op).empty());
   CHECK(check_values(op, twice).empty());
 }

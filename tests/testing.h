@@ -8,7 +8,7 @@
 #include <reel/autograd/tensor.h>
 #include <reel/autograd/threads.h>
 
-/// What many tests need.
+/// Shared by many tests.
 namespace reel::testing {
 
 /// Whether the address sanitizer is built in.
@@ -24,14 +24,14 @@ inline constexpr bool sanitized = false;
 inline constexpr bool sanitized = false;
 #endif
 
-/// How often a test tries what chance decides: `usual` times, and `in_long` where the environment
-/// has REEL_LONG=1, as `./dev test --long` sets it.
+/// The number of trials of a randomised test: `usual`, or `in_long` if the environment has
+/// REEL_LONG=1, as set by `./dev test --long`.
 inline Index rounds(Index usual, Index in_long) {
   const char* value = std::getenv("REEL_LONG");
   return value && std::strcmp(value, "1") == 0 ? in_long : usual;
 }
 
-/// The message of what f throws, which has to be an E.
+/// The message of what f throws, which must be an E.
 template <class E, class F>
 std::string error_of(F f) {
   try {

@@ -69,7 +69,7 @@ void Evaluation::add(const Variable& variable) {
   variables_.push_back(variable);
 }
 
-// The variables as leaves of the current tape; f's arguments come from them.
+// The variables as leaves of the current tape; f's arguments are built from them.
 std::vector<Tensor> Evaluation::leaves(std::vector<Tensor>& arguments) const {
   std::vector<Tensor> result;
   for (const Variable& v : variables_) {
@@ -97,7 +97,7 @@ std::vector<Tensor> Evaluation::outputs(int order, std::span<const Tensor> argum
   return {curved_ ? y + 0.5 * tanh(y) : y};
 }
 
-// The gradients of the outputs' projection on this order's cotangents.
+// The gradients of the outputs' projection onto this order's cotangents.
 std::vector<Tensor> Evaluation::gradients(int order, const std::vector<Tensor>& outputs,
                                           std::span<const Tensor> leaves, bool create_graph) {
   Tensor projection = scalar(0, outputs.empty() ? f64 : outputs[0].dtype());
@@ -114,7 +114,7 @@ const Tensor& Evaluation::cotangent(int order, std::size_t output, const Tensor&
   cotangents_.resize(std::max(cotangents_.size(), static_cast<std::size_t>(order)));
   auto& of_order = cotangents_[static_cast<std::size_t>(order) - 1];
   if (output == of_order.size()) {
-    const bool one_number = order == 1 && like.size() == 1;  // whose gradient has a meaning
+    const bool one_number = order == 1 && like.size() == 1;  // its gradient is meaningful by itself
     of_order.push_back(one_number
                            ? ones(like.shape(), like.dtype())
                            : tensor(like.shape(), random_numbers(rng_, like.size()), like.dtype()));
@@ -142,8 +142,8 @@ Numbers Evaluation::outputs_at(int order, const Variable& v, const Numbers& dire
     arguments[v.argument] = value;
     return outputs_at(order, std::move(arguments));
   }
-  LentParam lent{Param(v.entry)};
-  lent.lend(value);
+  ScopedParamValue replaced{Param(v.entry)};
+  replaced.assign(value);
   return outputs_at(order, std::move(arguments));
 }
 

@@ -6,12 +6,12 @@
 #include <memory>
 #include <utility>
 
-// What a gradient check evaluates: a function, its gradients and theirs, at any point.
+// What a gradient check evaluates: a function and its gradients of every order, at any point.
 namespace reel::detail {
 
 using Numbers = std::vector<double>;
 
-/// What the function is differentiated by: a parameter, or one of the arguments.
+/// What the function is differentiated with respect to: a parameter, or one of the arguments.
 struct Variable {
   std::string name;
   Tensor start;
@@ -26,10 +26,10 @@ struct Variable {
 };
 
 bool same_bits(const Numbers& a, const Numbers& b);
-/// Of either sign and nowhere near zero, so that nothing escapes a projection on them.
+/// Of either sign and bounded away from zero, so that a projection on them misses nothing.
 Numbers random_numbers(Rng& rng, Index count);
 
-/// Gives sources of random numbers their positions back.
+/// Restores the positions of random number generators.
 class RestoredRngs {
  public:
   explicit RestoredRngs(const std::vector<Rng*>& rngs) {
@@ -48,7 +48,7 @@ class RestoredRngs {
 };
 
 /// The function of a gradient check. Order 1 is the function itself, order n the gradients of order
-/// n - 1, projected on random cotangents.
+/// n - 1, projected onto random cotangents.
 class Evaluation {
  public:
   /// Throws ValueError for an undefined input, and DTypeError for f32 unless that is allowed.
@@ -56,15 +56,15 @@ class Evaluation {
              const GradcheckOptions& options, Rng& rng);
 
   const std::vector<Variable>& variables() const { return variables_; }
-  /// The outputs of an order, one after another, where nothing is moved.
+  /// The outputs of an order, concatenated, at the original point.
   Numbers outputs_at(int order) { return outputs_at(order, arguments_); }
-  /// The outputs with one variable moved.
+  /// The outputs with one variable perturbed.
   Numbers outputs_at(int order, const Variable& v, const Numbers& direction, double distance);
   /// The gradients of their projection, by variable.
   std::vector<Numbers> gradients(int order);
-  /// What the outputs of an order are projected on.
+  /// What the outputs of an order are projected onto.
   Numbers cotangents(int order) const;
-  /// Whether outputs are those of y + tanh(y) / 2, as above the first order.
+  /// Whether outputs are those of y + tanh(y) / 2, as they are above the first order.
   void bend(bool curved) { curved_ = curved; }
 
  private:

@@ -51,7 +51,7 @@ class Checker {
     return options;
   }
 
-  // A derivative along a direction, beside that of differences.
+  // A directional derivative, analytic and numeric.
   struct Comparison {
     double analytic, numeric, error, tolerance;
     Verdict verdict;
@@ -67,7 +67,7 @@ class Checker {
     c_ = f_.cotangents(order);
     bool same_results = same_bits(base_, f_.outputs_at(order)), same_gradients = true;
     const std::size_t first = report_.rows.size();
-    std::size_t begin = 0;  // of a variable's gradient in base_, above the first order
+    std::size_t begin = 0;  // offset of a variable's gradient in base_, above the first order
     for (std::size_t i = 0; i < variables_.size(); ++i) {
       const Variable& v = variables_[i];
       Row& row = report_.rows.emplace_back(row_of(v, order));
@@ -80,11 +80,11 @@ class Checker {
       }
       begin += analytic_[i].size();
     }
-    return same_results && same_gradients && !luckily_equal(order, first);
+    return same_results && same_gradients && !equal_by_chance(order, first);
   }
 
-  // Random numbers of few values may agree twice by luck, and then look like an error.
-  bool luckily_equal(int order, std::size_t first_row) {
+  // Discrete random draws may agree twice by chance, and then look like a wrong gradient.
+  bool equal_by_chance(int order, std::size_t first_row) {
     const auto rows = std::span(report_.rows).subspan(first_row);
     const auto failed = [](const Row& row) { return row.verdict != Verdict::ok; };
     if (std::ranges::none_of(rows, failed)) return false;
@@ -101,7 +101,7 @@ class Checker {
     return false;
   }
 
-  // Whether the gradient that was recorded, to be differentiated, is the one that was not.
+  // Whether the gradient recorded for differentiation equals the one that was not recorded.
   bool check_graph(const Variable& v, const Numbers& gradient, std::span<const double> recorded,
                    Row& row) {
     for (std::size_t j = 0; j < gradient.size(); ++j) {
@@ -138,11 +138,11 @@ class Checker {
       row.where = fmt::format("{}, direction {}", v.name, d);
       worst = std::move(direction);
     }
-    if (row.verdict != Verdict::ok) blame(v, gradient, worst, row);
+    if (row.verdict != Verdict::ok) bisect(v, gradient, worst, row);
   }
 
-  // Halves a direction that failed until one coordinate is left, and names it if it fails too.
-  void blame(const Variable& v, const Numbers& gradient, const Numbers& direction, Row& row) {
+  // Bisects a direction that failed until one coordinate is left, and reports it if it fails too.
+  void bisect(const Variable& v, const Numbers& gradient, const Numbers& direction, Row& row) {
     const auto error = [&](std::size_t begin, std::size_t end) {
       Numbers part(direction.size());
       std::copy_n(direction.begin() + static_cast<Index>(begin), end - begin,
@@ -152,7 +152,7 @@ class Checker {
     std::size_t begin = 0, end = direction.size();
     while (end - begin > 1) {
       const std::size_t middle = (begin + end) / 2;
-      // An error that is NaN is worse than any other.
+      // A NaN error is worse than any other.
       if (error(begin, middle) <= error(middle, end))
         begin = middle;
       else
@@ -191,8 +191,8 @@ class Checker {
     return options_.atol + options_.rtol * std::abs(gradient);
   }
 
-  // The derivative along a direction against differences; where they disagree at the given step,
-  // others have a say, and the smallest has the last one.
+  // Compares a directional derivative with finite differences; if they disagree at the given step,
+  // other steps are tried, the smallest one last.
   Comparison compare(const Variable& v, const Numbers& gradient, const Numbers& direction,
                      int order) {
     Comparison best = at_step(v, gradient, direction, order, options_.step);
@@ -211,9 +211,9 @@ class Checker {
     return best;
   }
 
-  // Steep functions have no step at which differences are as sharp as the tolerance asks. The two
-  // neighbouring steps that differ least say how sharp they get; what is nearer than that, and
-  // within the tolerance of the whole derivative, is no error that differences can see.
+  // For steep functions no step is accurate enough for the tolerance. The two neighbouring steps
+  // that differ least give the attainable accuracy; an error below that, and within the tolerance
+  // of the whole derivative, cannot be detected by finite differences.
   bool agrees_within_spread(double analytic, const std::map<double, double>& numeric) const {
     double spread = INFINITY, error = INFINITY;
     for (auto small = numeric.begin(), large = std::next(small); large != numeric.end();
@@ -232,7 +232,7 @@ class Checker {
                   before = f_.outputs_at(order, v, direction, -h),
                   far_before = f_.outputs_at(order, v, direction, -2 * h);
     double central = 0, left = 0, right = 0;
-    // Differences first: elements that did not change contribute an exact zero.
+    // Subtract first: elements that did not change then contribute an exact zero.
     for (std::size_t i = 0; i < c_.size(); ++i) {
       central += c_[i] * (8 * (after[i] - before[i]) - (far_after[i] - far_before[i])) / (12 * h);
       right += c_[i] * (4 * (after[i] - base_[i]) - (far_after[i] - base_[i])) / (2 * h);
@@ -245,7 +245,7 @@ class Checker {
       strictest = std::min(strictest, std::abs(direction[j]) * tolerance_of(gradient[j]));
       moved_norm = std::hypot(moved_norm, gradient[j] * v.start_numbers[j]);
     }
-    // Of the outputs, and of the steps that are taken in x.
+    // Rounding of the outputs, and of the steps in x.
     const double rounding =
         32 * v.epsilon() * (product_norm(c_, base_) + moved_norm) / options_.step;
     const double tolerance = strictest + rounding;
@@ -264,7 +264,7 @@ class Checker {
     return differ && between ? Verdict::kink : Verdict::wrong;
   }
 
-  // Enters one comparison in the row, and returns whether it is the worst so far.
+  // Adds a comparison to the row, and returns whether it is the worst so far.
   static bool note(const Comparison& c, Row& row) {
     const bool first = row.checked++ == 0;
     if (c.verdict != Verdict::ok) ++row.failures;
@@ -282,9 +282,9 @@ class Checker {
   Rng rng_;
   Evaluation f_;
   const std::vector<Variable>& variables_;
-  // Of the order that is being checked:
+  // For the order being checked:
   std::vector<Numbers> analytic_;  // the gradients of the projection, by variable
-  Numbers base_, c_;               // the outputs where nothing is moved, and their cotangents
+  Numbers base_, c_;               // the outputs at the original point, and their cotangents
   GradientReport report_;
 };
 

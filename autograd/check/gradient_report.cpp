@@ -27,7 +27,7 @@ std::string_view name_of(Verdict verdict) {
 
 namespace {
 
-// As tables show it: an error catches the eye.
+// As shown in tables: an error stands out.
 std::string shown(Verdict verdict) {
   return verdict == Verdict::wrong ? "WRONG" : std::string(name_of(verdict));
 }

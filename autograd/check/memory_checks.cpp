@@ -1,5 +1,5 @@
-// The checks that an op depends on its arguments alone: not on what memory held before, and not on
-// what other threads do.
+// The checks that an op depends only on its arguments: not on previous memory contents, and not on
+// other threads.
 #include <atomic>
 #include <optional>
 #include <thread>
@@ -12,7 +12,7 @@ namespace {
 
 using namespace detail;
 
-// Has all memory that is given out filled with a byte.
+// Fills all newly allocated memory with a byte.
 class FilledMemory {
  public:
   explicit FilledMemory(unsigned char byte) : before_(pool::fill_blocks(byte)) {}
@@ -80,7 +80,8 @@ Complaints check_concurrent_calls(const OpSpec& op) {
   for (std::thread& thread : threads) thread.join();
   for (std::size_t i = 0; i < cases.size(); ++i)
     if (differs[i])
-      complaints.push_back(fmt::format("{}: other results in concurrent calls", cases[i].title));
+      complaints.push_back(
+          fmt::format("{}: different results in concurrent calls", cases[i].title));
   return complaints;
 }
 

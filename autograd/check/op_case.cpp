@@ -117,7 +117,7 @@ std::string Case::check_direction() const {
     }
   }
   const auto a = joined(ahead).to_vector(), b = joined(behind).to_vector();
-  const auto seed = Rng(5).normal({std::ssize(a)}, 0, 1, f64).to_vector();  // as gradients() has it
+  const auto seed = Rng(5).normal({std::ssize(a)}, 0, 1, f64).to_vector();  // as in gradients()
   double sizes = 0;
   for (std::size_t k = 0; k < a.size(); ++k) {
     numeric += seed[k] * (a[k] - b[k]) / (2 * h);
@@ -125,7 +125,7 @@ std::string Case::check_direction() const {
   }
   const double rounding = 0x1p-50 * std::sqrt(sizes) / h;
   if (std::abs(analytic - numeric) <= 1e-9 + 1e-5 * std::sqrt(squares) + 100 * rounding) return {};
-  if (!std::isfinite(analytic) || !std::isfinite(numeric)) return {};  // of products without end
+  if (!std::isfinite(analytic) || !std::isfinite(numeric)) return {};  // overflow of a product
   return fmt::format("the derivative along a direction is {}, but differences say {}", analytic,
                      numeric);
 }
@@ -145,7 +145,7 @@ std::vector<Case> cases_of(const OpSpec& op) {
 std::optional<OpSpec::Sample> resized(const Case& c, const std::function<Index(Index)>& size) {
   OpSpec::Sample sample = c.sample;
   for (Generator& generator : sample.inputs) {
-    if (generator.kind == Generator::Kind::values) return {};  // these very numbers are meant
+    if (generator.kind == Generator::Kind::values) return {};  // these numbers are fixed
     for (int axis = 0; axis < generator.shape.rank(); ++axis)
       generator.shape = generator.shape.with(axis, size(generator.shape[axis]));
     if (generator.kind == Generator::Kind::indices) {
@@ -185,7 +185,7 @@ std::optional<Case> drawn(const OpSpec& op, const OpSpec::Sample& sample, double
   c.run(c.inputs);
   return c;
 } catch (const ValueError&) {
-  return {};  // as of indices that do not fit the attributes
+  return {};  // such as indices that do not match the attributes
 }
 
 }  // namespace reel::op::detail

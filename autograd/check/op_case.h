@@ -17,9 +17,9 @@ bool same_bits(const Tensor& a, const Tensor& b);
 bool same_bits(std::span<const Tensor> a, std::span<const Tensor> b);
 /// The largest difference, relative to the largest element of b or to 1.
 double relative_difference(const Tensor& a, const Tensor& b);
-/// The real tensors in another dtype.
+/// The floating-point tensors converted to another dtype.
 std::vector<Tensor> converted(std::span<const Tensor> inputs, DType dtype);
-/// Whether REEL_LONG is set: all variants are tried, and not those alone that take little time.
+/// Whether REEL_LONG is set: all variants are tried, not only the quick ones.
 bool long_mode();
 
 /// An op with one of its samples.
@@ -34,8 +34,8 @@ struct Case {
   Index elements() const;
   /// All outputs as one tensor.
   Tensor joined(std::span<const Tensor> x) const;
-  /// The gradients of the real inputs for which `wanted` holds, with a random seed; `output` is the
-  /// number of one output, or -1 for all.
+  /// The gradients of the floating-point inputs for which `wanted` holds, with a random seed;
+  /// `output` is the index of one output, or -1 for all.
   std::vector<Tensor> gradients(std::span<const Tensor> x,
                                 const std::function<bool(std::size_t)>& wanted, int output = -1,
                                 bool create_graph = false) const;
@@ -50,7 +50,7 @@ std::vector<Case> cases_of(const OpSpec& op);
 
 using Complain = std::function<void(const std::string&)>;
 
-/// Runs a check on a case; what it throws is a complaint too.
+/// Runs a check on a case; an exception is reported as a complaint.
 template <class F>
 void check_case(const Case& c, Complaints& complaints, F f) {
   const auto complain = [&](const std::string& what) {
@@ -72,12 +72,12 @@ Complaints over_cases(const OpSpec& op, F f) {
   return complaints;
 }
 
-/// A sample of other sizes: every axis of size s becomes one of size `size(s)`, and limits of
-/// indices likewise. Nothing where the sample consists of certain numbers.
+/// A resized sample: every axis of size s becomes one of size `size(s)`, as do index limits. Empty
+/// if the sample consists of fixed numbers.
 std::optional<OpSpec::Sample> resized(const Case& c, const std::function<Index(Index)>& size);
-/// How many elements inputs and outputs have together; nothing where the op refuses the shapes.
+/// The total number of elements of inputs and outputs; empty if the op refuses the shapes.
 std::optional<Index> elements_of(const OpSpec& op, const OpSpec::Sample& sample);
-/// Draws inputs, normal ones times `scale`; nothing where the op refuses their values.
+/// Draws inputs, normal ones scaled by `scale`; empty if the op refuses their values.
 std::optional<Case> drawn(const OpSpec& op, const OpSpec::Sample& sample, double scale = 1);
 
 }  // namespace reel::op::detail

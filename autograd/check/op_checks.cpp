@@ -118,7 +118,7 @@ Complaints check_inputs_alone(const OpSpec& op) {
         complain(fmt::format("the gradient of {} has shape {}", c.op.argument(int(i)).name,
                              alone.shape().str()));
       if (!same_bits(alone, together[next++]))
-        complain(fmt::format("the gradient of {} has other bits when wanted alone",
+        complain(fmt::format("the gradient of {} differs when requested alone",
                              c.op.argument(int(i)).name));
     }
   });
@@ -215,8 +215,8 @@ Complaints check_kept_values(const OpSpec& op) {
 
 namespace {
 
-// Runs a call that may throw, and checks the error if it does. `names_all`: also arguments and
-// shapes.
+// Runs a call that may throw, and checks the error if it does. `names_all`: the error must also
+// name arguments and shapes.
 template <class E>
 bool throws(const Case& c, std::span<const Tensor> x, bool names_all, auto complain) {
   std::string message;
@@ -243,8 +243,8 @@ bool throws(const Case& c, std::span<const Tensor> x, bool names_all, auto compl
   return true;
 }
 
-// Shapes near to one: an axis longer, and for ops without attributes (which may name an axis) also
-// an axis more or none at all.
+// Variants of a shape: one axis longer, and for ops without attributes (which may name an axis)
+// also one axis more, or none at all.
 std::vector<Shape> variants(const Shape& shape, bool other_ranks) {
   std::vector<Shape> result;
   for (int axis = 0; axis < shape.rank(); ++axis)

@@ -6,8 +6,8 @@
 #include <reel/autograd/check/reference.h>
 #include <reel/autograd/engine/op.h>
 
-/// The checks that every op has to pass, of the library or of a program: the tests loop over the
-/// registry with them.
+/// The checks that every op, the library's or a program's own, has to pass: the tests apply them to
+/// the whole registry.
 namespace reel::op {
 
 /// What is wrong with an op, one sentence each; empty when it passes.
@@ -28,7 +28,7 @@ struct Check {
 Complaints check_precision(const OpSpec& op);
 /// Gradients agree with central differences, up to the order of `orders_checked`.
 Complaints check_derivatives(const OpSpec& op);
-/// Every element of the Jacobian does, where it is small.
+/// Every element of the Jacobian agrees with differences, if the Jacobian is small.
 Complaints check_jacobian(const OpSpec& op);
 /// The gradient of an input does not depend on which others are wanted.
 Complaints check_inputs_alone(const OpSpec& op);
@@ -36,7 +36,7 @@ Complaints check_inputs_alone(const OpSpec& op);
 Complaints check_repeated_tensor(const OpSpec& op);
 /// Neither pass changes an input.
 Complaints check_inputs_unchanged(const OpSpec& op);
-/// The same bits in every run, for every number of threads, and with or without a tape.
+/// Bit-identical results in every run, for every number of threads, with and without a tape.
 Complaints check_same_bits(const OpSpec& op);
 /// The tape holds nothing that the op did not declare, and nothing at all afterwards.
 Complaints check_kept_values(const OpSpec& op);
@@ -44,25 +44,25 @@ Complaints check_kept_values(const OpSpec& op);
 Complaints check_bad_arguments(const OpSpec& op);
 /// A fused kernel computes what its specification does, values and gradients.
 Complaints check_specification(const OpSpec& op);
-/// An op without gradient says why.
+/// An op without a gradient says why.
 Complaints check_none(const OpSpec& op);
 /// No result depends on what its memory held before.
 Complaints check_memory(const OpSpec& op);
-/// Calls from several threads at once have the results of one alone.
+/// Concurrent calls from several threads give the results of a single call.
 Complaints check_concurrent_calls(const OpSpec& op);
 
-// These hold values against a formula. Without one the first two pass everything, and the others
-// check gradients and bits alone.
+// These compare values with a reference formula. Without one, the first two pass everything, and
+// the others check only gradients and bits.
 
-/// Values are those of the reference.
+/// Values agree with the reference.
 Complaints check_values(const OpSpec& op, const Reference& reference);
-/// They are at NaN, infinities, zeros and, elementwise, at the largest and smallest numbers, where
-/// the gradient is finite if the reference has a slope.
+/// They also agree at NaN, infinities, zeros and, for elementwise ops, at the largest and smallest
+/// numbers; the gradient there is finite if the reference has a slope.
 Complaints check_special_values(const OpSpec& op, const Reference& reference);
-/// Values and gradients are right in other sizes, 0 and 1 among them, where the op takes them.
+/// Values and gradients are right for other sizes, including 0 and 1 where the op accepts them.
 Complaints check_shapes(const OpSpec& op, const Reference& reference = {});
-/// They are right, with the same bits for every number of threads, in sizes beyond every block and
-/// every threshold from which on threads share the work.
+/// They are right, and bit-identical for every number of threads, at sizes above every block size
+/// and every threshold for splitting work across threads.
 Complaints check_sizes(const OpSpec& op, const Reference& reference = {});
 
 inline constexpr Check all_checks[] = {
@@ -85,12 +85,12 @@ inline constexpr Check all_checks[] = {
     {"sizes", nullptr, check_sizes},
 };
 
-/// To which order the derivatives of an op are checked: 3 where a sample is small and has no kinks
-/// near, otherwise 2; 0 for an op without gradient.
+/// The highest order of derivative that is checked: 3 if a sample is small and has no kinks nearby,
+/// otherwise 2; 0 for an op without a gradient.
 int orders_checked(const OpSpec& op);
 
-/// Every check on one op. Without a reference nothing tells right values from wrong ones that have
-/// the gradients to match. With REEL_LONG=1 in the environment more shapes and sizes are tried.
+/// Runs every check on one op. Without a reference, wrong values with matching gradients go
+/// unnoticed. With REEL_LONG=1 in the environment more shapes and sizes are tried.
 Complaints check_op(const OpSpec& op, const Reference& reference = {});
 
 }  // namespace reel::op

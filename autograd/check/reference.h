@@ -23,18 +23,18 @@ struct Array {
 };
 using Arrays = std::vector<Array>;
 
-/// Where the values of an op come from a second time: a formula in double, written without the op's
-/// kernel, so that an op that computes something else, with the gradient to match, is caught.
+/// An independent source of an op's values: a formula in double, written without the op's kernel.
+/// It catches an op that computes something else with a matching gradient.
 struct Reference {
   std::function<Arrays(const Arrays& inputs, const void* attr)> formula;
   std::size_t attr_size = 0;
-  /// Whether an element of the result depends on one element of each input: it is then compared
-  /// relative to its own size, and with the largest and smallest numbers, too. Otherwise relative
-  /// to the largest element of the result, since sums cancel.
+  /// Whether an element of the result depends on one element of each input. If so, errors are
+  /// relative to that element, and the largest and smallest numbers are tested too; otherwise
+  /// errors are relative to the largest element of the result, because of cancellation in sums.
   bool elementwise = false;
-  /// Whether the formula also says what NaN and infinity give.
+  /// Whether the formula is also valid for NaN and infinity.
   bool special = true;
-  /// Whether the gradient of an elementwise op is a number wherever the formula has slopes.
+  /// Whether the gradient of an elementwise op is finite wherever the formula has slopes.
   bool slopes = true;
 
   explicit operator bool() const { return static_cast<bool>(formula); }
@@ -51,7 +51,7 @@ Reference reference(F f) {
   return result;
 }
 
-/// The same for y = f(x) or f(x, attr), of one operand and each element.
+/// The same for an elementwise y = f(x) or f(x, attr) of one operand.
 template <class Attr = NoAttr, class F>
 Reference elementwise_reference(F f) {
   Reference result = reference<Attr>([f](const Arrays& in, const Attr& attr) -> Arrays {

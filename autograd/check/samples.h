@@ -7,8 +7,8 @@
 
 namespace reel::op {
 
-/// Describes one input of a sample, from which tests draw a tensor. The generators keep away from
-/// the points where an op has a kink, so that checks need no loose tolerances.
+/// Describes one input of a sample, from which tests draw a tensor. Generators keep away from kinks
+/// of the op, so that checks can use tight tolerances.
 struct Generator {
   enum class Kind { normal, uniform, away_from_zero, distinct, indices, values };
 
@@ -33,11 +33,11 @@ inline Generator uniform(const Shape& shape, double low, double high) {
 }
 /// Uniform in [0.5, 2).
 inline Generator positive(const Shape& shape) { return uniform(shape, 0.5, 2); }
-/// Of either sign, at least 0.1 from zero.
+/// Of either sign, with magnitude at least 0.1.
 inline Generator away_from_zero(const Shape& shape) {
   return {Generator::Kind::away_from_zero, shape};
 }
-/// Numbers of which no two are closer than 0.1, in random order.
+/// Numbers at least 0.1 apart, in random order.
 inline Generator distinct(const Shape& shape) { return {Generator::Kind::distinct, shape}; }
 /// Integers in 0 .. limit-1.
 inline Generator indices(const Shape& shape, Index limit) {

@@ -1,4 +1,4 @@
-// The checks that hold an op's values against a formula: on its samples, at special numbers, and on
+// The checks that compare an op's values with a formula: on its samples, at special numbers, and on
 // inputs of other sizes.
 #include <algorithm>
 #include <cmath>
@@ -25,7 +25,7 @@ Arrays arrays_of(std::span<const Tensor> tensors) {
   return arrays;
 }
 
-// How near values of a dtype have to come to a formula.
+// The tolerances for values of a dtype.
 struct Closeness {
   double relative = 0, smallest = 0;
   double (*rounded)(double) = [](double x) { return x; };
@@ -37,7 +37,7 @@ struct Closeness {
               [](double x) -> double { return static_cast<float>(x); }};
     return {};
   }
-  // NaN and infinities are themselves; below the smallest normal number zero will do.
+  // NaN and infinities must match exactly; below the smallest normal number zero is accepted.
   bool passes(double value, double expected, double scale) const {
     const double r = rounded(expected);
     if (std::isnan(r) || std::isnan(value)) return std::isnan(r) && std::isnan(value);
@@ -56,7 +56,7 @@ double largest_finite(const Array& y) {
   return largest;
 }
 
-// Compares outputs with what formulas say, of which each element has to agree with one.
+// Compares outputs with one or more formulas; each element has to agree with one of them.
 void compare(std::span<const Tensor> outputs, const std::vector<Arrays>& expected,
              const Reference& reference, const std::string& what, const Complain& complain) {
   if (outputs.size() != expected[0].size())
@@ -129,7 +129,7 @@ std::vector<double> special_numbers(bool elementwise) {
   return numbers;
 }
 
-// Inputs in which one element of `share` is special.
+// Inputs in which one in `share` elements is special.
 template <class T>
 std::vector<Tensor> with_special_numbers(std::span<const Tensor> inputs, Rng& rng, Index share,
                                          const std::vector<double>& numbers) {
@@ -143,7 +143,7 @@ std::vector<Tensor> with_special_numbers(std::span<const Tensor> inputs, Rng& rn
   return result;
 }
 
-// The inputs with zeros in place of numbers too small to be normal.
+// The inputs with subnormal numbers replaced by zeros.
 Arrays without_subnormals(Arrays inputs, DType dtype) {
   const double smallest = Closeness::of(dtype, true).smallest;
   for (Array& input : inputs)
@@ -159,14 +159,14 @@ void check_special(const Case& c, const Reference& reference, Rng& rng, const Co
   const Index size = c.elements();
   const int rounds = static_cast<int>(reference.elementwise ? 1 + 200 / size : 8);
   for (int round = 0; round < rounds; ++round) {
-    // All elements, or one or two among the others, whose NaN would cover everything.
+    // All elements, or only one or two, since a NaN would otherwise spread to everything.
     const Index share = reference.elementwise ? 1 : std::max<Index>(1, size / (1 + round % 3));
     const auto x = with_special_numbers<T>(inputs, rng, share, numbers);
     Tensors y;
     try {
       y = c.run(x);
     } catch (const ValueError&) {
-      continue;  // as of weights that sum to 0
+      continue;  // such as for weights that sum to 0
     }
     const Arrays in = arrays_of(x);
     std::string what = "special numbers";
@@ -178,7 +178,8 @@ void check_special(const Case& c, const Reference& reference, Rng& rng, const Co
   }
 }
 
-// The slopes of an elementwise formula by one input, over a step of so much of each element.
+// The slopes of an elementwise formula with respect to one input, for a relative step of each
+// element.
 std::vector<double> slopes(const Case& c, const Reference& reference, Arrays in, std::size_t i,
                            double step) {
   const std::vector<double> before = reference.formula(in, c.sample.attr.data())[0].x;
@@ -194,7 +195,7 @@ std::vector<double> slopes(const Case& c, const Reference& reference, Arrays in,
   return result;
 }
 
-// Where the formula has slopes to both sides the gradient is a number; and it is they, where the
+// Where the formula has slopes on both sides the gradient must be finite; and equal to them if the
 // op has one operand and they do not depend on the step.
 void check_special_gradient(const Case& c, const Reference& reference, std::span<const Tensor> x,
                             std::size_t i, const Complain& complain) {
@@ -272,8 +273,8 @@ Complaints check_shapes(const OpSpec& op, const Reference& reference) {
     const int wanted = long_mode() ? 30 : 3;
     int found = 0;
     for (int attempt = 0; attempt < 10 * wanted && found < wanted; ++attempt) {
-      // Equal sizes stay equal, as where two arguments have to agree; multiples stay multiples in
-      // every other attempt, as where gates have blocks of rows.
+      // Equal sizes stay equal, for arguments that have to agree; in every other attempt multiples
+      // stay multiples, for gates with blocks of rows.
       std::map<Index, Index> size;
       const Index factor = 2 + rng.integer(3);
       for (const Index s : sizes_of(c))
@@ -300,8 +301,8 @@ Complaints check_shapes(const OpSpec& op, const Reference& reference) {
 
 namespace {
 
-// A case of about so many elements, with one size of its axes enlarged, or with 0 all. Where all
-// are, sums have more terms and layers more steps; smaller numbers keep them from running away.
+// A case of about `elements` elements, with one axis size enlarged, or all if that is 0. If all
+// are, sums have more terms and layers more steps; smaller numbers keep them from diverging.
 std::optional<Case> enlarged(const Case& c, Index one_size, Index elements) {
   std::optional<OpSpec::Sample> best;
   Index count = 0, factor = 2;

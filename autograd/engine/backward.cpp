@@ -23,8 +23,8 @@ void add_in_place(Buffer& sum, const Tensor& term) {
 }
 }  // namespace
 
-// A pass takes values and gradients away as it goes, so that another one, from a hook, would find a
-// part of them: only passes that keep everything can be within each other.
+// A pass releases values and gradients as it goes, so that another one, from a hook, would find
+// only some of them: only passes that keep everything can be nested.
 Backward::Backward(Tape& tape, const GradientOptions& options, Site site)
     : tape_(tape),
       options_(options),
@@ -70,7 +70,7 @@ void Backward::run(std::span<const std::int32_t> outputs, std::span<const Tensor
   pass(0);
   for (Products& products : products_)
     guarded([&] { add_sum(products); }, [] { return std::string("in a sum of products"); });
-  for (const Tape::Hook& hook : tape_.hooks_)  // of values that no record made
+  for (const Tape::Hook& hook : tape_.hooks_)  // of values without a record
     guarded([&] { apply_hooks(hook.slot); }, [] { return std::string("in a hook"); });
 }
 
@@ -80,7 +80,7 @@ void Backward::start(std::int32_t output, const Tensor& seed) {
   accumulate(output, seed);
 }
 
-// Walks from a blocked slot back to the op that blocks it.
+// Walks back from a blocked slot to the op that blocks it.
 void Backward::throw_blocked(std::int32_t slot) const {
   for (std::size_t r = tape_.records_.size(); r-- > 0;) {
     const Tape::Record& record = tape_.records_[r];
@@ -96,7 +96,7 @@ void Backward::throw_blocked(std::int32_t slot) const {
 }
 
 // A slot's gradient is needed if a wanted slot can be reached from it, and blocked if an op without
-// gradient lies between: one sweep forward.
+// a gradient lies in between. One forward sweep determines both.
 void Backward::mark_from(std::size_t first_record) {
   marks_.resize(tape_.slots_.size(), unneeded);
   for (std::size_t r = first_record; r < tape_.records_.size(); ++r) {
@@ -156,7 +156,7 @@ std::string Backward::where(const Tape::Record& record) const {
   return record.site().str();
 }
 
-// Calls f, and says of what it throws where that was.
+// Calls f, and adds the place to the exception that it throws.
 template <class F, class Where>
 void Backward::guarded(F f, Where where) {
   const auto message = [&](const char* what) {
@@ -177,12 +177,12 @@ void Backward::guarded(F f, Where where) {
   }
 }
 
-// After an error half of the values are released: nothing on the tape is of use any more.
+// After an error some of the values are already released: the tape is unusable.
 void Backward::abandon() {
   if (!keeps()) tape_.forget();
 }
 
-// Hands the gradients of a record's outputs on to its inputs.
+// Propagates the gradients of a record's outputs to its inputs.
 void Backward::serve(std::size_t r) {
   const Tape::Record& record = tape_.records_[r];
   const OpSpec& op = *record.op;
@@ -193,7 +193,7 @@ void Backward::serve(std::size_t r) {
   const SiteScope site(record.site());
   const PlaceScope place(tape_.place_of(record));
   const bool timed = tape_.options_.profile;
-  const auto begin = timed ? Profile::Moment::now() : Profile::Moment();
+  const auto begin = timed ? Profile::TimePoint::now() : Profile::TimePoint();
   if (op.derivative == OpSpec::Derivative::rule) {
     Vjp v(*this, r);
     op.rule(v, attributes(record));
@@ -210,7 +210,7 @@ void Backward::serve(std::size_t r) {
 void Backward::apply_hooks(std::int32_t slot) {
   if (marks_[static_cast<std::size_t>(slot)] & hooked) return;
   mark(static_cast<std::size_t>(slot), hooked);
-  // A hook that takes a gradient is not called in it: it would never end.
+  // A hook that takes a gradient is not called within it: that would recurse endlessly.
   struct Running {
     explicit Running(bool& flag) : flag(flag) { flag = true; }
     ~Running() { flag = false; }
@@ -234,7 +234,7 @@ void Backward::apply_hooks(std::int32_t slot) {
   }
 }
 
-// Everything that read this record's outputs comes later on the tape, so it has been served.
+// Everything that reads this record's outputs comes later on the tape, so it has been processed.
 void Backward::release(const Tape::Record& record) {
   for (int k = 0; k < record.output_count; ++k) {
     const auto slot = static_cast<std::size_t>(record.first_output + k);
@@ -243,8 +243,9 @@ void Backward::release(const Tape::Record& record) {
   }
 }
 
-// The kernel of the record before, whose turn is next, runs at the same time where it may. What it
-// computed, or threw, waits until that record is served, so sums and errors keep their order.
+// The kernel of the preceding record, which comes next, runs concurrently if possible. Its results,
+// or its exception, are held back until that record is processed, so sums and errors keep their
+// order.
 void Backward::apply_fused(std::size_t r) {
   const Tape::Record& record = tape_.records_[r];
   std::optional<FusedGradient> fused = std::exchange(ahead_, {});
@@ -272,7 +273,7 @@ Backward::FusedGradient Backward::prepare_fused(const Tape::Record& record) {
   for (int k = 0; k < record.output_count; ++k) {
     fused.outputs.push_back(tape_.handle(record.first_output + k));
     fused.seeds.push_back(gradient(record.first_output + k));
-    // Nobody else reads a hidden output of a tape that is used up: the kernel may overwrite it.
+    // Nothing else reads a hidden output of a tape that is used up: the kernel may overwrite it.
     if (k >= record.output_count - record.op->hidden_outputs && !options_.keep)
       tape_.slots_[static_cast<std::size_t>(record.first_output + k)].buffer = {};
   }
@@ -286,8 +287,8 @@ void Backward::FusedGradient::compute() noexcept try {
   error = std::current_exception();
 }
 
-// Whether the kernel of a record can run along with that of the next one, and both gain by it: all
-// gradients that it reads are there, and nothing is to be done between the two.
+// Whether the kernel of a record can run concurrently with that of the following one, and both
+// benefit: all gradients that it reads are available, and nothing has to be done between the two.
 bool Backward::may_go_ahead(std::size_t r) const {
   const Tape::Record &record = tape_.records_[r], &next = tape_.records_[r + 1];
   if (!leaves_threads_idle(next) || !leaves_threads_idle(record)) return false;
@@ -303,8 +304,9 @@ bool Backward::leaves_threads_idle(const Tape::Record& record) const {
          record.op->leaves_threads_idle(tape_.slots_[slot].shape);
 }
 
-// Records the specification in place of the fused op, hands it the gradients of the op's outputs
-// and walks back over what it recorded; the contributions arrive in the slots of the op's inputs.
+// Records the specification in place of the fused op, seeds it with the gradients of the op's
+// outputs and backpropagates through the new records; the contributions arrive in the slots of the
+// op's inputs.
 void Backward::apply_specification(const Tape::Record& record) {
   Tensors inputs;
   for (int i = 0; i < record.input_count; ++i)
@@ -331,7 +333,8 @@ Tensor Backward::gradient(std::int32_t slot) const {
   return tensor_of(slot, gradients_[static_cast<std::size_t>(slot)]);
 }
 
-// The gradient of an output whose record is being served: out of the table, unless it is a result.
+// The gradient of an output whose record is being processed: removed from the table, unless it is a
+// result.
 Tensor Backward::take_gradient(std::int32_t slot) {
   const bool is_result = (marks_[static_cast<std::size_t>(slot)] & wanted) != 0;
   Entry& entry = gradients_[static_cast<std::size_t>(slot)];
@@ -357,7 +360,7 @@ void Backward::accumulate(std::int32_t slot, Tensor term) {
   store(slot, entry.buffer ? add(gradient(slot), term) : std::move(term));
 }
 
-// Adds to some of the elements of a gradient in place, if there is one and no one else holds it.
+// Adds to some of the elements of a gradient in-place, if it exists and is not shared.
 bool Backward::add_part(std::int32_t slot, const Tensor& part, int axis, Index begin, Index step) {
   const Entry& entry = gradients_[static_cast<std::size_t>(slot)];
   if (!entry.buffer || options_.create_graph || tape_.options_.check_finite ||
@@ -376,9 +379,9 @@ bool Backward::add_part(std::int32_t slot, const Tensor& part, int axis, Index b
   return true;
 }
 
-// A step of a loop has few rows, and its product reads and writes the whole gradient: as many steps
-// as have enough rows together are done as one. Only the end of the pass reads a parameter's
-// gradient, so it may be late.
+// A step of a loop has few rows, and its product reads and writes the whole gradient: steps are
+// collected until they have enough rows, and computed as one product. A parameter's gradient is
+// read only at the end of the pass, so it may be deferred.
 void Backward::add_product(std::int32_t slot, const Tensor& left, const Tensor& right) {
   constexpr Index enough = 1024;
   const unsigned marks = marks_[static_cast<std::size_t>(slot)];

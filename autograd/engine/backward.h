@@ -7,22 +7,22 @@
 
 namespace reel {
 
-/// One backward pass: walks a tape's records in reverse and gathers gradients by slot.
+/// One backward pass: walks a tape's records in reverse and accumulates gradients by slot.
 class Backward {
  public:
-  /// Throws GradientError where a pass over the tape is running, unless both keep the tape.
+  /// Throws GradientError if another pass over the tape is running, unless both keep the tape.
   Backward(Tape& tape, const GradientOptions& options, Site site = {});
   ~Backward();
   Backward(const Backward&) = delete;
   Backward& operator=(const Backward&) = delete;
 
-  /// Asks for the gradient of a slot.
+  /// Requests the gradient of a slot.
   void want(std::int32_t slot) { mark(static_cast<std::size_t>(slot), wanted); }
-  /// Leaves the products that make up gradients of wanted slots to `receive`, so that they join
-  /// those of a pass around this one.
+  /// Hands the products that contribute to gradients of wanted slots to `receive`, so that they
+  /// join those of the enclosing pass.
   using Receive = std::function<void(std::int32_t slot, const Tensor& left, const Tensor& right)>;
   void hand_on_products(Receive receive) { receive_product_ = std::move(receive); }
-  /// Runs the pass from an output. Throws GradientError as Tape::gradient says.
+  /// Runs the pass from an output. Throws GradientError, see Tape::gradient.
   void run(std::int32_t output);
   /// The same from several outputs with a gradient for each; undefined ones are zero.
   void run(std::span<const std::int32_t> outputs, std::span<const Tensor> seeds);
@@ -34,9 +34,9 @@ class Backward {
  private:
   friend class op::Vjp;
 
-  // Bits: whether a slot's gradient is to be computed, whether to keep it as a result, whether an
-  // op without gradient stands between it and a wanted slot, whether its hooks have run, and
-  // whether it is that of a parameter.
+  // Flags: whether a slot's gradient is needed, whether to keep it as a result, whether an op
+  // without a gradient lies between it and a wanted slot, whether its hooks have run, and whether
+  // it belongs to a parameter.
   enum Mark : std::uint8_t {
     unneeded = 0,
     needed = 1,
@@ -97,7 +97,7 @@ class Backward {
   void store(std::int32_t slot, Tensor g);
   void accumulate(std::int32_t slot, Tensor term);
 
-  // Products leftᵀ · right whose sum a parameter's gradient still lacks.
+  // Pending products leftᵀ · right that are still to be added to a parameter's gradient.
   struct Products {
     std::int32_t slot;
     Index rows = 0;
@@ -108,12 +108,12 @@ class Backward {
   Tape& tape_;
   GradientOptions options_;
   Site site_;
-  const Backward* outer_;  // the pass in a hook of which this one runs
+  const Backward* outer_;  // the pass from whose hook this one runs
   PoolVector<std::uint8_t> marks_;
   Chunked<Entry> gradients_;
   PoolVector<Products> products_;
   Receive receive_product_;
-  std::optional<FusedGradient> ahead_;  // of the record that is served next
+  std::optional<FusedGradient> ahead_;  // of the record that is processed next
 };
 
 }  // namespace reel

@@ -36,7 +36,7 @@ constexpr int class_count = 4 + (largest_log2 - smallest_log2) * steps_per_doubl
 
 struct SizeClass {
   std::uint32_t index;
-  std::size_t bytes;  // what a block of the class holds
+  std::size_t bytes;  // capacity of a block of the class
 };
 
 SizeClass size_class(std::size_t bytes) {
@@ -52,8 +52,8 @@ SizeClass size_class(std::size_t bytes) {
   return {static_cast<std::uint32_t>(index), (std::size_t{1} << log2) + (above + 1) * step};
 }
 
-// A large block lies on huge pages as far as it fills them, where the system has such pages:
-// a product that strides through it then finds the addresses of its rows.
+// A large block uses huge pages as far as it fills them, if the system has them: a product that
+// strides through it then has fewer TLB misses.
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 
 std::align_val_t alignment_of(std::size_t bytes) {
@@ -68,7 +68,7 @@ Header* header_of(void* data) {
 constexpr int no_fill = -1;
 constinit std::atomic<int> fill_byte{no_fill};
 
-// What the sanitizers are told: nobody may read or write here; somebody may; it has no values yet.
+// Tells the sanitizers that memory is inaccessible, accessible, or uninitialised.
 #if defined(__SANITIZE_ADDRESS__) || REEL_HAS_FEATURE(address_sanitizer)
 void poison(void* place, std::size_t bytes) { ASAN_POISON_MEMORY_REGION(place, bytes); }
 void unpoison(void* place, std::size_t bytes) { ASAN_UNPOISON_MEMORY_REGION(place, bytes); }
@@ -80,8 +80,8 @@ void poison(void*, std::size_t) {}
 void unpoison(void*, std::size_t) {}
 #endif
 
-// A block for somebody who asked for so many bytes, and a block that waits. With a sanitizer what
-// lies beyond those bytes is out of bounds.
+// Marks a block as used with this many bytes, or as free. With a sanitizer anything beyond those
+// bytes is out of bounds.
 void* opened(Header* block, std::size_t bytes) {
   std::byte* data = data_of(block);
   unpoison(data, bytes);
@@ -93,10 +93,12 @@ void close(Header* block) { poison(data_of(block), block->bytes - header_bytes);
 
 }  // namespace
 
-// The end of a thread's pool that others know. It lives as long as the thread or a block of it.
+// The part of a thread's pool that other threads access. It lives as long as the thread or any of
+// its blocks.
 struct Owner {
-  std::atomic<std::size_t> users{1};    // the thread and its blocks
-  std::atomic<Header*> inbox{nullptr};  // blocks that other threads released; `ended` at last
+  std::atomic<std::size_t> users{1};  // the thread and its blocks
+  std::atomic<Header*> inbox{
+      nullptr};  // blocks that other threads released; `ended` after the thread has ended
 
   void drop() noexcept {
     if (users.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
@@ -105,18 +107,18 @@ struct Owner {
 
 namespace {
 
-constinit Header ended{};     // in an inbox: nobody will look into it any more
-constinit Owner no_thread{};  // of a thread that has no pool, yet or any more
+constinit Header ended{};     // in an inbox: its thread has ended
+constinit Owner no_thread{};  // for a thread without a pool, not yet or no longer
 
-// Memory of the heap, or null. (The form that throws, since a program that replaces operator new
-// need not know of another one.)
+// Heap memory, or null. (Uses the throwing form, since a program that replaces operator new may not
+// replace the other one.)
 void* place_on_heap(std::size_t bytes) try {
   return ::operator new(bytes, alignment_of(bytes));
 } catch (const std::bad_alloc&) {
   return nullptr;
 }
 
-// A block of the heap, or null.
+// A block from the heap, or null.
 Header* heap_allocate(SizeClass c, Owner* owner) {
   void* place = place_on_heap(c.bytes);
   if (!place) return nullptr;
@@ -141,7 +143,8 @@ void heap_release_all(Header* block) noexcept {
   while (block) heap_release(std::exchange(block, block->next));
 }
 
-// The thread's lists. They need no constructor and no destructor, so reaching them costs nothing.
+// The thread's free lists. Without constructor and destructor, thread-local access to them is
+// cheap.
 struct Lists {
   struct List {
     Header* head;
@@ -153,8 +156,8 @@ struct Lists {
   std::uint64_t requests = 0;
   Statistics statistics;
   Owner* owner = &no_thread;
-  // Blocks can be asked for after the lists are gone (by a static variable's destructor); they then
-  // come from the heap.
+  // Blocks can be allocated after the lists are destroyed (by a static variable's destructor); they
+  // then come from the heap.
   bool gone = false;
 
   std::size_t in_use() const { return statistics.held_bytes - statistics.cached_bytes; }
@@ -180,14 +183,14 @@ struct Lists {
       while (list.head) release_one(list);
   }
 
-  // Takes in what other threads released.
+  // Collects the blocks that other threads released.
   void collect() noexcept {
     if (!owner->inbox.load(std::memory_order_relaxed)) return;
     Header* block = owner->inbox.exchange(nullptr, std::memory_order_acquire);
     while (block) put(std::exchange(block, block->next));
   }
 
-  // Returns to the heap what waits for nobody, until `bytes` more are within the bound.
+  // Returns least recently used free blocks to the heap, until `bytes` more are within the bound.
   void make_room(std::size_t bytes) noexcept {
     const std::size_t peak = std::max(statistics.peak_bytes, in_use() + bytes);
     const std::size_t most = std::max(2 * peak, always_held);
@@ -199,7 +202,7 @@ struct Lists {
     }
   }
 
-  // A block that does not come from the list of its class; null when there is no memory.
+  // A block that does not come from the free list of its class; null if out of memory.
   Header* refill(SizeClass c) {
     if (owner == &no_thread) {
       if (gone) return heap_allocate(c, nullptr);
@@ -209,7 +212,7 @@ struct Lists {
     if (List& list = lists[c.index]; list.head) return take(list);
     make_room(c.bytes);
     Header* block = heap_allocate(c, owner);
-    if (!block) {  // what waits may be what the heap lacks
+    if (!block) {  // free blocks may be what the heap lacks
       clear();
       block = heap_allocate(c, owner);
     }

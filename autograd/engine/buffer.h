@@ -9,45 +9,45 @@
 
 namespace reel {
 
-/// Each thread's pool of memory blocks. A released block waits in a list of its size class (four
-/// classes for each power of two) and serves the next request of that class, so a training loop
-/// asks the heap for nothing once it has run a few steps.
+/// Each thread's pool of memory blocks. A released block goes to the free list of its size class
+/// (four classes per power of two) and serves the next request of that class, so a training loop
+/// makes no heap allocations after its first few steps.
 ///
-/// A block belongs to the pool of the thread that asked for it. Another thread that releases it
-/// sends it back there; when its own thread has ended, it goes to the heap. A pool holds at most
-/// twice what was in use of it at its peak, or 32 MiB where that is more: before it asks the heap
-/// for more, it returns the waiting blocks of the classes that have not been asked for the longest.
+/// A block belongs to the pool of the thread that allocated it. A block released by another thread
+/// is sent back there, or to the heap if its thread has ended. A pool holds at most twice its peak
+/// use, or 32 MiB if that is more: before it allocates more from the heap, it returns the free
+/// blocks of the least recently used classes.
 namespace pool {
 
-/// A block of at least `bytes` bytes, aligned to 64. Its content is undefined.
-/// Throws MemoryError when the system does not grant it.
+/// A block of at least `bytes` bytes, aligned to 64, with undefined content. Throws MemoryError
+/// when out of memory.
 void* allocate(std::size_t bytes);
 
-/// Gives back what `allocate` returned. Any thread may do so.
+/// Frees what `allocate` returned. May be called from any thread.
 void release(void* data) noexcept;
 
-/// Of this thread's pool.
+/// Statistics of this thread's pool.
 struct Statistics {
-  std::size_t heap_allocations = 0;  ///< blocks ever asked of the heap
-  std::size_t cached_bytes = 0;      ///< bytes waiting in the lists
-  std::size_t held_bytes = 0;        ///< bytes asked of the heap and not returned to it
-  std::size_t peak_bytes = 0;        ///< the most that was ever in use, not waiting
+  std::size_t heap_allocations = 0;  ///< blocks ever allocated from the heap
+  std::size_t cached_bytes = 0;      ///< bytes in the free lists
+  std::size_t held_bytes = 0;        ///< bytes allocated from the heap and not returned
+  std::size_t peak_bytes = 0;        ///< the most that was ever in use
 };
 Statistics statistics();
 
-/// Returns this thread's waiting blocks to the heap.
+/// Returns this thread's free blocks to the heap.
 void trim() noexcept;
 
-/// From now on, fills every block that any thread is given with this byte, or with none leaves it
-/// as it was; returns the setting before. 0xFF is NaN, and -1 in an i32, so an element of an output
-/// that nobody wrote shows. For tests.
+/// From now on, fills every block that any thread allocates with this byte, or leaves it
+/// uninitialised if there is none; returns the previous setting. 0xFF makes NaN, or -1 in an i32,
+/// so that output elements that were never written stand out. For tests.
 std::optional<unsigned char> fill_blocks(std::optional<unsigned char> byte);
 
-/// What lies before every block; `references` is for Buffer.
+/// The header in front of every block; `references` is for Buffer.
 struct Owner;
 struct Header {
-  Owner* owner;       // the pool that it belongs to, null for one that goes to the heap
-  Header* next;       // while it waits
+  Owner* owner;       // the pool that it belongs to, null for one that returns to the heap
+  Header* next;       // while it is free
   std::size_t bytes;  // of the block, this header included
   std::uint32_t size_class;
   std::atomic<std::uint32_t> references;
@@ -56,7 +56,7 @@ inline constexpr std::size_t header_bytes = 64;
 
 }  // namespace pool
 
-/// Lets a standard container live in the pool: `std::vector<T, PoolAllocator<T>>`.
+/// Lets a standard container allocate from the pool: `std::vector<T, PoolAllocator<T>>`.
 template <class T>
 struct PoolAllocator {
   using value_type = T;
@@ -71,7 +71,7 @@ struct PoolAllocator {
 template <class T>
 using PoolVector = std::vector<T, PoolAllocator<T>>;
 
-/// Uninitialised pooled memory for the duration of a kernel.
+/// Uninitialised scratch memory from the pool, for the duration of a kernel.
 template <class T>
 class Scratch {
  public:
@@ -92,7 +92,7 @@ class Scratch {
 class Buffer {
  public:
   Buffer() = default;
-  /// Throws MemoryError when the system does not grant it.
+  /// Throws MemoryError when out of memory.
   explicit Buffer(std::size_t bytes) : block_(header_of(pool::allocate(bytes))) {
     block_->references.store(1, std::memory_order_relaxed);
   }
@@ -106,7 +106,7 @@ class Buffer {
 
   explicit operator bool() const { return block_ != nullptr; }
   void* data() const { return reinterpret_cast<std::byte*>(block_) + pool::header_bytes; }
-  /// Whether this handle is the only one, so that writing in place is invisible to others.
+  /// Whether this handle is the only one, so that nobody else can see an in-place write.
   bool unique() const { return block_->references.load(std::memory_order_acquire) == 1; }
   bool shares(const Buffer& other) const { return block_ == other.block_; }
 

@@ -12,19 +12,19 @@
 
 namespace reel {
 
-/// The records of a tape name their places in its sequences by 32 bits.
-inline constexpr std::size_t most_places = std::numeric_limits<std::int32_t>::max();
+/// The records of a tape store positions in its sequences as 32-bit numbers.
+inline constexpr std::size_t max_tape_index = std::numeric_limits<std::int32_t>::max();
 
-/// Throws ValueError where that is too few.
-inline std::int32_t place_number(std::size_t place) {
-  if (place > most_places)
+/// Throws ValueError if 32 bits are too few.
+inline std::int32_t checked_tape_index(std::size_t place) {
+  if (place > max_tape_index)
     throw ValueError(fmt::format(
-        "a tape holds no more than {} values; take gradients of shorter windows", most_places));
+        "a tape holds no more than {} values; take gradients of shorter windows", max_tape_index));
   return static_cast<std::int32_t>(place);
 }
 
-/// A sequence that grows in blocks of the pool: elements never move, growing copies nothing, and no
-/// more than one block is ever unused.
+/// A sequence that grows in blocks of the pool: elements never move, growing copies nothing, and at
+/// most one block is partly unused.
 template <class T>
 class Chunked {
  public:
@@ -47,8 +47,8 @@ class Chunked {
     ++size_;
     return *place;
   }
-  /// Appends `count` contiguous elements, and returns the place of the first. `count` is
-  /// at most `block_size`; what does not fit in the last block begins a new one.
+  /// Appends `count` contiguous elements and returns the index of the first. `count` is at most
+  /// `block_size`; a run that does not fit in the last block begins a new one.
   std::size_t append_run(const T* values, std::size_t count) {
     while (size_ % block_size + count > block_size) push_back(T());
     const std::size_t first = size_;

@@ -1,4 +1,4 @@
-// What a tape shows of itself: a table, a graph, and the first number that is not finite.
+// Inspection of a tape: a table, a graph, and the first number that is not finite.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -40,7 +40,7 @@ std::int64_t bytes_of(const Shape& shape, DType dtype) {
 
 }  // namespace
 
-// The module that was named, or else that of the first parameter among the inputs.
+// The module that was set, or else that of the first parameter among the inputs.
 std::string_view Tape::module_name(const Record& record) const {
   if (record.module >= 0) return place_of(record).module;
   for (std::int32_t i = 0; i < record.input_count; ++i)
@@ -53,7 +53,7 @@ const ParamEntry* Tape::parameter(std::int32_t slot) const {
   return found == leaves_.end() ? nullptr : found->entry.get();
 }
 
-// A parameter's own name, or the number of the value.
+// A parameter's name, or the number of the slot.
 std::string Tape::slot_name(std::int32_t slot) const {
   const ParamEntry* entry = parameter(slot);
   return entry ? entry->name : fmt::format("%{}", slot);
@@ -106,7 +106,7 @@ std::int64_t Tape::held_bytes() const {
 
 std::string Tape::dot() const {
   std::string text = "digraph tape {\n  node [shape=box, fontname=\"sans-serif\"];\n";
-  std::vector<std::string> maker(slots_.size());  // the node that a value comes from
+  std::vector<std::string> maker(slots_.size());  // the node that produced a value
   for (std::size_t r = 0; r < records_.size(); ++r)
     for (std::int32_t k = 0; k < records_[r].output_count; ++k)
       maker[static_cast<std::size_t>(records_[r].first_output + k)] = fmt::format("r{}", r);
@@ -147,7 +147,7 @@ void Tape::check_finite(const OpSpec& op, std::span<const Tensor* const> inputs,
 }
 
 void Tape::add_to_profile(const OpSpec& op, std::span<const Tensor> outputs,
-                          const Profile::Moment& begin) {
+                          const Profile::TimePoint& begin) {
   std::int64_t bytes = 0;
   for (const Tensor& y : outputs) bytes += bytes_of(y.shape(), y.dtype());
   profile_.add(op.name, Profile::Pass::forward, current_place.module, current_place.step, begin,

@@ -20,7 +20,7 @@ struct Registry {
   std::vector<const OpSpec*> ops;  // by name
 };
 
-// Made by the first op, and so destroyed after the last.
+// Created by the first op, and so destroyed after the last.
 Registry& the_registry() {
   static Registry instance;
   return instance;
@@ -86,8 +86,8 @@ void check_count(const OpSpec& op, std::size_t given, Site site) {
                                op.variadic ? "at least " : "", expected, given, site.str()));
 }
 
-// Whether the common case is given: the right number of defined tensors of one dtype, none of which
-// has to be an integer.
+// Whether this is the common case: the right number of defined tensors of one dtype, none of which
+// must be an integer.
 bool are_alike(const OpSpec& op, std::span<const Tensor* const> inputs) {
   if (op.takes_integers || op.variadic || inputs.empty() || inputs.size() != op.arguments.size())
     return false;
@@ -97,7 +97,7 @@ bool are_alike(const OpSpec& op, std::span<const Tensor* const> inputs) {
   return alike;
 }
 
-// The dtype that the real arguments share; it selects the kernel.
+// The common dtype of the floating-point arguments; it selects the kernel.
 DType check_dtypes(const OpSpec& op, std::span<const Tensor* const> inputs, Site site) {
   if (are_alike(op, inputs)) return inputs[0]->dtype();
   if (!op.shape)
@@ -129,7 +129,7 @@ DType check_dtypes(const OpSpec& op, std::span<const Tensor* const> inputs, Site
   return dtype;
 }
 
-// Throws what a kernel threw once more, with the op and the call.
+// Rethrows what a kernel threw, with the op and the call added.
 [[noreturn]] void rethrow_from_kernel(const OpSpec& op, Site site) {
   const auto message = [&](std::string_view what) {
     return fmt::format("{}{} ({})", what.starts_with(op.name) ? "" : fmt::format("{}: ", op.name),
@@ -176,7 +176,7 @@ class Call {
   }
 
   int visible() const { return shapes_.count() - op_.hidden_outputs; }
-  // How many outputs the kernel fills: all of them only for a tape.
+  // How many outputs the kernel computes: hidden ones only for a tape.
   int made() const { return tape_ ? shapes_.count() : visible(); }
   Tensor new_output(int k) const {
     if (op_.shares_input) return Tensor(inputs_[0]->buffer(), shapes_[k], dtype_);
@@ -189,10 +189,10 @@ class Call {
 
   void run(std::span<Tensor> outputs) const {
     const bool timed = tape_ && tape_->options().profile;
-    const auto begin = timed ? Profile::Moment::now() : Profile::Moment();
+    const auto begin = timed ? Profile::TimePoint::now() : Profile::TimePoint();
     const KernelCall call{inputs_, outputs, attr_, tape_ != nullptr};
-    if (auto* put_off = detail::PutOffKernels::current(); put_off && can_wait())
-      put_off->add(op_, dtype_, call, site_);
+    if (auto* deferred = detail::DeferredKernels::current(); deferred && can_wait())
+      deferred->add(op_, dtype_, call, site_);
     else
       run_kernel(op_, dtype_, call, site_);
     if (timed) tape_->add_to_profile(op_, outputs, begin);
@@ -216,7 +216,7 @@ class Call {
   Site site_;
   DType dtype_;
   Shapes shapes_;
-  Tape* tape_;                 // null when nothing is to be recorded
+  Tape* tape_;                 // null if nothing is to be recorded
   std::uint64_t used_up_ = 0;  // the generation of inputs from before the tape was used up
 };
 
@@ -248,8 +248,8 @@ Tensor run_single(const OpSpec& op, std::span<const Tensor* const> inputs, const
 
 namespace reel {
 
-void detail::PutOffKernels::add(const op::OpSpec& op, DType dtype, const op::KernelCall& call,
-                                Site site) {
+void detail::DeferredKernels::add(const op::OpSpec& op, DType dtype, const op::KernelCall& call,
+                                  Site site) {
   DeferredCall& kernel =
       kernels_.emplace_back(DeferredCall{&op, dtype, {}, {}, {}, call.recording, site, nullptr});
   for (const Tensor* x : call.inputs) kernel.inputs.push_back(*x);
@@ -257,14 +257,14 @@ void detail::PutOffKernels::add(const op::OpSpec& op, DType dtype, const op::Ker
   std::memcpy(kernel.attr.data(), call.attr, op.attr_size);
 }
 
-void detail::PutOffKernels::run() {
+void detail::DeferredKernels::run() {
   kernels::parallel_for(std::ssize(kernels_),
                         [&](Index i) { kernels_[static_cast<std::size_t>(i)].run(); });
   for (const DeferredCall& kernel : kernels_)
     if (kernel.error) std::rethrow_exception(kernel.error);
 }
 
-void detail::PutOffKernels::DeferredCall::run() noexcept try {
+void detail::DeferredKernels::DeferredCall::run() noexcept try {
   PoolVector<const Tensor*> pointers;
   for (const Tensor& x : inputs) pointers.push_back(&x);
   op::run_kernel(*op, dtype, {pointers, outputs, attr.data(), recording}, site);

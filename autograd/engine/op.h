@@ -7,9 +7,9 @@
 
 #include <reel/autograd/engine/op_spec.h>
 
-/// Before the definition of an op (and of what it is made of) at namespace scope: it is there
-/// before the initialisers of other files run, so that these may call it. The library's ops all
-/// have it; an op of a program needs it only if a global object of another file uses it.
+/// Marks the definition of an op (and of its parts) at namespace scope: it is constructed before
+/// the initialisers of other files run, so that they may call it. All of the library's ops have it;
+/// an op of a program needs it only if a global object in another file uses it.
 #if __has_cpp_attribute(gnu::init_priority)
 #define REEL_EARLY [[gnu::init_priority(101)]]
 #else
@@ -34,7 +34,7 @@ template <class F, class X, class Attr>
 concept TakesCall =
     std::is_invocable_v<const F&, X> || std::is_invocable_v<const F&, X, const Attr&>;
 
-/// A gradient written in ops.
+/// A gradient rule written in ops.
 template <class F>
 struct Rule {
   F f;
@@ -45,9 +45,9 @@ constexpr Rule<F> rule(F f, Keeps keeps) {
   return {f, keeps};
 }
 
-/// A gradient with a kernel of its own. The specification computes the same outputs in ops: it is
-/// the kernel's oracle in tests, and what is differentiated when a graph of the gradient is asked
-/// for; `keeps` has to hold the inputs that it reads.
+/// A gradient with its own backward kernel. The specification computes the same outputs in ops:
+/// tests compare the kernel with it, and it is differentiated when a graph of the gradient is
+/// requested; `keeps` has to include the inputs that it reads.
 template <class B, class S>
 struct Fused {
   B backward;
@@ -59,13 +59,14 @@ constexpr Fused<B, S> fused(B backward, S specification, Keeps keeps = keeps_all
   return {backward, specification, keeps};
 }
 
-/// No gradient, and why. Asking for it throws GradientError with these words.
+/// No gradient, and why. Requesting it throws a GradientError with this text.
 struct NoGradient {
   const char* why;
 };
 constexpr NoGradient none(const char* why) { return {why}; }
 
-/// Names of the arguments in order; `integer("rows")` takes i32, `several("inputs")` any number.
+/// Names of the arguments in order; `integer("rows")` takes an i32 tensor, `several("inputs")` any
+/// number of tensors.
 struct ArgumentName {
   std::string_view name;
   bool integer = false, variadic = false;
@@ -94,8 +95,8 @@ struct ShapeRule {
   Shapes (*call)(const Arguments&, const void*);
 };
 
-/// In place of a kernel: the only output is the first input's numbers in another shape of its size,
-/// and shares their memory.
+/// In place of a kernel: the only output is the first input in another shape of the same size, and
+/// shares its memory.
 struct SharedInput {};
 inline constexpr SharedInput shared_input;
 
@@ -151,7 +152,7 @@ struct GradientRule {
 };
 
 /// Everything about an op, in one block. Only what few ops need has defaults: leaving out the
-/// gradient decision or the samples does not compile.
+/// gradient or the samples does not compile.
 template <class Attr = NoAttr>
 struct Definition {
   const char* name;
@@ -165,8 +166,8 @@ struct Definition {
   bool (*one_thread)(const Shape& y) = nullptr;  ///< see OpSpec
 };
 
-/// An op that can be called. Constructing it registers it, and throws ValueError where the registry
-/// has an op of that name (at namespace scope that ends the program before main, with the message):
+/// An op that can be called. Constructing it registers it; throws ValueError if the registry has an
+/// op of that name (at namespace scope this ends the program before main, with the message):
 ///
 ///     const Op<> square_op{{
 ///         .name = "square",
@@ -194,7 +195,7 @@ class Op {
   Tensor operator()(std::initializer_list<const Tensor*> inputs, Site site) const {
     return (*this)(inputs, Attr{}, site);
   }
-  /// For ops of any number of inputs, or with several outputs.
+  /// For ops with a variable number of inputs or several outputs.
   Tensors all(std::span<const Tensor* const> inputs, const Attr& attr, Site site) const {
     return run(spec_, inputs, &attr, site);
   }

@@ -34,13 +34,13 @@ class Shapes {
  private:
   [[noreturn]] static void throw_too_many(std::size_t count);
 
-  union {  // only those there are get constructed
+  union {  // only the first `count_` are constructed
     Shape items_[max_outputs];
   };
   int count_;
 };
 
-/// The arguments of a call, as a shape rule sees them: shapes and dtypes, no numbers.
+/// The arguments of a call, as a shape rule sees them: shapes and dtypes, no values.
 class Arguments {
  public:
   Arguments(const OpSpec& op, std::span<const Tensor* const> inputs, Site site)
@@ -66,7 +66,7 @@ struct KernelCall {
   std::span<const Tensor* const> inputs;
   std::span<Tensor> outputs;
   const void* attr;
-  bool recording;  ///< whether outputs that only a backward pass reads are wanted
+  bool recording;  ///< whether outputs that only a backward pass reads are needed
 
   template <class T>
   std::span<const T> in(int i) const {
@@ -92,7 +92,7 @@ class Ctx {
   const Shape& shape(int i) const { return call_.inputs[static_cast<std::size_t>(i)]->shape(); }
 
   std::span<T> out(int k = 0) const { return call_.out<T>(k); }
-  /// The output of an op whose results are integers.
+  /// The output of an op with integer results.
   std::span<std::int32_t> integer_out(int k = 0) const { return call_.out<std::int32_t>(k); }
   const Shape& out_shape(int k = 0) const {
     return call_.outputs[static_cast<std::size_t>(k)].shape();
@@ -103,23 +103,24 @@ class Ctx {
   const KernelCall& call_;
 };
 
-/// A part leftᵀ · right of an input's gradient, of left [N, P] and right [N, Q].
+/// A contribution leftᵀ · right to an input's gradient, with left [N, P] and right [N, Q].
 struct GradientProduct {
   int input;
   Tensor left, right;
 };
 
-/// What a fused backward kernel works on: inputs, outputs and gradients by number.
+/// What a fused backward kernel works on: inputs, outputs and gradients by index.
 struct BackwardCall {
   std::span<const Tensor> inputs;
   std::span<const Tensor> outputs;
   std::span<const Tensor> seeds;  ///< gradients of the outputs; undefined where none arrived
-  std::span<Tensor> gradients;    ///< gradients of the inputs; undefined where none is wanted
+  std::span<Tensor> gradients;    ///< gradients of the inputs; undefined where it is not needed
   const void* attr;
-  PoolVector<GradientProduct>& products;  ///< what the kernel leaves to add to the gradients
+  PoolVector<GradientProduct>&
+      products;  ///< products that the kernel leaves to be added to the gradients
 };
 
-/// Throws Error: a gradient reads a value that the op did not declare to keep.
+/// Throws Error: a gradient reads a value that the op did not declare as kept.
 [[noreturn]] void throw_not_kept(std::string_view what, int i);
 
 template <Real T>
@@ -127,7 +128,7 @@ class BackwardCtx {
  public:
   explicit BackwardCtx(const BackwardCall& call) : call_(call) {}
 
-  /// The value of input i or output k. Throws Error when the op did not declare that it reads it.
+  /// The value of input i or output k. Throws Error unless the op declared that it reads it.
   const T* in(int i) const { return kept<T>(call_.inputs, i, "input"); }
   const std::int32_t* indices(int i) const { return kept<std::int32_t>(call_.inputs, i, "input"); }
   const Shape& shape(int i) const { return call_.inputs[static_cast<std::size_t>(i)].shape(); }
@@ -135,18 +136,18 @@ class BackwardCtx {
   const Shape& out_shape(int k = 0) const {
     return call_.outputs[static_cast<std::size_t>(k)].shape();
   }
-  /// The numbers of a hidden output for the kernel to overwrite, or null where another gradient of
-  /// the tape may still read them.
+  /// A hidden output for the kernel to overwrite in place, or null if another gradient of the tape
+  /// may still read it.
   T* reusable(int k) const {
     const Tensor& output = call_.outputs[static_cast<std::size_t>(k)];
     return output.buffer().unique() ? static_cast<T*>(output.buffer().data()) : nullptr;
   }
-  /// The gradient of output k, or null where none arrived (it is then zero).
+  /// The gradient of output k, or null if none arrived (it is then zero).
   const T* g(int k = 0) const {
     const Tensor& seed = call_.seeds[static_cast<std::size_t>(k)];
     return seed.defined() ? seed.values<T>().data() : nullptr;
   }
-  /// Where to write (not add) the gradient of input i, or null where it is not wanted.
+  /// Where to write (not accumulate) the gradient of input i, or null if it is not needed.
   T* grad(int i) const {
     const Tensor& gradient = call_.gradients[static_cast<std::size_t>(i)];
     return gradient.defined() ? static_cast<T*>(gradient.buffer().data()) : nullptr;
@@ -178,36 +179,36 @@ inline constexpr Keeps keeps_all{~0u, ~0u};
 
 /// A gradient rule's view of one record: its inputs, outputs and the gradients of the outputs.
 ///
-/// Everything it returns may be used in ops; while a graph of the gradient is being made, those ops
-/// are recorded, which is what makes every order of derivative exist.
+/// Everything it returns may be used in ops; while a graph of the gradient is being built those ops
+/// are recorded, so derivatives of every order exist.
 class Vjp {
  public:
   Vjp(Backward& backward, std::size_t record);
 
-  /// The value of input i. Throws Error when the rule did not declare that it reads it.
+  /// The value of input i. Throws Error unless the rule declared that it reads it.
   Tensor in(int i = 0) const;
-  /// The value of output k, likewise.
+  /// The value of output k. Throws as in() does.
   Tensor out(int k = 0) const;
   /// The gradient of the output, or of output k: zeros where none arrived.
   const Tensor& g() const { return g_; }
   Tensor g(int k) const;
   Shape shape(int i = 0) const;
   int count() const { return input_count_; }
-  /// Whether the gradient of input i is wanted.
+  /// Whether the gradient of input i is needed.
   bool needs(int i) const;
 
-  /// Adds `f()` to the gradient of input i, if that is wanted. Axes along which the input was
+  /// Adds `f()` to the gradient of input i, if that is needed. Axes along which the input was
   /// broadcast are summed here, not in the rule.
   template <class F>
   void add(int i, F&& f) {
     if (needs(i)) accumulate(i, f());
   }
-  /// Adds leftᵀ · right, of left [N, P] and right [N, Q], to the gradient of input i, if that is
-  /// wanted. Products for one parameter, as the steps of a loop make them, are gathered and done as
-  /// one.
+  /// Adds leftᵀ · right, with left [N, P] and right [N, Q], to the gradient of input i, if that is
+  /// needed. Products for one parameter, such as those of the steps of a loop, are collected and
+  /// computed as one.
   void add_product(int i, const Tensor& left, const Tensor& right);
   /// Adds `part` to the elements begin, begin + step, ... along an axis of the gradient of input i,
-  /// if that is wanted: what adding pad(part, ...) does, without its zeros.
+  /// if that is needed: the same as adding pad(part, ...), without the zeros.
   void add_slice(int i, const Tensor& part, int axis, Index begin, Index step = 1);
 
  private:
@@ -220,8 +221,8 @@ class Vjp {
   Tensor g_;
 };
 
-/// An op as data, with its types erased: what the registry lists, the tape records and tests loop
-/// over. Made from a `Definition`.
+/// A type-erased op: what the registry lists, the tape records and the tests loop over. Made from a
+/// `Definition`.
 struct OpSpec {
   struct Argument {
     std::string_view name;
@@ -238,17 +239,18 @@ struct OpSpec {
   std::string_view name;
   Site site{nullptr, 0};  ///< of the definition
   std::vector<Argument> arguments;
-  bool variadic = false;        ///< the last argument stands for any number of them
-  bool takes_integers = false;  ///< whether an argument has to be i32
+  bool variadic = false;        ///< the last argument stands for any number of inputs
+  bool takes_integers = false;  ///< whether an argument must be i32
   bool integer_output = false;
   int hidden_outputs = 0;     ///< trailing outputs that only the backward pass reads
-  bool shares_input = false;  ///< there is no kernel: see SharedInput
+  bool shares_input = false;  ///< no kernel: see SharedInput
   std::size_t attr_size = 0;
-  /// Whether a call with this first output has work for one thread but not for two; null: never.
+  /// Whether a call with this first output has enough work for one thread but not for two; null:
+  /// never.
   bool (*one_thread)(const Shape& y) = nullptr;
 
   Shapes (*shape)(const Arguments&, const void* attr) = nullptr;
-  std::array<Forward, 3> forward{};  ///< by dtype; null where the op does not take it
+  std::array<Forward, 3> forward{};  ///< by dtype; null if not supported
 
   Derivative derivative = Derivative::none;
   Keeps keeps;
@@ -263,24 +265,25 @@ struct OpSpec {
   const Argument& argument(int i) const {
     return arguments[std::min(static_cast<std::size_t>(i), arguments.size() - 1)];
   }
-  /// Whether the kernels of a call with this first output gain by running beside others.
+  /// Whether the kernels of a call with this first output benefit from running concurrently with
+  /// others.
   bool leaves_threads_idle(const Shape& y) const;
 };
 
-/// The ops that are defined at this moment, by name. An op at namespace scope is there before main
-/// as soon as its object file is linked; of a static library the linker takes the files that
-/// something refers to, and all of them only when told to (link_whole, --whole-archive).
+/// The ops that are currently defined, sorted by name. An op at namespace scope is registered
+/// before main if its object file is linked; from a static library the linker takes only the files
+/// that something refers to, unless told otherwise (link_whole, --whole-archive).
 std::vector<const OpSpec*> registry();
 
 /// Runs an op: checks the arguments, calls the kernel and, where a current tape watches one of the
-/// inputs, records. Returns all outputs but the hidden ones.
+/// inputs, records. Returns all outputs except hidden ones.
 /// Throws ShapeError, DTypeError or StaleTensorError, naming op, arguments and call.
 Tensors run(const OpSpec& op, std::span<const Tensor* const> inputs, const void* attr, Site site);
 /// The same for an op with one output.
 Tensor run_single(const OpSpec& op, std::span<const Tensor* const> inputs, const void* attr,
                   Site site);
 
-/// Any thread may define ops. Throws ValueError when the name is taken.
+/// Thread-safe. Throws ValueError if the name is taken.
 void register_op(const OpSpec& spec);
 void unregister_op(const OpSpec& spec);
 

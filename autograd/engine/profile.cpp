@@ -63,7 +63,7 @@ std::int64_t nanoseconds(Profile::Clock::duration d) {
 
 }  // namespace
 
-Profile::Moment Profile::Moment::now() {
+Profile::TimePoint Profile::TimePoint::now() {
   std::timespec cpu{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
   return {Clock::now(), std::int64_t{cpu.tv_sec} * 1'000'000'000 + cpu.tv_nsec};
@@ -77,8 +77,8 @@ std::int32_t Profile::module_id(std::string_view name) {
 }
 
 void Profile::add(std::string_view op, Pass pass, std::string_view module, std::int32_t step,
-                  const Moment& begin, std::int64_t bytes) {
-  const Moment end = Moment::now();
+                  const TimePoint& begin, std::int64_t bytes) {
+  const TimePoint end = TimePoint::now();
   if (events_.empty()) start_ = begin.wall;
   events_.push_back({op, pass, module_id(module), step, nanoseconds(begin.wall - start_),
                      nanoseconds(end.wall - begin.wall), end.cpu_ns - begin.cpu_ns, bytes});
@@ -87,7 +87,7 @@ void Profile::add(std::string_view op, Pass pass, std::string_view module, std::
 Profile& Profile::operator+=(const Profile& other) {
   if (events_.empty()) return *this = other;
   const std::int64_t later = nanoseconds(other.start_ - start_);
-  const std::size_t count = other.events_.size();  // both may be the same
+  const std::size_t count = other.events_.size();  // `other` may be *this
   for (std::size_t i = 0; i < count; ++i) {
     Event event = other.events_[i];
     event.begin_ns += later;

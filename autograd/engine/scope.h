@@ -8,8 +8,8 @@
 
 namespace reel {
 
-/// Where in a model the ops of a thread run: the tape notes it with every record, so that tables,
-/// profiles and errors can say it.
+/// Where in a model the ops of a thread run: the tape stores it in every record, for tables,
+/// profiles and error messages.
 struct ModelPlace {
   std::string_view module = {};  ///< "lstm.0"; empty outside of modules
   std::int32_t step = -1;        ///< the time step; -1 outside of a sequence
@@ -23,7 +23,7 @@ inline std::string_view module_of(std::string_view parameter) {
   return dot == std::string_view::npos ? std::string_view() : parameter.substr(0, dot);
 }
 
-/// Puts the ops in its lifetime at a place.
+/// Sets the place of the ops in its lifetime.
 class PlaceScope {
  public:
   explicit PlaceScope(const ModelPlace& place) : previous_(std::exchange(current_place, place)) {}
@@ -35,7 +35,7 @@ class PlaceScope {
   ModelPlace previous_;
 };
 
-/// Names the module whose ops run in its lifetime, by one of its parameters, and lends them the
+/// Names the module whose ops run in its lifetime, by one of its parameters, and gives them the
 /// site of the call as SiteScope does. The name must outlive the scope.
 class ModuleScope {
  public:
@@ -47,7 +47,7 @@ class ModuleScope {
   PlaceScope place_;
 };
 
-/// Says which time step of a sequence the ops in its lifetime belong to.
+/// Sets the time step of a sequence to which the ops in its lifetime belong.
 class StepScope : PlaceScope {
  public:
   explicit StepScope(Index step)

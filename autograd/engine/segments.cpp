@@ -20,7 +20,7 @@ struct Sequence {
   Index count() const { return (steps + segment - 1) / segment; }
   Index begin(Index number) const { return std::min(number * segment, steps); }
 
-  // Segment `number`, whose part begins with step `part_begin`.
+  // Calls f for segment `number`, whose part begins with step `part_begin`.
   void call(const Tensor& part, Index part_begin, Index number) const {
     const Index first = begin(number), last = begin(number + 1);
     f(part, {first,
@@ -29,8 +29,8 @@ struct Sequence {
              {.reverse = options.reverse, .lengths = lengths_within(first, last)}});
   }
 
-  // Segments first up to last, of which x has the steps. Halving it, and the halves again, keeps
-  // the backward pass linear: the gradient of a slice is as long as what the slice was cut from.
+  // Segments first up to last, whose steps x contains. Recursive halving keeps the total work of
+  // the backward pass low: the gradient of a slice is as long as the tensor it was taken from.
   void halve(const Tensor& x, Index first, Index last) const {
     if (last - first == 1) return call(x, begin(first), first);
     const Index middle = (first + last) / 2, cut = begin(middle) - begin(first);
@@ -43,7 +43,7 @@ struct Sequence {
 
  private:
   Tensor lengths_within(Index first, Index last) const {
-    if (lengths.dtype() != i32) return lengths;  // the shape rule says what is wrong
+    if (lengths.dtype() != i32) return lengths;  // the shape rule reports the error
     Tensor within = lengths;
     for (std::int32_t& length : within.edit<std::int32_t>())
       length = static_cast<std::int32_t>(std::clamp<Index>(length, first, last) - first);
@@ -76,7 +76,7 @@ void each_segment(const Tensor& x, const SequenceOptions& options, const char* o
                   const SegmentFunction& f) {
   const Tensor lengths = resolve_lengths(options, x, op, site);
   const Index steps = x.rank() == 3 ? x.shape()[0] : 0;
-  if (steps == 0)  // the shape rule says what is wrong
+  if (steps == 0)  // the shape rule reports the error
     return f(x, {0, 0, x.rank() > 0 ? x.shape()[0] : 0, {.lengths = lengths}});
   const Sequence sequence{steps, options.segment, options, lengths, f};
   const Index count = sequence.count();

@@ -10,17 +10,18 @@
 namespace reel {
 namespace detail {
 
-/// Kernels that were put off: those of the thread's calls, while this is its current list.
-class PutOffKernels {
+/// Deferred kernels: those of the thread's calls, while this is its current list.
+class DeferredKernels {
  public:
-  PutOffKernels() : previous_(std::exchange(current_, this)) {}
-  ~PutOffKernels() { current_ = previous_; }
-  PutOffKernels(const PutOffKernels&) = delete;
-  PutOffKernels& operator=(const PutOffKernels&) = delete;
+  DeferredKernels() : previous_(std::exchange(current_, this)) {}
+  ~DeferredKernels() { current_ = previous_; }
+  DeferredKernels(const DeferredKernels&) = delete;
+  DeferredKernels& operator=(const DeferredKernels&) = delete;
 
-  static PutOffKernels* current() { return current_; }
+  static DeferredKernels* current() { return current_; }
   void add(const op::OpSpec& op, DType dtype, const op::KernelCall& call, Site site);
-  /// Runs them side by side, each on one thread. Throws what the first of those that fail throws.
+  /// Runs them concurrently, each on one thread. Rethrows the exception of the first one that
+  /// fails.
   void run();
 
  private:
@@ -37,22 +38,22 @@ class PutOffKernels {
     void run() noexcept;
   };
 
-  static inline constinit thread_local PutOffKernels* current_ = nullptr;
+  static inline constinit thread_local DeferredKernels* current_ = nullptr;
 
-  PutOffKernels* previous_;
+  DeferredKernels* previous_;
   PoolVector<DeferredCall> kernels_;
 };
 
 }  // namespace detail
 
-/// f(), with the kernels of ops that leave threads idle (`OpSpec::one_thread`) put off until f is
-/// done, and then run side by side. Such an op is checked and recorded where f calls it, but its
-/// results have no values before this function returns: f may pass them on, not use them. On a tape
-/// that measures ops or looks for what is not finite, kernels run where they are called.
-/// Throws what f throws, and what a kernel throws.
+/// f(), with the kernels of ops that leave threads idle (`OpSpec::one_thread`) deferred until f has
+/// returned, and then run concurrently. Such an op is checked and recorded when f calls it, but its
+/// results have no values before this function returns: f may pass them on but not read them. On a
+/// tape with `profile` or `check_finite`, kernels run immediately. Rethrows what f or a kernel
+/// throws.
 template <class F>
 auto side_by_side(F f) {
-  detail::PutOffKernels kernels;
+  detail::DeferredKernels kernels;
   auto results = f();
   kernels.run();
   return results;

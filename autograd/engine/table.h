@@ -5,7 +5,7 @@
 
 namespace reel {
 
-/// Rows of text in columns, each as wide as its longest cell; numbers are flush right.
+/// Rows of text in columns, each as wide as its longest cell; numbers are right-aligned.
 class Table {
  public:
   explicit Table(std::vector<std::string> header);

@@ -4,7 +4,7 @@
 
 namespace reel::detail {
 
-// A list of places, the latest on top. That of a thread keeps the thread's current tape up to date.
+// A stack of links, the latest on top. A thread's stack keeps the thread's current tape up to date.
 struct TapeStack {
   explicit TapeStack(std::atomic<Tape*>* current) : current(current) {}
   ~TapeStack();  // a tape may outlive the thread that made it
@@ -26,7 +26,7 @@ struct TapeStack {
 
 namespace {
 
-// Never destroyed: a tape may be a global, and end after everything here would.
+// Never destroyed: a tape may be a global that is destroyed after everything here would be.
 std::mutex& mutex() {
   static std::mutex& all = *new std::mutex;
   return all;

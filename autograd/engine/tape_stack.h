@@ -9,15 +9,15 @@ class Tape;
 
 namespace detail {
 
-/// The tape that records this thread's ops, or null: that on top of the thread's stack. Atomic
-/// because a tape may end, or be resumed elsewhere, on another thread.
+/// The tape that records this thread's ops, or null: the top of the thread's stack. Atomic because
+/// another thread may destroy the tape or resume it.
 inline constinit thread_local std::atomic<Tape*> current_tape{nullptr};
 
 struct TapeStack;
 
-/// A place in a thread's stack of tapes, for a tape or, with null, for none. Stacks are linked both
-/// ways, so that places are given up in any order and from any thread. One lock guards all of them;
-/// recording does not take it, only what changes a stack does.
+/// A node in a thread's stack of tapes, for a tape or, with null, for none. Stacks are doubly
+/// linked, so that nodes can be removed in any order and from any thread. One lock guards all
+/// stacks; only changes to a stack take it, recording does not.
 class TapeLink {
  public:
   explicit TapeLink(Tape* tape) : tape_(tape) {}
@@ -25,7 +25,7 @@ class TapeLink {
   TapeLink(const TapeLink&) = delete;
   TapeLink& operator=(const TapeLink&) = delete;
 
-  /// Goes to the top of the calling thread's stack, from wherever it was.
+  /// Moves to the top of the calling thread's stack.
   void enter();
   /// Leaves its stack, if it is in one.
   void leave();
@@ -41,21 +41,21 @@ class TapeLink {
   TapeLink *below_ = nullptr, *above_ = nullptr;
 };
 
-/// What a tape is to all stacks: its own place in one of them, and an entry in the list of all
-/// tapes that are alive, by which errors say what became of the tape of a tensor.
+/// A tape's membership: its node in one of the stacks, and its entry in the list of all live tapes,
+/// which lets errors say what became of a tensor's tape.
 class TapeMember {
  public:
   explicit TapeMember(Tape* tape);
-  /// Takes the tape out of its stack, and out of the calling thread's wherever a scope put it.
+  /// Removes the tape from its stack, and from the calling thread's stack wherever a scope put it.
   ~TapeMember();
 
   void enter() { own_.enter(); }
   void leave() { own_.leave(); }
 
-  /// Calls f for every tape that is alive; none ends meanwhile.
+  /// Calls f for every live tape; none is destroyed meanwhile.
   static void each_alive(const std::function<void(const Tape&)>& f);
   enum class Where { this_thread, other_thread, paused };
-  /// In whose stack it is. To be called by what `each_alive` calls.
+  /// Whose stack it is in. Call only from within `each_alive`.
   Where where() const;
 
  private:

@@ -10,8 +10,9 @@
 
 namespace reel::kernels {
 
-/// How to walk N operands that broadcast to one shape: at most four nested loops, merged where all
-/// operands allow it, so that equal shapes are one loop. Stride 0 repeats an element.
+/// How to iterate over N operands that broadcast to one shape: at most four nested loops, collapsed
+/// where all operands allow it, so that equal shapes need a single loop. Stride 0 repeats an
+/// element.
 template <int N>
 class BroadcastPlan {
  public:
@@ -65,7 +66,7 @@ class BroadcastPlan {
     return own < 0 || operand[own] == 1 ? 0 : operand.stride(own);
   }
 
-  // Adds the next loop outwards, or widens the last one if all operands run on without a step.
+  // Adds the next outer loop, or extends the last one if all operands are contiguous across it.
   void append(Index size, const Strides& strides) {
     if (loops_ > 0) {
       const std::size_t last = static_cast<std::size_t>(loops_ - 1);
@@ -90,7 +91,7 @@ class BroadcastPlan {
   int loops_ = 0;
 };
 
-/// What an operand has in an innermost run: consecutive elements, or one that is repeated.
+/// An operand in an innermost run: consecutive elements, or one repeated element.
 template <class T, bool repeated>
 struct Run {
   const T* first;
@@ -102,8 +103,8 @@ struct Run {
   }
 };
 
-/// Calls `f(a, b, ...)` with the run of each operand. A stride in an innermost loop is 0 or 1, and
-/// a loop for each case is what the compiler turns into vector code.
+/// Calls `f(a, b, ...)` with the run of each operand. Innermost strides are 0 or 1; with a separate
+/// loop for each case the compiler can vectorise them.
 template <class F>
 void with_runs(F&& f) {
   f();
@@ -111,14 +112,14 @@ void with_runs(F&& f) {
 template <class F, class T, class... Rest>
 void with_runs(F&& f, const T* first, Index stride, Rest... rest) {
   if (stride == 0) {
-    const T value = *first;  // a copy, which no store can change
+    const T value = *first;  // a copy, so that no store can alias it
     with_runs([&](auto... others) { f(Run<T, true>{&value}, others...); }, rest...);
   } else {
     with_runs([&](auto... others) { f(Run<T, false>{first}, others...); }, rest...);
   }
 }
 
-/// out = f(a, b), each element, with NumPy broadcasting of a and b to `shape`.
+/// out = f(a, b) elementwise, with NumPy broadcasting of a and b to `shape`.
 template <class Out, class In, class F>
 void broadcast_binary(const Shape& shape, Out* out, const In* a, const Shape& a_shape, const In* b,
                       const Shape& b_shape, F f) {
@@ -139,7 +140,7 @@ void broadcast_binary(const Shape& shape, Out* out, const In* a, const Shape& a_
       });
 }
 
-/// out = f(a, b, c), likewise.
+/// out = f(a, b, c), in the same way.
 template <class Out, class A, class B, class C, class F>
 void broadcast_ternary(const Shape& shape, Out* out, const A* a, const Shape& a_shape, const B* b,
                        const Shape& b_shape, const C* c, const Shape& c_shape, F f) {
@@ -155,19 +156,19 @@ void broadcast_ternary(const Shape& shape, Out* out, const A* a, const Shape& a_
       });
 }
 
-/// What sums are made in: double whatever the real type, so that a sum of f32 is right at any
+/// The accumulator type: double for both floating-point types, so that f32 sums are accurate at any
 /// length.
 template <Element T>
 using Total = std::conditional_t<std::is_same_v<T, std::int32_t>, std::uint32_t, double>;
 
-/// at(0) + ... + at(7) in pairs, so that three roundings are all there are.
+/// at(0) + ... + at(7), pairwise, with only three roundings.
 template <class F>
 auto sum_of_eight(F at) {
   return ((at(0) + at(1)) + (at(2) + at(3))) + ((at(4) + at(5)) + (at(6) + at(7)));
 }
 
-/// Σ term(i) over 0 <= i < n, of terms of type T: groups of eight are added in T, their sums to
-/// sixteen totals, and these to each other in a fixed order.
+/// Σ term(i) over 0 <= i < n, of terms of type T: groups of eight are added in T, the group sums
+/// into sixteen totals, and those in a fixed order.
 template <class T, class F>
 Total<T> sum_of(Index n, F term) {
   using A = Total<T>;
@@ -220,9 +221,9 @@ void sum_columns(const T* x, Index rows, Index columns, Index stride, F term, Pu
   }
 }
 
-/// put(j, Σ term(x, j)) for each element j of a tensor of shape `small`, over the elements x that
-/// are broadcast from it: `shape`, to which `small` broadcasts, is that of x. The order of a sum
-/// depends on the shapes alone.
+/// put(j, Σ term(x, j)) for each element j of a tensor of shape `small`, over the elements x to
+/// which it is broadcast; `shape` is the shape of x, to which `small` broadcasts. The order of a
+/// sum depends on the shapes alone.
 template <class T, class F, class Put>
 void broadcast_sum(const Shape& shape, const T* x, const Shape& small, F term, Put put) {
   using Term = std::invoke_result_t<F, T, Index>;
@@ -246,7 +247,7 @@ void broadcast_sum(const Shape& shape, const T* x, const Shape& small, F term, P
   for (Index j = 0; j < small.size(); ++j) put(j, totals[j]);
 }
 
-/// y = Σ x, likewise.
+/// y = Σ x, in the same way.
 template <class T>
 void broadcast_sum(const Shape& shape, const T* x, const Shape& small, T* y) {
   broadcast_sum(

@@ -3,13 +3,13 @@
 #include <cstdint>
 #include <utility>
 
-// A sum or product with a subnormal number, one so near to zero that it has lost digits, takes ten
-// to thirty times as long as any other, and decaying values end among them: gradients through many
-// steps, moments of an optimizer, weights of a softmax. So the library computes with such numbers
-// as 0: arithmetic takes them as 0 and gives 0 in their place; copies keep them.
+// Arithmetic on subnormal numbers takes ten to thirty times as long as on normal ones, and decaying
+// values become subnormal: gradients through many steps, an optimizer's moments, softmax weights.
+// So the library flushes them to zero: arithmetic treats subnormal operands as 0 and returns 0 in
+// place of subnormal results; copies keep them.
 namespace reel::kernels {
 
-/// The floating-point mode of a thread: rounding, traps, and what becomes of subnormal numbers.
+/// The floating-point mode of a thread: rounding, traps and the treatment of subnormal numbers.
 using FloatMode = std::uint64_t;
 
 #if defined(__SSE2__)
@@ -45,11 +45,11 @@ inline void set_float_mode(FloatMode) {}
 
 #endif
 
-/// What the scopes of a thread added to the mode of its caller.
+/// What this thread's scopes added to the mode of the caller.
 inline constinit thread_local FloatMode added_mode = 0;
 
-/// In its lifetime the thread takes subnormal numbers as 0; then its mode is what it was before. A
-/// scope within another one only looks.
+/// Flushes subnormal numbers to zero on this thread for its lifetime, then restores the mode. A
+/// nested scope only reads the mode.
 class FlushSubnormals {
  public:
   FlushSubnormals() : before_(float_mode()), changes_((before_ & flushing) != flushing) {
@@ -70,8 +70,8 @@ class FlushSubnormals {
   bool changes_;
 };
 
-/// In its lifetime the thread has the mode of the library's caller: for functions of the caller's
-/// that the library calls amid its work.
+/// Restores the mode of the library's caller on this thread for its lifetime: for user functions
+/// that the library calls.
 class CallersMode {
  public:
   CallersMode() : before_(float_mode()), added_(std::exchange(added_mode, 0)) {

@@ -15,13 +15,13 @@ namespace {
 constexpr Index block_depth = 256;
 
 // Longer sums are cut into parts of this many k, which are added in double: a chain of f32 sums
-// loses a digit with every ten times as many terms. Part of the definition too.
+// loses a digit with every tenfold increase in terms. Also part of the definition.
 constexpr Index longest_sum = 32 * block_depth;
 
-// A packed block of A of this many rows leaves room in the second-level cache.
+// A packed block of A with this many rows fits in the second-level cache with room to spare.
 constexpr Index block_rows = 96;
 
-// Asks the cache for part `part` of `parts` of the next panel of B, while the present one is used.
+// Prefetches part `part` of `parts` of the next panel of B, while the current one is used.
 template <class T>
 void prefetch_part(const T* panel, Index elements, Index part, Index parts) {
   constexpr Index line = 64 / sizeof(T);
@@ -30,7 +30,7 @@ void prefetch_part(const T* panel, Index elements, Index part, Index parts) {
     __builtin_prefetch(panel + i * line, 0, 2);
 }
 
-// C = start + A * B for one block of k and of rows.
+// C = start + A * B for one block of k and rows.
 template <class T>
 void multiply_block(MatrixView<T> a, bool packed, Panels<T> b, Index cols, Start<T> start,
                     Output<T> c) {
@@ -54,8 +54,8 @@ void multiply_block(MatrixView<T> a, bool packed, Panels<T> b, Index cols, Start
   }
 }
 
-// Whether A is packed first: when its columns are contiguous, or when its rows are so long that
-// those of a tile compete for the same places in the cache and C is wide enough to pay for it.
+// Whether A is packed first: if its columns are contiguous, or if its rows are so long that those
+// of a tile conflict in the cache and C is wide enough to make packing pay off.
 template <class T>
 bool worth_packing(MatrixView<T> a, Index cols) {
   constexpr Index long_row = 2048 / sizeof(T);
@@ -103,7 +103,7 @@ void multiply_blocks(MatrixView<T> a, Index cols, F panels_of, Start<T> start, O
   for (Index i = 0; i < size; ++i) *c.at(i / cols, i % cols).data = static_cast<T>(sum[i]);
 }
 
-// The product of an A without columns.
+// The product for an A without columns.
 template <class T>
 void copy_start(Index rows, Index cols, Start<T> start, Output<T> c) {
   for (Index i = 0; i < rows; ++i)
@@ -131,7 +131,7 @@ void multiply_packing(MatrixView<T> a, MatrixView<T> b, Start<T> start, Output<T
 
 template <class T>
 void multiply_views(MatrixView<T> a, MatrixView<T> b, Start<T> start, Output<T> c) {
-  // Elements of B that serve two rows at most are read where they are, as far as panels are full.
+  // With at most two rows of A, full panels of B are read in place, unpacked.
   const bool in_place = a.rows <= 2 && b.col_stride == 1;
   const Index split = a.cols == 0 ? b.cols : in_place ? b.cols / panel_cols<T> * panel_cols<T> : 0;
   multiply_panels(a, Panels<T>{b.data, b.row_stride, panel_cols<T>}, split, start, c);
@@ -139,8 +139,8 @@ void multiply_views(MatrixView<T> a, MatrixView<T> b, Start<T> start, Output<T> 
     multiply_packing(a, b.col_range(split, b.cols), start.at(0, split), c.at(0, split));
 }
 
-// C cut into a grid whose cells are the tasks of a product, along its longer side as far as that
-// goes. Every grid gives the same bits.
+// C split into a grid whose cells are the tasks of a product, along its longer side as far as
+// possible. Every grid gives the same bits.
 struct Grid {
   Index row_cells = 1, col_cells = 1;
 
@@ -203,7 +203,7 @@ PackedMatrix<T>::PackedMatrix(MatrixView<T> b)
     : rows_(b.rows),
       cols_(b.cols),
       data_(ceil_div(b.cols, panel_cols<T>) * panel_cols<T> * b.rows) {
-  if (rows_ == 0) return;                  // nothing to copy, perhaps from no address
+  if (rows_ == 0) return;                  // nothing to copy, and the address may be null
   constexpr Index worth_a_fork = 1 << 18;  // elements
   const Index cols_per_task = rows_ * cols_ < worth_a_fork ? cols_ : 16 * panel_cols<T>;
   parallel_for(ceil_div(cols_, std::max<Index>(cols_per_task, 1)), [&](Index task) {
@@ -235,7 +235,7 @@ void matmul(MatrixView<T> a, MatrixView<T> b, const T* start, Index start_stride
   const Grid grid(a.rows, b.cols, a.cols);
   const Start<T> from{start, start_stride};
   const Output<T> to{c, ldc};
-  // Cells above each other would each pack the same columns of B.
+  // Cells in the same column would each pack the same part of B.
   if (grid.row_cells > 1) return multiply_cells(grid, a, PackedMatrix<T>(b), from, to);
   for_cells<T>(grid, a.rows, b.cols, [&](Index, Index, Index panel, Index panel_end) {
     const Index col = panel * panel_cols<T>;

@@ -6,13 +6,13 @@
 
 namespace reel::kernels {
 
-// The products of this header keep one promise: the bits of an element of C depend only on its row
-// of A, its column of B and K. The sum over K is cut into blocks of fixed length; each block is one
-// chain of fused multiply-adds in the order of k, started at zero, and the blocks are added in
-// order, thirty-two of them at most; those sums are added in double. Tiles, tails, layouts and
-// threads never change it.
+// The products in this header guarantee that the bits of an element of C depend only on its row of
+// A, its column of B and K. The sum over K is cut into blocks of fixed length; each block is one
+// chain of fused multiply-adds in the order of k, starting from zero. Up to thirty-two blocks are
+// added in order, and those sums are added in double. Tiles, tails, layouts and threads never
+// change this.
 
-/// A matrix in somebody's memory; one of the strides is 1.
+/// A non-owning view of a matrix; one of the strides is 1.
 template <Real T>
 struct MatrixView {
   const T* data;
@@ -22,7 +22,7 @@ struct MatrixView {
   static MatrixView row_major(const T* data, Index rows, Index cols) {
     return {data, rows, cols, cols, 1};
   }
-  /// The same matrix inside rows that are `row_stride` elements apart.
+  /// A row-major matrix whose rows are `row_stride` elements apart.
   static MatrixView row_major(const T* data, Index rows, Index cols, Index row_stride) {
     return {data, rows, cols, row_stride, 1};
   }
@@ -35,7 +35,7 @@ struct MatrixView {
   }
 };
 
-/// B (K x N) copied once into the order in which the product reads it, for many products.
+/// B (K x N) packed once into the order in which the product reads it, for use in many products.
 template <Real T>
 class PackedMatrix {
  public:
@@ -53,12 +53,12 @@ class PackedMatrix {
 
 enum class Write { assign, add };
 
-/// C (M x N, row-major, rows `ldc` apart) = or += A * B, on the calling thread alone.
-/// `assign` does not read C.
+/// C (M x N, row-major, rows `ldc` apart) = or += A * B, on the calling thread only. `assign` does
+/// not read C.
 template <Real T>
 void multiply(MatrixView<T> a, const PackedMatrix<T>& b, T* c, Index ldc, Write write);
 
-/// C = start + A * B with every row of `start` `start_stride` apart: 0 repeats one row, a bias.
+/// C = start + A * B with the rows of `start` `start_stride` apart: 0 repeats one row, a bias.
 template <Real T>
 void multiply(MatrixView<T> a, const PackedMatrix<T>& b, const T* start, Index start_stride, T* c,
               Index ldc);
@@ -67,11 +67,11 @@ void multiply(MatrixView<T> a, const PackedMatrix<T>& b, const T* start, Index s
 template <Real T>
 void matmul(MatrixView<T> a, MatrixView<T> b, T* c, Index ldc, Write write);
 
-/// C = start + A * B with every row of `start` `start_stride` apart, split over threads().
+/// C = start + A * B with the rows of `start` `start_stride` apart, split over threads().
 template <Real T>
 void matmul(MatrixView<T> a, MatrixView<T> b, const T* start, Index start_stride, T* c, Index ldc);
 
-/// C = or += A * B with B packed before, split over threads().
+/// C = or += A * B with a prepacked B, split over threads().
 template <Real T>
 void matmul(MatrixView<T> a, const PackedMatrix<T>& b, T* c, Index ldc, Write write);
 

@@ -12,7 +12,7 @@ namespace reel::kernels::detail {
 template <class T>
 using Square = packets::PacketBlock<Packet<T>, lanes<T>>;
 
-/// The transpose of lanes x lanes elements; of fewer rows, the last one is repeated.
+/// The transpose of lanes x lanes elements; if there are fewer rows, the last one is repeated.
 template <class T>
 void load_transposed(const T* from, Index row_stride, Index rows, Square<T>& square) {
   for (int i = 0; i < lanes<T>; ++i)
@@ -20,8 +20,8 @@ void load_transposed(const T* from, Index row_stride, Index rows, Square<T>& squ
   packets::ptranspose(square);
 }
 
-// The height of a tile of A rounded up to packets. Packing stores whole packets: what is too much
-// is overwritten by the next k or the next tile, and needs pack_margin elements after the last.
+// The height of a tile of A rounded up to packets. Packing stores whole packets: the excess is
+// overwritten by the next k or the next tile, and needs pack_margin spare elements after the last.
 template <class T>
 inline constexpr Index wide_rows = ceil_div(tile_rows, lanes<T>) * lanes<T>;
 
@@ -49,7 +49,7 @@ void pack_tile_of_rows(const T* from, Index row_stride, Index rows, Index depth,
 /// All tiles of an A with contiguous columns.
 template <class T>
 void pack_tiles_of_columns(MatrixView<T> a, T* out) {
-  constexpr Index run = 16;  // the tiles take turns, while these columns stay in the cache
+  constexpr Index run = 16;  // process these columns for all tiles while they are in the cache
   const Tiling tiling{a.rows};
   for (Index first = 0; first < a.cols; first += run)
     for (Index t = 0; t < tiling.count; ++t) {
@@ -113,7 +113,7 @@ void pack_panels_of_rows(MatrixView<T> b, T* out, Index panel_stride) {
   }
 }
 
-/// The panels of B, panel_stride apart, the last one filled up with zeros.
+/// The panels of B, panel_stride apart, the last one zero-padded.
 template <class T>
 void pack_panels(MatrixView<T> b, T* out, Index panel_stride) {
   constexpr Index width = panel_cols<T>, together = 4 * width;  // long reads, few write streams

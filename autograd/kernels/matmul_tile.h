@@ -10,10 +10,10 @@
 
 // The inner part of the matrix product: a tile of C in registers. Private to matmul.cpp.
 
-// Eigen's packets carry an alignment that a template argument drops; all accesses are unaligned.
+// Template arguments ignore the alignment attribute of Eigen's packets; all accesses are unaligned.
 #pragma GCC diagnostic ignored "-Wignored-attributes"
 #ifndef __clang__
-// GCC 12 warns of the values that its own AVX-512 header leaves undefined on purpose.
+// GCC 12 warns about values that its own AVX-512 header leaves undefined on purpose.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
@@ -27,8 +27,8 @@ using Packet = typename packets::packet_traits<T>::type;
 template <class T>
 inline constexpr Index lanes = packets::packet_traits<T>::size;
 
-// A tile is tile_rows x 2 packets, which leaves room for two packets of B and one element of A
-// repeated. AVX-512 has twice the registers.
+// A tile is tile_rows x 2 packets, which leaves registers for two packets of B and one broadcast
+// element of A. AVX-512 has twice the registers.
 #ifdef __AVX512F__
 inline constexpr int tile_rows = 12;
 #else
@@ -41,7 +41,7 @@ inline constexpr Index panel_cols = 2 * lanes<T>;
 
 constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
-/// B as panels: (k, j) of a panel is data[k * row_stride + j].
+/// B as panels: element (k, j) of a panel is data[k * row_stride + j].
 template <class T>
 struct Panels {
   const T* data;
@@ -51,7 +51,7 @@ struct Panels {
   }
 };
 
-/// What a product is added to, a row every row_stride elements. Null: nothing.
+/// What a product is added to, with rows row_stride elements apart. Null: nothing.
 template <class T>
 struct Start {
   const T* data;
@@ -68,8 +68,8 @@ struct Output {
   Output at(Index row, Index col) const { return {data + row * row_stride + col, row_stride}; }
 };
 
-/// One tile's part of A. In place, row i begins at data + i * row_stride; packed, the elements of
-/// one k stand side by side.
+/// One tile's part of A. Unpacked, row i begins at data + i * row_stride; packed, the elements of
+/// one k are contiguous.
 template <class T>
 struct Strip {
   const T* data;
@@ -90,8 +90,8 @@ void tile(Index depth, Strip<T> a, Panels<T> b, Index cols, Start<T> start, Outp
     __builtin_prefetch(c.data + i * c.row_stride, 1);
   }
   const T* panel = b.data;
-  // Fewer instructions beside the multiplications: another thread on the same core takes half of
-  // the slots for instructions, and these need more than half.
+  // Fewer instructions besides the multiplications: a hyperthread on the same core takes half of
+  // the issue slots, and these need more than half.
 #pragma GCC unroll 4
   for (Index k = 0; k < depth; ++k, panel += b.row_stride) {
     P right[vectors];
@@ -102,7 +102,7 @@ void tile(Index depth, Strip<T> a, Panels<T> b, Index cols, Start<T> start, Outp
       for (int v = 0; v < vectors; ++v) sum[i][v] = packets::pmadd(left, right[v], sum[i][v]);
     }
   }
-  // Unrolled, so that the sums stay in their registers.
+  // Unrolled, so that the sums stay in registers.
   const auto store = [&sum](Start<T> from, Output<T> to) {
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i)
@@ -115,7 +115,8 @@ void tile(Index depth, Strip<T> a, Panels<T> b, Index cols, Start<T> start, Outp
       }
   };
   if (cols >= width) return start.data ? store(start, c) : store({}, c);
-  // The last panel may be wider than what is left of C; the memory beyond belongs to others.
+  // The last panel may be wider than the remaining columns of C; the memory beyond must not be
+  // written.
   T sums[Rows * width];
   store({}, {sums, width});
   for (int i = 0; i < Rows; ++i)
@@ -125,8 +126,8 @@ void tile(Index depth, Strip<T> a, Panels<T> b, Index cols, Start<T> start, Outp
     }
 }
 
-// Few rows leave registers for more panels, and need them: a sum has to wait for its previous
-// addition, so eight or more independent sums are needed to keep the units busy.
+// Few rows leave registers for more panels, and need them: each addition waits for the previous one
+// of its sum, so eight or more independent sums are needed to hide the latency.
 constexpr int panels_at_once(Index rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
 
 template <class T>
@@ -140,7 +141,8 @@ inline constexpr auto tile_functions = []<int... I>(std::integer_sequence<int, I
 }
 (std::make_integer_sequence<int, tile_rows>{});
 
-/// The tile for so many rows, over one panel or, if `wide`, over panels_at_once(rows).
+/// The tile kernel for this number of rows, over one panel or, if `wide`, over
+/// panels_at_once(rows).
 template <class T>
 TileFunction<T> tile_function(Index rows, bool wide, bool packed) {
   const auto i = static_cast<std::size_t>(rows);
@@ -148,7 +150,7 @@ TileFunction<T> tile_function(Index rows, bool wide, bool packed) {
   return packed ? tile_functions<T, false, true>[i] : tile_functions<T, false, false>[i];
 }
 
-/// Rows cut into tiles of nearly one height, so that none is too low to be fast.
+/// Splits rows into tiles of nearly equal height, so that none is too low to be fast.
 struct Tiling {
   Index rows;
   Index count = ceil_div(rows, tile_rows);

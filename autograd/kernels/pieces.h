@@ -6,16 +6,16 @@
 #include <reel/autograd/engine/buffer.h>
 #include <reel/autograd/kernels/thread_pool.h>
 
-// Work on all numbers of many arrays at once, such as a model's parameters.
+// Work on all elements of many arrays at once, such as a model's parameters.
 namespace reel::kernels {
 
-/// A run of numbers of one of several arrays.
+/// A contiguous range of one of several arrays.
 struct Piece {
   std::size_t array;
   Index begin, end;
 };
 
-/// Arrays, given by pointers, cut into pieces; the cuts depend on the sizes alone.
+/// Splits arrays, given by pointers, into pieces; the split depends only on the sizes.
 template <class Arrays>
 PoolVector<Piece> cut(const Arrays& arrays) {
   constexpr Index longest = 1 << 15;
@@ -26,10 +26,10 @@ PoolVector<Piece> cut(const Arrays& arrays) {
   return pieces;
 }
 
-/// Calls f(k, piece) for every piece k, on the pool's threads when there is enough to do.
+/// Calls f(k, piece) for every piece k, on the pool's threads if there is enough work.
 template <class F>
 void each_piece(std::span<const Piece> pieces, F f) {
-  constexpr Index worth_a_fork = 1 << 16;  // numbers
+  constexpr Index worth_a_fork = 1 << 16;  // elements
   Index count = 0;
   for (const Piece& piece : pieces) count += piece.end - piece.begin;
   const auto run = [&](std::size_t k) { f(k, pieces[k]); };

@@ -6,13 +6,13 @@
 #include <reel/autograd/kernels/matmul.h>
 #include <reel/autograd/kernels/thread_pool.h>
 
-// What the kernels of the recurrent layers share. T steps, B rows, H units, G gates. A block of
-// rows of the batch goes through all steps on one thread: rows are independent, so there is one
-// fork and join per layer and none per step, and no bit depends on how the rows are split. Only a
-// batch with fewer rows than threads has its large products split by columns, step by step.
+// What the kernels of the recurrent layers share. T steps, B rows, H units, G gates. One thread
+// takes a block of batch rows through all steps: rows are independent, so there is one fork and
+// join per layer and none per step, and no bit depends on how the rows are split. Only if the batch
+// has fewer rows than threads are large products split by columns, step by step.
 //
-// What a layer does with one row of one step is a function that is not inlined: only as parameters
-// do pointers keep `__restrict`, without which its loop is not vector code.
+// A layer's work on one row of one step is a function that is not inlined: only pointer parameters
+// keep `__restrict`, without which its loop is not vectorised.
 namespace reel::kernels {
 
 /// The order of the steps, and which rows take part in them.
@@ -23,12 +23,12 @@ struct Schedule {
 
   Index time(Index step) const { return reverse ? steps - 1 - step : step; }
   bool active(Index t, Index row) const { return t < lengths[row]; }
-  /// The time of the row's state before step t, or -1 where that is the initial state.
+  /// The time step of the row's state before step t, or -1 for the initial state.
   Index previous(Index t, Index row) const {
     const Index before = reverse ? t + 1 : t - 1;
     return before < 0 || before >= lengths[row] ? -1 : before;
   }
-  /// The time of the row's first step; -1 for a row of length 0.
+  /// The row's first time step; -1 for a row of length 0.
   Index first(Index row) const { return lengths[row] == 0 ? -1 : reverse ? lengths[row] - 1 : 0; }
 };
 
@@ -58,7 +58,7 @@ void each_row_block(Index rows, F f) {
 }
 
 /// The product of one step: c = or += a · w. With fewer rows than threads the columns of a large
-/// one are split, at the price of a fork and join a step, which a smaller one would not win back.
+/// one are split, at the cost of a fork and join per step, which a smaller one would not recover.
 template <Real T>
 void step_product(MatrixView<T> a, const PackedMatrix<T>& w, T* c, Index ldc, Write write) {
   constexpr Index worth_a_fork = 1 << 22;  // multiplications
@@ -68,7 +68,7 @@ void step_product(MatrixView<T> a, const PackedMatrix<T>& w, T* c, Index ldc, Wr
     multiply(a, w, c, ldc, write);
 }
 
-/// p [N, M] = x [N, D] · wᵀ + b, the gates' input part of all steps at once.
+/// p [N, M] = x [N, D] · wᵀ + b, the gates' input projection for all steps at once.
 template <Real T>
 void input_product(const T* x, Index n, Index d, const T* w, const T* b, Index m, T* p) {
   matmul(MatrixView<T>::row_major(x, n, d), MatrixView<T>::row_major(w, m, d).transposed(), b, 0, p,
@@ -88,13 +88,13 @@ void column_sums(MatrixView<T> d, T* out) {
   });
 }
 
-/// A state's gradient to begin the backward pass with: `gradient`, or zeros where none arrived.
+/// The initial gradient of a state in the backward pass: `gradient`, or zeros if none arrived.
 template <Real T>
 void start_gradient(const T* gradient, Index count, T* to) {
   gradient ? std::copy_n(gradient, count, to) : std::fill_n(to, count, T(0));
 }
 
-/// dh [n] += dy, or nothing where no gradient arrived.
+/// dh [n] += dy, or nothing if no gradient arrived.
 template <Real T>
 void add_gradient(const T* __restrict dy, Index n, T* __restrict dh) {
   if (dy)
@@ -102,7 +102,7 @@ void add_gradient(const T* __restrict dy, Index n, T* __restrict dh) {
 }
 
 /// From the gradients d [N, M] of p = x wᵀ: dx [N, D] = or += d w and dw [M, D] = dᵀ x, each only
-/// if asked.
+/// if requested.
 template <Real T>
 void input_gradients(MatrixView<T> d, const T* x, const T* w, Index features, Write write_dx, T* dx,
                      T* dw) {
@@ -117,8 +117,8 @@ void input_gradients(MatrixView<T> d, const T* x, const T* w, Index features, Wr
 template <Real T>
 void recurrent_weight_gradient(const Schedule& s, const T* d, Index m, Index stride, const T* y,
                                const T* h0, Index h_size, T* dw) {
-  // The first step of each row meets the initial state, whose numbers are of no account where the
-  // row has no steps ...
+  // The first step of each row uses the initial state, whose values must be ignored where the row
+  // has no steps ...
   Scratch<T> first(s.rows * m), initial(s.rows * h_size);
   for (Index row = 0; row < s.rows; ++row) {
     const Index t = s.first(row);
@@ -136,8 +136,8 @@ void recurrent_weight_gradient(const Schedule& s, const T* d, Index m, Index str
            MatrixView<T>::row_major(states, rows, h_size), dw, h_size, write);
   };
   product(first.data(), s.rows, m, initial.data(), Write::assign);
-  // ... and all later ones the output of the step before, one product for all. Where a row has not
-  // begun, that output is zero.
+  // ... and later steps use the output of the previous step, in one product for all. Before a row
+  // begins, that output is zero.
   const Index later = (s.steps - 1) * s.rows;
   if (later <= 0) return;
   const T* gates = s.reverse ? d : d + s.rows * stride;

@@ -6,12 +6,12 @@
 #include <reel/autograd/recurrent.h>
 #include <reel/autograd/shape.h>
 
-// One step of each recurrent layer with its recurrent weights packed, for models that run a step at
-// a time. The arithmetic is that of the layer over a sequence, and so are the bits.
+// One step of each recurrent layer with packed recurrent weights, for models that run one step at a
+// time. The arithmetic, and so every bit, is that of the layer over a sequence.
 namespace reel::kernels {
 
-/// Takes `rows` rows one step on. `gates` [rows, G·H] comes in as W x + b
-/// and is overwritten; `before` and `after` are the states [rows, H], in an LSTM h and c.
+/// Advances `rows` rows by one step. `gates` [rows, G·H] contains W x + b and is overwritten;
+/// `before` and `after` are the states [rows, H], in an LSTM h and c.
 template <Real T>
 using StepFunction =
     std::function<void(Index rows, T* gates, const T* const* before, T* const* after)>;

@@ -29,7 +29,7 @@ namespace {
 
 constexpr int max_threads = 1024;
 
-// Whole cores that the CFS quota of one control group grants; max_threads where it grants all.
+// The whole cores granted by the CFS quota of one control group; max_threads without a quota.
 int cores_of_quota(double quota, double period) {
   if (!(quota > 0) || !(period > 0)) return max_threads;
   return static_cast<int>(std::min(quota / period + 0.999, double{max_threads}));
@@ -49,8 +49,8 @@ int cores_of_group_v1(const std::string& directory) {
   return cores_of_quota(quota, period);
 }
 
-// A quota counts wherever it is set between the process's own group and the root. In a container
-// the path may be that of the host; then only the root can be seen here.
+// A quota applies wherever it is set between the process's own group and the root. In a container
+// the path may be that of the host; then only the root is visible here.
 template <class CoresOf>
 int cores_of_groups(const std::string& mount, std::string path, CoresOf cores_of) {
   int cores = cores_of(mount);
@@ -90,7 +90,7 @@ struct Job {
   Index tasks;
   void (*run)(void* f, Index task);
   void* f;
-  kernels::FloatMode mode = kernels::float_mode();  // the caller's, for all that help
+  kernels::FloatMode mode = kernels::float_mode();  // the caller's, for all helping threads
   std::atomic<Index> next{0};
   std::atomic<bool> failed{false};
   std::exception_ptr error{};
@@ -107,7 +107,7 @@ struct Job {
 
 thread_local bool inside_job = false;
 
-// The thread works on a job for as long as this lives.
+// Marks the thread as working on a job for its lifetime.
 class InsideJob {
  public:
   InsideJob() : before_(std::exchange(inside_job, true)) {}
@@ -119,20 +119,20 @@ class InsideJob {
   bool before_;
 };
 
-// Waits until `done()` for as long as it takes to wake a sleeping thread, and gives the core to
-// whoever wants it meanwhile: the parts of a layer follow each other so closely that its threads
-// would spend more time falling asleep and waking up than working. False if it was not done.
+// Waits for `done()`, yielding the core, for about as long as it takes to wake a sleeping thread:
+// the parts of a layer follow each other so closely that its threads would spend more time going to
+// sleep and waking up than working. Returns false on timeout.
 template <class F>
-bool wait_awake(F done) {
+bool spin_until(F done) {
   using Clock = std::chrono::steady_clock;
-  constexpr std::chrono::microseconds patience{50};
-  for (const auto end = Clock::now() + patience; !done(); std::this_thread::yield())
+  constexpr std::chrono::microseconds timeout{50};
+  for (const auto end = Clock::now() + timeout; !done(); std::this_thread::yield())
     if (Clock::now() > end) return false;
   return true;
 }
 
 // Workers sleep until there is a job, help with it, and sleep again. The caller waits only for
-// those that have begun, so a worker that wakes late costs nothing.
+// those that have started, so a worker that wakes late costs nothing.
 class Pool {
  public:
   explicit Pool(int threads) : threads_(threads) {}
@@ -145,8 +145,8 @@ class Pool {
     threads_.store(n, std::memory_order_relaxed);
   }
 
-  /// For the end of the process: what runs after it, in destructors of static objects, runs on the
-  /// thread that calls it.
+  /// For the end of the process: later work, in destructors of static objects, runs on the calling
+  /// thread.
   void close() {
     if (inside_job) return;  // exit() was called by a task
     const std::unique_lock one_job(submit_, std::try_to_lock);
@@ -155,7 +155,7 @@ class Pool {
     threads_.store(1, std::memory_order_relaxed);
   }
 
-  /// False, with nothing done, when the pool is busy.
+  /// Returns false, having done nothing, if the pool is busy.
   bool run(Job& job) {
     const std::unique_lock one_job(submit_, std::try_to_lock);
     if (!one_job) return false;
@@ -173,7 +173,7 @@ class Pool {
       job_ = nullptr;
     }
     const auto done = [&] { return working_ == 0; };
-    if (!wait_awake(done)) {
+    if (!spin_until(done)) {
       std::unique_lock lock(mutex_);
       done_.wait(lock, done);
     }
@@ -185,7 +185,7 @@ class Pool {
     while (std::ssize(workers_) < threads() - 1) try {
         workers_.emplace_back([this] { serve(); });
       } catch (const std::system_error&) {
-        return;  // the system grants no more threads; those that run do all the work
+        return;  // no more threads can be created; the existing ones do all the work
       }
   }
 
@@ -206,7 +206,7 @@ class Pool {
     std::unique_lock lock(mutex_);
     while (true) {
       lock.unlock();
-      wait_awake([&] { return stopping_ || generation_ != seen; });
+      spin_until([&] { return stopping_ || generation_ != seen; });
       lock.lock();
       wake_.wait(lock, [&] { return stopping_ || (job_ && generation_ != seen); });
       if (stopping_) return;
@@ -222,9 +222,10 @@ class Pool {
   }
 
   std::atomic<int> threads_;
-  std::vector<std::thread> workers_;  // guarded by submit_, as is starting and stopping them
-  std::mutex submit_;                 // held while a job runs
-  std::mutex mutex_;                  // guards the members below
+  std::vector<std::thread>
+      workers_;        // guarded by submit_, which is also held to start and stop them
+  std::mutex submit_;  // held while a job runs
+  std::mutex mutex_;   // guards the members below
   std::condition_variable wake_, done_;
   Job* job_ = nullptr;
   std::atomic<std::uint64_t> generation_{0};  // counts the jobs
@@ -232,8 +233,9 @@ class Pool {
   std::atomic<bool> stopping_{false};
 };
 
-// The pool of the process. It is never destroyed, as destructors of static objects may compute. A
-// forked child, which has one thread and copies of locks that others may have held, makes its own.
+// The process's pool. It is never destroyed, as destructors of static objects may compute. A forked
+// child, which has one thread and copies of locks that other threads may have held, creates its
+// own.
 class ProcessPool {
  public:
   ProcessPool() {

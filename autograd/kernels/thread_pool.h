@@ -8,16 +8,16 @@
 
 namespace reel::kernels {
 
-/// How many threads a parallel_for begun here would use: 1 inside a task, threads() elsewhere.
+/// How many threads a parallel_for started here would use: 1 inside a task, threads() elsewhere.
 int usable_threads();
 
 /// Calls `run(f, task)` for every task in [0, tasks), on the calling thread and the pool's.
 void fork_join(Index tasks, void (*run)(void* f, Index task), void* f);
 
 /// Calls `f(task)` for every task in [0, tasks) on up to threads() threads, the caller among them,
-/// and returns when all are done. Which thread takes a task is left open, so a task must not
-/// depend on it. Runs in order on the caller when inside another parallel_for or while another
-/// thread uses the pool. Rethrows an exception of a task; tasks not yet begun are then dropped.
+/// and returns when all are done. Which thread runs a task is unspecified, and tasks must not
+/// depend on it. Runs sequentially on the caller inside another parallel_for or while another
+/// thread uses the pool. Rethrows an exception of a task; tasks not yet started are then dropped.
 template <class F>
 void parallel_for(Index tasks, F&& f) {
   using Function = std::remove_reference_t<F>;

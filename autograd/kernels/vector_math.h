@@ -10,9 +10,10 @@
 
 namespace reel::kernels {
 
-// Elementary functions without branches, calls or tables: a loop over them becomes vector code, and
-// as every step is one IEEE operation, a lane, a tail and a single call give the same bits. Results
-// are within 2 ulp, subnormals included, and right for zeros, infinities and NaN.
+// Elementary functions without branches, calls or lookup tables: loops over them are vectorised,
+// and since every step is one IEEE operation, a vector lane, a loop tail and a single call give the
+// same bits. Results are within 2 ulp, subnormals included, and correct for zeros, infinities and
+// NaN.
 
 namespace detail {
 
@@ -23,7 +24,7 @@ namespace detail {
   return __builtin_copysign(x, y);
 }
 
-/// a * b + c, rounded once where the machine can.
+/// a * b + c, rounded once where the hardware has fused multiply-add.
 template <Real T>
 [[gnu::always_inline]] inline T multiply_add(T a, T b, T c) {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
@@ -36,7 +37,7 @@ template <Real T>
 #endif
 }
 
-/// The polynomial of x with these coefficients, that of the highest power first.
+/// The polynomial of x with these coefficients, highest power first.
 template <Real T, class... Coefficients>
 [[gnu::always_inline]] inline T horner(T x, long double highest, Coefficients... lower) {
   T sum = T(highest);
@@ -47,7 +48,7 @@ template <Real T, class... Coefficients>
 template <Real T>
 struct Format;
 
-// ln2_high has so few bits that its product with an exponent is exact. Below lowest_exp the
+// ln2_high has few enough bits that its product with an exponent is exact. Below lowest_exp the
 // exponential is 0, above highest_exp infinite; -1 is expm1 below lowest_expm1, 1 is tanh above
 // highest_tanh.
 template <>
@@ -69,7 +70,7 @@ struct Format<double> {
                           highest_tanh = 20;
 };
 
-/// 2^n, which has to be a normal number.
+/// 2^n, which must be a normal number.
 template <Real T>
 [[gnu::always_inline]] inline T power_of_two(typename Format<T>::Bits n) {
   return std::bit_cast<T>((n + Format<T>::exponent_bias) << Format<T>::mantissa_bits);
@@ -85,7 +86,7 @@ struct Rounded {
 template <Real T>
 [[gnu::always_inline]] inline Rounded<T> round_to_integer(T x) {
   using Bits = typename Format<T>::Bits;
-  // The sum's last place is 1, so the integer appears in its low bits.
+  // The last place of the sum is worth 1, so the integer appears in its low bits.
   constexpr T shifter = T(Bits{3} << (Format<T>::mantissa_bits - 1));
   const T shifted = x + shifter;
   return {shifted - shifter, std::bit_cast<Bits>(shifted) - std::bit_cast<Bits>(shifter)};
@@ -113,7 +114,7 @@ template <Real T>
   return {n, r, series * (r * r)};
 }
 
-/// e^x - 1 for x from lowest_expm1 on, except that the sign of zero is lost.
+/// e^x - 1 for x >= lowest_expm1, except that the sign of zero is lost.
 template <Real T>
 [[gnu::always_inline]] inline T expm1_in_range(T x) {
   const Reduced<T> p = reduce(x);
@@ -125,7 +126,7 @@ template <Real T>
 template <Real T>
 [[gnu::always_inline]] inline T exp_in_range(T x) {
   const Reduced<T> p = reduce(x);
-  // 2^n in two factors: the result may be subnormal or reach beyond the largest power.
+  // 2^n as two factors: the result may be subnormal or exceed the largest power of two.
   constexpr auto above = Format<T>::exponent_bias + 1;  // 2 above + n is positive
   const auto half = ((p.n.bits + 2 * above) >> 1) - above;
   return (1 + (p.r + p.tail)) * power_of_two<T>(half) * power_of_two<T>(p.n.bits - half);
@@ -169,7 +170,8 @@ template <Real T>
   const Bits biased =
       (bits - sqrt_half + (F::exponent_bias << F::mantissa_bits)) >> F::mantissa_bits;
   const T m = std::bit_cast<T>(bits - ((biased - F::exponent_bias) << F::mantissa_bits));
-  // An integer below 2^mantissa_bits, put into the mantissa of that power, becomes a number.
+  // An integer below 2^mantissa_bits, placed in the mantissa of that power, becomes a
+  // floating-point number.
   constexpr T shifter = T(Bits{1} << F::mantissa_bits);
   const T exponent = std::bit_cast<T>(std::bit_cast<Bits>(shifter) + biased) -
                      (shifter + T(F::exponent_bias)) - (subnormal ? T(F::mantissa_bits + 1) : T(0));
@@ -198,9 +200,9 @@ template <Real T>
 [[gnu::always_inline]] inline T vlog1p(T x) {
   using Limits = std::numeric_limits<T>;
   const T u = 1 + x;
-  const T lost = (x - (u - 1)) / u;  // of x in the sum, as a part of it
+  const T lost = (x - (u - 1)) / u;  // rounding error of x in the sum, relative to it
   const T result = vlog(u) + lost;
-  const bool exact = u == 0 || u == Limits::infinity();  // where what was lost is no number
+  const bool exact = u == 0 || u == Limits::infinity();  // where that error is NaN
   return detail::copy_sign(x, T(1)) < Limits::epsilon() / 4 ? x : exact ? vlog(u) : result;
 }
 
@@ -208,11 +210,12 @@ template <Real T>
 template <Real T>
 [[gnu::always_inline]] inline T vpow(T x, T e) {
   if constexpr (std::is_same_v<T, double>) {
-    // std::pow reads the bits of subnormal numbers, which count as 0 everywhere else.
+    // std::pow reads the bits of subnormal numbers, which are treated as 0 everywhere else.
     const auto normal = [](T v) { return std::abs(v) < std::numeric_limits<T>::min() ? 0 * v : v; };
     return std::pow(normal(x), normal(e));
   } else {
-    // In double the product is so exact that its exponential is right in the last place of a float.
+    // In double the product is accurate enough that its exponential is right in the last place of a
+    // float.
     const double exponent = e, half = exponent / 2;
     const bool whole = __builtin_floor(exponent) == exponent;
     const bool odd = whole & (__builtin_floor(half) != half);
@@ -229,7 +232,7 @@ template <Real T>
   }
 }
 
-/// The cosine of so many turns, cos(2 pi x).
+/// The cosine of x full turns, cos(2 pi x).
 template <Real T>
 [[gnu::always_inline]] inline T vcos_turns(T x) {
   const auto quarter = detail::round_to_integer(4 * x);
@@ -255,8 +258,8 @@ template <Real T>
   return detail::copy_sign(e / (e + 2), x);
 }
 
-/// Its derivative sech^2 x = 4 e / (1 + e)^2 with e = e^(-2|x|), which 1 - tanh^2 x loses where
-/// tanh x rounds to 1.
+/// Its derivative sech^2 x = 4 e / (1 + e)^2 with e = e^(-2|x|); 1 - tanh^2 x would lose all
+/// accuracy where tanh x rounds to 1.
 template <Real T>
 [[gnu::always_inline]] inline T vsech_square(T x) {
   using F = detail::Format<T>;

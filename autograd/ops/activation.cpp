@@ -19,8 +19,8 @@ template <class T>
   return (x > 0 ? x : T(0)) + kernels::vlog1p(kernels::vexp(-std::abs(x)));
 }
 
-// g (s sech(s x))²: with s = 1 the gradient of tanh, with 1/2 that of sigmoid. Made from x, it is
-// right also where they have rounded to a limit.
+// g (s sech(s x))²: with s = 1 the gradient of tanh, with 1/2 that of sigmoid. Computed from x, it
+// is accurate even where they have saturated.
 struct Steepness {
   double s;
 };
@@ -160,7 +160,8 @@ REEL_EARLY const Op<Alpha> elu_op{{
         [](Vjp& v, const Alpha& alpha) {
           v.add(0, [&] {
             const Tensor one = scalar(1, v.g().dtype()), positive = v.in().detach() > 0;
-            const Tensor below = exp(masked_fill(v.in(), positive, 0));  // elsewhere no overflow
+            const Tensor below =
+                exp(masked_fill(v.in(), positive, 0));  // masked elsewhere, to avoid overflow
             return v.g() * where(positive, one, below * alpha.value);
           });
         },
@@ -171,7 +172,7 @@ REEL_EARLY const Op<Alpha> elu_op{{
                 with_inputs(normal({0})).attr(Alpha{1})},
 }};
 
-// x, or the largest number where it is infinite: then 0 times it is 0, the limit of what follows.
+// x, or the largest finite number where it is infinite: then 0 times it is 0, the limit.
 template <class T>
 T finite(T x) {
   constexpr T most = std::numeric_limits<T>::max();
@@ -179,7 +180,7 @@ T finite(T x) {
   return x < -most ? -most : x;
 }
 
-// The standard normal distribution function, accurate in its lower tail.
+// The standard normal cumulative distribution function, accurate in its lower tail.
 template <class T>
 T normal_cdf(T x) {
   return std::erfc(-x / std::numbers::sqrt2_v<T>) / 2;

@@ -14,8 +14,8 @@ namespace {
 
 // --- take_along and scatter_along: each is the other's adjoint ---
 
-// Calls f(i, j) for each position i among the indices and the position j, in an array whose axis
-// has `size` elements, that the index there points to.
+// Calls f(i, j) for each position i in the indices, where j is the position, in an array whose axis
+// has `size` elements, to which that index points.
 template <class F>
 void each_index(std::span<const std::int32_t> indices, const Shape& shape, int axis, Index size,
                 F f) {

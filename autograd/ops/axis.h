@@ -2,14 +2,14 @@
 
 #include <reel/autograd/shape.h>
 
-// What the ops along one axis share.
+// Shared by the ops along one axis.
 namespace reel {
 
 struct Along {
   int axis;
 };
 
-/// An axis of a row-major array splits it in `outer` blocks of `size` runs of `inner` elements.
+/// An axis of a row-major array splits it into `outer` blocks of `size` runs of `inner` elements.
 struct AxisView {
   Index outer, size, inner;
   AxisView(const Shape& shape, int axis) : outer(1), size(shape[axis]), inner(shape.stride(axis)) {

@@ -83,7 +83,7 @@ REEL_EARLY const Op<> div_op{{
     .gradient = rule(
         [](Vjp& v) {
           v.add(0, [&] { return v.g() / v.in(1); });
-          // g a and b² would leave the range where the result does not.
+          // g a and b² could overflow or underflow even if the result does not.
           v.add(1, [&] { return -(v.g() * (v.in(0) / v.in(1)) / v.in(1)); });
         },
         keeps_inputs),
@@ -105,15 +105,15 @@ REEL_EARLY const Op<> pow_op{{
           const Tensor a = v.in(0).detach(), b = v.in(1).detach();
           const Tensor zero = scalar(0, a.dtype()), one = scalar(1, a.dtype());
           v.add(0, [&] {
-            // b aᵇ⁻¹, as b aᵇ / a up to b = 0, where it leaves the range only with the result, and
-            // is 0 at b = 0.
+            // b aᵇ⁻¹, computed as b aᵇ / a for b <= 0, where it overflows only if the result does,
+            // and is 0 at b = 0.
             const Tensor constant = logical_and(equal(a, zero), b >= 0);
             const Tensor divided = logical_and(b <= 0, logical_not(constant));
             const Tensor lowered = where(b <= 0, v.in(1), v.in(1) - 1);
             return v.g() * pow(v.in(0), lowered) * v.in(1) / where(divided, v.in(0), one);
           });
           v.add(1, [&] {
-            // 0 where aᵇ = 0 beside an infinite logarithm, and at 0⁰.
+            // 0 where aᵇ = 0 and the logarithm is infinite, and at 0⁰.
             const Tensor infinity = scalar(std::numeric_limits<double>::infinity(), a.dtype());
             const Tensor flat = where(b < 0, equal(a, infinity), equal(a, zero));
             return v.g() * log(where(flat, one, v.in(0))) * v.out();
@@ -128,7 +128,7 @@ REEL_EARLY const Op<> pow_op{{
          with_inputs(values({0.5}), values({-8, 0, 8})), with_inputs(positive({0}), normal({1}))},
 }};
 
-// a + w (b - a) without rounding errors at the ends and without overflow between them.
+// a + w (b - a), exact at the ends and without overflow in between.
 template <class T>
 T interpolate(T a, T b, T w) {
   const T from_a = a + w * (b - a), from_b = b - (1 - w) * (b - a);
@@ -189,7 +189,7 @@ namespace {
 
 using Function = Tensor (*)(const Operand&, const Operand&, Site);
 
-// Calls a function on operands at the place where they were written.
+// Calls a function on operands, with the site where they were written.
 Tensor operate(Function f, const Operand& a, const Operand& b) { return f(a, b, a.site()); }
 
 // Whether a + b has more elements than a.

@@ -9,7 +9,7 @@
 namespace reel {
 
 /// Throws ValueError for an index outside of 0 .. count-1 that is not `exempt`, naming the op, the
-/// index (called `noun`), its position and the things (called `things`) that it should number.
+/// index (called `noun`), its position and what it indexes (called `things`).
 void check_indices(std::string_view op, std::string_view noun, std::string_view things,
                    std::span<const std::int32_t> indices, Index count,
                    std::optional<std::int32_t> exempt = {});

@@ -150,7 +150,7 @@ REEL_EARLY const Op<> logical_not_op{{
 
 // --- choices ---
 
-// The gradient of maximum and minimum: to the operand that was taken, halves where they are equal.
+// The gradient of maximum and minimum goes to the selected operand; ties split it equally.
 void choose_gradient(Vjp& v, Tensor (*first_wins)(const Operand&, const Operand&, Site)) {
   const Tensor a = v.in(0).detach(), b = v.in(1).detach(), zero = scalar(0, a.dtype());
   const Tensor tie = where(equal(a, b), scalar(0.5, a.dtype()), zero);

@@ -15,8 +15,8 @@ struct Mask {
   double rate;
 };
 
-// Linear in x with a mask that the attributes alone determine, so it is its own gradient. Element i
-// takes word i % 4 of block i / 4.
+// Linear in x, with a mask that depends only on the attributes, so it is its own gradient. Element
+// i takes word i % 4 of block i / 4.
 REEL_EARLY const Op<Mask> dropout_op{{
     .name = "dropout",
     .arguments = {"x"},

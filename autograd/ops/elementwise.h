@@ -4,11 +4,11 @@
 #include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/ops.h>
 
-// What the kernels of the elementwise ops share.
+// Shared by the kernels of the elementwise ops.
 namespace reel::detail {
 using namespace op;
 
-/// y = f(x), each element.
+/// y = f(x), elementwise.
 template <class T, class F>
 void map(Ctx<T> c, F f) {
   const T* x = c.in(0).data();
@@ -17,14 +17,14 @@ void map(Ctx<T> c, F f) {
   for (Index i = 0; i < n; ++i) y[i] = f(x[i]);
 }
 
-/// y = f(a, b), each element, broadcasting.
+/// y = f(a, b), elementwise with broadcasting.
 template <class T, class F>
 void map2(Ctx<T> c, F f) {
   kernels::broadcast_binary(c.out_shape(), c.out().data(), c.in(0).data(), c.shape(0),
                             c.in(1).data(), c.shape(1), f);
 }
 
-/// Calls an op on two operands, of which one may be a number.
+/// Calls an op on two operands, one of which may be a number.
 inline Tensor binary(const Op<>& op, const Operand& a, const Operand& b, Site site) {
   Tensor number_a, number_b;
   return op({&a.resolve(b, number_a), &b.resolve(a, number_b)}, site);

@@ -13,7 +13,7 @@ using namespace detail;
 
 // --- max and min ---
 
-// To the elements that are the result, in equal parts.
+// The gradient is split equally among the elements equal to the result.
 constexpr auto extremum_gradient = [](Vjp& v, const Reduction& r) {
   const Tensor one = scalar(1, v.g().dtype()), zero = scalar(0, one.dtype());
   const Tensor hits =
@@ -74,7 +74,7 @@ constexpr auto search_shape = [](const Arguments& in, const Search& search) -> S
   return search.keepdims ? in[0].with(search.axis, 1) : in[0].erase(search.axis);
 };
 
-// Writes where along the axis the first element is that none other beats; NaN beats all numbers.
+// Writes the index along the axis of the first extremal element; NaN beats all numbers.
 template <class T, class F>
 void search_lines(Ctx<T> c, int axis, F beats) {
   const Index size = c.shape(0)[axis], stride = c.shape(0).stride(axis);

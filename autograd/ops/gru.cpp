@@ -6,7 +6,8 @@
 // and y [T, B, H] is the output itself: 5 H numbers. The backward pass needs 4 H more for
 //   d      [T, B, 4H]  the gradients before the nonlinearities, in the order n, r, z, q
 // where q is what reaches the recurrent product of n. Its first three blocks belong to W x + b, its
-// last three, with the reset after the product, to U h. n's own is q's when the reset comes before.
+// last three, with the reset after the product, to U h. With the reset before the product, the
+// gradient of n is that of q.
 
 #include <memory>
 
@@ -33,7 +34,7 @@ struct Kind {
   bool reverse;
 };
 
-// The end of every step: h' = (1 - z) n + z h.
+// The last part of every step: h' = (1 - z) n + z h.
 template <Real T>
 [[gnu::noinline]] void mix(Index n, const T* __restrict z, const T* __restrict candidate,
                            T* __restrict h, T* __restrict y) {
@@ -63,8 +64,8 @@ template <Real T>
   for (Index j = 0; j < n; ++j) s[j] = gates[j] * h[j];
 }
 
-// The gradients of n and z and of the direct path to the state before; d is n, r, z, q. dh comes in
-// as the gradient of the state after the step.
+// The gradients of n and z and of the direct path to the previous state; d is n, r, z, q. On entry
+// dh is the gradient of the state after the step.
 template <Real T>
 [[gnu::noinline]] void row_backward_mix(Index n, const T* __restrict gates,
                                         const T* __restrict h_before, const T* __restrict dy,
@@ -100,7 +101,7 @@ template <Real T>
   }
 }
 
-// The recurrent weights as the steps multiply with them: all at once, or r and z apart from n.
+// The recurrent weights, packed as the steps use them: all together, or r and z separate from n.
 template <Real T>
 struct Packed {
   PackedMatrix<T> first, second;
@@ -118,8 +119,8 @@ struct Packed {
   }
 };
 
-// One step of some rows, up to the mix: `gates` [rows, 3 H] comes in as W x + b; `products` of that
-// size is room for U h.
+// One step of some rows, except for the final interpolation: on entry `gates` [rows, 3 H] is W x +
+// b; `products` of that size is scratch memory for U h.
 template <Real T>
 void step_gates(Reset reset, const Packed<T>& w, const T* b_hn, Index rows, Index n, const T* h,
                 T* gates, T* products, T* inner) {
@@ -174,7 +175,7 @@ void forward(Ctx<T> c, const Kind& kind) {
           mix(n, gate + n, gate + 2 * n, h + row * n, y_row);
         } else {
           std::fill_n(y_row, n, T(0));
-          std::fill_n(inner + row * n, n, T(0));  // the gradient multiplies all of it
+          std::fill_n(inner + row * n, n, T(0));  // the gradient's product reads all of it
         }
       }
     }

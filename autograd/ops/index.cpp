@@ -44,13 +44,15 @@ struct RowCount {
   Index rows;
 };
 
-// The sources of each row, in order: those of row r are order[begin[r]] up to order[begin[r + 1]].
+// The sources of each row, in order: those of row r are order[begin[r]] up to but excluding
+// order[begin[r + 1]].
 struct Sources {
   Scratch<Index> begin, order;
 
   Sources(std::span<const std::int32_t> rows, Index count)
       : begin(count + 2), order(std::ssize(rows)) {
-    // Counted two places further on, added up, and moved one place by the filling.
+    // A counting sort: counts are stored two places further on, accumulated, and shifted by one
+    // place while filling.
     std::fill_n(begin.data(), count + 2, Index{0});
     for (std::int32_t row : rows) ++begin[row + 2];
     for (Index r = 0; r < count; ++r) begin[r + 1] += begin[r];

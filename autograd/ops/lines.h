@@ -2,11 +2,11 @@
 
 #include <reel/autograd/ops/axis.h>
 
-// What the kernels that walk along one axis share.
+// Shared by the kernels that iterate along one axis.
 namespace reel::detail {
 
 /// Calls f(first, line) for each line along the axis: the offset of its first element, and its
-/// number in row-major order of the other axes. Its elements are shape.stride(axis) apart.
+/// index in row-major order of the other axes. Its elements are shape.stride(axis) apart.
 template <class F>
 void each_line(const Shape& shape, int axis, F f) {
   const AxisView view(shape, axis);

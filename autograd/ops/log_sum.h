@@ -10,17 +10,17 @@
 #include <reel/autograd/kernels/vector_math.h>
 #include <reel/autograd/shape.h>
 
-// The normaliser of softmax, which its logarithm, the losses and logsumexp share.
+// The normaliser of softmax, shared by log_softmax, the losses and logsumexp.
 namespace reel::detail {
 
-/// x - largest, for the largest of several numbers. Where both are infinite it is 0, the limit.
+/// x - largest, where largest is a maximum. If both are infinite it is 0, the limit.
 template <class T>
 T from_largest(T x, T largest) {
   return x == std::numeric_limits<T>::infinity() ? T(0) : x - largest;
 }
 
-/// ln Σ eˣ in two parts: the sum of both would be rounded at the size of the largest number, and
-/// what is left of it in x - ln Σ eˣ with it.
+/// ln Σ eˣ in two parts: their sum would be rounded at the magnitude of the largest number, and x -
+/// ln Σ eˣ would lose those digits.
 template <class T>
 struct LogSum {
   T largest;
@@ -30,7 +30,7 @@ struct LogSum {
   T log_share(T x) const { return from_largest(x, largest) - rest; }
 };
 
-/// Numbers of a line, some at a time next to each other, which the compiler turns into vector code.
+/// The elements of a line, in contiguous chunks that the compiler can vectorise.
 template <class T>
 struct Line {
   static constexpr Index chunk = 128;
@@ -38,7 +38,7 @@ struct Line {
   const T* x;
   Index stride, size;
 
-  /// Calls f(i, e, n) for i = 0, chunk, ..., where e are the n elements from i on.
+  /// Calls f(i, e, n) for i = 0, chunk, ..., where e are the n elements starting at i.
   template <class F>
   void each_chunk(F f) const {
     Chunk own;
@@ -49,7 +49,7 @@ struct Line {
       f(i, stride == 1 ? x + i : own.data(), n);
     }
   }
-  /// Writes f(x) for each element x to a line of the same form.
+  /// Writes f(x) for each element x to a line of the same layout.
   template <class F>
   void map(T* y, F f) const {
     each_chunk([&](Index i, const T* e, Index n) {
@@ -61,14 +61,15 @@ struct Line {
   }
 };
 
-/// Σ e^(x - largest) of a line, in a fixed order: `hits` elements are the largest and `others` is
-/// the sum of the rest, which is not lost beside them.
+/// Σ e^(x - largest) of a line, in a fixed order: `hits` counts the largest elements and `others`
+/// is the sum of the rest, kept apart so that it is not rounded away.
 template <class T>
 struct Powers {
   T largest, hits, others;
 
   explicit Powers(const Line<T>& line) {
-    // As integers in the order of the numbers, with a NaN on top, they need no fixed order.
+    // Compared as integers in numeric order, with NaN on top, the maximum does not depend on the
+    // order.
     using Bits = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
     const auto flipped = [](Bits bits) {
       return bits ^ ((bits >> (8 * sizeof(T) - 1)) & std::numeric_limits<Bits>::max());
@@ -108,7 +109,7 @@ struct Powers {
   LogSum<T> log() const { return {largest, kernels::vlog1p((hits - 1) + others)}; }
 };
 
-/// The LogSum of n numbers in a row.
+/// The LogSum of n contiguous numbers.
 template <class T>
 LogSum<T> log_sum_exp(const T* x, Index n) {
   return Powers<T>(Line<T>{x, 1, n}).log();

@@ -30,7 +30,7 @@ void check_scores(const Arguments& in, LossReduction reduction) {
     throw ValueError(in.message("there is nothing to average"));
 }
 
-// The parts of ln Σ eˣ of each row: where the tape holds them, or for this call alone.
+// The parts of ln Σ eˣ of each row: in memory held by the tape, or only for this call.
 template <class T>
 struct LogSums {
   T *largest = nullptr, *rest = nullptr;
@@ -70,7 +70,7 @@ struct ClassTargets {
 // A call of nll, where x are log-probabilities ℓ, or of cross_entropy, where ℓ = x - ln Σ eˣ. With
 // position weights p, class weights c and smoothing e, a row with target y has the loss
 //     l = (1 - e) c[y] (-ℓ[y]) + e / V Σ c (-ℓ),
-// and the result is Σ p l, divided by Σ p c[y] for a mean. What has a factor of 0 does not count.
+// and the result is Σ p l, divided by Σ p c[y] for a mean. Terms with a factor of 0 are skipped.
 template <class T>
 struct Rows {
   const T *x, *weights, *class_weights;
@@ -159,7 +159,7 @@ void class_loss_gradient(BackwardCtx<T> c, const ClassTargets& attr) {
             d[i] = all * kernels::vexp((x[i] - sum.largest) - sum.rest);
         else
           for (Index i = 0; i < classes; ++i) d[i] = all * kernels::vexp(sum.log_share(x[i]));
-        // p - 1, which p has lost where it is near 1.
+        // p - 1, computed without the cancellation where p is near 1.
         const double p = static_cast<double>(share);
         d[target] = share > T(-0.5)
                         ? static_cast<T>(hard * kernels::vexpm1(p) + all_smooth * kernels::vexp(p))
@@ -192,7 +192,7 @@ void class_loss_gradient(BackwardCtx<T> c, const ClassTargets& attr) {
   }
 }
 
-// What both compute, from log-probabilities.
+// What both compute from log-probabilities.
 Tensor class_loss_in_ops(const Tensor& log_p, const Tensor& targets, const Tensor& weights,
                          const Tensor& class_weights, const ClassTargets& attr) {
   const Tensor picked = squeeze(take_along(log_p, expand(targets, -1), -1), -1);
@@ -205,7 +205,7 @@ Tensor class_loss_in_ops(const Tensor& log_p, const Tensor& targets, const Tenso
   return attr.reduction == LossReduction::sum ? total : total / sum(hard);
 }
 
-// The specification of both; `log_p` makes log-probabilities of the scores.
+// The specification of both; `log_p` converts the scores to log-probabilities.
 template <class LogP>
 Tensors class_loss_specification(std::span<const Tensor> in, const ClassTargets& attr, LogP log_p) {
   Tensor targets = in[1], weights = in[2];
@@ -358,7 +358,7 @@ void soft_loss_gradient(BackwardCtx<T> c, const SoftTargets& attr) {
         to[r * classes + i] = factor == 0 ? T(0) : factor * value(i);
     };
     set(dx, [&](Index i) { return mass * kernels::vexp(sum.log_share(x[i])) - call.factor(r, i); });
-    if (dx && factor != 0)  // p - 1, which p has lost where it is near 1
+    if (dx && factor != 0)  // p - 1 without cancellation near 1
       dx[r * classes + top] =
           factor * (mass * kernels::vexpm1(sum.log_share(x[top])) + (mass - call.factor(r, top)));
     set(dq, [&](Index i) {
@@ -419,7 +419,7 @@ REEL_EARLY const Op<SoftTargets> soft_cross_entropy_op{{
     .hidden_outputs = 2,
 }};
 
-// Throws ValueError, naming the call, unless the smoothing is a share.
+// Throws ValueError, naming the call, unless the smoothing is between 0 and 1.
 void check_smoothing(const char* op, const CrossEntropyOptions& options, Site site) {
   if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1))
     throw ValueError(fmt::format("{}: the label smoothing must be in [0, 1], not {} ({})", op,

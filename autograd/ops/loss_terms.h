@@ -2,24 +2,24 @@
 
 #include <reel/autograd/ops.h>
 
-// A term of a loss whose factor is 0 does not count, whatever its numbers: 0 times an infinity or a
-// NaN must reach neither the value nor a gradient.
+// A term of a loss whose factor is 0 is skipped, whatever its values: 0 times an infinity or a NaN
+// must reach neither the value nor a gradient.
 namespace reel::detail {
 
-/// factor · f(), and 0 without f where the factor is 0.
+/// factor · f(), or 0 without calling f if the factor is 0.
 template <class T, class F>
 T unless_zero(T factor, F f) {
   return factor == 0 ? T(0) : factor * static_cast<T>(f());
 }
 
-/// The numbers of x, with 0 for those that are not finite and have a factor of 0.
+/// x, with 0 for elements that are not finite and have a factor of 0.
 inline Tensor without_uncounted(const Tensor& x, const Tensor& factors) {
   const Tensor value = x.detach(), factor = factors.detach(), zero = scalar(0, x.dtype());
   const Tensor finite = equal(value - value, zero);
   return masked_fill(x, logical_and(equal(factor, zero), logical_not(finite)), 0);
 }
 
-/// factor · x, with 0 in place of a number that does not count.
+/// factor · x, with 0 for skipped elements.
 inline Tensor product(const Tensor& factor, const Tensor& x) {
   return factor * without_uncounted(x, factor);
 }

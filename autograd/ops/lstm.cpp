@@ -4,8 +4,7 @@
 //   gates  [T, B, 4H]  i, f, g, o after their nonlinearities
 //   cells  [T, B, H]   c after the step
 // and y [T, B, H] is the output itself: 6 H numbers. In the backward pass the place of the gates is
-// taken by
-//   d      [T, B, 4H]  the gradients before the nonlinearities
+// taken by d [T, B, 4H] the gradients before the nonlinearities
 // from which the gradients of x, the weights and the bias follow in one product each at the end.
 
 #include <memory>
@@ -32,8 +31,8 @@ struct Direction {
   bool reverse;
 };
 
-// One row of one step. gates: the sums before the nonlinearities, replaced by what comes after.
-// Several loops, because one would need more registers than there are.
+// One row of one step. gates: the pre-activations, overwritten by the activations. Several loops,
+// because one would need more registers than there are.
 template <Real T>
 [[gnu::noinline]] void row_forward(Index n, T* __restrict gates, T* __restrict c, T* __restrict h,
                                    T* __restrict y, T* __restrict cell) {
@@ -51,9 +50,9 @@ template <Real T>
   }
 }
 
-// The same backwards. The gradients before the nonlinearities take the place of the gates. dh and
-// dc come in as the gradients of the state after the step and leave as those of the state before
-// it, dh without the part through the recurrent product, which the caller adds.
+// The backward pass of the same. The gradients of the pre-activations overwrite the gates. On entry
+// dh and dc are the gradients of the state after the step, on return those of the state before it;
+// dh lacks the part through the recurrent product, which the caller adds.
 template <Real T>
 [[gnu::noinline]] void row_backward(Index n, T* __restrict gates, const T* __restrict cell,
                                     const T* __restrict c_before, const T* __restrict dy,
@@ -112,7 +111,7 @@ void backward(BackwardCtx<T> c, const Direction& direction) {
   const Index n = c.shape(W_HH)[1], width = 4 * n;
   const Schedule schedule{steps, rows, direction.reverse, c.indices(LENGTHS)};
 
-  // The gates make room for their gradients, unless the tape is kept.
+  // The gradients overwrite the gates, unless the tape is kept.
   T* const gates = c.reusable(GATES);
   Scratch<T> own(gates ? 0 : steps * rows * width), dh(rows * n), dc(rows * n);
   T* const d = gates ? gates : own.data();

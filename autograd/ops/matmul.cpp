@@ -21,7 +21,7 @@ Shape leading(const Shape& shape, int count) {
   return Shape(std::span(shape.begin(), static_cast<std::size_t>(shape.rank() - count)));
 }
 
-// x as a matrix, its leading axes merged to rows.
+// x as a matrix, its leading axes merged into rows.
 Tensor rows_of(const Tensor& x) {
   return x.rank() == 2 ? x : reshape(x, Shape{leading(x.shape(), 1).size(), x.size(-1)});
 }

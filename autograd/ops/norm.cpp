@@ -17,8 +17,8 @@ struct Epsilon {
 
 // Both scale rows of features to n = (x - m) r: layer_norm with the mean m of the row and
 // r = 1 / √(variance + e), rms_norm with m = 0 and r = 1 / √(mean square + e). Hidden outputs hold
-// r, and before it m in two parts, since numbers far from zero lie closer to each other than their
-// mean to what it is rounded to.
+// r, preceded by m in two parts, since the spread of numbers far from zero may be smaller than the
+// rounding error of their mean.
 template <class T>
 struct Scale {
   T high = 0, low = 0, inverse;
@@ -31,8 +31,8 @@ double mean_of(Index n, F term) {
   return kernels::sum_of<double>(n, term) / static_cast<double>(n);
 }
 
-// r, where d gives the distances from the mean. Only where squares of f64 are infinite are the
-// distances not, and they are divided by the largest first; e is nothing beside them.
+// r, where d gives the deviations from the mean. If squares of f64 overflow, the deviations are
+// divided by the largest first; e is then negligible.
 template <class F>
 double inverse_deviation(Index n, double epsilon, F d) {
   const double squares = mean_of(n, [&](Index i) { return d(i) * d(i); });
@@ -73,7 +73,7 @@ void normalize(Ctx<T> c, const Epsilon& e) {
   });
 }
 
-// With d = g gain: dx = r (d - mean(d) - n mean(d n)), without mean(d) where m is not of x.
+// With d = g gain: dx = r (d - mean(d) - n mean(d n)), without mean(d) if m does not depend on x.
 template <bool centred, class T>
 void normalize_gradient(BackwardCtx<T> c) {
   const Index features = c.shape(1)[0], rows = c.shape(0).size() / features;
@@ -127,13 +127,13 @@ Shape check_features(const Arguments& in, const Epsilon& e, const char* what) {
   return Shape{in[0].size() / in[0][last]};
 }
 
-// x, in which the mean of each row is taken away; once more for what rounding the mean has left.
+// x minus the mean of each row; twice, to remove the rounding error of the first mean.
 Tensor centred(const Tensor& x) {
   const Tensor y = x - mean(x, -1, true);
   return y - mean(y, -1, true);
 }
 
-// x / √(mean square + e), over rows that are divided by their largest number where that is above 1,
+// x / √(mean square + e), over rows that are divided by their largest magnitude if that is above 1,
 // so that squares stay in range.
 Tensor scaled(const Tensor& x, double epsilon) {
   const Tensor largest = max(abs(x.detach()), -1, true);

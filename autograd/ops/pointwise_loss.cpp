@@ -47,7 +47,7 @@ struct Mse {
 
   template <class T>
   static double value(T x, T t, NoAttr) {
-    const auto d = static_cast<double>(x - t);  // whose square a float may not hold
+    const auto d = static_cast<double>(x - t);  // whose square may overflow a float
     return d * d;
   }
   template <class T>
@@ -61,7 +61,7 @@ struct Threshold {
   double delta;
 };
 
-// With c, the difference cut off at ±delta: c (d - c / 2).
+// With c, the difference clamped to ±delta: c (d - c / 2).
 struct Huber {
   using Attr = Threshold;
   static constexpr const char* name = "huber";
@@ -97,7 +97,7 @@ struct BceWithLogits {
   static constexpr const char* name = "bce_with_logits";
   static constexpr bool rows = false;
 
-  // The factors of softplus(-x) and softplus(x), and what both have beside max(-x, 0) or max(x, 0).
+  // The factors of softplus(-x) and softplus(x), and what both add to max(-x, 0) or max(x, 0).
   template <class T>
   struct Parts {
     T positive, negative, common;
@@ -109,7 +109,7 @@ struct BceWithLogits {
   template <class T>
   [[gnu::always_inline]] static T value(T x, T t, const PositiveWeight& a) {
     const Parts<T> p(x, t, a);
-    const T factor = x < 0 ? p.positive : p.negative;  // 0 times an infinity is nothing
+    const T factor = x < 0 ? p.positive : p.negative;  // 0 times an infinity counts as 0
     return (factor == 0 ? T(0) : factor * std::abs(x)) + (p.positive + p.negative) * p.common;
   }
   template <class T>
@@ -144,7 +144,7 @@ struct KlDiv {
   }
 };
 
-// The elements in runs that share a weight, each of them so many positions.
+// The elements in runs that share a weight; each run counts as a number of positions.
 struct Runs {
   Index count, length;
   double positions;
@@ -159,7 +159,7 @@ struct Runs {
   }
 };
 
-// What a loss has as attributes, and whether it is a mean or a sum.
+// A loss's attributes, and whether it is a mean or a sum.
 template <class Loss>
 struct Call {
   typename Loss::Attr attr{};

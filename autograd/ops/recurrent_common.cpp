@@ -13,7 +13,7 @@ namespace reel::detail {
 using namespace op;
 
 Shape check_sequence(const Arguments& in, Index gates, int first_state, int states) {
-  // A message is made only when it is wanted: this runs in every call.
+  // The message is built only on failure: this runs in every call.
   const auto require = [&](bool fits, auto message) {
     if (!fits) in.fail(message());
   };
@@ -40,7 +40,7 @@ Shape check_sequence(const Arguments& in, Index gates, int first_state, int stat
 }
 
 bool keeps_one_thread_busy(const Shape& y) {
-  constexpr Index smallest_work = 1 << 19;  // multiplications for a gate, worth a thread
+  constexpr Index smallest_work = 1 << 19;  // multiplications per gate that are worth a thread
   return kernels::row_blocks(y[1]) == 1 && y.size() * y[2] >= smallest_work;
 }
 
@@ -73,7 +73,7 @@ Tensors run_in_segments(const char* name, const SequenceOp& op, const Tensor& x,
 namespace reel {
 
 Tensor resolve_lengths(const SequenceOptions& options, const Tensor& x, const char* op, Site site) {
-  if (x.rank() != 3) return zeros({}, i32);  // the shape rule says what is wrong
+  if (x.rank() != 3) return zeros({}, i32);  // the shape rule reports the error
   const auto steps = static_cast<std::int32_t>(x.shape()[0]);
   if (!options.lengths) return full({x.shape()[1]}, steps, i32);
   if (options.lengths->dtype() == i32)
@@ -88,8 +88,8 @@ Tensor resolve_lengths(const SequenceOptions& options, const Tensor& x, const ch
 
 namespace {
 
-// Whether `good` holds for all numbers of x behind the lengths. What does not fit is the shape
-// rule's to say.
+// Whether `good` holds for all numbers of x in the padding. Mismatched shapes are left to the shape
+// rule.
 template <class F>
 bool all_of_padding(const Tensor& x, const Tensor& lengths, F good) {
   if (x.rank() != 3 || !is_real(x.dtype()) || lengths.dtype() != i32 ||

@@ -66,7 +66,7 @@ REEL_EARLY const Op<Reduction> mean_op{{
 
 // --- prod ---
 
-// Multiplies the halves of an axis with each other until one element is left.
+// Multiplies the two halves of an axis until one element is left.
 Tensor product_along(Tensor x, int axis) {
   if (x.size(axis) == 0) return ones(x.shape().with(axis, 1), x.dtype());
   for (Index n = x.size(axis); n > 1; n = x.size(axis)) {
@@ -87,8 +87,8 @@ REEL_EARLY const Op<Reduction> prod_op{{
         },
     .gradient = fused(
         []<Real T>(BackwardCtx<T> c, const Reduction& r) {
-          // The product of the others: of those before an element times of those behind it. No
-          // division, so zeros are numbers like all others.
+          // The product of the others: of those before an element times those after it. No
+          // division, so zeros need no special case.
           const Index n = c.shape(0).size();
           const Scratch<Index> result(n);
           each_element(c.shape(0), r, [&](Index i, Index j) { result[i] = j; });
@@ -146,8 +146,8 @@ double degrees_of_freedom(const Shape& input, const Spread& s) {
   return static_cast<double>(group_size(input, s.over) - s.correction);
 }
 
-// y = √(Σ d(x, j)² / divisor), where d gives double. Squares of f32 are far within its range; those
-// of f64 may leave it where the root does not, and then are taken once more, of numbers divided by
+// y = √(Σ d(x, j)² / divisor), where d gives double. Squares of f32 fit easily; those of f64 may
+// overflow or underflow even if the root does not, and are then recomputed from numbers divided by
 // a power of two near the largest.
 template <class T, class F>
 void fold_root(Ctx<T> c, const Reduction& r, double divisor, F d) {
@@ -177,8 +177,8 @@ void fold_root(Ctx<T> c, const Reduction& r, double divisor, F d) {
       [&](Index j, double total) { y[j] = static_cast<T>(scale[j] * std::sqrt(total / divisor)); });
 }
 
-// The elements' distances from the mean of their group. The second mean is what the first one lost
-// when it was rounded.
+// The elements' deviations from the mean of their group. The second mean corrects the rounding
+// error of the first.
 Tensor deviations(const Tensor& x, const Spread& s) {
   const auto centred = [&](const Tensor& y) { return y - mean_op({&y}, {s.over.axes, true}, {}); };
   return centred(centred(x));

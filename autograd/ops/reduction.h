@@ -4,12 +4,12 @@
 #include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/ops.h>
 
-// What the reductions share.
+// Shared by the reductions.
 namespace reel::detail {
 using namespace op;
 
 struct Reduction {
-  std::uint32_t axes;  ///< a bit for each
+  std::uint32_t axes;  ///< a bit mask
   bool keepdims;
 };
 
@@ -21,7 +21,7 @@ inline Shape reduced(const Shape& shape, const Reduction& r) {
   return result;
 }
 
-/// The number of elements that become one.
+/// The number of elements that are reduced to one.
 inline Index group_size(const Shape& shape, const Reduction& r) {
   Index product = 1;
   for (int axis = 0; axis < shape.rank(); ++axis)
@@ -48,9 +48,9 @@ inline constexpr auto nonempty_reduction = [](const Arguments& in, const Reducti
   return result;
 };
 
-/// Brings a reduction's result or gradient to where it broadcasts against the input.
+/// Reshapes a reduction's result or gradient so that it broadcasts against the input.
 inline Tensor restored(const Tensor& y, const Shape& input, const Reduction& r) {
-  const bool leading = (r.axes & (r.axes + 1)) == 0;  // axes that broadcasting adds by itself
+  const bool leading = (r.axes & (r.axes + 1)) == 0;  // axes that broadcasting adds anyway
   return r.keepdims || leading ? y : reshape(y, reduced(input, r));
 }
 
@@ -75,7 +75,7 @@ void fold(Ctx<T> c, const Reduction& r, std::span<Y> out, Y start, F f) {
   each_element(c.shape(0), r, [&](Index i, Index j) { y[j] = f(y[j], x[i]); });
 }
 
-/// put(j, Σ term(x, j)), with sums in double where T is real.
+/// put(j, Σ term(x, j)), accumulated in double if T is floating-point.
 template <class T, class F, class Put>
 void fold_sum(Ctx<T> c, const Reduction& r, F term, Put put) {
   kernels::broadcast_sum(c.shape(0), c.in(0).data(), reduced(c.shape(0), r), term, put);
@@ -88,7 +88,7 @@ void fold_sum(Ctx<T> c, const Reduction& r, F term) {
   fold_sum(c, r, term, [y](Index j, auto total) { y[j] = static_cast<T>(total); });
 }
 
-/// What a call asks for. Throws ShapeError, naming the op, for an axis out of range.
+/// The reduction that a call requests. Throws ShapeError, naming the op, for an axis out of range.
 inline Reduction reduction(const Tensor& x, const Axes& axes, bool keepdims, const char* op,
                            Site site) {
   return {axes.mask(x.rank(), op, site), keepdims};

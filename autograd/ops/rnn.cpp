@@ -1,8 +1,8 @@
-// The plain recurrent layer over a sequence; the equation is in recurrent.h.
+// The vanilla recurrent layer over a sequence; the equation is in recurrent.h.
 //
-// T steps, B rows, D features, H units. The forward pass keeps nothing beside its output y [T, B,
-// H]: f' is a function of f, for tanh 1 - y² and for relu whether y > 0. The backward pass needs H
-// numbers a token for d [T, B, H], the gradients before f.
+// T steps, B rows, D features, H units. The forward pass keeps nothing but its output y [T, B, H]:
+// f' is a function of f, for tanh 1 - y² and for relu whether y > 0. The backward pass needs H
+// numbers per token for d [T, B, H], the gradients of the pre-activations.
 
 #include <memory>
 
@@ -39,7 +39,7 @@ template <Real T>
   std::copy_n(y, n, h);
 }
 
-// dh comes in as the gradient of the state after the step and leaves as zero, for the recurrent
+// On entry dh is the gradient of the state after the step, on return zero, for the recurrent
 // product to add to.
 template <Real T>
 [[gnu::noinline]] void row_backward(Index n, Activation activation, const T* __restrict y,

@@ -6,7 +6,7 @@
 
 namespace reel {
 
-/// Calls `f(row)` for each row, in blocks of a fixed size that the threads share out.
+/// Calls `f(row)` for each row, in blocks of a fixed size that are distributed over the threads.
 template <class F>
 void each_row(Index rows, F f) {
   constexpr Index block_rows = 64;

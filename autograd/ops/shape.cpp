@@ -10,7 +10,7 @@ namespace reel {
 using namespace op;
 namespace {
 
-// --- other shapes of the same numbers ---
+// --- reshape, squeeze and expand ---
 
 struct Target {
   Shape shape;
@@ -37,7 +37,7 @@ REEL_EARLY const Op<Target> reshape_op{{
 }};
 
 struct AxisSet {
-  std::uint32_t axes;  // a bit for each
+  std::uint32_t axes;  // bit mask
 };
 
 REEL_EARLY const Op<AxisSet> squeeze_op{{
@@ -48,7 +48,7 @@ REEL_EARLY const Op<AxisSet> squeeze_op{{
       for (int axis = shape.rank() - 1; axis >= 0; --axis) {
         if (!(gone.axes >> axis & 1)) continue;
         if (shape[axis] != 1)
-          in.fail(fmt::format("axis {} has {} elements and cannot go away", axis, shape[axis]));
+          in.fail(fmt::format("axis {} has {} elements and cannot be removed", axis, shape[axis]));
         shape = shape.erase(axis);
       }
       return shape;
@@ -87,8 +87,8 @@ Shape permuted(const Shape& x, const AxisOrder& order) {
   return Shape(std::span<const Index>(sizes).first(rank));
 }
 
-// Writes a row-major matrix from elements of x that are so far apart, in square tiles, so that each
-// piece of memory that is read or written serves while it is in the cache.
+// Writes a row-major matrix from strided elements of x, in square tiles, so that each cache line
+// that is read or written is fully used while it is in the cache.
 template <class T>
 void copy_matrix(const T* x, Index row_stride, Index column_stride, Index rows, Index columns,
                  T* y) {
@@ -107,7 +107,7 @@ void copy_matrix(const T* x, Index row_stride, Index column_stride, Index rows, 
 
 template <class T>
 void permute_values(Ctx<T> c, const AxisOrder& order) {
-  // The output's four axes; each steps through x by the stride of its origin.
+  // The output's four axes; each steps through x with the stride of its source axis.
   std::array<Index, 4> size{1, 1, 1, 1}, stride{};
   const Shape& out = c.out_shape();
   for (int axis = 0; axis < out.rank(); ++axis) {
@@ -240,7 +240,7 @@ REEL_EARLY const Op<Target> sum_to_op{{
 // --- tril and triu ---
 
 struct Diagonal {
-  Index k;  // above the main one
+  Index k;  // above the main diagonal
 };
 
 constexpr auto matrices_shape = [](const Arguments& in) -> Shape {
@@ -263,7 +263,7 @@ void copy_triangle(Ctx<T> c, Index k) {
   }
 }
 
-// The k-th diagonal, or the last that is outside of the matrix.
+// The k-th diagonal, clamped to the last one outside of the matrix.
 Diagonal diagonal_of(const Shape& shape, Index k) {
   if (shape.rank() < 2) return {0};
   return {std::clamp<Index>(k, -shape[shape.rank() - 2], shape[shape.rank() - 1])};
@@ -317,7 +317,7 @@ Tensor reshape(const Tensor& x, std::initializer_list<Index> shape, Site site) {
     fail(": only one size may be -1, and none less");
   if (sizes.size() > Shape::max_rank) fail(": there are at most 4 axes");
   const Index known = Shape(std::span<const Index>(sizes)).size();
-  if (known == 0) fail(": beside a 0 the size for -1 could be any");
+  if (known == 0) fail(": with a size of 0 the size for -1 is ambiguous");
   if (x.size() % known != 0) fail("");
   *open = x.size() / known;
   return reshape(x, Shape(std::span<const Index>(sizes)), site);

@@ -11,7 +11,7 @@ namespace {
 
 // --- slice and pad: each is the other's adjoint ---
 
-// How many elements `count` elements span that are `step` apart.
+// How many elements are spanned by `count` elements that are `step` apart.
 Index span_of(Index count, Index step) { return count == 0 ? 0 : (count - 1) * step + 1; }
 
 // As the caller wrote it: a negative begin or end counts from the end of the axis.
@@ -43,7 +43,7 @@ REEL_EARLY const Op<Range> slice_op{{
           const AxisView x(c.shape(0), static_cast<int>(written.axis));
           const Range range = written.within(x.size);
           const Index count = range.count();
-          // Without gaps the elements are one run.
+          // With step 1 the elements are one contiguous run.
           const Index runs = range.step == 1 ? 1 : count;
           const Index run = range.step == 1 ? count * x.inner : x.inner;
           T* y = c.out().data();
@@ -142,7 +142,7 @@ REEL_EARLY const Op<Along> flip_op{{
                 with_inputs(normal({2, 3})).attr(Along{1})},
 }};
 
-// Throws ShapeError for sizes that do not cut an axis of `size` elements to pieces.
+// Throws ShapeError for sizes that do not add up to the size of the axis.
 void check_pieces(const Tensor& x, int axis, std::span<const Index> sizes, Site site) {
   Index rest = x.shape()[axis];
   bool valid = true;

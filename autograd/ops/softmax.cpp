@@ -79,8 +79,7 @@ REEL_EARLY const Op<Along> log_softmax_op{{
 
 // --- logsumexp ---
 
-// Hidden outputs hold the two parts of a LogSum; a sum of nothing but e^-∞ has largest = 0 and
-// rest = -∞.
+// Hidden outputs hold the two parts of a LogSum; if all terms are e^-∞, largest = 0 and rest = -∞.
 template <class T>
 void log_sum_of_groups(Ctx<T> c, const Reduction& r) {
   constexpr T infinity = std::numeric_limits<T>::infinity();
@@ -95,7 +94,7 @@ void log_sum_of_groups(Ctx<T> c, const Reduction& r) {
   for (Index j = 0; j < n; ++j) y[j] = largest[j] + (rest[j] = kernels::vlog(y[j]));
 }
 
-// g e^(x - largest - rest), and 0 where there is nothing but e^-∞.
+// g e^(x - largest - rest), and 0 if all terms are e^-∞.
 template <class T>
 void log_sum_gradient(BackwardCtx<T> c, const Reduction& r) {
   constexpr T infinity = std::numeric_limits<T>::infinity();

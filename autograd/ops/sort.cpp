@@ -12,7 +12,7 @@ namespace reel {
 using namespace op;
 namespace {
 
-// Positions by their elements: NaN after all numbers, equal ones in the order in which they come.
+// Orders positions by their elements, with NaN after all numbers; the order is stable.
 template <class T>
 struct Before {
   const T* x;
@@ -27,7 +27,8 @@ struct Before {
   }
 };
 
-// Writes the positions of the first elements along an axis, as many as the output has room for.
+// Writes the positions of the first elements in sorted order along an axis, as many as the output
+// has room for.
 template <class T>
 void order(Ctx<T> c, int axis, bool descending) {
   const AxisView x(c.shape(0), axis);
@@ -50,25 +51,25 @@ void check_countable(const Arguments& in, int axis) {
     in.fail(fmt::format("axis {} has more elements than an i32 can number", axis));
 }
 
-struct Direction {
+struct Ordering {
   int axis;
   bool descending;
 };
 
-REEL_EARLY const Op<Direction> argsort_op{{
+REEL_EARLY const Op<Ordering> argsort_op{{
     .name = "argsort",
     .arguments = {"x"},
-    .shape = [](const Arguments& in, const Direction& d) -> Shape {
+    .shape = [](const Arguments& in, const Ordering& d) -> Shape {
       check_countable(in, d.axis);
       return in[0];
     },
-    .forward = []<class T>(Ctx<T> c, const Direction& d) { order(c, d.axis, d.descending); },
+    .forward = []<class T>(Ctx<T> c, const Ordering& d) { order(c, d.axis, d.descending); },
     .gradient = none("an order is made of integers; the values of sort() have a gradient"),
-    .samples = {with_inputs(distinct({5, 3})).attr(Direction{0, false}),
-                with_inputs(distinct({2, 17})).attr(Direction{1, true}),
-                with_inputs(values({2, -1, 2, 2, -1})).attr(Direction{0, true}),
-                with_inputs(distinct({2, 1, 3})).attr(Direction{1, false}),
-                with_inputs(distinct({0, 3})).attr(Direction{0, false})},
+    .samples = {with_inputs(distinct({5, 3})).attr(Ordering{0, false}),
+                with_inputs(distinct({2, 17})).attr(Ordering{1, true}),
+                with_inputs(values({2, -1, 2, 2, -1})).attr(Ordering{0, true}),
+                with_inputs(distinct({2, 1, 3})).attr(Ordering{1, false}),
+                with_inputs(distinct({0, 3})).attr(Ordering{0, false})},
     .integer_output = true,
 }};
 

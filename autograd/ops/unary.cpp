@@ -73,7 +73,7 @@ struct Exponent {
   double value;
 };
 
-// Exponents that are common have loops of their own, with the special values of std::pow.
+// Common exponents have their own loops, with the special values of std::pow.
 template <class T>
 void power(Ctx<T> c, double exponent) {
   if (exponent == 1) return map(c, [](T x) { return x; });
@@ -83,7 +83,7 @@ void power(Ctx<T> c, double exponent) {
   if (exponent == 0.5)
     return map(c, [](T x) {
       constexpr T infinity = std::numeric_limits<T>::infinity();
-      return x == -infinity ? infinity : std::sqrt(x + T(0));  // which makes -0 a 0
+      return x == -infinity ? infinity : std::sqrt(x + T(0));  // which turns -0 into 0
     });
   map(c, [e = static_cast<T>(exponent)](T x) { return kernels::vpow(x, e); });
 }
@@ -98,7 +98,7 @@ REEL_EARLY const Op<Exponent> pow_scalar_op{{
           v.add(0, [&] {
             const double e = exponent.value;
             if (e == 0) return zeros(v.shape(), v.g().dtype());
-            // x to the power of e - 1 would leave the range where g x^e / x does not.
+            // x to the power of e - 1 could overflow where g x^e / x does not.
             if (e < 0) return v.g() * pow(v.in(), e) / v.in() * e;
             return v.g() * pow(v.in(), e - 1) * e;
           });
@@ -214,7 +214,7 @@ REEL_EARLY const Op<> abs_op{{
         []<class T>(Ctx<T> c) {
           map(c, [](T x) {
             if constexpr (std::is_floating_point_v<T>)
-              return std::abs(x);  // of -0 too
+              return std::abs(x);  // also for -0
             else
               return x < 0 ? static_cast<T>(-Modular<T>(x)) : x;
           });
@@ -257,7 +257,7 @@ struct Bounds {
   double low, high;
 };
 
-// A bound among the numbers of type T.
+// A bound converted to type T.
 template <class T>
 T bound(double x) {
   if constexpr (std::is_integral_v<T>)

@@ -1,4 +1,4 @@
-"""Compiles the peers' C++ programs, each against the framework it is named after."""
+"""Compiles the peers' C++ programs, each against the framework that it is named after."""
 import pathlib
 import subprocess
 import sys

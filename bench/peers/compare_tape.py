@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What recording and differentiating an op costs in Reel and in LibTorch, side by side.
+"""The cost of recording and differentiating an op, in Reel and in LibTorch.
 
     bench/peers/compare_tape.py --bench build/bench/bench_tape [--rounds 5]
 
 The work is that of bench_tape: chains of a thousand ops on eight numbers, on one thread. Both
-programs run in turns (A B A B ...), and the medians are printed as a table, in nanoseconds of
-processor time an op; the ratio is LibTorch's time over Reel's. LibTorch's program is built beside
+programs run in turns (A B A B ...), and the medians are printed as a table, in nanoseconds of CPU
+time per op; the ratio is LibTorch's time over Reel's. LibTorch's program is built beside
 bench_tape; where LibTorch is not installed this says so and ends with 77.
 """
 import argparse
@@ -24,7 +24,7 @@ OPS = {"tanh_of": "tanh", "sum_with_itself": "add", "scaled": "mul"}
 
 
 def reel(bench):
-    """Nanoseconds an op by row: "record tanh" and so on."""
+    """Nanoseconds per op by row: "record tanh" and so on."""
     report = json.loads(subprocess.run(
         [bench, "--benchmark_filter=<", "--benchmark_format=json", "--benchmark_min_time=0.3"],
         check=True, capture_output=True, text=True).stdout)

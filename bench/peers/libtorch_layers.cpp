@@ -53,7 +53,7 @@ std::tuple<Tensor, Tensor> detached(const std::tuple<Tensor, Tensor>& state) {
   return {std::get<0>(state).detach(), std::get<1>(state).detach()};
 }
 
-// The same text in every step, which costs what another would.
+// The same text in every step, which costs as much as any other.
 template <class L, class Options>
 Prepared char_lm(const Json& row) {
   struct Model : torch::nn::Module {
@@ -87,7 +87,7 @@ Prepared char_lm(const Json& row) {
   return {call, {}};
 }
 
-// A cell, as it is the fastest way to do one step.
+// A cell, since that is the fastest way to do one step.
 template <class Cell>
 Prepared stepping(const Json& row) {
   const auto call = [cell = Cell(size_in(row, "inputs"), size_in(row, "hidden")),

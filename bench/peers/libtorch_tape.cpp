@@ -1,6 +1,6 @@
-// What LibTorch's autograd costs for each op: the work of bench/bench_tape.cpp, chains of a
-// thousand ops on eight numbers, on one thread. Prints JSON: the version, and nanoseconds of
-// processor time an op. Built and run by compare_tape.py.
+// The cost of LibTorch's autograd per op: the work of bench/bench_tape.cpp, chains of a thousand
+// ops on eight numbers, on one thread. Prints JSON: the version, and nanoseconds of CPU time per
+// op. Built and run by compare_tape.py.
 #include <torch/torch.h>
 #include <torch/version.h>
 
@@ -47,7 +47,7 @@ double processor_seconds() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-// Nanoseconds an op: the median of batches that take about a second together.
+// Nanoseconds per op: the median of batches that take about a second together.
 double measure(void (*work)(Op), Op op) {
   for (int i = 0; i < 10; ++i) work(op);
   std::vector<double> batches;

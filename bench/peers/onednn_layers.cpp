@@ -1,5 +1,5 @@
 // oneDNN's side of the benchmark, a worker of bench/compare.py: onednn_layers THREADS
-// Weights are brought into the primitives' own layouts before the clock starts.
+// Weights are reordered to the primitives' own layouts before timing starts.
 #include <omp.h>
 
 #include <algorithm>
@@ -35,7 +35,7 @@ const engine& cpu() {
 
 Desc floats(memory::dims dims, Tag tag) { return {std::move(dims), memory::data_type::f32, tag}; }
 
-// Memory of this description, filled with a small number.
+// Memory with this descriptor, filled with a small number.
 memory filled(const Desc& desc, float value) {
   memory m(desc, cpu());
   std::fill_n(static_cast<float*>(m.get_data_handle()), desc.get_size() / sizeof(float), value);
@@ -110,8 +110,8 @@ class Layers {
       std::swap(arguments_.at(DNNL_ARG_SRC_ITER_C), arguments_.at(DNNL_ARG_DST_ITER_C));
   }
 
-  // A function that runs backward, after run_forward. The primitive adds to the gradients of the
-  // weights, so they are zeroed first.
+  // A function that runs the backward pass, after run_forward. The primitive adds to the gradients
+  // of the weights, so they are zeroed first.
   std::function<void()> backward() {
     const auto desc = describe_backward();
     Arguments arguments = arguments_;

@@ -1,4 +1,5 @@
-"""The side of a Python worker: answers requests of bench/compare.py, one JSON line each.
+"""The Python worker's side of the protocol: answers requests of bench/compare.py, one JSON line
+each.
 
 The first line that a worker writes says who it is: {"peer": ..., "version": ..., "detail": ...}.
 A request is {"row": {...}, "calls": n}; the answer has the seconds of each call and the largest
@@ -14,7 +15,7 @@ import time
 
 
 class Skipped(Exception):
-    """This framework does not do the row."""
+    """This framework does not support the row."""
 
 
 def skip_program(peer, why):
@@ -44,7 +45,7 @@ def timed(call):
 def serve(hello, prepare, forget=lambda: None):
     """Answers until the input ends. `prepare(row)` returns a function that does the row's work
     once and has ended when it returns, or raises Skipped; `forget()` empties caches."""
-    # What a library prints must not end up between the answers.
+    # Output of libraries must not be mixed with the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 

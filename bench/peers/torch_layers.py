@@ -4,8 +4,8 @@
     torch_layers.py [--compile] THREADS
 
 With --compile a step of a layer goes through `torch.compile`, and a loop in Python runs it over the
-sequence, behind one product for the inputs of all steps. To compile a whole layer, RNNs allowed,
-takes many minutes for 64 steps.
+sequence, behind one product for the inputs of all steps. Compiling a whole layer, with RNNs
+allowed, takes many minutes for 64 steps.
 """
 import argparse
 import itertools

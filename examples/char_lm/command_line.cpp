@@ -75,9 +75,9 @@ void add_run(CLI::App& app, Path& run) {
 
 void add_train(CLI::App& app, TrainOptions& options) {
   add_run(app, options.run);
-  add_path(app, "text", "FILE", "text to learn [Reel's own sources]",
+  add_path(app, "text", "FILE", "text to train on [Reel's own sources]",
            [&](const Path& path) { options.text = path; });
-  app.add_flag("--resume", options.resume, "go on with the run that is in DIR");
+  app.add_flag("--resume", options.resume, "resume the run in DIR");
   add_text(app, "threads", "N", "threads to use [all cores]", [&](const std::string& text) {
     int threads = 0;
     assign({.name = "threads",
@@ -91,7 +91,7 @@ void add_train(CLI::App& app, TrainOptions& options) {
   });
   app.footer(
       "Loss is in nats per character. Ctrl-C finishes the step and saves; --resume then\n"
-      "goes on to the same weights as if nothing had happened. With --resume only\n"
+      "reaches the same weights as an uninterrupted run. With --resume only\n"
       "--epochs and --threads may differ from the run's own settings.\n"
       "DIR gets model.safetensors, config.json and metrics.jsonl.");
 }
@@ -145,7 +145,7 @@ void add_eval(CLI::App& app, EvalOptions& options) {
   app.add_flag("--json", options.json, "print one JSON object");
 }
 
-// Whether a setting says what is to be checked, and on which numbers.
+// Whether a setting selects what is checked, and on which numbers.
 bool is_checked(const Setting& setting) {
   constexpr std::string_view others[] = {"seq-len", "batch", "seed"};
   return setting.name != "dtype" &&
@@ -176,11 +176,11 @@ void add_gradcheck(CLI::App& app, GradcheckCommand& options) {
   app.add_flag("--json", options.json, "print one JSON object");
   app.footer(
       "Compares, in f64, the gradients of the loss on random characters with central\n"
-      "differences: those by all parameters, by the vectors that enter the recurrent\n"
-      "layers and by the initial states. Exits with 0 when all agree, otherwise with 1.");
+      "differences: those with respect to parameters, to the inputs of the recurrent\n"
+      "layers and to the initial states. Exits with 0 if all agree, otherwise with 1.");
 }
 
-// The names of the settings that were given to a command.
+// The names of the settings that were passed to a command.
 std::set<std::string> given_settings(const CLI::App& app, const Settings& settings) {
   std::set<std::string> given;
   each_setting(settings, [&](const Setting& setting, const auto&) {
@@ -190,7 +190,7 @@ std::set<std::string> given_settings(const CLI::App& app, const Settings& settin
   return given;
 }
 
-// What is wrong, and where to find help.
+// The error message, with a hint where to find help.
 UsageError usage_error(const CLI::App& app, const CLI::ParseError& error) {
   const auto chosen = app.get_subcommands();
   const std::string command = chosen.empty() ? "" : " " + chosen.front()->get_name();

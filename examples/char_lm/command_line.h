@@ -6,11 +6,11 @@
 
 namespace reel::char_lm {
 
-/// A command and its options, or the help that was asked for.
+/// A command and its options, or the requested help text.
 using Command = std::variant<std::string, TrainOptions, SampleOptions, EvalOptions, InfoOptions,
                              GradcheckCommand>;
 
-/// A command line that cannot be understood; says what to do about it.
+/// An invalid command line; the message says what to do about it.
 class UsageError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

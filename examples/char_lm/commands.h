@@ -8,20 +8,19 @@
 
 #include "settings.h"
 
-/// The commands. Each throws reel::Error when it cannot do what it was asked, and returns the
-/// program's exit code otherwise.
+/// The commands. Each returns the program's exit code, and throws reel::Error on failure.
 namespace reel::char_lm {
 
 struct TrainOptions {
   std::filesystem::path run;
   std::optional<std::filesystem::path> text;
   Settings settings;
-  std::set<std::string> given;  ///< the names of the settings that the user gave
+  std::set<std::string> given;  ///< the names of the settings that the user passed
   std::optional<int> threads;
   bool resume = false;
-  std::string program;  ///< as it was called, for what it suggests to type
+  std::string program;  ///< argv[0], for suggested commands
 };
-/// Exits with 128 + the signal when SIGINT or SIGTERM ended it.
+/// Exits with 128 + the signal number after SIGINT or SIGTERM.
 int train(const TrainOptions& options);
 
 struct SampleOptions {
@@ -47,14 +46,14 @@ struct InfoOptions {
 int info(const InfoOptions& options);
 
 struct GradcheckCommand {
-  std::optional<std::filesystem::path> run;  ///< whose model to check, instead of a new one
+  std::optional<std::filesystem::path> run;  ///< the run whose model to check, instead of a new one
   Settings settings{.model = "lstm", .hidden = 4, .embed = 3, .seq_len = 4, .batch = 2};
-  std::set<std::string> given;  ///< the names of the options about the model that the user gave
+  std::set<std::string> given;  ///< the names of the model options that the user passed
   int vocabulary = 5;
   int order = 1;
   bool fast = false, json = false;
 };
-/// Exits with 0 when every gradient is right, otherwise with 1.
+/// Exits with 0 if every gradient is right, otherwise with 1.
 int gradcheck(const GradcheckCommand& options);
 
 }  // namespace reel::char_lm

@@ -22,14 +22,14 @@ std::string content(const std::filesystem::path& path, datasets::TextMode mode) 
   return {reinterpret_cast<const char*>(default_text), default_text_size};
 }
 
-// Whether each part of a text of n symbols holds a window.
+// Whether each part of a text of n symbols is long enough for a window.
 bool is_enough(Index n, Index least, double train_frac) {
   const auto train = static_cast<Index>(train_frac * static_cast<double>(n));
   return train >= least && (train_frac == 1 || n - train >= least);
 }
 
-// The smallest n that is enough, found from just below an estimate; rounding decides the rest. None
-// where a part is so small that no text has a window in it.
+// The smallest sufficient n, searched from just below an estimate because of rounding. None if a
+// part is so small that no text has a window in it.
 std::optional<Index> least_length(Index least, double train_frac) {
   const double smaller = train_frac == 1 ? 1 : std::min(train_frac, 1 - train_frac);
   const double estimate = static_cast<double>(least - 1) / smaller;

@@ -12,7 +12,7 @@
 
 namespace reel::char_lm {
 
-/// Which text a run learns: where it was found, and how to know it again.
+/// Which text a run is trained on: where it was found, and how to recognise it.
 struct TextId {
   std::string path;  ///< absolute; empty for the default text
   std::uint64_t bytes = 0;
@@ -21,7 +21,7 @@ struct TextId {
   bool same_content(const TextId& other) const {
     return bytes == other.bytes && hash == other.hash;
   }
-  /// "/texts/input.txt", or what the default text is.
+  /// "/texts/input.txt", or a description of the default text.
   std::string description() const;
 };
 
@@ -32,12 +32,12 @@ struct Corpus {
   std::vector<std::int32_t> tokens;
 };
 
-/// Reads the text at `path`, by default the one that is built in. Throws FileError as
+/// Reads the text at `path`, or the built-in text if it is empty. Throws FileError as
 /// datasets::read_text does.
 Corpus read_corpus(const std::filesystem::path& path, datasets::TextMode mode);
 
-/// The part to train on and the part to validate with, which is empty for a train_frac of 1.
-/// Throws ValueError, saying how long the text has to be, when a part is shorter than one window.
+/// The training part and the validation part, which is empty for a train_frac of 1. Throws
+/// ValueError, saying how long the text has to be, if a part is shorter than one window.
 datasets::Split split_for(const Corpus& corpus, const Settings& settings);
 
 }  // namespace reel::char_lm

@@ -13,7 +13,7 @@
 namespace reel::char_lm {
 namespace {
 
-// How many characters are read at a time; the result is the same for any number.
+// Number of characters read at a time; the result does not depend on it.
 constexpr std::size_t stretch = 1000;
 
 // The mean loss of each character given all those before it.

@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// So many evaluations of a model take minutes.
+// This many evaluations of a model take minutes.
 constexpr Index most_coordinates = 20000;
 
 std::string json_of(const GradientReport& report) {
@@ -89,7 +89,7 @@ class Check {
   const Params& params_;
   const GradcheckCommand& options_;
   Rng dropout_;
-  typename CharLm<L>::State state_;  // for its form
+  typename CharLm<L>::State state_;  // for its structure
   Tensor tokens_, targets_;
   std::vector<NamedInput> inputs_;
 };

@@ -2,7 +2,7 @@
 
 namespace reel::char_lm {
 
-/// During its lifetime SIGINT and SIGTERM set a flag; a second one ends the program at once.
+/// During its lifetime SIGINT and SIGTERM set a flag; a second one terminates the program at once.
 class InterruptGuard {
  public:
   InterruptGuard();
@@ -10,7 +10,7 @@ class InterruptGuard {
   InterruptGuard(const InterruptGuard&) = delete;
   InterruptGuard& operator=(const InterruptGuard&) = delete;
 
-  /// The signal that came, or 0.
+  /// The signal that was received, or 0.
   static int signal();
 };
 

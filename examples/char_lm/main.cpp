@@ -39,7 +39,8 @@ constexpr const char* not_enough_memory =
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error, which has a message
+  std::signal(SIGXFSZ,
+              SIG_IGN);  // an exceeded file size limit is then an ordinary error with a message
   try {
     return std::visit(Run(), parse_command_line(argc, argv));
   } catch (const UsageError& error) {

@@ -27,14 +27,14 @@ std::string json_line(const Metrics& m) {
   return line.dump() + '\n';
 }
 
-// Foreign or damaged lines count as no time.
+// Unknown or damaged lines count as zero time.
 double elapsed_in(std::string_view line) {
   const auto parsed = nlohmann::json::parse(line, nullptr, false);
   const auto elapsed = parsed.is_object() ? parsed.find("elapsed_s") : parsed.end();
   return elapsed != parsed.end() && elapsed->is_number() ? elapsed->get<double>() : 0;
 }
 
-// Where the first lines of a file end, and where the last of them begins.
+// Where the kept lines of a file end, and where the last of them begins.
 struct Kept {
   std::uint64_t end = 0, last = 0;
 };
@@ -85,7 +85,7 @@ void MetricsFile::append(const Metrics& metrics) {
   } catch (const FileError&) {
     try {
       nn::File::regular(where_, O_WRONLY).resize(before);
-    } catch (const FileError&) {  // half a line stays; the first error says more
+    } catch (const FileError&) {  // half a line remains; the first error is more informative
     }
     throw;
   }

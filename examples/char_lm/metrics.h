@@ -7,28 +7,28 @@
 
 namespace reel::char_lm {
 
-/// What is reported of a stretch of training: of 100 steps, or of an epoch. Losses are in nats per
+/// What is reported about a stretch of training: 100 steps, or an epoch. Losses are in nats per
 /// character.
 struct Metrics {
   Index step = 0;                         ///< the last one
   int epoch = 0;                          ///< counted from 1
   double train_loss = 0;                  ///< mean over the stretch
-  std::optional<double> valid_loss = {};  ///< of an epoch, when part of the text validates
+  std::optional<double> valid_loss = {};  ///< of an epoch, if part of the text is for validation
   double lr = 0;
   double grad_norm = 0;    ///< at the last step, before clipping
-  double chars_per_s = 0;  ///< while training
-  double elapsed_s = 0;    ///< since the run began, pauses left out
+  double chars_per_s = 0;  ///< in training, without validation
+  double elapsed_s = 0;    ///< since the run began, without interruptions
 };
 
-/// The file metrics.jsonl: one JSON object a line.
+/// The file metrics.jsonl: one JSON object per line.
 class MetricsFile {
  public:
-  /// Keeps the first `lines` lines of the file and drops what follows them; there need not be a
-  /// file, or so many lines. Throws FileError, also when there is something that is no file.
+  /// Keeps the first `lines` lines of the file and drops the rest; the file may be missing or
+  /// shorter. Throws FileError, also if the path is not a regular file.
   MetricsFile(const nn::Location& where, Index lines);
 
-  /// Adds a line, where possible with one write, so that a crash leaves no half of it behind.
-  /// Throws FileError, having added nothing.
+  /// Appends a line, if possible with a single write, so that a crash does not leave a partial
+  /// line. Throws FileError, having added nothing.
   void append(const Metrics& metrics);
 
   /// `elapsed_s` of the last line; 0 without one.

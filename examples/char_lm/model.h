@@ -43,8 +43,8 @@ struct CharLm {
   nn::Linear head;
 };
 
-/// Calls f(name, shape) for each parameter of the model that the settings describe, which is not
-/// made.
+/// Calls f(name, shape) for each parameter of the model that the settings describe, without
+/// creating it.
 template <class F>
 void each_parameter(const Settings& s, Index vocabulary_size, F&& f) {
   const Index gates = s.model == "lstm" ? 4 : s.model == "gru" ? 3 : 1, rows = gates * s.hidden;

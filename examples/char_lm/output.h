@@ -4,7 +4,7 @@
 
 namespace reel::char_lm {
 
-/// Writes to standard output at once. Throws FileError when it cannot.
+/// Writes to standard output and flushes. Throws FileError if that fails.
 void print(std::string_view text);
 
 }  // namespace reel::char_lm

@@ -9,13 +9,13 @@ namespace reel::char_lm {
 
 namespace {
 
-// What holds for every text; whether the windows are those of a text is for the training to say.
+// Checks what must hold for every text; whether the windows match a text is checked by the
+// training.
 void require_consistent(const Progress& at) {
   const auto require = [](bool right, std::string_view what) {
-    if (!right)
-      throw ValueError(fmt::format("it is at no place that a training comes to: {}", what));
+    if (!right) throw ValueError(fmt::format("its position is impossible in a training: {}", what));
   };
-  const Index epochs = at.epoch - 1;  // the whole ones
+  const Index epochs = at.epoch - 1;  // the completed ones
   const Index steps = at.step - at.window;
   require(at.epoch >= 1 && epochs <= 1'000'000, fmt::format("epoch {}", at.epoch));
   require(steps >= 0 && (epochs == 0 ? steps == 0 : steps >= epochs && steps % epochs == 0),
@@ -25,7 +25,7 @@ void require_consistent(const Progress& at) {
     require(std::isfinite(number), fmt::format("a loss or norm of {}", number));
   require(at.best_epoch <= epochs && (at.best_epoch > 0) == std::isfinite(at.best_loss),
           fmt::format("a best loss of {} in epoch {}", at.best_loss, at.best_epoch));
-  // A line that could not be written is not counted, and written when the training goes on.
+  // A line that could not be written is not counted, and is written when training resumes.
   const Index missing = lines_due(at) - at.metrics_lines;
   require(missing == 0 || (missing == 1 && at.step > 0 && at.step % 100 == 0),
           fmt::format("{} lines of metrics after step {}", at.metrics_lines, at.step));

@@ -6,16 +6,16 @@
 
 namespace reel::char_lm {
 
-/// Where a training is: all of its state that is numbers and not tensors.
+/// The progress of a training: all of its state that is numbers and not tensors.
 struct Progress {
   Index step = 0;          ///< steps taken
-  Index epoch = 1;         ///< the running one
-  Index window = 0;        ///< the next of its windows
+  Index epoch = 1;         ///< the current one
+  Index window = 0;        ///< the next window of the epoch
   double epoch_loss = 0;   ///< sum over the steps of the epoch
   double recent_loss = 0;  ///< sum over the steps since the last hundred
   double grad_norm = 0;    ///< at the last step
-  double best_loss = std::numeric_limits<double>::infinity();  ///< of validation
-  Index best_epoch = 0;                                        ///< when it was; 0 is never
+  double best_loss = std::numeric_limits<double>::infinity();  ///< the best validation loss
+  Index best_epoch = 0;                                        ///< its epoch; 0 for none
   Index metrics_lines = 0;                                     ///< written so far
 };
 
@@ -35,10 +35,10 @@ void each_number(P& p, F&& f) {
 
 /// The numbers for a checkpoint.
 std::map<std::string, double, std::less<>> numbers_of(const Progress& progress);
-/// The lines of metrics up to there: one after every 100 steps and one after every epoch.
+/// The number of metrics lines up to there: one after every 100 steps and one after every epoch.
 Index lines_due(const Progress& at);
-/// The progress in a checkpoint. Throws ValueError when a number is missing or left over, or when
-/// they are not those of any training.
+/// The progress in a checkpoint. Throws ValueError if a number is missing or unexpected, or if they
+/// are inconsistent.
 Progress progress_of(const optim::RunState& checkpoint);
 
 }  // namespace reel::char_lm

@@ -10,7 +10,7 @@
 namespace reel::char_lm {
 namespace {
 
-// The parts of the redrawn line; on a narrow terminal the last ones go, whole.
+// The parts of the redrawn line; on a narrow terminal the last ones are omitted entirely.
 std::string fitting(const std::vector<std::string>& parts, int width) {
   std::string line = parts.front();
   for (std::size_t i = 1; i < parts.size(); ++i) {

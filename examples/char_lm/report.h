@@ -7,20 +7,20 @@
 
 namespace reel::char_lm {
 
-/// How far a training is, for a line about it.
+/// How far a training is, for a progress line.
 struct Position {
   Index step = 0, steps = 0;
   int epoch = 0, epochs = 0;
 };
 
-/// What `train` prints on standard output: a line at each epoch, and on a terminal one that is
-/// redrawn, elsewhere one every 100 steps.
+/// What `train` prints on standard output: a line for each epoch; in addition, on a terminal a line
+/// that is redrawn, elsewhere one every 100 steps.
 class Report {
  public:
   Report() : terminal_(stdout) {}
 
   void note(std::string_view text) { terminal_.line(text); }
-  /// After each step; draws as often as the eye can follow.
+  /// After each step; the refresh rate is limited.
   void step(const Position& position, double loss, double chars_per_s, double seconds_left);
   /// After 100 steps.
   void hundred(const Position& position, const Metrics& metrics, double seconds_left);
@@ -35,7 +35,7 @@ class Report {
 
 /// "12 s", "3 min 05 s", "2 h 07 min".
 std::string duration(double seconds);
-/// "121,000": a whole number for people, rounded to 3 digits.
+/// "121,000": rounded to 3 significant digits, for people.
 std::string about(double number);
 /// "1,115,394".
 std::string grouped(Index number);

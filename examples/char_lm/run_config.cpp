@@ -38,9 +38,9 @@ Json json_of(const RunConfig& config) {
   return json;
 }
 
-// Sees the JSON while it is parsed and refuses what costs much: the library would build any number
-// of values, and print nested ones with a call for each level. It would also take the last of equal
-// keys. What is right has objects in one object, and no arrays.
+// Watches the JSON while it is parsed and refuses what is expensive: the library would build any
+// number of values, and print nested ones recursively. It would also silently keep the last of
+// duplicate keys. A valid configuration is an object of objects, without arrays.
 class Watch {
  public:
   bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
@@ -70,7 +70,7 @@ class Watch {
   std::set<std::string> keys_[2];
 };
 
-// The members of an object, each of which has to be asked for.
+// The members of an object, each of which must be read.
 class Members {
  public:
   explicit Members(const Json& json) : json_(json) {}
@@ -140,12 +140,12 @@ std::string RunConfig::identity() const {
 }
 
 std::string RunConfig::json() const {
-  const auto replace = Json::error_handler_t::replace;  // a path need not be UTF-8
+  const auto replace = Json::error_handler_t::replace;  // a path may not be UTF-8
   return json_of(*this).dump(2, ' ', false, replace) + '\n';
 }
 
 RunConfig parse_config(std::string_view text) {
-  // The library would take a NUL for the end.
+  // The library would treat a NUL as the end.
   const bool whole = text.find('\0') == std::string_view::npos;
   const Json json = whole ? Json::parse(text, Watch(), false) : Json(Json::value_t::discarded);
   if (json.is_discarded()) throw ValueError("it is not valid JSON");

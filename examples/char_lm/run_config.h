@@ -10,23 +10,23 @@
 
 namespace reel::char_lm {
 
-/// What config.json says.
+/// The content of config.json.
 struct RunConfig {
   Settings settings;
   TextId text;
   datasets::Vocabulary vocabulary;
 
-  /// The part that can never change, as text: all but the number of epochs and the text's path.
+  /// The immutable part, as text: everything except the number of epochs and the text's path.
   std::string identity() const;
   /// The content of config.json.
   std::string json() const;
 };
 
-/// The most that a config.json takes: a vocabulary of all of Unicode, and room for the rest.
+/// The maximum size of a config.json: a vocabulary of all of Unicode, and room for the rest.
 constexpr std::size_t longest_config = 16 << 20;
 
-/// Reads such a content. Takes nothing but what `json` writes: each key once and with its kind of
-/// value, no others. Throws ValueError saying what is wrong.
+/// Parses such a text. Accepts only what `json` writes: each key once and with the right type of
+/// value, no other keys. Throws ValueError saying what is wrong.
 RunConfig parse_config(std::string_view text);
 
 }  // namespace reel::char_lm

@@ -26,7 +26,7 @@ std::string content_of(const nn::Location& where, std::size_t longest) {
   return content;
 }
 
-// Before a model is made, for which there may be no memory.
+// Checked before a model is created, for which there may not be enough memory.
 void require_shapes(const nn::NamedTensors& params, const RunConfig& config) {
   std::size_t count = 0;
   each_parameter(

@@ -13,28 +13,27 @@
 namespace reel::char_lm {
 
 /// The directory of a run: model.safetensors (the weights and the whole state of the training),
-/// config.json and metrics.jsonl. All that can go wrong with its files is a FileError with the
-/// path.
+/// config.json and metrics.jsonl. All errors about its files are FileErrors with the path.
 class RunDirectory {
  public:
   explicit RunDirectory(std::filesystem::path path) : path_(std::move(path)) {}
 
-  /// Where it is: as it was named or, once it is locked, where it has been moved to since.
+  /// Its path: as given or, once it is locked, its current location if it has been moved since.
   std::filesystem::path path() const { return directory_ ? directory_->path_now() : path_; }
   nn::Location model_file() const { return file("model.safetensors"); }
   nn::Location config_file() const { return file("config.json"); }
   nn::Location metrics_file() const { return file("metrics.jsonl"); }
 
-  /// Throws unless there is no file of a run in it.
+  /// Throws if there is a file of a run in it.
   void require_vacant() const;
   /// Throws unless there is a run in it.
   void require_run() const;
 
-  /// Makes the directory if need be.
+  /// Creates the directory if necessary.
   void make() const;
-  /// Keeps other processes from training in it for as long as this lives, and stays with it: from
-  /// here on its files are those of this directory, also when it is renamed and another one gets
-  /// its name. Throws when another process has locked it.
+  /// Locks it against other training processes for the lifetime of this object, and keeps it open:
+  /// from here on all files are in this directory, even if it is renamed and another one takes its
+  /// name. Throws if another process has locked it.
   void lock();
   /// Removes temporary files that a killed process left behind. Call only while holding the lock.
   void remove_leftovers() const;
@@ -43,7 +42,7 @@ class RunDirectory {
 
   /// Whether training was stopped between its first file and its first checkpoint.
   bool never_saved() const;
-  /// Calls f, which looks into the checkpoint; an Error gets the name of its file.
+  /// Calls f, which reads the checkpoint; the name of its file is added to an Error.
   template <class F>
   decltype(auto) explain(F&& f) const {
     try {
@@ -52,8 +51,8 @@ class RunDirectory {
       throw FileError(model_file().str() + ": " + error.what());
     }
   }
-  /// The checkpoint, if it belongs to this configuration: it was saved with it, has the parameters
-  /// of its model, and only finite numbers.
+  /// The checkpoint, if it matches this configuration: it was saved with it, has the parameters of
+  /// its model, and only finite numbers.
   optim::RunState load(const RunConfig& config) const;
   void save(const RunConfig& config, optim::RunState checkpoint) const;
 

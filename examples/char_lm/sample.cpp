@@ -17,7 +17,7 @@ namespace {
 
 using datasets::Vocabulary;
 
-// The tokens of the prime. Throws ValueError naming its characters that the model does not know.
+// The tokens of the prime text. Throws ValueError naming characters that the model does not know.
 std::vector<std::int32_t> prime_tokens(const std::string& prime, const Vocabulary& vocabulary) {
   if (prime.empty()) return {};
   try {
@@ -34,7 +34,7 @@ std::vector<std::int32_t> prime_tokens(const std::string& prime, const Vocabular
   }
 }
 
-// What stands before a text that begins from nothing: the end of a line where there are lines.
+// The token before a text without a prime: a newline if the vocabulary has one.
 std::int32_t first_token(const Vocabulary& vocabulary) {
   const auto newline = std::ranges::find(vocabulary.symbols(), U'\n');
   return newline == vocabulary.symbols().end()
@@ -60,7 +60,7 @@ int write(const Model& model, const RunConfig& config, const SampleOptions& opti
     print(config.vocabulary.decode({&token, 1}));
     if (i + 1 < options.length) read(token);
   }
-  if (isatty(STDOUT_FILENO)) print("\n");  // so that the prompt begins a line
+  if (isatty(STDOUT_FILENO)) print("\n");  // so that the shell prompt begins a new line
   return 0;
 }
 

@@ -7,7 +7,7 @@
 
 namespace reel::char_lm {
 
-/// What `train` can be told about a run, and what the run keeps in its config.json.
+/// The settings of a run, which `train` accepts and the run stores in its config.json.
 struct Settings {
   std::string model = "lstm";
   int layers = 2, hidden = 128, embed = 64;
@@ -22,13 +22,13 @@ struct Settings {
   bool bytes = false;
 };
 
-/// One member of Settings as the command line and config.json see it.
+/// One member of Settings, as seen by the command line and config.json.
 struct Setting {
   std::string_view name = {};     ///< "seq-len"; "seq_len" in files
-  std::string_view group = {};    ///< under which it stands in the help
-  std::string_view help = {};     ///< what it means
-  std::string_view value = {};    ///< what stands for its value: "N", "rnn|gru|lstm"
-  std::string_view allowed = {};  ///< the values it may have, in words
+  std::string_view group = {};    ///< its group in the help
+  std::string_view help = {};     ///< help text
+  std::string_view value = {};    ///< placeholder for its value: "N", "rnn|gru|lstm"
+  std::string_view allowed = {};  ///< the allowed values, in words
   bool (*allows)(double) = nullptr;
 };
 
@@ -44,42 +44,42 @@ constexpr auto any = [](double) { return true; };
 inline constexpr std::string_view whole_words = "a whole number from 1 to 1000000";
 }  // namespace allowed
 
-/// Calls f(setting, member) for each member: the one list of them.
+/// Calls f(setting, member) for each member: the only list of them.
 template <class S, class F>
 void each_setting(S& s, F&& f) {
   using namespace allowed;
   f(Setting{"model", "Model", "kind of recurrent layer", "rnn|gru|lstm", "rnn, gru or lstm"},
     s.model);
-  f(Setting{"layers", "Model", "recurrent layers on top of each other", "N", whole_words, whole},
+  f(Setting{"layers", "Model", "number of stacked recurrent layers", "N", whole_words, whole},
     s.layers);
   f(Setting{"hidden", "Model", "units in each layer", "N", whole_words, whole}, s.hidden);
   f(Setting{"embed", "Model", "size of a character's embedding", "N", whole_words, whole}, s.embed);
-  f(Setting{"dropout", "Model", "part of the units dropped between layers", "P",
+  f(Setting{"dropout", "Model", "dropout rate between layers", "P",
             "a number from 0 to less than 1", rate},
     s.dropout);
   f(Setting{"dtype", "Model", "element type", "f32|f64", "f32 or f64"}, s.dtype);
   f(Setting{"bytes", "Text", "take the text as bytes, not as UTF-8", "", "true or false"}, s.bytes);
-  f(Setting{"train-frac", "Text", "part to train on; the rest validates", "P",
+  f(Setting{"train-frac", "Text", "fraction to train on; rest validates", "P",
             "a number greater than 0, at most 1", part},
     s.train_frac);
-  f(Setting{"seq-len", "Text", "characters to propagate back through", "N", whole_words, whole},
-    s.seq_len);
-  f(Setting{"batch", "Text", "streams of text side by side", "N", whole_words, whole}, s.batch);
+  f(Setting{"seq-len", "Text", "time steps of a window", "N", whole_words, whole}, s.seq_len);
+  f(Setting{"batch", "Text", "mini-batch size: parallel streams", "N", whole_words, whole},
+    s.batch);
   f(Setting{"epochs", "Training", "passes over the text", "N", whole_words, whole}, s.epochs);
-  f(Setting{"optimizer", "Training", "how to step", "adam|adamw|rmsprop|sgd",
+  f(Setting{"optimizer", "Training", "optimizer", "adam|adamw|rmsprop|sgd",
             "adam, adamw, rmsprop or sgd"},
     s.optimizer);
   f(Setting{"lr", "Training", "learning rate", "X", "a number greater than 0", positive}, s.lr);
-  f(Setting{"lr-decay", "Training", "factor on the rate with each epoch ...", "X",
+  f(Setting{"lr-decay", "Training", "factor of the rate per epoch ...", "X",
             "a number greater than 0", positive},
     s.lr_decay);
   f(Setting{"lr-decay-after", "Training", "... after this one", "N",
             "a whole number from 0 to 1000000", natural},
     s.lr_decay_after);
-  f(Setting{"clip", "Training", "largest norm of the gradient; 0: no limit", "X", "0 or more",
+  f(Setting{"clip", "Training", "maximum gradient norm; 0: no limit", "X", "0 or more",
             not_negative},
     s.clip);
-  f(Setting{"seed", "Training", "for all that is random", "N",
+  f(Setting{"seed", "Training", "seed of all random numbers", "N",
             "a whole number of 64 bits, 0 or more", any},
     s.seed);
 }
@@ -87,7 +87,7 @@ void each_setting(S& s, F&& f) {
 /// "seq_len" for "seq-len".
 std::string key_of(const Setting& setting);
 
-/// Sets a member from text, of the command line or of a file. Throws ValueError saying what is
+/// Sets a member from text on the command line or in a file. Throws ValueError saying what is
 /// allowed.
 void assign(const Setting& setting, const std::string& text, std::string& value);
 void assign(const Setting& setting, const std::string& text, int& value);

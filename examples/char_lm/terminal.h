@@ -6,8 +6,8 @@
 
 namespace reel::char_lm {
 
-/// Lines of a report, below which on a terminal stands one line that is redrawn. What cannot be
-/// written is dropped: a report is not worth stopping for.
+/// Lines of a report, followed on a terminal by one line that is redrawn. Write errors are ignored:
+/// a report is not worth stopping for.
 class Terminal {
  public:
   explicit Terminal(std::FILE* file);
@@ -21,9 +21,9 @@ class Terminal {
   /// The number of columns.
   int width() const;
 
-  /// Adds a line for good, with escapes for what is not printable.
+  /// Adds a permanent line, with unprintable characters escaped.
   void line(std::string_view text);
-  /// Replaces the redrawn line, which is cut to the width.
+  /// Replaces the redrawn line, truncated to the width.
   void redraw(std::string_view text);
 
  private:
@@ -34,7 +34,7 @@ class Terminal {
   bool drawn_ = false;
 };
 
-/// `text` as a word for a POSIX shell.
+/// `text` quoted as a word for a POSIX shell.
 std::string shell_word(const std::string& text);
 
 }  // namespace reel::char_lm

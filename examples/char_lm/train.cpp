@@ -12,8 +12,8 @@ datasets::TextMode mode_of(const Settings& settings) {
   return settings.bytes ? datasets::TextMode::bytes : datasets::TextMode::utf8;
 }
 
-// Throws unless the options given with --resume are those of the run; the number of epochs may be
-// another one.
+// Throws unless the options given with --resume are those of the run; only the number of epochs may
+// differ.
 void require_same_settings(const RunConfig& run, const TrainOptions& options) {
   const auto theirs = texts_of(run.settings), given = texts_of(options.settings);
   for (const std::string& name : options.given)
@@ -23,7 +23,7 @@ void require_same_settings(const RunConfig& run, const TrainOptions& options) {
           name, given.at(name), options.run.string(), theirs.at(name)));
 }
 
-// The text of a run that goes on, from where it was unless --text says where it is now.
+// The text of a resumed run, from its old path unless --text says where it is now.
 Corpus same_corpus(const RunConfig& config, const TrainOptions& options) {
   Corpus corpus = read_corpus(options.text.value_or(config.text.path), mode_of(config.settings));
   if (!corpus.id.same_content(config.text) || corpus.vocabulary != config.vocabulary)
@@ -115,7 +115,7 @@ class Training {
     run_.remove_leftovers();
     const Index before = trainer.progress().step;
     const int signal = [&] {
-      const InterruptGuard guard;  // before, there is nothing that a signal would lose
+      const InterruptGuard guard;  // before this, an interruption loses nothing
       return trainer.run();
     }();
     const Progress& at = trainer.progress();

@@ -24,7 +24,7 @@ namespace reel::char_lm {
 std::unique_ptr<optim::Optimizer> make_optimizer(const Params& params, const Settings& settings);
 /// The learning rate of an epoch.
 double learning_rate(const Settings& settings, Index epoch);
-/// The error of a training that diverged at `step`.
+/// The error for a training that diverged at `step`.
 Error diverged(const std::string& how, Index step, Index saved_step, const RunDirectory& run);
 
 /// Seconds on a monotonic clock.
@@ -64,14 +64,14 @@ class Trainer {
   const Params& params() const { return params_; }
   const Progress& progress() const { return at_; }
 
-  /// Goes on from a checkpoint. Throws Error when it does not fit the model or the text.
+  /// Resumes from a checkpoint. Throws Error if it does not match the model or the text.
   void restore(const optim::RunState& checkpoint);
-  /// Saves the state as it is.
+  /// Saves the current state.
   void save();
-  /// Prepares the file of metrics, whose later lines go. To be called once, before `run`.
+  /// Prepares the metrics file, dropping later lines. Call once, before `run`.
   void open_metrics() { metrics_.emplace(run_.metrics_file(), at_.metrics_lines); }
-  /// Trains to the end of the last epoch, or until a signal comes; saves in either case. Returns
-  /// the signal, or 0.
+  /// Trains to the end of the last epoch, or until a signal is received; saves in either case.
+  /// Returns the signal, or 0.
   int run();
 
  private:
@@ -113,7 +113,7 @@ class Trainer {
   Progress at_;
 
   std::optional<MetricsFile> metrics_;
-  double start_ = 0;  // when this session would have begun without pauses
+  double start_ = 0;  // start of the run on this clock, without interruptions
   double saved_at_ = 0;
   Index saved_step_ = 0;
   Pace epoch_pace_, recent_pace_, shown_pace_;
@@ -165,7 +165,7 @@ int Trainer<L>::run() {
   saved_at_ = seconds_now();
   start_ = saved_at_ - metrics_->elapsed_s();
   try {
-    if (at_.metrics_lines < lines_due(at_)) write_hundred();  // it could not be written before
+    if (at_.metrics_lines < lines_due(at_)) write_hundred();  // it could not be written earlier
     while (at_.epoch <= config_.settings.epochs) {
       train_epoch();
       end_epoch();
@@ -189,7 +189,7 @@ void Trainer<L>::train_epoch() {
   }
 }
 
-// One window: forward, backward, and a better model.
+// One window: forward pass, backward pass and parameter update.
 template <nn::Layer L>
 double Trainer<L>::step() {
   const auto [inputs, targets] = train_[at_.window];
@@ -232,7 +232,7 @@ void Trainer<L>::write_hundred() {
   recent_pace_ = {};
 }
 
-// What was learned is worth more than the line: it is saved before the error goes on.
+// The model is worth more than the line: it is saved before the error propagates.
 template <nn::Layer L>
 void Trainer<L>::append(const Metrics& line) {
   try {

@@ -13,8 +13,8 @@
 namespace reel::nn {
 namespace {
 
-// How a cell's parameters begin. PyTorch draws every one uniform with bound 1/√H, and has two
-// biases where we have their sum.
+// Default initialisation of a cell's parameters. PyTorch draws all of them uniform with bound 1/√H,
+// and has two biases where we have their sum.
 struct Initial {
   Initial(const ModuleParams& p, const char* cell, Index input_size, Index hidden_size,
           const auto& options) {
@@ -31,7 +31,8 @@ struct Initial {
   Initializer weight, bias, summed_bias;
 };
 
-// The blocks of rows of each cell's parameters; functions, since a global layer may ask for them.
+// The blocks of rows of each cell's parameters; functions, since a global layer may use them before
+// main.
 std::vector<std::string> gru_gates() { return {"reset", "update", "new"}; }
 std::vector<std::string> lstm_gates() { return {"input", "forget", "cell", "output"}; }
 
@@ -60,7 +61,7 @@ GruCell::GruCell(const ModuleParams& p, Arg<Index> input, Arg<Index> hidden, con
   const Initial initial(p, "GruCell", input_size, hidden_size, options);
   w_ih = p.create("w_ih", {3 * hidden_size, input_size}, initial.weight, gru_gates());
   w_hh = p.create("w_hh", {3 * hidden_size, hidden_size}, initial.weight, gru_gates());
-  // The gates r and z have both biases in b, n one in b and one in b_hn.
+  // The gates r and z have the sum of both biases in b, n has one in b and one in b_hn.
   const auto gates = [&](Rng& rng, const Shape&, DType dtype) {
     return concat({initial.summed_bias(rng, {2 * hidden_size}, dtype),
                    initial.bias(rng, {hidden_size}, dtype)},

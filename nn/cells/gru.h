@@ -11,9 +11,10 @@ namespace reel::nn {
 struct GruOptions {
   /// Where the reset gate acts: after the product, as in PyTorch, or before it, as in the paper.
   Reset reset = Reset::after;
-  /// Of the two matrices; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
+  /// For the two matrices; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
   Initializer weight_init = {};
-  /// Of the biases; by default drawn likewise, the sum of two where PyTorch has two.
+  /// For the biases; by default drawn from the same distribution, as the sum of two draws where
+  /// PyTorch has two biases.
   Initializer bias_init = {};
 };
 

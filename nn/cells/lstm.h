@@ -11,12 +11,13 @@
 namespace reel::nn {
 
 struct LstmOptions {
-  /// The forget gate's initial bias. 1 lets a new network remember by default (Gers et al., 2000;
-  /// Jozefowicz et al., 2015); none leaves it as drawn.
+  /// The forget gate's initial bias. 1 makes a new network remember by default (Gers et al., 2000;
+  /// Jozefowicz et al., 2015); nullopt leaves it as drawn.
   std::optional<double> forget_bias = 1;
-  /// Of the two matrices; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
+  /// For the two matrices; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
   Initializer weight_init = {};
-  /// Of the biases; by default drawn likewise, the sum of two where PyTorch has two.
+  /// For the biases; by default drawn from the same distribution, as the sum of two draws where
+  /// PyTorch has two biases.
   Initializer bias_init = {};
 };
 
@@ -31,7 +32,7 @@ struct LstmCell : CellCalls<LstmCell, LstmState> {
            const Options& options = {});
 
   using CellCalls::operator();
-  /// x [B, D], state [B, H] twice -> y = h' [B, H] and the state. Throws ShapeError.
+  /// x [B, D], state h and c [B, H] -> y = h' [B, H] and the state. Throws ShapeError.
   Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
                            Site site = {}) const;
 

@@ -10,9 +10,10 @@ namespace reel::nn {
 
 struct RnnOptions {
   Activation activation = Activation::tanh;
-  /// Of the two matrices; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
+  /// For the two matrices; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
   Initializer weight_init = {};
-  /// Of the biases; by default drawn likewise, the sum of two where PyTorch has two.
+  /// For the biases; by default drawn from the same distribution, as the sum of two draws where
+  /// PyTorch has two biases.
   Initializer bias_init = {};
 };
 

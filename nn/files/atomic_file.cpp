@@ -19,7 +19,7 @@
 namespace reel::nn {
 namespace {
 
-// How the names of the temporary files of a file begin.
+// The prefix of the names of a file's temporary files.
 std::string temporary_prefix(const std::string& name) {
   return fmt::format(".{}.", name.substr(0, 200));  // leaves room for the suffix
 }
@@ -29,14 +29,15 @@ std::string temporary_name(const std::string& name) {
   return fmt::format("{}{}-{}.tmp", temporary_prefix(name), ::getpid(), count++);
 }
 
-// The name, relative to the same directory, after all symbolic links, which are no circle.
+// The name, relative to the same directory, after resolving all symbolic links, which must not form
+// a cycle.
 std::filesystem::path without_links(const Location& where) {
   std::filesystem::path name = where.name();
   std::array<char, PATH_MAX> target;
   for (int links = 0; links < 40; ++links) {
     const ssize_t length =
         ::readlinkat(where.directory(), name.c_str(), target.data(), target.size());
-    if (length == -1) break;  // no link, or nothing there
+    if (length == -1) break;  // not a link, or nothing there
     name = name.parent_path() / std::string(target.data(), static_cast<std::size_t>(length));
   }
   return name;
@@ -49,7 +50,7 @@ struct AtomicFile::Target {
     const std::filesystem::path path = without_links(where);
     const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
     name = path.filename().string();
-    // Whoever may write in a directory need not be allowed to list it.
+    // Write permission on a directory does not imply read permission.
     directory = retried([&] {
       return ::openat(where.directory(), parent.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
     });
@@ -66,7 +67,7 @@ struct AtomicFile::Target {
     return retried([&] { return ::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
   }
 
-  // Makes the temporary file. Returns its descriptor, or -1.
+  // Creates the temporary file. Returns its descriptor, or -1.
   int create(mode_t mode) {
     while (true) {
       const std::string free = temporary_name(name);
@@ -78,7 +79,7 @@ struct AtomicFile::Target {
     }
   }
 
-  // Gives the temporary file its name.
+  // Renames the temporary file to its final name.
   bool rename() {
     if (retried([&] { return ::renameat(directory, temporary.c_str(), directory, name.c_str()); }))
       return false;
@@ -87,7 +88,7 @@ struct AtomicFile::Target {
   }
 
   int directory;
-  std::string name, temporary;  // the second is empty when there is none
+  std::string name, temporary;  // the second is empty if there is none
 };
 
 AtomicFile::AtomicFile(const Location& where) : where_(where) {
@@ -100,7 +101,7 @@ AtomicFile::AtomicFile(const Location& where) : where_(where) {
   const int descriptor = target_->create(mode);
   if (descriptor == -1) fail("cannot write");
   file_ = std::make_unique<File>(File::adopt(where, descriptor, "cannot write"));
-  if (old) file_->set_mode(mode);  // the mask of the process is for new files
+  if (old) file_->set_mode(mode);  // the umask is for new files only
 }
 
 AtomicFile::~AtomicFile() = default;
@@ -120,7 +121,7 @@ void AtomicFile::sync_directory() const {
   const int reason = errno;
   if (listing != -1) ::close(listing);
   errno = reason;
-  if (!synced && reason != EINVAL)  // which is a file system that cannot sync directories
+  if (!synced && reason != EINVAL)  // EINVAL: the file system cannot sync directories
     fail("written, but may not survive a power failure, its directory cannot be synced");
 }
 

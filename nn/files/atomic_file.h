@@ -11,17 +11,17 @@ namespace reel::nn {
 
 class File;
 
-/// Writes a file so that at any moment, a crash or a full disk included, its name stands for the
-/// complete old content or the complete new one: a temporary file in the same directory is written,
-/// synced to the disk and renamed. The directory is opened at the beginning, so the file is written
-/// where it was then, also if the directory is renamed meanwhile. A symbolic link is followed, and
-/// the file that it leads to replaced. A file that was there hands on its permissions.
+/// Replaces a file atomically: at any moment, even after a crash or on a full disk, its name refers
+/// to the complete old or the complete new content. A temporary file in the same directory is
+/// written, synced to disk and renamed. The directory is opened at the beginning, so the file is
+/// written there even if the directory is renamed meanwhile. A symbolic link is followed, and its
+/// target replaced. The permissions of an existing file are kept.
 ///
 /// Every member function throws FileError, with the path and the system's reason. The old file is
-/// then intact and the temporary one gone once this object is. The one exception is a failure to
-/// sync the directory at the very end, when the new file is in place already; the message says so.
-/// (A process that does not ignore SIGXFSZ is ended where `ulimit -f` is exceeded, and then the
-/// temporary file stays.)
+/// then intact, and the temporary one is removed with this object. The one exception is a failure
+/// to sync the directory at the very end, when the new file is already in place; the message says
+/// so. (If `ulimit -f` is exceeded, a process that does not ignore SIGXFSZ is killed, and the
+/// temporary file remains.)
 class AtomicFile {
  public:
   /// Opens the temporary file. `where` may exist only as a regular file.
@@ -34,11 +34,11 @@ class AtomicFile {
   /// Appends to the temporary file.
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
-  /// Gives the file its name. Nothing can be written afterwards.
+  /// Renames the file into place. Nothing can be written afterwards.
   void commit();
 
-  /// Removes what processes that were killed have left of this file. Only for whom nobody else
-  /// writes it.
+  /// Removes temporary files of this file left behind by killed processes. Call only if no other
+  /// process writes it.
   static void remove_leftovers(const Location& where);
 
  private:

@@ -37,8 +37,8 @@ File::File(const Location& where, int flags, mode_t mode)
 
 File File::regular(const Location& where, int flags, mode_t mode) {
   const std::string_view cannot = (flags & O_ACCMODE) == O_RDONLY ? "cannot read" : "cannot write";
-  // Looked at first, as opening a device may do something already, and then once more, as there may
-  // be something else by then.
+  // Checked before opening, as opening a device may have side effects, and again afterwards, as the
+  // file may have been replaced meanwhile.
   if (const auto status = status_of(where)) require_regular(where, *status, cannot);
   File file(where, flags | O_NONBLOCK, mode);
   require_regular(where, file.status(), cannot);
@@ -98,7 +98,7 @@ void File::sync() {
 }
 
 void File::close() {
-  // An interrupted one has closed it.
+  // close() interrupted by a signal has still closed the descriptor.
   require(::close(std::exchange(descriptor_, -1)) == 0 || errno == EINTR);
 }
 

@@ -13,7 +13,7 @@
 
 namespace reel::nn {
 
-/// A system call that returns -1 and sets errno, again for as long as signals interrupt it.
+/// Retries a system call that returns -1 and sets errno for as long as it fails with EINTR.
 template <class Call>
 auto retried(Call call) {
   auto result = call();
@@ -21,22 +21,21 @@ auto retried(Call call) {
   return result;
 }
 
-/// What stands at a place, links followed; nothing where nothing can be found.
+/// The status of what is at a location, following symbolic links; empty if there is nothing.
 std::optional<struct stat> status_of(const Location& where);
 
 /// Throws FileError unless it is a regular file; `cannot` is "cannot read" or "cannot write".
 void require_regular(const Location& where, const struct stat& status, std::string_view cannot);
 
-/// An open file of the system. Every function throws FileError with the path and the reason; calls
-/// that a signal interrupts are made again, short ones go on.
+/// An open file descriptor. Every function throws FileError with the path and the reason;
+/// interrupted calls are retried, short reads and writes continued.
 class File {
  public:
   /// Opens it as openat(2) does.
   File(const Location& where, int flags, mode_t mode = 0666);
-  /// The same for a file that has to be a regular one or new, and without waiting for whoever is at
-  /// the other end of a pipe.
+  /// The same for a file that must be regular or new, without blocking on the other end of a pipe.
   static File regular(const Location& where, int flags, mode_t mode = 0666);
-  /// Takes over a descriptor; `cannot` as in require_regular.
+  /// Takes ownership of a descriptor; `cannot` as in require_regular.
   static File adopt(const Location& where, int descriptor, std::string_view cannot) {
     return {where, cannot, descriptor};
   }
@@ -46,9 +45,9 @@ class File {
 
   struct stat status() const;
   std::uint64_t size() const { return static_cast<std::uint64_t>(status().st_size); }
-  /// Fills `to`, or as much of it as the file still has. Returns how much.
+  /// Fills `to`, or as much of it as the file still has. Returns the number of bytes read.
   std::size_t read(std::span<std::byte> to);
-  /// The next `read` begins there.
+  /// Sets the position of the next `read`.
   void seek(std::uint64_t offset);
   void write(std::span<const std::byte> bytes);
   void resize(std::uint64_t size);

@@ -14,8 +14,8 @@ namespace {
 
 constexpr std::size_t max_name = 1024;
 
-// First those in which Reel writes. Truth and small whole numbers are read as i32, halves as f32,
-// which holds each of them; the rest are known by their sizes alone.
+// First those that Reel writes. Booleans and small integers are read as i32, 16-bit floats as f32,
+// which represents them exactly; of the rest only the sizes are known.
 constexpr Format known[] = {
     {"F32", 4, f32, true},      {"F64", 8, f64, true},      {"I32", 4, i32, true},
     {"F16", 2, f32, true},      {"BF16", 2, f32, true},     {"I64", 8, i32, true},
@@ -27,8 +27,8 @@ constexpr Format known[] = {
 
 enum Field : unsigned { dtype_field = 1, shape_field = 2, offsets_field = 4, all_fields = 7 };
 
-// Receives the header's JSON piece by piece and takes nothing but what the format allows, so that
-// depth, duplicate keys and the kinds of numbers are settled as they come.
+// A SAX parser for the header's JSON that accepts nothing but what the format allows, so that
+// nesting, duplicate keys and types of numbers are checked on the fly.
 class HeaderReader {
  public:
   explicit HeaderReader(Header& header) : header_(header) {}
@@ -106,7 +106,7 @@ class HeaderReader {
   bool number_float(double, const std::string&) {
     unexpected("a number that is not a 64-bit integer");
   }
-  bool null() {  // some writers put it where there are no texts
+  bool null() {  // some writers use it if there is no metadata
     if (place_ != Place::names || key_ != metadata_key) unexpected("null");
     begin_metadata();
     return true;
@@ -164,7 +164,7 @@ class HeaderReader {
 };
 
 Header parsed(std::string_view text) {
-  // The JSON library would skip a byte order mark and take a NUL for the end.
+  // The JSON library would skip a byte order mark and treat a NUL as the end.
   if (const std::size_t start = text.find_first_not_of(" \t\r\n");
       start == std::string_view::npos || text[start] != '{')
     throw Unreadable{"its header does not begin with '{'; is it another kind of file?"};
@@ -176,7 +176,7 @@ Header parsed(std::string_view text) {
   return header;
 }
 
-// Whether the data of an entry has the size that its shape takes.
+// Checks that the data of an entry has the size that its shape requires.
 void check_size(const Entry& entry, Size span) {
   if (!entry.format) return;
   Index bytes = 0;
@@ -189,7 +189,7 @@ void check_size(const Entry& entry, Size span) {
                            entry.shape_str(), bytes));
 }
 
-// Puts the entries in the order of their data and checks that they fill it without holes or
+// Sorts the entries by the order of their data and checks that they cover it without gaps or
 // overlaps.
 void check_layout(std::vector<Entry>& entries, Size data_bytes) {
   std::ranges::sort(entries, {}, &Entry::name);
@@ -248,7 +248,7 @@ std::string Entry::shape_str() const {
 std::string Entry::unfit() const {
   if (!format) return fmt::format("its dtype is {}, which is unknown", in_quotes(unknown_format));
   if (!format->read)
-    return fmt::format("its dtype is {}, which Reel has nothing for", format->name);
+    return fmt::format("its dtype is {}, which Reel does not support", format->name);
   if (rank > sizes.size()) return fmt::format("its shape has more than {} axes", sizes.size());
   return {};
 }

@@ -7,22 +7,22 @@
 
 namespace reel::nn {
 
-/// An open directory: the same one for as long as this lives, whatever becomes of its name.
+/// An open directory: it stays the same one for its lifetime, even if it is renamed.
 class Directory {
  public:
-  /// Throws FileError when it cannot be opened.
+  /// Throws FileError if it cannot be opened.
   explicit Directory(std::filesystem::path path);
   ~Directory();
   Directory(const Directory&) = delete;
   Directory& operator=(const Directory&) = delete;
 
-  /// Locks it until this is gone; false when another process has it locked. Throws FileError when
-  /// the system cannot tell.
+  /// Locks it for the lifetime of this object; returns false if another process holds the lock.
+  /// Throws FileError if locking fails.
   bool lock();
 
-  /// As it was opened.
+  /// The path with which it was opened.
   const std::filesystem::path& path() const { return path_; }
-  /// Where it is now: `path()` unless it was moved. Where the system does not say, `path()`, too.
+  /// Its current path: `path()` unless it was moved, or if the system cannot tell.
   std::filesystem::path path_now() const;
   int descriptor() const { return descriptor_; }
 
@@ -31,8 +31,8 @@ class Directory {
   int descriptor_;
 };
 
-/// Where a file is: at a path, or under a name in an open directory, which has to outlive this.
-/// The second stays right when the directory is renamed. Nothing is looked up before it is used.
+/// Where a file is: at a path, or under a name in an open directory, which must outlive this. The
+/// latter stays valid if the directory is renamed. Nothing is looked up before it is used.
 class Location {
  public:
   template <std::convertible_to<std::filesystem::path> Path>
@@ -40,14 +40,14 @@ class Location {
   Location(const Directory& directory, const std::string& name)
       : directory_(directory.descriptor()), path_(directory.path() / name), name_(name) {}
 
-  /// The name for openat(2) and its like, and the descriptor that it is relative to.
+  /// The name for openat(2) and similar calls, and the descriptor that it is relative to.
   const std::filesystem::path& name() const { return name_; }
   int directory() const { return directory_; }
 
   const std::filesystem::path& path() const { return path_; }
-  /// The path for a message, with escapes for what a terminal does not show.
+  /// The path for a message, with unprintable characters escaped.
   std::string str() const;
-  /// Whether there is anything.
+  /// Whether anything exists there.
   bool exists() const;
 
  private:

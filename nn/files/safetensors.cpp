@@ -47,7 +47,7 @@ class Reader {
 
 struct Contents {
   Header header;
-  Size data;  // where the numbers begin
+  Size data;  // offset of the data
 };
 
 Contents read_header(Reader& file) {
@@ -69,7 +69,7 @@ Contents read_header(Reader& file) {
   return {parse_header(text, file.size() - data), data};
 }
 
-// The two formats of 16 bits as their f32 bits.
+// Converts the two 16-bit formats to f32 bit patterns.
 std::uint32_t widened_f16(std::uint16_t half) {
   const std::uint32_t sign = (half & 0x8000u) << 16, magnitude = half & 0x7FFFu;
   if (magnitude >= 0x7C00) return sign | 0x7F800000u | (magnitude & 0x3FFu) << 13;  // inf, NaN
@@ -78,8 +78,8 @@ std::uint32_t widened_f16(std::uint16_t half) {
 }
 std::uint32_t widened_bf16(std::uint16_t half) { return std::uint32_t{half} << 16; }
 
-// A file's tensor of another format, `Stored` by `Stored`. `convert` returns false for a number
-// that has no place in the result, of which the reason is returned.
+// Reads a tensor of another format, one `Stored` at a time. `convert` returns false for a number
+// that the result cannot represent; the reason is then returned.
 template <class Stored, class Value, class Convert>
 std::string read_converted(Reader& file, std::span<Value> values, Convert convert) {
   std::array<Stored, 4096> chunk;
@@ -88,7 +88,8 @@ std::string read_converted(Reader& file, std::span<Value> values, Convert conver
     file.read(chunk.data(), count * sizeof(Stored));
     for (std::size_t i = 0; i < count; ++i)
       if (!convert(chunk[i], values[begin + i]))
-        return fmt::format("its element {} is {}, which has no place in i32", begin + i, chunk[i]);
+        return fmt::format("its element {} is {}, which is out of range for i32", begin + i,
+                           chunk[i]);
   }
   return {};
 }
@@ -109,7 +110,7 @@ std::string read_halves(Reader& file, Tensor& to, Widen widen) {
   });
 }
 
-// Reads the numbers of an entry. Returns why they cannot be had, if so.
+// Reads the numbers of an entry. Returns the reason if they cannot be represented.
 std::string read_values(Reader& file, const Entry& entry, Tensor& to) {
   const std::string_view format = entry.format->name;
   if (format == "F16") return read_halves(file, to, widened_f16);

@@ -12,7 +12,7 @@
 namespace reel::nn {
 namespace {
 
-// The logits, of which -infinity is the one of a symbol that is forbidden.
+// The logits; -infinity means that a symbol is forbidden.
 template <class T>
 std::span<const T> checked_row(const Tensor& logits) {
   constexpr T infinity = std::numeric_limits<T>::infinity();

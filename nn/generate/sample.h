@@ -14,12 +14,11 @@ struct Sampling {
   void validate() const;
 };
 
-/// A token drawn from the logits of one position: [V], or [1, V], [1, 1, V] ... Equal logits rank
+/// A token sampled from the logits of one position: [V], or [1, V], [1, 1, V] ... Ties are broken
 /// by index. A logit of -infinity forbids its symbol. Draws one number from `rng`, none at
 /// temperature 0. Throws ShapeError for another shape, DTypeError for integers, ValueError for
-/// settings out of range, a logit that is NaN or +infinity, and where every symbol is forbidden.
-/// Top-p is the nucleus of Holtzman et al., "The curious case of neural text degeneration", ICLR
-/// 2020.
+/// settings out of range, a logit that is NaN or +infinity, and if every symbol is forbidden. Top-p
+/// is the nucleus of Holtzman et al., "The curious case of neural text degeneration", ICLR 2020.
 std::int32_t sample(const Tensor& logits, const Sampling& sampling, Rng& rng);
 
 }  // namespace reel::nn

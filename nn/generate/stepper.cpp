@@ -17,7 +17,7 @@ namespace {
 using kernels::MatrixView;
 using kernels::PackedMatrix;
 
-// Up to this many symbols, W x + b is tabulated when packing, and a step looks it up.
+// For up to this many symbols, W x + b is precomputed in a lookup table when packing.
 constexpr Index largest_table = 1024;
 
 // y = W x + b, where there may be no b.
@@ -46,7 +46,7 @@ void copy_rows(const Tensor& table, const Tensor& rows, T* to) {
     to = std::copy_n(table.begin<T>() + row * size, size, to);
 }
 
-// The gates' input part W x + b of one step.
+// The gates' input projection W x + b of one step.
 template <Real T>
 using InputPart = std::function<void(const Tensor& x, T* gates)>;
 

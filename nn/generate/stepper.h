@@ -13,8 +13,7 @@
 
 namespace reel::nn {
 
-/// A part of a trained model to be run one step at a time, its weights packed once: the way to
-/// generate.
+/// Runs a part of a trained model one step at a time, with its weights packed once: for generation.
 ///
 ///     const nn::Stepper step(embed, rnn);
 ///     const nn::Stepper predict(head);
@@ -22,15 +21,16 @@ namespace reel::nn {
 ///     ...  nn::sample(predict(last.y), ...)
 ///     last = step(token, last.state);
 ///
-/// There are steppers of Linear, Rnn, Gru, Lstm and Stacked of these; a recurrent one may be given
-/// the Embedding before it and then takes symbols. The values are those of the part itself over the
-/// sequence, bit for bit, in its dtype and for any number of rows. Work is done on the calling
-/// thread, without locks, and once warm without heap allocations. Copies share the packed weights,
-/// and several threads may use one at once.
+/// There are steppers of Linear, Rnn, Gru, Lstm and Stacked of these; a recurrent one may include
+/// the preceding Embedding and then takes symbols. The values are bit-identical to those of the
+/// part over the whole sequence, in its dtype and for any number of rows. Work is done on the
+/// calling thread, without locks, and once warm without heap allocations. Copies share the packed
+/// weights. A stepper is thread-safe.
 ///
-/// A stepper knows the parameters that it was made from. Once one of them has changed, every call
-/// throws StaleTensorError; construct it anew, which costs a few steps. Nothing is recorded: calls
-/// throw GradientError while a tape is current (NoRecord suspends it) that no gradient has used up.
+/// A stepper remembers the versions of its parameters. Once one of them has changed, every call
+/// throws StaleTensorError; construct a new one, which costs as much as a few steps. Nothing is
+/// recorded: calls throw GradientError while a tape that is not used up is current (NoRecord
+/// suspends it).
 template <class Part>
 class Stepper;
 
@@ -41,11 +41,11 @@ Stepper(const Embedding& embed, const Part& part) -> Stepper<Part>;
 
 namespace detail {
 
-/// Parameters, and which of their values were packed.
+/// Parameters, and the versions of the values that were packed.
 class PackedParams {
  public:
   void add(const Param& p) { packed_.push_back({p.entry(), p.entry()->version}); }
-  /// Throws unless they still have those values and no tape is current.
+  /// Throws unless they are unchanged and no tape is current.
   void check(Site site) const;
 
  private:
@@ -56,7 +56,7 @@ class PackedParams {
   std::vector<Packed> packed_;
 };
 
-/// The layer of a cell, packed; with an embedding, which may be null, it takes symbols.
+/// The packed layer of a cell; with an embedding, which may be null, it takes symbols.
 class PackedLayer {
  public:
   template <class Cell>
@@ -73,7 +73,7 @@ class PackedLayer {
   PackedParams params_;
   DType dtype_;
   Index input_size_, output_size_;
-  Index symbols_ = 0;  // none: x are vectors
+  Index symbols_ = 0;  // 0: inputs are vectors
   Step step_;
 };
 
@@ -85,7 +85,7 @@ class Stepper<Linear> {
   explicit Stepper(const Linear& linear);
 
   /// x [..., input_size] -> y [..., output_size]. Throws ShapeError or DTypeError for another x,
-  /// StaleTensorError and GradientError as said above.
+  /// StaleTensorError and GradientError as described above.
   Tensor operator()(const Tensor& x, Site site = {}) const;
 
  private:
@@ -107,7 +107,7 @@ requires(std::same_as<L, Rnn> || std::same_as<L, Gru> || std::same_as<L, Lstm>) 
 
   /// One step: x [B, D], or with an embedding symbols i32 [B] -> y [B, H] and the next state.
   /// Throws ShapeError, DTypeError or ValueError for an input that does not fit, StaleTensorError
-  /// and GradientError as said above.
+  /// and GradientError as described above.
   Output<State> operator()(const Tensor& x, const State& state = {}, Site site = {}) const {
     return layer_(x, state, site);
   }

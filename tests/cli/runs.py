@@ -1,4 +1,4 @@
-"""What the tests of char_lm share: the program, small texts and runs, and a look into their files."""
+"""Shared by the tests of char_lm: the program, small texts and runs, and access to their files."""
 import hashlib
 import json
 import os
@@ -35,7 +35,7 @@ def hash_of(folder):
     for path in sorted(pathlib.Path(folder).rglob("*")):
         digest.update(str(path).encode() + b"\0")
         if path.is_file():
-            large = path.stat().st_size > 1 << 27  # a hole, not worth reading
+            large = path.stat().st_size > 1 << 27  # sparse, not worth reading
             digest.update(b"large" if large else path.read_bytes())
     return digest.hexdigest()
 
@@ -57,7 +57,7 @@ def metrics_of(run):
 
 
 class CharLmTest(unittest.TestCase):
-    """A directory of its own with text.txt, and ways to run the program in it."""
+    """A separate directory with text.txt, and ways to run the program in it."""
 
     small = ["--hidden", 12, "--embed", 6, "--batch", 4, "--seq-len", 10, "--epochs", 2]
 
@@ -92,7 +92,8 @@ class CharLmTest(unittest.TestCase):
         return self.folder / run
 
     def refuse(self, code, *words, says=(), **options):
-        """The program fails with one clear line, and changes nothing in the directory."""
+        """Checks that the program fails with one clear line, and changes nothing in the
+        directory."""
         before = hash_of(self.folder)
         done = self.run_it(*words, **options)
         message = (done.stderr or b"").decode()

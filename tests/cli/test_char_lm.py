@@ -1,4 +1,4 @@
-"""char_lm does its job: trains, goes on after interruptions, writes, measures."""
+"""char_lm works: it trains, resumes after interruptions, samples, evaluates."""
 import fcntl
 import itertools
 import json
@@ -87,7 +87,7 @@ class Training(runs.CharLmTest):
 
 
 class SameBits(runs.CharLmTest):
-    """Equal settings give equal bytes, however a run was cut up."""
+    """Equal settings give equal bytes, however a run was interrupted."""
 
     long = ["--epochs", 5, "--hidden", 24, "--dropout", 0.2, "--batch", 3, "--seq-len", 5]
 
@@ -190,7 +190,7 @@ class SameBits(runs.CharLmTest):
 
 class Terminal(runs.CharLmTest):
     def on_terminal(self, columns, *words, **environment):
-        """What the program writes to a terminal of that width."""
+        """The program's output on a terminal of that width."""
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         process = subprocess.Popen(self.command(*words), stdin=theirs, stdout=theirs, stderr=theirs,
@@ -315,7 +315,7 @@ class Using(runs.CharLmTest):
         text = self.text.rename(self.folder / "renamed.txt")
         self.refuse(1, "train", "--resume", "--run", moved, "--epochs", 3, says="text.txt")
         self.succeed("train", "--resume", "--run", moved, "--epochs", 3, "--text", text)
-        self.succeed("train", "--resume", "--run", moved, "--epochs", 4)  # knows the way now
+        self.succeed("train", "--resume", "--run", moved, "--epochs", 4)  # the new path is stored
         self.succeed("sample", "--run", moved)
 
 

@@ -1,4 +1,4 @@
-"""char_lm meets bad input with one clear line, the right exit code, and nothing damaged."""
+"""char_lm answers bad input with one clear line and the right exit code, and damages nothing."""
 import os
 import re
 import resource
@@ -237,7 +237,7 @@ class FullDisks(runs.CharLmTest):
                 self.refuse(1, *words, stdout=full, says="No space left")
 
     def limited(self, size):
-        """No file can grow beyond `size` bytes, as under `ulimit -f`."""
+        """Limits the size of files to `size` bytes, as `ulimit -f` does."""
         return {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))}
 
     def test_no_room_for_a_checkpoint(self):

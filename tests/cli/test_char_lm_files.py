@@ -1,4 +1,5 @@
-"""char_lm and odd files: moved, endless, nested, nonsensical, special. Nothing is lost or hangs."""
+"""char_lm and unusual files: moved, endless, nested, inconsistent, special. Nothing is lost or
+hangs."""
 import json
 import math
 import os
@@ -17,7 +18,7 @@ MEMORY = {} if runs.SANITIZED else {
 
 
 def default_signals():
-    """What started the tests may ignore signals, which a child would take over."""
+    """The parent process may ignore signals, which a child would inherit."""
     for which in (signal.SIGINT, signal.SIGTERM):
         signal.signal(which, signal.SIG_DFL)
 
@@ -90,7 +91,7 @@ class Saving(runs.CharLmTest):
 
 
 class OddFiles(runs.CharLmTest):
-    """Each is refused with a line, at once and for little memory; nothing changes."""
+    """Each is refused with one line, quickly and with little memory; nothing changes."""
 
     def setUp(self):
         super().setUp()
@@ -134,7 +135,7 @@ class OddFiles(runs.CharLmTest):
         metrics = self.trained / "metrics.jsonl"
         lines = metrics.read_bytes()
         with open(metrics, "r+b") as file:
-            file.truncate(3 << 30)  # a line without end, after those that count
+            file.truncate(3 << 30)  # an endless line, after those that are kept
         self.succeed("train", "--resume", "--run", "run", **MEMORY)
         self.assertEqual(metrics.read_bytes(), lines)
 
@@ -216,7 +217,7 @@ class OddFiles(runs.CharLmTest):
                     self.changed({f"run.number.{key}": value})
                     self.refuse(1, "train", "--resume", "--run", "run", "--epochs", 5,
                                 says="model.safetensors")
-        steps = int(numbers["run.number.step"])  # in step with each other, but not with the text
+        steps = int(numbers["run.number.step"])  # consistent with each other, but not with the text
         self.changed({"run.number.step": str(2 * steps), "run.number.metrics_lines": "2"})
         self.refuse(1, "train", "--resume", "--run", "run", "--epochs", 5, says="model.safetensors")
 
@@ -301,7 +302,7 @@ class OddTexts(runs.CharLmTest):
             process = subprocess.Popen(
                 self.command("train", "--text", self.folder / "pipe", "--run", "new"),
                 cwd=self.folder, stderr=subprocess.PIPE, preexec_fn=default_signals)
-            time.sleep(0.3)  # it waits for a writer
+            time.sleep(0.3)  # it blocks on a writer
             process.send_signal(which)
             try:
                 process.communicate(timeout=20)

@@ -1,4 +1,4 @@
-"""The life of a process: before main, at its end, and in forked children."""
+"""The lifetime of a process: before main, at exit, and in forked children."""
 import os
 import subprocess
 import unittest
@@ -11,7 +11,7 @@ def process(what, **environment):
                           timeout=120, env={**os.environ, **environment})
 
 
-# In a child the search for leaks takes for lost what the parent's other threads hold.
+# In a child the leak checker would report what the parent's other threads hold.
 NO_LEAKS = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
 
 

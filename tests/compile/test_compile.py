@@ -1,4 +1,4 @@
-"""What must compile, without a warning, and what must not, with a short error that says why."""
+"""What must compile without warnings, and what must not, with a short error that says why."""
 import os
 import pathlib
 import re
@@ -10,13 +10,13 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(os.environ.get("REEL_BUILD", ROOT / "build"))
 COMPILERS = [c for c in ("g++", "clang++") if shutil.which(c)]
-# What users may build with; Reel's headers are not system headers here.
+# Warning options of users; Reel's headers are not system headers here.
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Wsign-conversion",
             "-Wold-style-cast", "-Wextra-semi", "-Wnon-virtual-dtor", "-Woverloaded-virtual",
             "-Werror"]
-LONGEST_ERROR = 16  # lines, those of the source and of the carets included
+LONGEST_ERROR = 16  # lines, including those with source and carets
 
-# Names that users give to things of their own, beside `using namespace reel`.
+# Names that users may define themselves, along with `using namespace reel`.
 NAMES = """
 Accumulator Argument Arguments Attributes Axis Batch Block Call Cell Check Clock Config Context Count
 Data Dataset Definition Derivative Dimension Entry Event Experiment Flag Forward Fused Generator
@@ -50,7 +50,7 @@ PARAMETERS = ("[[maybe_unused]] const Tensor& x, [[maybe_unused]] const Tensor& 
               "[[maybe_unused]] const Params& p, [[maybe_unused]] Rng& rng, "
               "[[maybe_unused]] Tape& tape")
 
-# An argument that would be taken for something else, and a word of the error.
+# An argument that would be misinterpreted, and a word of the error.
 WRONG = [
     ("max(x, 0.0)", "maximum"), ("min(x, 1.5)", "minimum"), ("max(x, n)", "maximum"),
     ("max(x, true)", "deleted"), ("min(x, 0.5f)", "minimum"),
@@ -141,7 +141,7 @@ RIGHT = [
 
 
 def compiled(compiler, source, *options):
-    """What the compiler says of a source."""
+    """The compiler's output for a source."""
     command = [compiler, "-std=c++20", "-fsyntax-only", "-fno-diagnostics-color",
                f"-I{BUILD / 'include'}", f"-I{ROOT / 'include'}", *options, source]
     done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL,

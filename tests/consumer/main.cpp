@@ -1,5 +1,5 @@
-// A user's first program, as the compiler and the linker see it: one training step of an LSTM
-// beside Eigen code of the user's own, which must agree with the library on how memory is aligned.
+// A user's first program, as the compiler and the linker see it: one training step of an LSTM next
+// to the user's own Eigen code, which must agree with the library on memory alignment.
 #include <reel/autograd/matrix.h>
 #include <reel/nn/cells/lstm.h>
 #include <reel/reel.h>

@@ -39,16 +39,16 @@ class Consumer(unittest.TestCase):
                 self.assertEqual(run(program), EXPECTED)
 
     def test_the_library_shares_no_function_of_eigen_with_the_program(self):
-        # How Eigen aligns memory depends on the instruction set that a file is compiled for; the
-        # linker would take one function for all.
+        # Eigen's alignment of memory depends on the instruction set that a file is compiled for;
+        # the linker would keep one function for all.
         symbols = run("nm", "-C", "--defined-only", BUILD / "libreel.a").splitlines()
         shared = [line for line in symbols if " Eigen::" in line.split("reel::")[0] and
                   line.split()[1:2] and line.split()[1] in "WVu"]
         self.assertEqual(shared, [])
 
     def test_meson_subproject(self):
-        # With the instructions that every processor has, and optimised, as both bring out warnings
-        # of their own. The folder stays, so that afterwards only what changed is compiled.
+        # For the baseline instruction set, and optimised, as both cause additional warnings. The
+        # folder is kept, so that later only changes are compiled.
         project = BUILD / "consumer"
         (project / "subprojects").mkdir(parents=True, exist_ok=True)
         for name in ("main.cpp", "meson.build"):

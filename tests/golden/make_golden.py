@@ -11,7 +11,7 @@ rnn (tanh), gru or lstm, directions uni or bi:
     x, h0, c0                    input [T, B, D], initial states [layers * directions, B, H],
                                  layer by layer, in each the forward direction, then the reverse
     param.weight_ih_l0 ...       PyTorch's parameters under its own names (_l1, _reverse); it has
-                                 two biases a gate, bias_ih_l0 and bias_hh_l0
+                                 two biases per gate, bias_ih_l0 and bias_hh_l0
     y, h_n, c_n                  output [T, B, directions * H], final states like h0
     cotangent.{y,h_n,c_n}        loss = sum(cotangent.y * y) + the same for the final states
     loss                         []
@@ -24,7 +24,7 @@ adam_lm.safetensors: a language model trained for 10 windows. Vocabulary 11, emb
 2 layers, H=8, linear with bias; T=7, B=4; loss = mean cross entropy; gradients clipped to the
 global norm 0.23 as PyTorch does it (scale = min(1, 0.23 / (norm + 1e-6))); Adam(lr 2e-3, betas 0.9
 0.999, eps 1e-8). The state is zero first, then carried and detached. bias_hh is zero and not
-trained, so there is one bias a gate and bias_hh is not stored.
+trained, so there is one bias per gate and bias_hh is not stored.
     inputs, targets              I32 [10, T, B], window after window
     initial.<name>, final.<name> embedding.weight, lstm.{weight_ih,weight_hh,bias_ih}_l{0,1},
                                  linear.{weight,bias}
@@ -98,7 +98,7 @@ def save(path, tensors, **metadata):
 
 
 def with_gradients(random, prefix, inputs, parameters, outputs):
-    """Everything to store of one layer, the gradient of a random projection of its outputs too."""
+    """What to store for one layer, including the gradient of a random projection of its outputs."""
     cotangents = {name: random.normal(*value.shape) for name, value in outputs.items()}
     loss = sum((cotangents[name] * value).sum() for name, value in outputs.items())
     sources = {**inputs, **parameters}

@@ -1,4 +1,4 @@
-// This file is linked before all others, so that its objects are the first to be initialised.
+// This file is linked first, so that its objects are initialised first.
 #include "early.h"
 
 #include <cstdio>
@@ -36,7 +36,7 @@ const Tensor trained = [] {
 const std::size_t ops_before_main = op::registry().size();
 Tensor kept, kept_by_thread_pool;
 
-// Computes when the program ends, after what later files hold is gone.
+// Computes at program exit, after the objects of later files are destroyed.
 struct Last {
   ~Last() {
     std::size_t right = 0;

@@ -4,7 +4,7 @@
 
 #include <reel/reel.h>
 
-/// Objects of static storage that use the library before main, and outlive it.
+/// Objects with static storage duration that use the library before main and after it.
 namespace early {
 
 extern const reel::Tensor sum_of_ones, tripled, trained;

@@ -1,4 +1,4 @@
-// process WHAT: small programs about the life of a process. test_process.py runs them.
+// process WHAT: small programs about the lifetime of a process. test_process.py runs them.
 #include <reel/autograd/engine/op.h>
 #include <reel/autograd/kernels/thread_pool.h>
 #include <reel/reel.h>
@@ -34,7 +34,7 @@ int before_main() {
   return early::ops_before_main == op::registry().size() ? 0 : 1;
 }
 
-// Tensors and a tape that die in different places after main has ended.
+// Tensors and a tape that are destroyed in different places after main has ended.
 int at_exit() {
   thread_local Tensor of_thread;
   static Tensor of_function;
@@ -61,7 +61,7 @@ int exit_in_task() {
   return 1;
 }
 
-// What a child does, and whether it ended well.
+// Runs f in a child process, and returns whether it succeeded.
 template <class F>
 bool forked(F f) {
   std::fflush(stdout);
