@@ -18,17 +18,16 @@ namespace reel::optim {
 ///
 /// It serves the parameters that its part of the store had when it was constructed. Results do not
 /// depend on the number of threads, and a step allocates nothing on the heap. An optimizer may be
-/// moved; one that was moved from takes no more steps.
+/// moved, as the class that it is; one that was moved from takes no more steps.
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  Optimizer(Optimizer&&) = default;
-  Optimizer& operator=(Optimizer&&) = default;
 
   /// Changes every parameter that has a gradient; the others, and what is remembered of them, stay
   /// as they are. Throws ValueError, having changed nothing, when the gradients are of another
-  /// store, when parameters were created after the optimizer, or when a gradient is finite and so
-  /// large that what is remembered of it would be infinite, and the parameter frozen.
+  /// store, when parameters were created after the optimizer, or when a gradient, or a parameter
+  /// with weight decay, is finite and so large that what is remembered of it would be infinite, and
+  /// the parameter frozen.
   void step(const Gradients& gradients);
 
   double learning_rate() const { return learning_rate_; }
@@ -75,10 +74,16 @@ class Optimizer {
     Index begin, end;
   };
 
-  /// `moments` names the arrays to remember for each parameter. Throws ValueError when a setting is
-  /// out of range or there are no parameters.
+  /// `moments` names the arrays to remember for each parameter, of the gradient plus
+  /// `weight_decay` times the parameter. Throws ValueError when a setting is out of range or there
+  /// are no parameters.
   Optimizer(std::string name, const Params& params, double learning_rate,
-            std::initializer_list<Setting> settings, std::vector<Moment> moments);
+            std::initializer_list<Setting> settings, std::vector<Moment> moments,
+            double weight_decay = 0);
+
+  // Not for all: the formula of one class would meet the moments of another.
+  Optimizer(Optimizer&&) = default;
+  Optimizer& operator=(Optimizer&&) = default;
 
   /// Calls `formula(p, g, m...)` for each number p of a piece of the parameter, its gradient g and
   /// its first `count` moments; it assigns to p and m.
@@ -101,6 +106,8 @@ class Optimizer {
 
   void check(const Setting& setting) const;
   void check(const Gradients& gradients) const;
+  template <class T>
+  bool may_overflow(const Tensor& value, const Tensor& gradient, const Range& piece) const;
   void check_moments(const Slot& slot, const Tensor& gradient) const;
   std::string key(std::string_view what, const Slot& slot) const;
   void check(const std::string& entry, const Tensor& value, double least) const;
@@ -116,6 +123,7 @@ class Optimizer {
   Params params_;
   double learning_rate_;
   std::vector<Moment> moments_;
+  double weight_decay_;
   std::vector<Slot> slots_;
 };
 
