@@ -159,6 +159,56 @@ TEST_CASE("lengths are those given, or all steps, and say which rows are active"
   CHECK_FALSE(active_rows(full({3}, 4, i32), 3).defined());
 }
 
+TEST_CASE("padding is filled with zeros, and a sequence without any is passed on") {
+  const Tensor x = full({3, 2, 2}, NAN), lengths = tensor({2}, {3, 1}, i32);
+  const Tensor y = with_zero_padding(ones({3, 2, 2}), lengths);
+  CHECK(y.to_vector() == Numbers{1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 0, 0});
+  CHECK(with_zero_padding(x, tensor({2}, {0, 0}, i32)).to_vector() == Numbers(12));
+  const Tensor all = full({2}, 3, i32);
+  CHECK(testing::same_bits(with_zero_padding(x, all), x));
+  Tape tape;
+  const Tensor w = tape.watch(ones({3, 2, 2}));
+  const Tensor gradient = tape.gradient(sum(2 * with_zero_padding(w, lengths)), {w})[0];
+  CHECK(gradient.to_vector() == Numbers{2, 2, 2, 2, 2, 2, 0, 0, 2, 2, 0, 0});
+}
+
+TEST_CASE("one step in ops is a sequence of one step") {
+  Rng rng(3);
+  const auto draw = [&](const Shape& shape) { return rng.normal(shape, 0, 1, f64); };
+  const Tensor x = draw({2, 3}), h = draw({2, 4}), c = draw({2, 4}), b_hn = draw({4});
+  const Tensor sequence = expand(x, 0);
+  const auto check = [&](Index gates, auto step, auto layer) {
+    const Tensor w_ih = draw({gates * 4, 3}), w_hh = draw({gates * 4, 4}), b = draw({gates * 4});
+    const Numbers one = step(affine(x, w_ih, b), w_hh).to_vector();
+    const Numbers all = layer(w_ih, w_hh, b).to_vector();
+    REQUIRE(one.size() == all.size());
+    for (std::size_t i = 0; i < one.size(); ++i)
+      CHECK(one[i] == doctest::Approx(all[i]).epsilon(1e-13));
+  };
+  for (const Activation f : {Activation::tanh, Activation::relu})
+    check(
+        1, [&](const Tensor& p, const Tensor& w_hh) { return rnn_step(p, h, w_hh, f); },
+        [&](const Tensor& w_ih, const Tensor& w_hh, const Tensor& b) {
+          return rnn(sequence, w_ih, w_hh, b, h, f).h;
+        });
+  for (const Reset reset : {Reset::after, Reset::before})
+    check(
+        3, [&](const Tensor& p, const Tensor& w_hh) { return gru_step(p, h, w_hh, b_hn, reset); },
+        [&](const Tensor& w_ih, const Tensor& w_hh, const Tensor& b) {
+          return gru(sequence, w_ih, w_hh, b, b_hn, h, reset).h;
+        });
+  check(
+      4,
+      [&](const Tensor& p, const Tensor& w_hh) {
+        const LstmStep next = lstm_step(p, h, c, w_hh);
+        return concat({next.h, next.c}, 0);
+      },
+      [&](const Tensor& w_ih, const Tensor& w_hh, const Tensor& b) {
+        const LstmResult result = lstm(sequence, w_ih, w_hh, b, h, c);
+        return concat({result.h, result.c}, 0);
+      });
+}
+
 TEST_CASE("a tape holds an object as long as its records") {
   auto object = std::make_shared<int>(1);
   const std::weak_ptr<int> watched = object;
