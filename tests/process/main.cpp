@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <string_view>
 #include <thread>
 
@@ -160,10 +161,7 @@ int usage() {
   return 2;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  const std::string_view what = argc > 1 ? argv[1] : "";
+int run(std::string_view what) {
   if (what == "before_main") return before_main();
   if (what == "at_exit") return at_exit();
   if (what == "exit_in_task") return exit_in_task();
@@ -173,4 +171,15 @@ int main(int argc, char** argv) {
   if (what == "stack_note") return stack_note();
   if (what == "no_dropout_note") return no_dropout_note();
   return usage();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc > 1 ? argv[1] : "");
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "process: %s\n", error.what());
+    return 6;
+  }
 }
