@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include <reel/autograd/utf8.h>
@@ -16,6 +17,23 @@ std::string escape(char32_t c) {
   if (c == '\n') return "\\n";
   if (c == '\t') return "\\t";
   return number < 0x10000 ? fmt::format("\\u{:04x}", number) : fmt::format("\\U{:08x}", number);
+}
+
+constexpr std::size_t longest_name = 80;  // in a message
+
+// How many letters have to be put in, left out or exchanged to make b of a (Levenshtein, 1966).
+std::size_t distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i);
+    for (std::size_t k = 1; k <= b.size(); ++k) {
+      const std::size_t replaced = diagonal + (a[i - 1] != b[k - 1]);
+      diagonal = row[k];
+      row[k] = std::min({row[k] + 1, row[k - 1] + 1, replaced});
+    }
+  }
+  return row[b.size()];
 }
 
 }  // namespace
@@ -47,13 +65,12 @@ std::string printable(std::string_view text, std::size_t limit) {
 }
 
 std::string in_quotes(std::string_view text) {
-  constexpr std::size_t limit = 80;
   std::string escaped;
-  for (char c : text.substr(0, limit + 4)) {  // one symbol more than is shown
+  for (char c : text.substr(0, longest_name + 4)) {  // one symbol more than is shown
     if (c == '"' || c == '\\') escaped += '\\';
     escaped += c;
   }
-  return '"' + printable(escaped, limit) + '"';
+  return '"' + printable(escaped, longest_name) + '"';
 }
 
 std::string listed(const std::vector<std::string>& names, std::size_t shown) {
@@ -61,6 +78,34 @@ std::string listed(const std::vector<std::string>& names, std::size_t shown) {
   std::string text = fmt::format("{}", fmt::join(names.begin(), names.begin() + count, ", "));
   if (names.size() > count) text += fmt::format(" and {} more", names.size() - count);
   return text;
+}
+
+std::optional<std::string> nearest(std::string_view wanted, const std::vector<std::string>& names) {
+  std::size_t least = wanted.size() / 2 + 1;  // further away is another name
+  const std::string* found = nullptr;
+  for (const std::string& name : names) {
+    const std::size_t lengths_differ =
+        std::max(name.size(), wanted.size()) - std::min(name.size(), wanted.size());
+    if (lengths_differ >= least) continue;  // a file's names may be long and many
+    const std::size_t away = distance(name, wanted);
+    if (away >= least) continue;
+    least = away;
+    found = &name;
+  }
+  return found ? std::optional(*found) : std::nullopt;
+}
+
+std::string suggestion(std::string_view wanted, const std::vector<std::string>& names) {
+  constexpr std::size_t shown = 12;
+  if (names.empty()) return "; there are none";
+  const auto meant = nearest(wanted, names);
+  std::string text =
+      meant ? fmt::format("; did you mean {}? There are: ", printable(*meant, longest_name))
+            : "; there are: ";
+  std::vector<std::string> clean(names.size());
+  for (std::size_t i = 0; i < std::min(names.size(), shown); ++i)
+    clean[i] = printable(names[i], longest_name);
+  return text + listed(clean, shown);
 }
 
 }  // namespace reel

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,5 +23,12 @@ std::string in_quotes(std::string_view text);
 
 /// "a, b, c and 5 more".
 std::string listed(const std::vector<std::string>& names, std::size_t shown = 3);
+
+/// The name that is probably meant by one that there is not; none where all are far from it.
+std::optional<std::string> nearest(std::string_view wanted, const std::vector<std::string>& names);
+
+/// What there is in place of a name that there is not: "; did you mean w_hh? There are: w_ih, w_hh,
+/// b", with as many names as a line holds, each printable.
+std::string suggestion(std::string_view wanted, const std::vector<std::string>& names);
 
 }  // namespace reel

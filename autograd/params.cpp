@@ -5,8 +5,9 @@
 
 #include <algorithm>
 #include <exception>
-#include <numeric>
 #include <unordered_map>
+
+#include <reel/autograd/message.h>
 
 namespace reel {
 
@@ -90,36 +91,6 @@ void Param::withdraw() noexcept {
 
 namespace {
 
-// The edit distance between a and b (Levenshtein, 1966).
-std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i);
-    for (std::size_t k = 1; k <= b.size(); ++k) {
-      const std::size_t replaced = diagonal + (a[i - 1] != b[k - 1]);
-      diagonal = row[k];
-      row[k] = std::min({row[k] + 1, row[k - 1] + 1, replaced});
-    }
-  }
-  return row[b.size()];
-}
-
-// "; did you mean w_hh? There are: w_ih, w_hh, b", with as many names as fit on a line.
-std::string listed(std::string_view wanted, const std::vector<std::string>& names) {
-  constexpr std::size_t shown = 12;
-  if (names.empty()) return "; there are none";
-  std::string text;
-  const auto nearest = std::ranges::min_element(
-      names, {}, [&](const std::string& name) { return distance(name, wanted); });
-  const bool is_near = 2 * distance(*nearest, wanted) <= wanted.size();
-  text += is_near ? fmt::format("; did you mean {}? There are: ", *nearest) : "; there are: ";
-  const auto count = static_cast<std::ptrdiff_t>(std::min(names.size(), shown));
-  text += fmt::format("{}", fmt::join(names.begin(), names.begin() + count, ", "));
-  if (names.size() > shown) text += fmt::format(" and {} more", names.size() - shown);
-  return text;
-}
-
 void require_name(std::string_view name, const std::string& place) {
   if (name.empty() || name.front() == '.' || name.back() == '.' ||
       name.find("..") != std::string_view::npos)
@@ -190,8 +161,9 @@ Param Params::operator[](const ParamName& wanted) const {
   if (auto entry = store_->find(prefix_ + std::string(name))) return Param(std::move(entry));
   std::vector<std::string> names;
   each([&](const auto& entry) { names.push_back(entry->name.substr(prefix_.size())); });
-  throw ValueError(fmt::format("there is no parameter {}{}{} ({})", prefix_, name,
-                               listed(name, names), SiteScope::resolve(wanted.site()).str()));
+  throw ValueError(fmt::format("there is no parameter {}{}{} ({})", printable(prefix_),
+                               printable(name), suggestion(name, names),
+                               SiteScope::resolve(wanted.site()).str()));
 }
 
 std::string Params::what_there_is() const {
@@ -212,7 +184,8 @@ std::string Params::what_there_is() const {
         if (std::ranges::find(names, part) == names.end()) names.push_back(std::move(part));
       }
   }
-  return fmt::format("there are no parameters under {}{}", name, listed(wanted, names));
+  return fmt::format("there are no parameters under {}{}", printable(name),
+                     suggestion(wanted, names));
 }
 
 std::vector<Param> Params::list() const {

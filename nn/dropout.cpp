@@ -15,6 +15,12 @@ Dropout::Dropout(Arg<double> rate, Site site) : rate(rate) { require_rate("Dropo
 
 namespace {
 
+// What was recorded before a gradient used up the tape is a plain value, as for metrics.
+bool is_being_recorded(const Tensor& x) {
+  const Tape* tape = Tape::current();
+  return tape && x.trace().generation != 0 && !tape->used_up(x);
+}
+
 // A forgotten mode trains without dropout, which would otherwise go unnoticed.
 void note_eval_on_tape(double rate, Site site) {
   static std::atomic<bool> noted = false;
@@ -29,8 +35,7 @@ void note_eval_on_tape(double rate, Site site) {
 }  // namespace
 
 Tensor Dropout::operator()(const Tensor& x, const Mode& mode, Site site) const {
-  if (!mode.training() && rate > 0 && Tape::current() && x.trace().generation != 0)
-    note_eval_on_tape(rate, site);
+  if (!mode.training() && rate > 0 && is_being_recorded(x)) note_eval_on_tape(rate, site);
   return mode.training() && rate > 0 ? dropout(x, rate, mode.rng(), site) : x;
 }
 

@@ -12,6 +12,16 @@ namespace {
 
 constexpr std::size_t longest = 80;  // of a name in a message
 
+// Why a model's parameters may not be there: their names are others, or it is another model.
+std::string reason_for(const std::vector<std::string>& missing,
+                       const std::vector<std::string>& surplus) {
+  for (const std::string& name : missing)
+    if (const auto meant = nearest(name, surplus))
+      return fmt::format("did you mean {}{}, or was the model built with other settings?", *meant,
+                         missing.size() > 1 ? " for " + name : "");
+  return "was it built with the same settings?";
+}
+
 void check_names(const NamedTensors& source, const Params& params, const std::string& place) {
   std::vector<std::string> missing, surplus;
   std::set<std::string_view> wanted;
@@ -29,9 +39,9 @@ void check_names(const NamedTensors& source, const Params& params, const std::st
   gather(source.tensors);
   gather(source.unread);
   if (!missing.empty())
-    throw ValueError("load_params: the model's parameters " + listed(missing) +
-                     " are not among the tensors; was it built with the same settings? (" + place +
-                     ")");
+    throw ValueError(
+        fmt::format("load_params: the model's parameters {} are not among the tensors; {} ({})",
+                    listed(missing), reason_for(missing, surplus), place));
   if (!surplus.empty())
     throw ValueError(
         "load_params: the tensors " + listed(surplus) +
@@ -58,7 +68,11 @@ const Tensor& NamedTensors::operator[](std::string_view name) const {
   if (found != tensors.end()) return found->second;
   if (const auto left = unread.find(name); left != unread.end())
     throw ValueError(fmt::format("tensor {}: {}", printable(name), left->second));
-  throw ValueError(fmt::format("there is no tensor {}", printable(name, longest)));
+  std::vector<std::string> names;
+  for (const auto& [there, value] : tensors) names.push_back(there);
+  for (const auto& [there, reason] : unread) names.push_back(there);
+  throw ValueError(
+      fmt::format("there is no tensor {}{}", printable(name, longest), suggestion(name, names)));
 }
 
 NamedTensors NamedTensors::part(std::string_view prefix) const {

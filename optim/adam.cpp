@@ -14,7 +14,7 @@ Adam::Adam(std::string name, const Params& params, const AdamOptions& options,
                  {"epsilon", options.epsilon},
                  {"weight_decay", options.weight_decay},
                  {"weight_decay", decoupled_decay}},
-                {{"m"}, {"v", 0}}),
+                {{"m"}, {"v", 0}}, options.weight_decay),
       options_(options),
       decoupled_decay_(decoupled_decay) {}
 

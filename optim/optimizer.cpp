@@ -14,24 +14,31 @@
 namespace reel::optim {
 namespace {
 
-// Whether a number is so large that its square may overflow, or is not finite itself; tested on the
-// bits, which can be vectorised.
+// The square of a smaller gradient is finite, also with half as much weight decay added to it.
 template <class T>
-bool any_large(const T* numbers, Index count) {
+constexpr double large = sizeof(T) == 4 ? 0x1p63 : 0x1p511;
+
+// Whether a number is as large as `limit`, or not finite; told by the bits, which gives vector
+// code.
+template <class T>
+bool any_from(double limit, const T* numbers, Index count) {
   using Bits = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
-  constexpr T largest_root = sizeof(T) == 4 ? T(0x1p63) : T(0x1p511);
   constexpr Bits magnitude = std::numeric_limits<Bits>::max();
   Bits largest = 0;
   for (Index i = 0; i < count; ++i)
     largest = std::max(largest, std::bit_cast<Bits>(numbers[i]) & magnitude);
-  return largest >= std::bit_cast<Bits>(largest_root);
+  return largest >= std::bit_cast<Bits>(static_cast<T>(limit));
 }
 
 }  // namespace
 
 Optimizer::Optimizer(std::string name, const Params& params, double learning_rate,
-                     std::initializer_list<Setting> settings, std::vector<Moment> moments)
-    : name_(std::move(name)), params_(params), moments_(std::move(moments)) {
+                     std::initializer_list<Setting> settings, std::vector<Moment> moments,
+                     double weight_decay)
+    : name_(std::move(name)),
+      params_(params),
+      moments_(std::move(moments)),
+      weight_decay_(weight_decay) {
   set_learning_rate(learning_rate);
   for (const Setting& setting : settings) check(setting);
   for (const Param& param : params.list()) {
@@ -85,21 +92,34 @@ void Optimizer::step(const Gradients& gradients) {
     }
   const kernels::FlushSubnormals flush;
   const PoolVector<kernels::Piece> pieces = kernels::cut(found);
-  PoolVector<char> large(moments_.empty() ? 0 : pieces.size());
-  kernels::each_piece(std::span(pieces).first(large.size()), [&](std::size_t k,
-                                                                 const kernels::Piece& piece) {
-    dispatch_real(found[piece.array]->dtype(), [&]<class T>() {
-      large[k] = any_large(found[piece.array]->begin<T>() + piece.begin, piece.end - piece.begin);
-    });
-  });
-  for (std::size_t k = 0; k < large.size(); ++k)
-    if (large[k] != 0) check_moments(*slots[pieces[k].array], *found[pieces[k].array]);
+  PoolVector<char> suspect(moments_.empty() ? 0 : pieces.size());
+  kernels::each_piece(std::span(pieces).first(suspect.size()),
+                      [&](std::size_t k, const kernels::Piece& piece) {
+                        const Tensor& gradient = *found[piece.array];
+                        dispatch_real(gradient.dtype(), [&]<class T>() {
+                          suspect[k] = may_overflow<T>(slots[piece.array]->param.value(), gradient,
+                                                       {piece.begin, piece.end});
+                        });
+                      });
+  for (std::size_t k = 0; k < suspect.size(); ++k)
+    if (suspect[k] != 0) check_moments(*slots[pieces[k].array], *found[pieces[k].array]);
 
   for (Slot* slot : slots) slot->own();
   for (Slot* slot : slots) ++slot->steps;  // nothing can fail from here on
   kernels::each_piece(pieces, [&](std::size_t, const kernels::Piece& piece) {
     update(*slots[piece.array], *found[piece.array], {piece.begin, piece.end});
   });
+}
+
+// Whether a moment that is finite may become infinite: a moment of the gradient, to which weight
+// decay adds the parameter, or of its square.
+template <class T>
+bool Optimizer::may_overflow(const Tensor& value, const Tensor& gradient,
+                             const Range& piece) const {
+  const Index count = piece.end - piece.begin;
+  if (any_from(large<T>, gradient.begin<T>() + piece.begin, count)) return true;
+  const double limit = std::min(large<T>, large<T> / 2 / weight_decay_);
+  return weight_decay_ != 0 && any_from(limit, value.begin<T>() + piece.begin, count);
 }
 
 // Tries the step on copies of the parameter and its moments. A moment that became infinite would
@@ -113,13 +133,22 @@ void Optimizer::check_moments(const Slot& slot, const Tensor& gradient) const {
   dispatch_real(gradient.dtype(), [&]<class T>() {
     for (std::size_t k = 0; k < moments_.size(); ++k)
       for (Index i = 0; i < gradient.size(); ++i) {
-        const T g = gradient.begin<T>()[i];
-        if (std::isfinite(g) && std::isfinite(slot.moments[k].begin<T>()[i]) &&
-            !std::isfinite(trial.moments[k].begin<T>()[i]))
+        const T g = gradient.begin<T>()[i], p = slot.param.value().begin<T>()[i];
+        if (!std::isfinite(g) || !std::isfinite(p) ||
+            !std::isfinite(slot.moments[k].begin<T>()[i]) ||
+            std::isfinite(trial.moments[k].begin<T>()[i]))
+          continue;
+        const std::string place = coordinate_name(*slot.param.entry(), i);
+        const std::string moment = key(moments_[k].name, slot);
+        if (weight_decay_ * std::abs(double{p}) > std::abs(double{g}))
           throw ValueError(fmt::format(
-              "{}: the gradient of {} is {}, with which {} would be infinite, and the parameter "
-              "frozen; clip the gradients, for instance by clip_by_norm",
-              name_, coordinate_name(*slot.param.entry(), i), g, key(moments_[k].name, slot)));
+              "{}: the parameter {} is {}, and with its weight_decay of {}, {} would be infinite, "
+              "and the parameter frozen; choose a smaller weight_decay",
+              name_, place, p, weight_decay_, moment));
+        throw ValueError(fmt::format(
+            "{}: the gradient of {} is {}, with which {} would be infinite, and the parameter "
+            "frozen; clip the gradients, for instance by clip_by_norm",
+            name_, place, g, moment));
       }
   });
 }

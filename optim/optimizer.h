@@ -17,18 +17,16 @@ namespace reel::optim {
 /// for programs that choose one at run time: `std::unique_ptr<Optimizer>`.
 ///
 /// It updates the parameters that its part of the store had when it was constructed. Results do not
-/// depend on the number of threads, and a step makes no heap allocations. An optimizer may be
-/// moved; a moved-from one takes no more steps.
+/// depend on the number of threads, and a step makes no heap allocations. An optimizer of a
+/// concrete class may be moved; a moved-from one takes no more steps.
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  Optimizer(Optimizer&&) = default;
-  Optimizer& operator=(Optimizer&&) = default;
 
   /// Updates every parameter that has a gradient; the others, and their moments, stay unchanged.
   /// Throws ValueError, having changed nothing, if the gradients belong to another store, if
-  /// parameters were created after the optimizer, or if a finite gradient is so large that a moment
-  /// would become infinite and the parameter frozen.
+  /// parameters were created after the optimizer, or if a finite gradient, or a parameter with
+  /// weight decay, is so large that a moment would become infinite and the parameter frozen.
   void step(const Gradients& gradients);
 
   double learning_rate() const { return learning_rate_; }
@@ -75,10 +73,16 @@ class Optimizer {
     Index begin, end;
   };
 
-  /// `moments` names the arrays stored for each parameter. Throws ValueError if a setting is out of
-  /// range or there are no parameters.
+  /// `moments` names the arrays stored for each parameter, moments of the gradient plus
+  /// `weight_decay` times the parameter. Throws ValueError if a setting is out of range or there
+  /// are no parameters.
   Optimizer(std::string name, const Params& params, double learning_rate,
-            std::initializer_list<Setting> settings, std::vector<Moment> moments);
+            std::initializer_list<Setting> settings, std::vector<Moment> moments,
+            double weight_decay = 0);
+
+  // Not for all: the formula of one class would meet the moments of another.
+  Optimizer(Optimizer&&) = default;
+  Optimizer& operator=(Optimizer&&) = default;
 
   /// Calls `formula(p, g, m...)` for each element p of a piece of the parameter, its gradient g and
   /// its first `count` moments; the formula assigns to p and m.
@@ -101,6 +105,8 @@ class Optimizer {
 
   void check(const Setting& setting) const;
   void check(const Gradients& gradients) const;
+  template <class T>
+  bool may_overflow(const Tensor& value, const Tensor& gradient, const Range& piece) const;
   void check_moments(const Slot& slot, const Tensor& gradient) const;
   std::string key(std::string_view what, const Slot& slot) const;
   void check(const std::string& entry, const Tensor& value, double least) const;
@@ -116,6 +122,7 @@ class Optimizer {
   Params params_;
   double learning_rate_;
   std::vector<Moment> moments_;
+  double weight_decay_;
   std::vector<Slot> slots_;
 };
 

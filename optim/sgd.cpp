@@ -5,7 +5,8 @@ namespace reel::optim {
 Sgd::Sgd(const Params& params, const SgdOptions& options)
     : Optimizer("sgd", params, options.learning_rate,
                 {{"momentum", options.momentum}, {"weight_decay", options.weight_decay}},
-                options.momentum != 0 ? std::vector<Moment>{{"m"}} : std::vector<Moment>{}),
+                options.momentum != 0 ? std::vector<Moment>{{"m"}} : std::vector<Moment>{},
+                options.weight_decay),
       options_(options) {
   if (options.nesterov && options.momentum == 0)
     throw ValueError("sgd: nesterov needs a momentum; set one, such as 0.9");

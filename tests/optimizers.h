@@ -36,6 +36,7 @@ inline const std::vector<Make> all_optimizers = {
     make<Sgd>(SgdOptions{.learning_rate = 0.1, .momentum = 0.9}),
     make<Sgd>(SgdOptions{.learning_rate = 0.1, .momentum = 0.9, .nesterov = true}),
     make<Adam>(AdamOptions{.learning_rate = 0.1}),
+    make<Adam>(AdamOptions{.learning_rate = 0.1, .weight_decay = 0.01}),
     make<AdamW>(AdamWOptions{.learning_rate = 0.1}),
     make<RmsProp>(RmsPropOptions{.learning_rate = 0.1}),
     make<RmsProp>(RmsPropOptions{.learning_rate = 0.1, .momentum = 0.9}),

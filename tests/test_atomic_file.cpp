@@ -1,11 +1,8 @@
 #include <doctest/doctest.h>
-#include <sys/file.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -13,67 +10,15 @@
 #include <reel/autograd/error.h>
 #include <reel/nn/files/atomic_file.h>
 
+#include "faults.h"
 #include "temporary_directory.h"
 #include "testing.h"
 
 using namespace reel;
 using nn::AtomicFile;
 using nn::write_file;
-
-namespace {
-
-// The system calls of this program that write files, counted and made to fail on demand.
-struct Faults {
-  int at = -1;  // the call that fails, counted from 0; -1 is none
-  int error = 0;
-  bool and_after = false;  // later ones fail too
-  std::size_t longest_write = SIZE_MAX;
-  int calls = 0;
-  int syncs = 0;
-
-  bool strikes() {
-    const int call = calls++;
-    if (at < 0 || (and_after ? call < at : call != at)) return false;
-    errno = error;
-    return true;
-  }
-};
-
-Faults* faults = nullptr;
-
-class Injection {
- public:
-  explicit Injection(Faults& f) { faults = &f; }
-  ~Injection() { faults = nullptr; }
-  Injection(const Injection&) = delete;
-  Injection& operator=(const Injection&) = delete;
-};
-
-}  // namespace
-
-// These replace the C library's functions in the whole test program.
-// NOLINTBEGIN(readability-inconsistent-declaration-parameter-name)
-extern "C" {
-ssize_t write(int descriptor, const void* bytes, size_t count) {
-  if (faults && faults->strikes()) return -1;
-  if (faults) count = std::min(count, faults->longest_write);
-  return ::syscall(SYS_write, descriptor, bytes, count);
-}
-int fsync(int descriptor) {
-  if (faults && faults->strikes()) return -1;
-  if (faults) ++faults->syncs;
-  return static_cast<int>(::syscall(SYS_fsync, descriptor));
-}
-int renameat(int from_directory, const char* from, int to_directory, const char* to) noexcept {
-  if (faults && faults->strikes()) return -1;
-  return static_cast<int>(::syscall(SYS_renameat, from_directory, from, to_directory, to));
-}
-int flock(int descriptor, int operation) noexcept {
-  if (faults && faults->strikes()) return -1;
-  return static_cast<int>(::syscall(SYS_flock, descriptor, operation));
-}
-}
-// NOLINTEND(readability-inconsistent-declaration-parameter-name)
+using testing::Faults;
+using testing::Injection;
 
 TEST_CASE("atomic file: content is written and replaced") {
   const TemporaryDirectory directory;

@@ -17,7 +17,19 @@ TEST_CASE("optimizers follow PyTorch's trajectories") {
       {"nesterov", make<Sgd>(SgdOptions{.learning_rate = 0.5, .momentum = 0.9, .nesterov = true})},
       {"adam", make<Adam>(AdamOptions{.learning_rate = 0.1})},
       {"adamw", make<AdamW>(AdamWOptions{.learning_rate = 0.1})},
-      {"rmsprop", make<RmsProp>(RmsPropOptions{.learning_rate = 0.1, .alpha = 0.95})}};
+      {"rmsprop", make<RmsProp>(RmsPropOptions{.learning_rate = 0.1, .alpha = 0.95})},
+      {"sgd_l2", make<Sgd>(SgdOptions{.learning_rate = 0.5, .weight_decay = 0.1})},
+      {"nesterov_l2",
+       make<Sgd>(SgdOptions{
+           .learning_rate = 0.5, .momentum = 0.9, .nesterov = true, .weight_decay = 0.1})},
+      {"adam_l2", make<Adam>(AdamOptions{.learning_rate = 0.1,
+                                         .beta1 = 0.8,
+                                         .beta2 = 0.99,
+                                         .epsilon = 1e-3,
+                                         .weight_decay = 0.1})},
+      {"rmsprop_momentum",
+       make<RmsProp>(
+           RmsPropOptions{.learning_rate = 0.1, .alpha = 0.95, .epsilon = 1e-3, .momentum = 0.9})}};
   for (const auto& item : optimizers) {
     const std::string& name = item.first;
     CAPTURE(name);

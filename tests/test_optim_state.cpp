@@ -6,11 +6,70 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <type_traits>
+#include <utility>
 
 #include "optimizers.h"
 
 using namespace reel;
 using namespace reel::testing;
+
+namespace {
+
+// Two steps, a move, three more: the bits of five steps without a move, and the same state.
+template <class O, class Options>
+void check_moves(const Options& options) {
+  const auto steps = [](O& optimizer, const Params& params, std::uint64_t begin,
+                        std::uint64_t end) {
+    for (std::uint64_t seed = begin; seed < end; ++seed) optimizer.step(gradients_of(params, seed));
+  };
+  for (const bool assigned : {false, true}) {
+    const Params stayed_params = two_parameters(), moved_params = two_parameters();
+    O stayed(stayed_params, options), moving(moved_params, options);
+    CAPTURE(stayed.name());
+    CAPTURE(assigned);
+    steps(stayed, stayed_params, 0, 5);
+    steps(moving, moved_params, 0, 2);
+    moving.set_learning_rate(moving.learning_rate());
+    const Params others = two_parameters();
+    Options other_options = options;
+    other_options.learning_rate = 7;
+    O target(others, other_options);
+    steps(target, others, 10, 11);  // what it remembers has to go
+    if (assigned) target = std::move(moving);
+    O moved = assigned ? std::move(target) : std::move(moving);
+    const std::vector<double> of_others = others["u"].value().to_vector();
+    CHECK(moved.learning_rate() == options.learning_rate);
+    CHECK(moved.name() == stayed.name());
+    steps(moved, moved_params, 2, 5);
+    check_same_bits(stayed_params, moved_params);
+    CHECK(others["u"].value().to_vector() == of_others);
+    const auto state = moved.state().tensors;
+    for (const auto& [name, value] : stayed.state().tensors)
+      CHECK(same_bits(value, state.at(name)));
+    const auto step_again = [&] { moving.step(gradients_of(moved_params, 9)); };  // NOLINT
+    CHECK(error_of<ValueError>(step_again) == "an optimizer that was moved from takes no steps");
+    check_same_bits(stayed_params, moved_params);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a moved optimizer goes on with the bits of one that was not moved") {
+  check_moves<Sgd>(SgdOptions{.learning_rate = 0.1, .momentum = 0.9, .nesterov = true});
+  check_moves<Sgd>(SgdOptions{.learning_rate = 0.1, .weight_decay = 0.1});
+  check_moves<Adam>(AdamOptions{.learning_rate = 0.1, .weight_decay = 0.1});
+  check_moves<AdamW>(AdamWOptions{.learning_rate = 0.1, .weight_decay = 0.1});
+  check_moves<RmsProp>(RmsPropOptions{.learning_rate = 0.1, .momentum = 0.9});
+}
+
+TEST_CASE("an optimizer is moved as what it is, never as its base") {
+  // Adam's formula on what Sgd remembers would reach beyond it.
+  CHECK(std::is_nothrow_move_constructible_v<Adam>);
+  CHECK(std::is_move_assignable_v<Sgd>);
+  CHECK_FALSE(std::is_move_assignable_v<Optimizer>);
+  CHECK_FALSE(std::is_copy_constructible_v<Sgd>);
+}
 
 TEST_CASE("a restored optimizer goes on with the bits of the one that never stopped") {
   for (const DType dtype : {f32, f64})

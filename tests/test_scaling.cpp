@@ -229,3 +229,69 @@ TEST_CASE("momentum that overflows is an error too") {
   CHECK_THROWS_WITH_AS(sgd.step(large), Contains("sgd.m.w would be infinite"), ValueError);
   CHECK(sgd.state().tensors.at("sgd.steps.w").item() == 1);
 }
+
+TEST_CASE("weight decay of a parameter that would make a moment infinite is an error too") {
+  struct Case {
+    Make make_optimizer;
+    double lambda, small, large;  // of f32
+  };
+  const Case cases[] = {
+      {make<Adam>(AdamOptions{.weight_decay = 1}), 1, 1e18, 1e22},
+      {make<Adam>(AdamOptions{.weight_decay = 1e-4}), 1e-4, 1e22, 1e26},
+      {make<Adam>(AdamOptions{.weight_decay = 1e10}), 1e10, 1e8, 1e12},
+      {make<Sgd>(SgdOptions{.momentum = 0.9, .weight_decay = 10}), 10, 1e37, 1e38},
+      {make<Sgd>(SgdOptions{.momentum = 0.9, .nesterov = true, .weight_decay = 10}), 10, 1e37,
+       1e38},
+  };
+  for (const Case& item : cases) {
+    const Params params(1);
+    const Param first = create(params, "first", {1, 2}), w = create(params, "w", {3, 0, 5});
+    const auto optimizer = item.make_optimizer(params);
+    const bool squares = optimizer->name() == "adam";
+    const std::string moment = optimizer->name() + (squares ? ".v.w" : ".m.w");
+    CAPTURE(optimizer->name());
+    CAPTURE(item.lambda);
+    const auto set_w = [&](double value) {
+      Param(w).set(tensor({3}, {3, value, 5}));
+      return w.value().to_vector();
+    };
+    Gradients gradients(params);
+    gradients.set(*first.entry(), ones({2}));
+    gradients.set(*w.entry(), ones({3}));
+    const Values too_large = set_w(-item.large);
+    const auto before = optimizer->state().tensors;
+    const std::string text = error_of<ValueError>([&] { optimizer->step(gradients); });
+    CHECK_MESSAGE(text.starts_with(optimizer->name() + ": the parameter w[1] is -1"), text);
+    CHECK_MESSAGE(text.find(moment + " would be infinite") != std::string::npos, text);
+    CHECK_MESSAGE(text.find("weight_decay") != std::string::npos, text);
+    CHECK(first.value().to_vector() == Values{1, 2});
+    CHECK(w.value().to_vector() == too_large);
+    for (const auto& [name, tensor] : optimizer->state().tensors)
+      CHECK(same_bits(tensor, before.at(name)));
+    // Large, and yet no moment overflows.
+    set_w(item.small);
+    optimizer->step(gradients);
+    for (const auto& [name, tensor] : optimizer->state().tensors)
+      for (const double x : tensor.to_vector()) CHECK(std::isfinite(x));
+    // What is large without a gradient is of no account, and what is not finite goes its way.
+    set_w(item.large);
+    optimizer->step(gradient_of(params, first, {1, 1}));
+    set_w(infinity);
+    CHECK_NOTHROW(optimizer->step(gradients));
+  }
+}
+
+TEST_CASE("an optimizer without weight decay in its moments takes parameters of any size") {
+  const Make makers[] = {make<Sgd>(SgdOptions{.weight_decay = 0.1}),
+                         make<Sgd>(SgdOptions{.momentum = 0.9}), make<Adam>(AdamOptions{}),
+                         make<AdamW>(AdamWOptions{.weight_decay = 0.1}),
+                         make<RmsProp>(RmsPropOptions{.momentum = 0.9})};
+  for (const Make& make_optimizer : makers) {
+    const Params params(1);
+    const Param w = create(params, "w", {1e30, -3e38});
+    const auto optimizer = make_optimizer(params);
+    CAPTURE(optimizer->name());
+    CHECK_NOTHROW(optimizer->step(gradient_of(params, w, {1, 1})));
+    CHECK(std::isfinite(w.value().at({1})));
+  }
+}

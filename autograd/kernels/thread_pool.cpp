@@ -1,4 +1,5 @@
 #include <reel/autograd/error.h>
+#include <reel/autograd/kernels/cpu_quota.h>
 #include <reel/autograd/kernels/flush_subnormals.h>
 #include <reel/autograd/kernels/thread_pool.h>
 
@@ -27,50 +28,29 @@
 namespace reel {
 namespace {
 
-constexpr int max_threads = 1024;
+using kernels::all_cores;
+constexpr int max_threads = all_cores;
 
-// The whole cores granted by the CFS quota of one control group; max_threads without a quota.
-int cores_of_quota(double quota, double period) {
-  if (!(quota > 0) || !(period > 0)) return max_threads;
-  return static_cast<int>(std::min(quota / period + 0.999, double{max_threads}));
-}
-
-int cores_of_group_v2(const std::string& directory) {
-  std::ifstream file(directory + "/cpu.max");
-  double quota = 0, period = 0;
-  file >> quota >> period;  // "max 100000" leaves 0
-  return cores_of_quota(quota, period);
-}
-
-int cores_of_group_v1(const std::string& directory) {
-  double quota = 0, period = 0;
-  std::ifstream(directory + "/cpu.cfs_quota_us") >> quota;
-  std::ifstream(directory + "/cpu.cfs_period_us") >> period;
-  return cores_of_quota(quota, period);
-}
-
-// A quota applies wherever it is set between the process's own group and the root. In a container
-// the path may be that of the host; then only the root is visible here.
-template <class CoresOf>
-int cores_of_groups(const std::string& mount, std::string path, CoresOf cores_of) {
-  int cores = cores_of(mount);
-  for (; path.size() > 1; path.erase(path.rfind('/')))
-    cores = std::min(cores, cores_of(mount + path));
-  return cores;
+// The first line of a file; an empty one where there is no such file.
+std::string line_of(const std::string& path) {
+  std::string line;
+  std::getline(std::ifstream(path), line);
+  return line;
 }
 
 int cores_of_control_groups() {
-  int cores = max_threads;
+  int cores = all_cores;
   std::ifstream file("/proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {  // "4:cpu,cpuacct:/path", "0::/path"
-    const std::size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (second == std::string::npos || line[second + 1] != '/') continue;
-    const std::string controllers = ',' + line.substr(first + 1, second - first - 1) + ',';
-    const std::string path = line.substr(second + 1);
-    if (controllers == ",,")
-      cores = std::min(cores, cores_of_groups("/sys/fs/cgroup", path, cores_of_group_v2));
-    else if (controllers.find(",cpu,") != std::string::npos)
-      cores = std::min(cores, cores_of_groups("/sys/fs/cgroup/cpu", path, cores_of_group_v1));
+  for (std::string line; std::getline(file, line);) {
+    const auto group = kernels::control_group_of(line);
+    if (!group) continue;
+    const auto granted = [&](const std::string& directory) {
+      return group->version == 2 ? kernels::cores_of_cpu_max(line_of(directory + "/cpu.max"))
+                                 : kernels::cores_of_cfs(line_of(directory + "/cpu.cfs_quota_us"),
+                                                         line_of(directory + "/cpu.cfs_period_us"));
+    };
+    const char* const mount = group->version == 2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu";
+    cores = std::min(cores, kernels::least_cores(mount, group->path, granted));
   }
   return cores;
 }

@@ -25,8 +25,8 @@ double divisor(const char* op, LossReduction reduction, double weight) {
 }
 
 void check_scores(const Arguments& in, LossReduction reduction) {
-  const int last = in[0].rank() - 1;
-  if (in[0].size() == 0 && (reduction == LossReduction::mean || in[0][last] == 0))
+  if (in[0][in[0].rank() - 1] == 0) throw ValueError(in.message("there are no classes"));
+  if (in[0].size() == 0 && reduction == LossReduction::mean)
     throw ValueError(in.message("there is nothing to average"));
 }
 

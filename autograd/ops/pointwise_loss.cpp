@@ -200,8 +200,8 @@ Shape loss_shape(const Arguments& in, const Call<Loss>& call) {
   if (in[2].rank() > free || !std::equal(in[2].begin(), in[2].end(), in[0].begin()))
     in.fail(Loss::rows ? "the weights must have leading axes of x, at most all but the last"
                        : "the weights must have leading axes of x");
-  if (in[0].size() == 0 && (call.mean() || (Loss::rows && in[0][last] == 0)))
-    throw ValueError(in.message("there is nothing to average"));
+  if (Loss::rows && in[0][last] == 0) throw ValueError(in.message("there are no classes"));
+  if (in[0].size() == 0 && call.mean()) throw ValueError(in.message("there is nothing to average"));
   return {};
 }
 

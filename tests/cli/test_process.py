@@ -39,6 +39,20 @@ class Process(unittest.TestCase):
         run = process("fork_while_busy", **NO_LEAKS)
         self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
 
+    def test_dropout_that_drops_nothing_on_a_tape_is_noted_once(self):
+        for what, rate in (("dropout_note", "0.25"), ("stack_note", "0.5")):
+            with self.subTest(what):
+                run = process(what)
+                self.assertEqual(run.returncode, 0)
+                self.assertRegex(run.stderr, rf"\Areel: Dropout of rate {rate} runs in nn::Eval "
+                                             r"while a tape records, and drops nothing; [^\n]*"
+                                             r"nn::Train\{rng\} \([^\n]*main\.cpp:\d+[^\n]*\)\. "
+                                             r"This is said once\.\n\Z")
+
+    def test_dropout_is_not_noted_where_it_drops_or_nothing_is_recorded(self):
+        run = process("no_dropout_note")
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+
     def test_two_ops_of_one_name_at_namespace_scope_end_the_program_with_a_message(self):
         run = subprocess.run([BUILD / "tests" / "duplicate_op"], capture_output=True, text=True,
                              timeout=60)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the golden values that the tests compare with: what PyTorch computes, in f64.
 
-    /usr/bin/python3 tests/golden/make_golden.py [--out DIR]      (Debian package python3-torch)
+    python3 tests/golden/make_golden.py [--out DIR]      (with PyTorch, as in Debian's python3-torch)
 
 Every input is drawn by numpy's RandomState, whose stream never changes. Weights are [out, in],
 gates stacked along rows (LSTM i, f, g, o; GRU r, z, n); sequences are [T, B, F].
@@ -58,6 +58,13 @@ OPTIMIZERS = {
     "adamw": (torch.optim.AdamW,
               {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}),
     "rmsprop": (torch.optim.RMSprop, {"lr": 0.1, "alpha": 0.95, "eps": 1e-8}),
+    "sgd_l2": (torch.optim.SGD, {"lr": 0.5, "weight_decay": 0.1}),
+    "nesterov_l2": (torch.optim.SGD,
+                    {"lr": 0.5, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    "adam_l2": (torch.optim.Adam,
+                {"lr": 0.1, "betas": (0.8, 0.99), "eps": 1e-3, "weight_decay": 0.1}),
+    "rmsprop_momentum": (torch.optim.RMSprop,
+                         {"lr": 0.1, "alpha": 0.95, "eps": 1e-3, "momentum": 0.9}),
 }
 
 

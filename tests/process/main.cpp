@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <string_view>
 #include <thread>
 
@@ -105,19 +106,80 @@ int fork_while_busy() {
   return all && computes() ? 0 : 1;
 }
 
+// A model with dropout on a tape that records, in the mode that forgets to train.
+Tensor forgotten_mode() {
+  Tape tape;
+  const nn::Dropout dropout(0.25);
+  return dropout(tape.watch(ones({3})), nn::Eval{});
+}
+
+// Says once, on standard error, that Dropout drops nothing.
+int dropout_note() {
+  for (int i = 0; i < 3; ++i) forgotten_mode();
+  std::thread(forgotten_mode).join();
+  return 0;
+}
+
+// The same note from between the layers of a stack.
+int stack_note() {
+  const nn::Stacked<nn::Rnn> stack(Params(1), 2, 3, {.layers = 3, .dropout = 0.5});
+  for (int i = 0; i < 2; ++i) {
+    Tape tape;
+    stack(ones({4, 2, 2}));
+  }
+  return 0;
+}
+
+// All that is as it should be, of which nothing is said.
+int no_dropout_note() {
+  const nn::Dropout dropout(0.25), none(0);
+  const nn::Stacked<nn::Rnn> stack(Params(1), 2, 3, {.layers = 2, .dropout = 0.5});
+  const Tensor constant = ones({4, 2, 2});
+  Rng rng(1);
+  dropout(constant, nn::Eval{});  // without a tape
+  stack(constant);
+  Tape tape;
+  const Tensor x = tape.watch(constant);
+  dropout(x, nn::Train{rng});
+  stack(x, nn::Train{rng});
+  none(x, nn::Eval{});
+  dropout(constant, nn::Eval{});  // which the tape does not record
+  tape.pause();
+  dropout(constant, nn::Eval{});
+  dropout(x, nn::Eval{});
+  tape.resume();
+  const Tensor y = x * x;
+  tape.gradient(sum(y), {x});
+  dropout(y, nn::Eval{});  // a value of a tape that is used up
+  return 0;
+}
+
 int usage() {
-  std::puts("usage: process before_main|at_exit|exit_in_task|fork|fork_while_busy");
+  std::puts(
+      "usage: process before_main|at_exit|exit_in_task|fork|fork_while_busy|dropout_note|"
+      "stack_note|no_dropout_note");
   return 2;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  const std::string_view what = argc > 1 ? argv[1] : "";
+int run(std::string_view what) {
   if (what == "before_main") return before_main();
   if (what == "at_exit") return at_exit();
   if (what == "exit_in_task") return exit_in_task();
   if (what == "fork") return fork_children();
   if (what == "fork_while_busy") return fork_while_busy();
+  if (what == "dropout_note") return dropout_note();
+  if (what == "stack_note") return stack_note();
+  if (what == "no_dropout_note") return no_dropout_note();
   return usage();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc > 1 ? argv[1] : "");
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "process: %s\n", error.what());
+    return 6;
+  }
 }

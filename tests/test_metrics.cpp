@@ -1,0 +1,94 @@
+// The file of metrics of char_lm when system calls fail.
+#include <doctest/doctest.h>
+
+#include <reel/autograd/error.h>
+
+#include "../examples/char_lm/metrics.h"
+#include "faults.h"
+#include "temporary_directory.h"
+
+using namespace reel;
+using char_lm::Metrics;
+using char_lm::MetricsFile;
+using testing::Faults;
+using testing::Injection;
+
+namespace {
+
+constexpr std::size_t chunk = 32;  // what a short write takes
+
+Metrics line(Index step) {
+  return {.step = step, .epoch = 1, .train_loss = 2.5, .lr = 0.25, .elapsed_s = 1.5};
+}
+
+std::string text_of(const Metrics& metrics) {
+  const TemporaryDirectory directory;
+  MetricsFile(directory / "metrics", 0).append(metrics);
+  return content_of(directory / "metrics");
+}
+
+int writes_of(const std::string& text) {
+  return static_cast<int>((text.size() + chunk - 1) / chunk);
+}
+
+}  // namespace
+
+TEST_CASE("metrics: short writes go on, interrupted ones are made again") {
+  const std::string first = text_of(line(1)), second = text_of(line(2));
+  CHECK(first.ends_with("}\n"));
+  const int writes = writes_of(second);
+  REQUIRE(writes > 2);
+  for (int call = -1; call < writes; ++call) {
+    CAPTURE(call);
+    const TemporaryDirectory directory;
+    const auto path = directory.file("metrics", first);
+    MetricsFile file(path, 1);
+    Faults f{.at = call, .error = EINTR, .longest_write = chunk};
+    {
+      const Injection injection(f);
+      file.append(line(2));
+    }
+    CHECK(content_of(path) == first + second);
+    CHECK(f.calls == writes + (call == -1 ? 0 : 1));
+  }
+}
+
+TEST_CASE("metrics: whichever write fails, the file holds whole lines, and the next one fits") {
+  const std::string first = text_of(line(1)), second = text_of(line(2)), third = text_of(line(3));
+  for (int call = 0; call < writes_of(second); ++call) {
+    CAPTURE(call);
+    const TemporaryDirectory directory;
+    const auto path = directory.file("metrics", first);
+    MetricsFile file(path, 1);
+    Faults f{.at = call, .error = ENOSPC, .longest_write = chunk};
+    std::string message;
+    {
+      const Injection injection(f);
+      message = message_of<FileError>([&] { file.append(line(2)); });
+    }
+    CHECK(message == path.string() + ": cannot write: No space left on device");
+    CHECK(content_of(path) == first);
+    CHECK(file.elapsed_s() == 1.5);
+    file.append(line(3));
+    CHECK(content_of(path) == first + third);
+  }
+}
+
+TEST_CASE("metrics: half a line that cannot be taken back goes when training is resumed") {
+  const std::string first = text_of(line(1)), second = text_of(line(2)), third = text_of(line(3));
+  const TemporaryDirectory directory;
+  const auto path = directory.file("metrics", first);
+  Faults f{.at = 1, .error = EIO, .and_after = true, .longest_write = chunk};
+  {
+    MetricsFile file(path, 1);
+    const Injection injection(f);
+    CHECK(message_of<FileError>([&] { file.append(line(2)); }) ==
+          path.string() + ": cannot write: Input/output error");
+  }
+  CHECK(content_of(path) == first + second.substr(0, chunk));
+  MetricsFile resumed(path, 1);
+  CHECK(content_of(path) == first);
+  CHECK(resumed.elapsed_s() == 1.5);
+  resumed.append(line(3));
+  CHECK(content_of(path) == first + third);
+}
