@@ -88,6 +88,9 @@ TEST_CASE("load_params suggests the tensor whose name is nearest to a missing on
 
 TEST_CASE("a parameter that is not there is named in one line") {
   const Params params = with_parameters({"head.w", "head.b"});
-  CHECK(error_of<ValueError>([&] { params["head.w\n"]; }) ==
-        "there is no parameter head.w\\n; did you mean head.w? There are: head.w, head.b");
+  CHECK(
+      error_of<ValueError>([&] {
+        params[{"head.w\n", Site("a.cpp", 7)}];
+      }) ==
+      "there is no parameter head.w\\n; did you mean head.w? There are: head.w, head.b (a.cpp:7)");
 }

@@ -2,6 +2,8 @@
 
 #include <mutex>
 
+#include <pthread.h>
+
 namespace reel::detail {
 
 // A stack of links, the latest on top. A thread's stack keeps the thread's current tape up to date.
@@ -28,7 +30,11 @@ namespace {
 
 // Never destroyed: a tape may be a global that is destroyed after everything here would be.
 std::mutex& mutex() {
-  static std::mutex& all = *new std::mutex;
+  static std::mutex& all = *[] {
+    // A forked child finds it unlocked, whatever the parent's other threads did with their tapes.
+    pthread_atfork([] { mutex().lock(); }, [] { mutex().unlock(); }, [] { mutex().unlock(); });
+    return new std::mutex;
+  }();
   return all;
 }
 

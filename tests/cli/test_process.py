@@ -47,7 +47,7 @@ class Process(unittest.TestCase):
                 self.assertRegex(run.stderr, rf"\Areel: Dropout of rate {rate} runs in nn::Eval "
                                              r"while a tape records, and drops nothing; [^\n]*"
                                              r"nn::Train\{rng\} \([^\n]*main\.cpp:\d+[^\n]*\)\. "
-                                             r"This is said once\.\n\Z")
+                                             r"This note is printed once\.\n\Z")
 
     def test_dropout_is_not_noted_where_it_drops_or_nothing_is_recorded(self):
         run = process("no_dropout_note")

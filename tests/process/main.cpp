@@ -24,7 +24,10 @@ namespace {
 bool computes() {
   const Tensor x = matmul(ones({300, 300}), ones({300, 300}));
   const Tensor y = early::lstm(ones({20, 64, 3})).y;
-  return x.at({7, 7}) == 300 && y.size() == 20 * 64 * 4;
+  Tape tape;
+  const Tensor w = tape.watch(ones({3}));
+  const Tensor gradient = tape.gradient(sum(square(w)), {w})[0];
+  return x.at({7, 7}) == 300 && y.size() == 20 * 64 * 4 && gradient.at({1}) == 2;
 }
 
 int before_main() {
@@ -92,17 +95,21 @@ int fork_children() {
   return computes() ? 0 : 5;
 }
 
-// Forks while another thread keeps the pool busy.
+// Forks while other threads keep the pool and the list of tapes busy.
 int fork_while_busy() {
   set_threads(4);
   std::atomic<bool> done = false;
-  std::thread other([&] {
+  std::thread computing([&] {
     while (!done) computes();
+  });
+  std::thread recording([&] {
+    while (!done) Tape tape;
   });
   bool all = true;
   for (int i = 0; i < 20; ++i) all &= forked(computes);
   done = true;
-  other.join();
+  computing.join();
+  recording.join();
   return all && computes() ? 0 : 1;
 }
 
