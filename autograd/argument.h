@@ -10,9 +10,11 @@ namespace reel {
 /// Whether an argument of type T may be passed as a `From`: only a bool for a bool, any integer or
 /// enumerator for an integer, any number for a floating-point number. A bool is not a number here.
 template <class From, class T>
-concept GivenAs = (std::same_as<From, bool> == std::same_as<T, bool>)&&(
-    std::integral<From> || (std::is_enum_v<From> && std::is_convertible_v<From, int>) ||
-    (std::floating_point<From> && std::floating_point<T>));
+concept GivenAs = (std::same_as<From, bool> ==
+                   std::same_as<T, bool>)&&((std::integral<From> && !std::same_as<From, char>) ||
+                                            (std::is_enum_v<From> &&
+                                             std::is_convertible_v<From, int>) ||
+                                            (std::floating_point<From> && std::floating_point<T>));
 
 /// A value of the wrong kind: true for an axis, 1 for keepdims, 0.5 for an index.
 template <class From, class T>

@@ -107,7 +107,8 @@ Gradients& Gradients::operator+=(const Gradients& other) {
   return *this;
 }
 
-Gradients& Gradients::operator*=(double factor) {
+Gradients& Gradients::operator*=(Arg<double> by) {
+  const double factor = by;
   PoolVector<Tensor*> gradients;
   each([&](const std::shared_ptr<ParamEntry>&, Tensor& gradient) {
     // Shared buffers are copied here, not in the tasks.
@@ -119,9 +120,9 @@ Gradients& Gradients::operator*=(double factor) {
     const Tensor& gradient = *gradients[piece.array];
     dispatch_real(gradient.dtype(), [&]<class T>() {
       T* numbers = static_cast<T*>(gradient.buffer().data());
-      const auto scale = [&](auto by) {
+      const auto scale = [&](auto f) {
         for (Index i = piece.begin; i < piece.end; ++i)
-          numbers[i] = static_cast<T>(static_cast<decltype(by)>(numbers[i]) * by);
+          numbers[i] = static_cast<T>(static_cast<decltype(f)>(numbers[i]) * f);
       };
       // The factor may be out of range for f32 even if the products are not.
       std::isnormal(static_cast<T>(factor)) ? scale(static_cast<T>(factor)) : scale(factor);

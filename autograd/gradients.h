@@ -27,7 +27,7 @@ class Gradients {
   /// having added nothing, if one belongs to another store or part.
   Gradients& operator+=(const Gradients& other);
   /// Multiplies every gradient.
-  Gradients& operator*=(double factor);
+  Gradients& operator*=(Arg<double> factor);
   /// The global Euclidean norm of all gradients, accumulated in double.
   double norm() const;
 

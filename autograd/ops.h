@@ -221,9 +221,7 @@ Tensor expand(const Tensor& x, Arg<int> axis, Site site = {});
 /// The axes in another order: axis a of the result is axis axes[a] of x. Throws ShapeError unless
 /// `axes` names each axis once.
 Tensor permute(const Tensor& x, std::span<const int> axes, Site site = {});
-inline Tensor permute(const Tensor& x, std::initializer_list<int> axes, Site site = {}) {
-  return permute(x, std::span(axes.begin(), axes.size()), site);
-}
+Tensor permute(const Tensor& x, std::initializer_list<Arg<int>> axes, Site site = {});
 /// Swaps two axes.
 Tensor transpose(const Tensor& x, Arg<int> axis0 = -2, Arg<int> axis1 = -1, Site site = {});
 /// Repeats along axes of size 1 and along new leading axes.
@@ -456,12 +454,12 @@ Tensor mse(const Tensor& x, const Tensor& targets, const LossWeights auto& weigh
 Tensor l1(const Tensor& x, const Tensor& targets, const LossWeights auto& weights, Site site = {}) {
   return l1(x, targets, {.weights = detail::loss_weights(weights)}, site);
 }
-Tensor huber(const Tensor& x, const Tensor& targets, double delta, const LossWeights auto& weights,
-             Site site = {}) {
+Tensor huber(const Tensor& x, const Tensor& targets, Arg<double> delta,
+             const LossWeights auto& weights, Site site = {}) {
   return huber(x, targets, delta, {.weights = detail::loss_weights(weights)}, site);
 }
 Tensor bce_with_logits(const Tensor& logits, const Tensor& targets, const LossWeights auto& weights,
-                       double positive_weight = 1, Site site = {}) {
+                       Arg<double> positive_weight = 1, Site site = {}) {
   return bce_with_logits(
       logits, targets,
       {.weights = detail::loss_weights(weights), .positive_weight = positive_weight}, site);

@@ -29,6 +29,8 @@ std::string coordinate_name(const ParamEntry& entry, Index flat) {
 
 void Param::set(const Tensor& value, Site site) {
   const std::string place = SiteScope::resolve(site).str();
+  if (!value.defined())
+    throw ValueError(fmt::format("parameter {}: the new value is undefined ({})", name(), place));
   if (value.shape() != shape())
     throw ShapeError(fmt::format("parameter {} has shape {}, not {} ({})", name(), shape().str(),
                                  value.shape().str(), place));

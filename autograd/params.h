@@ -79,8 +79,8 @@ class Param {
   /// parameter later copies its numbers, and refuses a gradient once they differ. Throws
   /// DTypeError, having changed nothing, if T is not the element type.
   template <Real T>
-  std::span<T> edit() {
-    const std::span<T> numbers = data().value.template edit<T>();
+  std::span<T> edit(Site site = {}) {
+    const std::span<T> numbers = data().value.template edit<T>(site);
     ++data().version;
     data().exposed = true;
     return numbers;

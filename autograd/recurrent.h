@@ -70,8 +70,8 @@ LstmResult lstm(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const T
                 Site site = {});
 
 // For layers that run over a sequence in ops.
-/// The lengths, or T for every row of x [T, B, ..] if none are given. Throws ValueError, naming the
-/// op, for a length outside 0 .. T.
+/// The lengths, or T for every row of x [T, B, ..] if none are given. Throws DTypeError or
+/// ShapeError unless they are i32 [B], ValueError for one outside 0 .. T; both name the op.
 Tensor resolve_lengths(const SequenceOptions& options, const Tensor& x, const char* op,
                        Site site = {});
 /// x [T, B, D] with zeros in the padding; x itself if the padding is zero already.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <ostream>
 
 namespace reel {
@@ -13,11 +14,14 @@ std::ostream& operator<<(std::ostream& out, const Shape& shape) { return out << 
 
 void Shape::throw_invalid(const Index* sizes, std::size_t count, Site site) {
   const Site place = SiteScope::resolve(site);
-  throw ShapeError(
-      fmt::format("shape [{}]: a tensor has at most {} axes, no negative size and at most 2^59 "
-                  "elements; reshape or merge axes first{}",
-                  fmt::join(sizes, sizes + count, ", "), max_rank,
-                  place.file ? fmt::format(" ({})", place.str()) : ""));
+  const std::string why =
+      std::any_of(sizes, sizes + count, [](Index size) { return size < 0; })
+          ? "a size must not be negative"
+      : count > max_rank
+          ? fmt::format("a tensor has at most {} axes; reshape or merge axes first", max_rank)
+          : "a tensor has at most 2^59 elements";
+  throw ShapeError(fmt::format("shape [{}]: {}{}", fmt::join(sizes, sizes + count, ", "), why,
+                               place.file ? fmt::format(" ({})", place.str()) : ""));
 }
 
 Shape Shape::insert(int axis, Index size) const {

@@ -326,13 +326,15 @@ void Tape::require_no_pass(const char* call, Site site) const {
 
 Trace Tape::require(const Tensor& x, const char* call, const char* what, Site site) const {
   const Trace trace = x.trace();
-  if (x.defined() && !is_real(x.dtype()))
+  if (!x.defined())
+    throw ValueError(fmt::format("{}: {} is undefined ({})", call, what, site.str()));
+  if (!is_real(x.dtype()))
     throw GradientError(
         fmt::format("{}: {} is i32, and integers have no gradient ({})", call, what, site.str()));
   if (trace.generation == 0)
     throw GradientError(fmt::format(
         "{}: {} was not recorded on this tape; watch() the inputs that it depends on, or use "
-        "parameters, while the tape is current{} ({})",
+        "parameters, while the tape is current; detach() and to() give constants{} ({})",
         call, what,
         gave_gradient_ ? "; a gradient that is to be differentiated again is recorded only with "
                          "{.create_graph = true}"
@@ -419,6 +421,23 @@ std::vector<Tensor> Tape::gradient(const Tensor& y, std::span<const Tensor> inpu
   }
   backward.finish();
   return gradients;
+}
+
+std::vector<Tensor> Tape::gradient(const Tensor& y, std::span<const Param> params,
+                                   const GradientOptions& options, Site site) {
+  const auto of_a_store_in_use = [&](const Param& p) {
+    return std::ranges::any_of(leaves_, [&](const Leaf& leaf) {
+      return leaf.entry->store.lock() == p.entry()->store.lock();
+    });
+  };
+  if (std::ranges::none_of(params, of_a_store_in_use))
+    throw ValueError(fmt::format(
+        "gradient: none of these {} parameters belongs to a store that was used on this tape; is "
+        "it the list of another model, or of a part that does not exist? ({})",
+        params.size(), SiteScope::resolve(site).str()));
+  Tensors leaves;
+  for (const Param& p : params) leaves.push_back(leaf(p.entry()));
+  return gradient(y, std::span<const Tensor>(leaves), options, site);
 }
 
 }  // namespace reel

@@ -93,13 +93,10 @@ class Tape {
     return gradient(y, std::span(inputs.begin(), inputs.size()), options, site);
   }
 
-  /// The same for parameters, as params.list() returns them.
+  /// The same for parameters, as params.list() returns them. Throws ValueError if the store of
+  /// none of them was used on this tape.
   std::vector<Tensor> gradient(const Tensor& y, std::span<const Param> params,
-                               const GradientOptions& options = {}) {
-    Tensors leaves;
-    for (const Param& p : params) leaves.push_back(leaf(p.entry()));
-    return gradient(y, std::span<const Tensor>(leaves), options);
-  }
+                               const GradientOptions& options = {}, Site site = {});
 
   /// Calls `hook` with the gradient of x in every backward pass that reaches x, once it is fully
   /// accumulated; its result replaces the gradient. Several hooks run in the order in which they

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <reel/autograd/argument.h>
 #include <reel/autograd/error.h>
 
 namespace reel {
@@ -10,7 +11,7 @@ namespace reel {
 ///
 /// A forked child gets the same number of threads of its own. It may compute, whatever the parent's
 /// other threads were doing; only a fork from within a kernel leaves that kernel's work undone.
-void set_threads(int n, Site site = {});
+void set_threads(Arg<int> n, Site site = {});
 
 /// The number set last; initially the cores that this process may use (affinity and cgroup quota).
 int threads();

@@ -98,7 +98,12 @@ void NamedTensors::insert(std::string_view prefix, const NamedTensors& other) {
 
 NamedTensors from_params(const Params& params) {
   NamedTensors result;
-  params.each([&](const auto& entry) { result.tensors.emplace(entry->name, entry->value); });
+  params.each([&](const auto& entry) {
+    Tensor value = entry->value;
+    // Whoever has a span of the numbers may write to them at any time.
+    if (entry->exposed) dispatch_real(value.dtype(), [&]<class T>() { value.edit<T>(); });
+    result.tensors.emplace(entry->name, std::move(value));
+  });
   return result;
 }
 

@@ -26,7 +26,7 @@ struct NamedTensors {
 };
 
 /// The current values of the parameters under their full names. They share memory with the
-/// parameters until those change (copy on write).
+/// parameters until those change (copy on write), except with one that `edit` gave a span of.
 NamedTensors from_params(const Params& params);
 
 /// Sets the parameters to the tensors with their full names. The two sets of names must be equal.

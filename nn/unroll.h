@@ -40,11 +40,7 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
   Output<State> operator()(const Tensor& x, const State& initial = {}, const Mode& mode = Eval{},
                            const SequenceOptions& options = {}, Site site = {}) const {
     const SiteScope scope(site);
-    if (x.rank() != 3 || x.size(0) == 0)
-      throw ShapeError(
-          fmt::format("Unroll: {}; x is {} {} ({})",
-                      x.rank() != 3 ? "x must be [T, B, D]" : "the sequence has no steps",
-                      name_of(x.dtype()), x.shape().str(), SiteScope::resolve(site).str()));
+    check_sequence(x);
     return in_segments(options, "Unroll", site) ? run_in_segments(x, initial, mode, options, site)
                                                 : run(x, initial, mode, options, 0);
   }
@@ -54,6 +50,16 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
   C cell;
 
  private:
+  static void check_sequence(const Tensor& x) {
+    if (!x.defined())
+      throw ValueError(fmt::format("Unroll: x is undefined ({})", SiteScope::place()));
+    if (x.rank() != 3 || x.size(0) == 0)
+      throw ShapeError(
+          fmt::format("Unroll: {}; x is {} {} ({})",
+                      x.rank() != 3 ? "x must be [T, B, D]" : "the sequence has no steps",
+                      name_of(x.dtype()), x.shape().str(), SiteScope::place()));
+  }
+
   // The cell's ops belong to its step, and to the module unless the cell names one itself.
   Output<State> step(const Tensor& x, const State& state, const Mode& mode) const {
     const PlaceScope place({module_.empty() ? current_place.module : module_, current_place.step});

@@ -11,10 +11,10 @@ namespace reel::optim {
 /// can stop. Throws ValueError unless max_norm > 0. Pascanu, Mikolov and Bengio, "On the difficulty
 /// of training recurrent neural networks", 2013; PyTorch uses 1e-6 in place of the minimum, which
 /// would not clip norms far below that to max_norm.
-double clip_by_norm(Gradients& gradients, double max_norm, Site site = {});
+double clip_by_norm(Gradients& gradients, Arg<double> max_norm, Site site = {});
 
 /// Clamps every element of the gradients to [-limit, limit]; NaN stays NaN.
 /// Throws ValueError unless limit > 0.
-void clip_by_value(Gradients& gradients, double limit, Site site = {});
+void clip_by_value(Gradients& gradients, Arg<double> limit, Site site = {});
 
 }  // namespace reel::optim

@@ -259,6 +259,17 @@ TEST_CASE("a gradient for a part that is not there lists what there is") {
                           "parameter deep.gate."));
   CHECK(foreign.find("is the model of another store? (") != std::string::npos);
   CHECK(message(Params(1)).starts_with("gradient: the store has no parameters; "));
+  Tape tape_of_lists;
+  const Tensor y = sum(head(ones({1, 2})));
+  for (const Params& wrong : {other, params / "typo"})
+    CHECK_THROWS_WITH_AS(
+        tape_of_lists.gradient(y, wrong.list()),
+        Contains("belongs to a store that was used on this tape; is it the list of "
+                 "another model, or of a part that does not exist? (" __FILE__ ":"),
+        ValueError);
+  const auto lists = tape_of_lists.gradient(y, (params / "deep").list(), {.keep = true});
+  CHECK(lists.size() == 2);
+  CHECK(sum(abs(lists[0])).item() == 0);
   // A part of the model on which this loss does not depend is not an error.
   const nn::Linear unused(params / "unused", 2, 3);
   Tape tape;

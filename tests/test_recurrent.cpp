@@ -344,7 +344,16 @@ TEST_CASE("arguments that do not fit a layer are reported before any work") {
              lstm(zeros({5, 2, 3}), {}, nn::Eval{},
                   {.lengths = tensor({2}, std::span<const std::int32_t>(lengths))});
            }),
-           "a length is 6, but the sequence has 5 steps");
+           "between 0 and 5; one is 6 (");
+  contains(message([&] { lstm(zeros({5, 2, 3}), {.lengths = ones({2})}); }), "they are f32 [2] (");
+  contains(message([&] {
+             lstm(zeros({5, 2, 3}), {.lengths = tensor({3}, {5, 6, 7}, i32)});
+           }),
+           "lstm: lengths must be i32 [2], one for each row of x [5, 2, 3], and between 0 and 5; "
+           "they are i32 [3] (");
+  contains(message([&] { lstm(zeros({5, 2, 3}), {.lengths = Tensor()}); }), "they are undefined (");
+  contains(message([&] { nn::Unroll<nn::RnnCell>(params / "unroll", 3, 4)(Tensor()); }),
+           "Unroll: x is undefined (");
   contains(message([&] { nn::Lstm(params / "lstm", 3, 4); }), "parameter lstm.w_ih exists already");
   contains(message([&] { nn::Gru(params / "gru", 0, 4); }), "input_size must be positive, not 0");
   contains(message([&] { nn::Stacked<nn::Gru>(params / "s", 3, 4, {.layers = 0}); }),

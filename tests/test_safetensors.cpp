@@ -10,51 +10,16 @@
 #include <reel/autograd/error.h>
 #include <reel/nn/files/safetensors.h>
 
-#include "temporary_directory.h"
+#include "safetensors_file.h"
 #include "testing.h"
 
 using namespace reel;
 using namespace reel::nn;
-
-namespace {
-
-std::string file_of(std::uint64_t length, std::string_view rest) {
-  std::string file(sizeof length, '\0');
-  std::memcpy(file.data(), &length, sizeof length);
-  return file.append(rest);
-}
-
-std::string file_of(const std::string& header, std::size_t data_bytes) {
-  return file_of(header.size(), header + std::string(data_bytes, '\1'));
-}
-
-std::string entry(std::string_view name, std::string_view dtype, std::string_view shape,
-                  std::string_view offsets) {
-  std::string text = "\"" + std::string(name) + "\":{\"dtype\":\"";
-  return text.append(dtype)
-             .append("\",\"shape\":")
-             .append(shape)
-             .append(",\"data_offsets\":")
-             .append(offsets) +
-         "}";
-}
-
-// A file of one tensor "w" of 16 bytes.
-std::string one_tensor(std::string_view dtype, std::string_view shape, std::string_view offsets) {
-  return file_of("{" + entry("w", dtype, shape, offsets) + "}", 16);
-}
-
-bool same(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
-         std::memcmp(a.buffer().data(), b.buffer().data(),
-                     static_cast<std::size_t>(a.size()) * size_of(a.dtype())) == 0;
-}
-
-std::string saving(const std::filesystem::path& path, const NamedTensors& content) {
-  return message_of<ValueError>([&] { save_safetensors(path, content); });
-}
-
-}  // namespace
+using testing::entry;
+using testing::file_of;
+using testing::one_tensor;
+using testing::same_bits;
+using testing::saving;
 
 TEST_CASE("safetensors: what is saved is loaded, bit for bit") {
   const TemporaryDirectory directory;
@@ -80,7 +45,7 @@ TEST_CASE("safetensors: what is saved is loaded, bit for bit") {
   const NamedTensors loaded = load_safetensors(path);
   CHECK(loaded.metadata == content.metadata);
   REQUIRE(loaded.tensors.size() == content.tensors.size());
-  for (const auto& [name, value] : content.tensors) CHECK(same(loaded[name], value));
+  for (const auto& [name, value] : content.tensors) CHECK(same_bits(loaded[name], value));
   CHECK_THROWS_WITH_AS(loaded["none"], doctest::Contains("there is no tensor none; there are: "),
                        ValueError);
 
@@ -296,121 +261,6 @@ TEST_CASE("safetensors: malformed files are refused, and say what is wrong") {
   }
 }
 
-namespace {
-
-// A file of tensors of one format each, and their bytes.
-std::string file_of(
-    std::initializer_list<std::tuple<const char*, const char*, std::string>> items) {
-  std::string header = "{", data;
-  for (const auto& [name, dtype_and_shape, bytes] : items) {
-    const std::string text = dtype_and_shape;
-    const std::size_t space = text.find(' ');
-    header +=
-        (data.empty() ? "" : ",") + entry(name, text.substr(0, space), text.substr(space + 1),
-                                          "[" + std::to_string(data.size()) + "," +
-                                              std::to_string(data.size() + bytes.size()) + "]");
-    data += bytes;
-  }
-  header += "}";
-  return file_of(header.size(), header + data);
-}
-
-template <class T>
-std::string bytes_of(std::initializer_list<T> values) {
-  std::string bytes(values.size() * sizeof(T), '\0');
-  std::memcpy(bytes.data(), values.begin(), bytes.size());
-  return bytes;
-}
-
-}  // namespace
-
-TEST_CASE("safetensors: other formats are converted if this is lossless") {
-  const TemporaryDirectory directory;
-  using Halves = std::initializer_list<std::uint16_t>;
-  const NamedTensors content = load_safetensors(directory.file(
-      "a", file_of({{"f32", "F32 [1]", bytes_of({1.5f})},
-                    {"f16", "F16 [3,3]",
-                     bytes_of(Halves{0x3C00, 0xC000, 0x7BFF, 0x0400, 0x0001, 0x83FF, 0x8000, 0x7C00,
-                                     0xFE01})},
-                    {"bf16", "BF16 [4]", bytes_of(Halves{0x3F80, 0xC049, 0x0001, 0xFF80})},
-                    {"i64", "I64 [2]", bytes_of<std::int64_t>({INT32_MIN, INT32_MAX})},
-                    {"u64", "U64 []", bytes_of<std::uint64_t>({7})},
-                    {"u32", "U32 [1]", bytes_of<std::uint32_t>({INT32_MAX})},
-                    {"i16", "I16 [2]", bytes_of<std::int16_t>({INT16_MIN, 5})},
-                    {"u16", "U16 [1]", bytes_of<std::uint16_t>({UINT16_MAX})},
-                    {"i8", "I8 [2]", bytes_of<std::int8_t>({-128, 127})},
-                    {"u8", "U8 [2]", bytes_of<std::uint8_t>({0, 255})},
-                    {"bool", "BOOL [2,2]", std::string("\0\1\1\0", 4)},
-                    {"none", "F16 [0]", ""}})));
-  CHECK(content.unread.empty());
-  using Values = std::vector<double>;
-  const auto check = [&](const char* name, DType dtype, const Values& values) {
-    CAPTURE(name);
-    CHECK(content[name].dtype() == dtype);
-    CHECK(content[name].to_vector() == values);
-  };
-  const Values halves = content["f16"].to_vector();
-  CHECK(content["f16"].dtype() == f32);
-  CHECK(content["f16"].shape() == Shape{3, 3});
-  CHECK(Values(halves.begin(), halves.begin() + 8) ==
-        Values{1, -2, 65504, 0x1p-14, 0x1p-24, -1023 * 0x1p-24, -0.0,
-               std::numeric_limits<double>::infinity()});
-  CHECK(std::signbit(halves[6]));
-  CHECK(std::isnan(halves[8]));
-  check("f32", f32, {1.5});
-  check("bf16", f32, {1, -3.140625, 0x1p-133, -std::numeric_limits<double>::infinity()});
-  check("i64", i32, {INT32_MIN, INT32_MAX});
-  check("u64", i32, {7});
-  check("u32", i32, {INT32_MAX});
-  check("i16", i32, {INT16_MIN, 5});
-  check("u16", i32, {UINT16_MAX});
-  check("i8", i32, {-128, 127});
-  check("u8", i32, {0, 255});
-  check("bool", i32, {0, 1, 1, 0});
-  check("none", f32, {});
-}
-
-TEST_CASE("safetensors: a tensor that Reel cannot represent is an error only when it is accessed") {
-  const TemporaryDirectory directory;
-  const auto path =
-      directory.file("a", file_of({{"w", "F32 [2]", bytes_of({1.0f, 2.0f})},
-                                   {"long", "I64 [2]", bytes_of<std::int64_t>({1, 5'000'000'000})},
-                                   {"eight", "F8_E4M3 [4]", "1234"},
-                                   {"new", "F4\\u001b [9]", "56789"},
-                                   {"deep", "F32 [1,1,1,1,1,2]", bytes_of({1.0f, 2.0f})},
-                                   {"last", "I32 [1]", bytes_of({3})}}));
-  NamedTensors content = load_safetensors(path);
-  CHECK(content.tensors.size() == 2);
-  CHECK(content["w"].to_vector() == std::vector<double>{1, 2});
-  CHECK(content["last"].item() == 3);
-  const auto message = [&](const char* name) {
-    return message_of<ValueError>([&] { content[name]; });
-  };
-  CHECK(message("long") ==
-        "tensor long: its element 1 is 5000000000, which is out of range for i32");
-  CHECK(message("eight") == "tensor eight: its dtype is F8_E4M3, which Reel does not support");
-  CHECK(message("new") == "tensor new: its dtype is \"F4\\u001b\", which is unknown");
-  CHECK(message("deep") == "tensor deep: its shape has more than 4 axes");
-  CHECK(content.part("lo").unread.contains("ng"));
-  CHECK(contains(saving(directory / "b", content), "\"deep\" was not read"));
-
-  Params params;
-  const auto create = [&](const char* name) {
-    params.create(name, {2},
-                  [](Rng&, const Shape& shape, DType dtype) { return zeros(shape, dtype); });
-  };
-  create("w");
-  content.tensors.erase("last");
-  CHECK(contains(message_of<ValueError>([&] { load_params(content, params); }),
-                 "the tensors deep, eight, long and 1 more belong to no parameter"));
-  create("long");
-  CHECK(contains(message_of<ValueError>([&] { load_params(content, params); }),
-                 "load_params: the tensor long: its element 1 is 5000000000, which is out of range "
-                 "for i32 ("));
-  content.unread.clear();
-  CHECK(contains(message_of<ValueError>([&] { load_params(content, params); }), "long are not"));
-}
-
 TEST_CASE("safetensors: no metadata may be null") {
   const TemporaryDirectory directory;
   const auto path = directory.file(
@@ -529,93 +379,4 @@ TEST_CASE("safetensors: a failed save does no harm") {
   CHECK_THROWS_AS(save_safetensors(directory / "taken", content), FileError);
   CHECK(std::filesystem::is_directory(directory / "taken"));
   CHECK(directory.count() == 1);
-}
-
-TEST_CASE("named tensors: parts are taken out and put in by prefix") {
-  NamedTensors all, inner;
-  inner.tensors = {{"w", ones({1})}, {"b", zeros({2})}};
-  all.insert("lstm.", inner);
-  all.insert("", inner);
-  CHECK(all.tensors.size() == 4);
-  CHECK(all["lstm.b"].shape() == Shape{2});
-  CHECK(all.part("lstm.").tensors.size() == 2);
-  CHECK(all.part("lstm.")["w"].buffer().shares(inner["w"].buffer()));
-  CHECK(all.part("gru.").tensors.empty());
-  NamedTensors clash;
-  clash.tensors = {{"a", ones({1})}, {"w", ones({1})}};
-  CHECK_THROWS_WITH_AS(all.insert("lstm.", clash), "there is a tensor lstm.w already", ValueError);
-  CHECK(all.tensors.size() == 4);
-}
-
-namespace {
-
-Tensor drawn(Rng& rng, const Shape& shape, DType dtype) { return rng.normal(shape, 0, 1, dtype); }
-
-Params model(std::uint64_t seed, DType dtype = f32) {
-  Params params(seed, dtype);
-  (params / "lstm").create("w", {2, 3}, drawn);
-  (params / "lstm").create("b", {3}, drawn);
-  params.create("out", {3, 1}, drawn);
-  return params;
-}
-
-}  // namespace
-
-TEST_CASE("params: saved and loaded under their names") {
-  const TemporaryDirectory directory;
-  for (const DType dtype : {f32, f64}) {
-    const Params trained = model(1, dtype), fresh = model(2, dtype);
-    save_safetensors(directory / "model", from_params(trained));
-    load_params(load_safetensors(directory / "model"), fresh);
-    for (const Param& param : trained.list())
-      CHECK(same(fresh[param.name()].value(), param.value()));
-    CHECK(fresh["out"].entry()->version == 1);
-  }
-}
-
-TEST_CASE("params: a snapshot keeps its values, a part has its full names") {
-  const Params params = model(1);
-  const NamedTensors snapshot = from_params(params);
-  const double before = snapshot["out"].at({0, 0});
-  params["out"].edit<float>()[0] += 1;
-  CHECK(snapshot["out"].at({0, 0}) == before);
-  const NamedTensors part = from_params(params / "lstm");
-  CHECK(part.tensors.size() == 2);
-  load_params(part, model(2) / "lstm");
-}
-
-TEST_CASE("params: tensors that do not fit change nothing") {
-  const Params params = model(1);
-  const NamedTensors before = from_params(params), other = from_params(model(2));
-  const auto check_unchanged = [&] {
-    for (const Param& param : params.list()) {
-      CHECK(same(param.value(), before[param.name()]));
-      CHECK(param.entry()->version == 0);
-    }
-  };
-  NamedTensors bad = other;
-  bad.tensors.erase("out");
-  CHECK(contains(message_of<ValueError>([&] { load_params(bad, params); }),
-                 "the model's parameters out are not among the tensors"));
-  bad = other;
-  bad.tensors.emplace("surplus", ones({1}));
-  CHECK(contains(message_of<ValueError>([&] { load_params(bad, params); }),
-                 "the tensors surplus belong to no parameter"));
-  CHECK(
-      contains(message_of<ValueError>([&] { load_params(other, params / "lstm"); }), "out belong"));
-  bad = other;
-  bad.tensors["out"] = ones({3});
-  CHECK(message_of<ShapeError>([&] { load_params(bad, params, Site("load.cpp", 7)); }) ==
-        "load_params: out has shape [3], but the model's parameter [3, 1] (load.cpp:7)");
-  bad.tensors["out"] = ones({3, 1}, f64);
-  CHECK(message_of<DTypeError>([&] { load_params(bad, params, Site("load.cpp", 8)); }) ==
-        "load_params: out is f64, but the model's parameter f32; build the model in the same dtype "
-        "(load.cpp:8)");
-  CHECK(contains(message_of<ValueError>([&] { load_params({}, params); }),
-                 "lstm.w, lstm.b, out are not"));
-  NamedTensors many;
-  for (const char* name : {"a", "b", "c", "d", "e"}) many.tensors.emplace(name, ones({1}));
-  CHECK(
-      contains(message_of<ValueError>([&] { load_params(many, Params()); }), "a, b, c and 2 more"));
-  check_unchanged();
 }

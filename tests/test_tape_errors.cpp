@@ -171,6 +171,30 @@ TEST_CASE("the output must be one number, or have a seed of its shape and dtype"
   CHECK(tape.gradient(y, {x}, {.seed = ones({2, 3}, f64)}).size() == 1);
 }
 
+TEST_CASE("what was never given a value has no gradient") {
+  Tape tape;
+  const Tensor x = tape.watch(ones({2}));
+  CHECK_THROWS_WITH_AS(tape.gradient(Tensor(), {x}),
+                       Contains("gradient: the output is undefined (" __FILE__ ":"), ValueError);
+  CHECK_THROWS_WITH_AS(tape.gradient(sum(x), {Tensor()}), Contains("an input is undefined ("),
+                       ValueError);
+}
+
+TEST_CASE("memory that runs out in a backward pass is a MemoryError") {
+  for (const bool of_system : {true, false}) {
+    Tape tape;
+    const Tensor x = tape.watch(ones({2}));
+    const Tensor y = square(x);
+    tape.on_gradient(y, [&](const Tensor& g) {
+      if (of_system) throw std::bad_alloc();
+      return g + full({Index{1} << 50}, 1);
+    });
+    CHECK(error_of<MemoryError>([&] {
+            tape.gradient(sum(y), {x});
+          }).find(of_system ? "not enough memory (" : "1125899906842624") != std::string::npos);
+  }
+}
+
 TEST_CASE("a parameter that changed between forward and backward is an error") {
   const Params params(1);
   Param w = params.create("layer.w", {2}, filled_with_two);

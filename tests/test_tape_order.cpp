@@ -330,7 +330,8 @@ TEST_CASE("a second derivative without a graph of the first says what to do") {
   CHECK(
       error_of<GradientError>([&] { tape.gradient(sum(g), {x}); }) ==
       "gradient: the output was not recorded on this tape; watch() the inputs that it depends on, "
-      "or use parameters, while the tape is current; a gradient that is to be differentiated "
+      "or use parameters, while the tape is current; detach() and to() give constants; a gradient "
+      "that is to be differentiated "
       "again is recorded only with {.create_graph = true} (" +
           Site(__FILE__, line).str() + ")");
   const Tensor lost = tape.gradient(y, {x})[0];

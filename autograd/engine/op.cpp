@@ -58,8 +58,7 @@ std::string Arguments::message(std::string_view why) const {
         repeated ? fmt::format("[{}]", i + 1 - static_cast<int>(op_.arguments.size())) : "",
         name_of(dtype(i)), (*this)[i].str());
   }
-  const std::string_view module = current_place.module;
-  return text + fmt::format("{}{} ({})", module.empty() ? "" : ", in module ", module, site_.str());
+  return text + fmt::format(" ({})", site_.str());
 }
 
 void throw_not_kept(std::string_view what, int i) {

@@ -242,7 +242,8 @@ Pool& thread_pool() {
 
 }  // namespace
 
-void set_threads(int n, Site site) {
+void set_threads(Arg<int> count, Site site) {
+  const int n = count;
   if (n < 1 || n > max_threads)
     throw ValueError("set_threads: n is " + std::to_string(n) + ", but must be from 1 to " +
                      std::to_string(max_threads) + " (" + SiteScope::resolve(site).str() + ")");

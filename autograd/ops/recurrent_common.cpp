@@ -72,29 +72,41 @@ Tensors run_in_segments(const char* name, const SequenceOp& op, const Tensor& x,
 
 namespace reel {
 
+namespace {
+
+void check_lengths(const Tensor& lengths, const Tensor& x, const char* op, Site site) {
+  const Index steps = x.size(0), rows = x.size(1);
+  const auto message = [&](const std::string& they_are) {
+    return fmt::format(
+        "{}: lengths must be i32 [{}], one for each row of x {}, and between 0 and {}; {} ({})", op,
+        rows, x.shape().str(), steps, they_are, SiteScope::resolve(site).str());
+  };
+  if (!lengths.defined()) throw ValueError(message("they are undefined"));
+  const auto kind = [&] {
+    return fmt::format("they are {} {}", name_of(lengths.dtype()), lengths.shape().str());
+  };
+  if (lengths.dtype() != i32) throw DTypeError(message(kind()));
+  if (lengths.shape() != Shape{rows}) throw ShapeError(message(kind()));
+  for (std::int32_t length : lengths.values<std::int32_t>())
+    if (length < 0 || length > steps) throw ValueError(message(fmt::format("one is {}", length)));
+}
+
+}  // namespace
+
 Tensor resolve_lengths(const SequenceOptions& options, const Tensor& x, const char* op, Site site) {
   if (x.rank() != 3) return zeros({}, i32);  // the shape rule reports the error
-  const auto steps = static_cast<std::int32_t>(x.shape()[0]);
-  if (!options.lengths) return full({x.shape()[1]}, steps, i32);
-  if (options.lengths->dtype() == i32)
-    for (std::int32_t length : options.lengths->values<std::int32_t>())
-      if (length < 0 || length > steps)
-        throw ValueError(
-            fmt::format("{}: a length is {}, but the sequence has {} steps; lengths are "
-                        "between 0 and that ({})",
-                        op, length, steps, SiteScope::resolve(site).str()));
+  if (!options.lengths) return full({x.size(1)}, static_cast<double>(x.size(0)), i32);
+  check_lengths(*options.lengths, x, op, site);
   return *options.lengths;
 }
 
 namespace {
 
-// Whether `good` holds for all numbers of x in the padding. Mismatched shapes are left to the shape
-// rule.
+// Whether `good` holds for all numbers of x in the padding. An x of another kind is left to the
+// shape rule.
 template <class F>
 bool all_of_padding(const Tensor& x, const Tensor& lengths, F good) {
-  if (x.rank() != 3 || !is_real(x.dtype()) || lengths.dtype() != i32 ||
-      lengths.shape() != Shape{x.size(1)})
-    return true;
+  if (x.rank() != 3 || !is_real(x.dtype())) return true;
   const Index rows = x.size(1), features = x.size(2);
   return dispatch_real(x.dtype(), [&]<class T>() {
     for (Index row = 0; row < rows; ++row)

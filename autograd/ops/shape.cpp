@@ -306,7 +306,7 @@ Tensor reshape(const Tensor& x, const Shape& shape, Site site) {
 Tensor reshape(const Tensor& x, std::initializer_list<Index> shape, Site site) {
   PoolVector<Index> sizes(shape);
   const auto open = std::ranges::find(sizes, -1);
-  if (open == sizes.end()) return reshape(x, Shape(std::span<const Index>(sizes)), site);
+  if (open == sizes.end()) return reshape(x, Shape(std::span<const Index>(sizes), site), site);
   const auto fail = [&](std::string_view why) {
     throw ShapeError(fmt::format("reshape: {} elements cannot take shape [{}]{}; x is {} {} ({})",
                                  x.size(), fmt::join(shape, ", "), why, name_of(x.dtype()),
@@ -350,6 +350,11 @@ Tensor permute(const Tensor& x, std::span<const int> axes, Site site) {
         "permute: axes ({}) do not name each of the {} axes of shape {} once ({})",
         fmt::join(axes, ", "), x.rank(), x.shape().str(), SiteScope::resolve(site).str()));
   return permute_op({&x}, {order}, site);
+}
+
+Tensor permute(const Tensor& x, std::initializer_list<Arg<int>> axes, Site site) {
+  const PoolVector<int> order(axes.begin(), axes.end());
+  return permute(x, std::span<const int>(order), site);
 }
 
 Tensor transpose(const Tensor& x, Arg<int> axis0, Arg<int> axis1, Site site) {

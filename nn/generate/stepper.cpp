@@ -102,13 +102,15 @@ void require_symbols(const Tensor& x, Index count, Site site) try {
   throw ValueError(fmt::format("{} ({})", e.what(), SiteScope::resolve(site).str()));
 }
 
-void check_embedding(const Embedding& embed, Index input_size, DType dtype) {
+void check_embedding(const Embedding& embed, Index input_size, DType dtype, Site site) {
+  const std::string place = SiteScope::resolve(site).str();
   if (embed.w.dtype() != dtype)
-    throw DTypeError(fmt::format("Stepper: the embedding is {}, the layer {}",
-                                 name_of(embed.w.dtype()), name_of(dtype)));
+    throw DTypeError(fmt::format("Stepper: the embedding is {}, the layer {} ({})",
+                                 name_of(embed.w.dtype()), name_of(dtype), place));
   if (embed.w.shape()[1] != input_size)
-    throw ShapeError(fmt::format("Stepper: the embedding gives {} features, the layer takes {}",
-                                 embed.w.shape()[1], input_size));
+    throw ShapeError(
+        fmt::format("Stepper: the embedding gives {} features, the layer takes {} ({})",
+                    embed.w.shape()[1], input_size, place));
 }
 
 }  // namespace
@@ -129,12 +131,12 @@ void PackedParams::check(Site site) const {
 }
 
 template <class Cell>
-PackedLayer::PackedLayer(const Cell& cell, const Embedding* embed)
+PackedLayer::PackedLayer(const Cell& cell, const Embedding* embed, Site site)
     : dtype_(cell.w_hh.dtype()), input_size_(cell.input_size()), output_size_(cell.output_size()) {
   for (const Param* p : {&cell.w_ih, &cell.w_hh, &cell.b}) params_.add(*p);
   if constexpr (requires { cell.b_hn; }) params_.add(cell.b_hn);
   if (embed) {
-    check_embedding(*embed, input_size_, dtype_);
+    check_embedding(*embed, input_size_, dtype_, site);
     params_.add(embed->w);
     symbols_ = embed->w.shape()[0];
   }
@@ -154,9 +156,9 @@ PackedLayer::PackedLayer(const Cell& cell, const Embedding* embed)
     };
   });
 }
-template PackedLayer::PackedLayer(const RnnCell&, const Embedding*);
-template PackedLayer::PackedLayer(const GruCell&, const Embedding*);
-template PackedLayer::PackedLayer(const LstmCell&, const Embedding*);
+template PackedLayer::PackedLayer(const RnnCell&, const Embedding*, Site);
+template PackedLayer::PackedLayer(const GruCell&, const Embedding*, Site);
+template PackedLayer::PackedLayer(const LstmCell&, const Embedding*, Site);
 
 void PackedLayer::run(const Tensor& x, std::span<Tensor> before, std::span<Tensor> after,
                       Site site) const {

@@ -60,7 +60,7 @@ class PackedParams {
 class PackedLayer {
  public:
   template <class Cell>
-  PackedLayer(const Cell& cell, const Embedding* embed);
+  PackedLayer(const Cell& cell, const Embedding* embed, Site site);
 
   Output<HiddenState> operator()(const Tensor& x, const HiddenState& state, Site site) const;
   Output<LstmState> operator()(const Tensor& x, const LstmState& state, Site site) const;
@@ -102,8 +102,9 @@ requires(std::same_as<L, Rnn> || std::same_as<L, Gru> || std::same_as<L, Lstm>) 
  public:
   using State = typename L::State;
 
-  explicit Stepper(const L& layer) : layer_(layer.cell, nullptr) {}
-  Stepper(const Embedding& embed, const L& layer) : layer_(layer.cell, &embed) {}
+  explicit Stepper(const L& layer, Site site = {}) : layer_(layer.cell, nullptr, site) {}
+  Stepper(const Embedding& embed, const L& layer, Site site = {})
+      : layer_(layer.cell, &embed, site) {}
 
   /// One step: x [B, D], or with an embedding symbols i32 [B] -> y [B, H] and the next state.
   /// Throws ShapeError, DTypeError or ValueError for an input that does not fit, StaleTensorError
@@ -121,12 +122,13 @@ class Stepper<Stacked<L>> {
  public:
   using State = typename Stacked<L>::State;
 
-  explicit Stepper(const Stacked<L>& stack) {
-    for (const L& layer : stack.layers) layers_.emplace_back(layer);
+  explicit Stepper(const Stacked<L>& stack, Site site = {}) {
+    for (const L& layer : stack.layers) layers_.emplace_back(layer, site);
   }
-  Stepper(const Embedding& embed, const Stacked<L>& stack) {
+  Stepper(const Embedding& embed, const Stacked<L>& stack, Site site = {}) {
     for (const L& layer : stack.layers)
-      layers_.empty() ? layers_.emplace_back(embed, layer) : layers_.emplace_back(layer);
+      layers_.empty() ? layers_.emplace_back(embed, layer, site)
+                      : layers_.emplace_back(layer, site);
   }
 
   /// One step through all layers; see the steppers of layers. Throws ShapeError also for a state of
