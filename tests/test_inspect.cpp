@@ -186,7 +186,8 @@ TEST_CASE("a hook that fails is an error of the pass") {
   CHECK(
       error_of<GradientError>([&] { tape.on_gradient(ones({2}), nullptr); })
           .starts_with("on_gradient: the tensor was not recorded on this tape; watch() the inputs "
-                       "that it depends on, or use parameters, while the tape is current ("));
+                       "that it depends on, or use parameters, while the tape is current; "
+                       "detach() and to() give constants ("));
 }
 
 TEST_CASE("a tape with check_finite names the first number that is not finite") {
