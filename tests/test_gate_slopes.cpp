@@ -96,7 +96,7 @@ std::vector<double> expected_slopes(const Problem& p) {
 enum class Way { kernel, kept, segments, graph, cells };
 constexpr Way ways[] = {Way::kernel, Way::kept, Way::segments, Way::graph, Way::cells};
 
-// The layer, or its cell unrolled. in: x, w_ih, w_hh, b, h0, b_hn.
+// The layer, or its cell unrolled.
 Tensor outputs(const Problem& p, const Tensors& in, Way way) {
   SequenceOptions options{.reverse = p.reverse,
                           .lengths = tensor({p.rows}, std::span<const std::int32_t>(p.lengths)),
@@ -130,7 +130,8 @@ Tensor outputs(const Problem& p, const Tensors& in, Way way) {
   return stack(y);
 }
 
-std::vector<double> found_slopes(const Problem& p, Way way) {
+// x, w_ih, w_hh, b, h0, b_hn.
+Tensors inputs_of(const Problem& p, Tape& tape) {
   const Index gates = gates_of(p.kind);
   const auto column = [&](auto number) {
     std::vector<double> numbers;
@@ -141,13 +142,17 @@ std::vector<double> found_slopes(const Problem& p, Way way) {
   std::vector<double> x;
   for (Index t = 0; t < p.steps; ++t)
     for (Index row = 0; row < p.rows; ++row) x.push_back(p.x(t, row));
+  return {tape.watch(tensor({p.steps, p.rows, 1}, x, p.dtype)),
+          tape.watch(column([&](std::size_t gate) { return p.w_ih(gate); })),
+          tape.watch(column([&](std::size_t gate) { return p.w_hh(gate); })),
+          tape.watch(tensor({gates}, p.b, p.dtype)),
+          tape.watch(full({p.rows, 1}, p.h0, p.dtype)),
+          tape.watch(full({1}, p.b_hn, p.dtype))};
+}
+
+std::vector<double> found_slopes(const Problem& p, Way way) {
   Tape tape;
-  const Tensors in{tape.watch(tensor({p.steps, p.rows, 1}, x, p.dtype)),
-                   tape.watch(column([&](std::size_t gate) { return p.w_ih(gate); })),
-                   tape.watch(column([&](std::size_t gate) { return p.w_hh(gate); })),
-                   tape.watch(tensor({gates}, p.b, p.dtype)),
-                   tape.watch(full({p.rows, 1}, p.h0, p.dtype)),
-                   tape.watch(full({1}, p.b_hn, p.dtype))};
+  const Tensors in = inputs_of(p, tape);
   const Tensor y = sum(outputs(p, in, way));
   std::vector<Tensor> of{in[3], in[4]};
   if (is_gru(p.kind)) of.push_back(in[5]);
@@ -202,4 +207,34 @@ TEST_CASE("numerics: gates far out have their slopes, in the layers and their ce
               check_slopes(p);
             }
           }
+}
+
+TEST_CASE("numerics: gates far out have their second derivatives") {
+  for (const Kind kind : kinds)
+    for (const DType dtype : {f32, f64})
+      for (const double bias : {10.0, -10.0, 14.0, -14.0})
+        for (std::size_t gate = 0; gate < static_cast<std::size_t>(gates_of(kind)); ++gate) {
+          CAPTURE(static_cast<int>(kind));
+          CAPTURE(name_of(dtype));
+          CAPTURE(bias);
+          CAPTURE(gate);
+          Problem p{.kind = kind,
+                    .dtype = dtype,
+                    .b = std::vector(static_cast<std::size_t>(gates_of(kind)), 0.25)};
+          const double step = 0x1p-16;
+          p.b[gate] = bias + step;
+          double right = expected_slopes(p)[gate];
+          p.b[gate] = bias - step;
+          right = (right - expected_slopes(p)[gate]) / (2 * step);
+          p.b[gate] = bias;
+          Tape tape;
+          const Tensors in = inputs_of(p, tape);
+          const Tensor y = sum(outputs(p, in, Way::graph));
+          const Tensor slopes = tape.gradient(y, {in[3]}, {.create_graph = true})[0];
+          const Tensor slope = select(slopes, 0, static_cast<Index>(gate));
+          const double found = tape.gradient(slope, {in[3]})[0].to_vector()[gate];
+          CAPTURE(found);
+          CAPTURE(right);
+          CHECK(std::abs(found - right) <= (dtype == f32 ? 2e-5 : 1e-8) * std::abs(right));
+        }
 }

@@ -336,15 +336,18 @@ template kernels::StepFunction<double> kernels::gru_step(const double*, const do
 
 Tensor gru_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, const Tensor& b_hn,
                 Reset reset) {
+  const Tensors in = split(p, 3, -1);
+  // With the reset after the product, one product for all gates; otherwise that of n waits for r.
+  const bool after = reset == Reset::after;
   const Index n = h.size(-1);
-  const Tensor p_rz = slice(p, -1, 0, 2 * n), p_n = slice(p, -1, 2 * n, 3 * n);
-  const Tensor u_rz = slice(w_hh, 0, 0, 2 * n), u_n = slice(w_hh, 0, 2 * n, 3 * n);
-  const Tensors gates = split(p_rz + matmul(h, u_rz, false, true), 2, -1);
+  const Tensor w = after ? w_hh : slice(w_hh, 0, 0, 2 * n);
+  const Tensors u = split(matmul(h, w, false, true), after ? 3 : 2, -1);
+  const Tensor r = sigmoid(in[0] + u[0]), z_sum = in[1] + u[1];
+  const Tensor inner =
+      after ? r * (u[2] + b_hn) : matmul(r * h, slice(w_hh, 0, 2 * n, 3 * n), false, true) + b_hn;
+  const Tensor candidate = tanh(in[2] + inner);
   // 1 - z would be rounded at the size of 1, and with it the gradient of the candidate.
-  const Tensor r = sigmoid(gates[0]), z = sigmoid(gates[1]), one_minus_z = sigmoid(-gates[1]);
-  const Tensor candidate = reset == Reset::after
-                               ? tanh(p_n + r * (matmul(h, u_n, false, true) + b_hn))
-                               : tanh(p_n + (matmul(r * h, u_n, false, true) + b_hn));
+  const Tensor z = sigmoid(z_sum), one_minus_z = sigmoid(-z_sum);
   return one_minus_z * candidate + z * h;
 }
 
