@@ -1,7 +1,7 @@
 // The gated recurrent unit over a sequence; the equations are in recurrent.h.
 //
 // T steps, B rows, D features, H units. The forward pass keeps for the backward pass, per token:
-//   gates  [T, B, 3H]  r, z, n after their nonlinearities
+//   gates  [T, B, 3H]  r, z, n after their nonlinearities, in the form of gates.h
 //   inner  [T, B, H]   q = U_n h + b_hn (reset after the product), or s = r ∘ h (reset before it)
 // and y [T, B, H] is the output itself: 5 H numbers. The backward pass needs 4 H more for
 //   d      [T, B, 4H]  the gradients before the nonlinearities, in the order n, r, z, q
@@ -12,9 +12,9 @@
 #include <memory>
 
 #include <reel/autograd/engine/segments.h>
+#include <reel/autograd/kernels/gates.h>
 #include <reel/autograd/kernels/recurrent.h>
 #include <reel/autograd/kernels/step.h>
-#include <reel/autograd/kernels/vector_math.h>
 #include <reel/autograd/ops/recurrent_common.h>
 
 namespace reel {
@@ -34,25 +34,26 @@ struct Kind {
   bool reverse;
 };
 
-// The last part of every step: h' = (1 - z) n + z h.
+// The last part of every step: h' = (1 - z) n + z h. `candidate` holds the values of n.
 template <Real T>
 [[gnu::noinline]] void mix(Index n, const T* __restrict z, const T* __restrict candidate,
                            T* __restrict h, T* __restrict y) {
   for (Index j = 0; j < n; ++j) {
-    h[j] = candidate[j] + z[j] * (h[j] - candidate[j]);
+    h[j] = kernels::sigmoid_complement(z[j]) * candidate[j] + kernels::sigmoid_value(z[j]) * h[j];
     y[j] = h[j];
   }
 }
 
-// Reset after the product: `product` holds U h for r, z and n.
+// Reset after the product: `product` holds U h for r, z and n, on return the values of n.
 template <Real T>
-[[gnu::noinline]] void row_after(Index n, T* __restrict gates, const T* __restrict product,
+[[gnu::noinline]] void row_after(Index n, T* __restrict gates, T* __restrict product,
                                  const T* __restrict b_hn, T* __restrict q) {
   T *r = gates, *candidate = gates + 2 * n;
-  for (Index j = 0; j < 2 * n; ++j) gates[j] = kernels::vsigmoid(gates[j] + product[j]);
+  for (Index j = 0; j < 2 * n; ++j) gates[j] = kernels::sigmoid_gate(gates[j] + product[j]);
   for (Index j = 0; j < n; ++j) {
     q[j] = product[2 * n + j] + b_hn[j];
-    candidate[j] = kernels::vtanh(candidate[j] + r[j] * q[j]);
+    candidate[j] = kernels::tanh_gate(candidate[j] + kernels::sigmoid_value(r[j]) * q[j]);
+    product[j] = kernels::tanh_value(candidate[j]);
   }
 }
 
@@ -60,8 +61,18 @@ template <Real T>
 template <Real T>
 [[gnu::noinline]] void row_before(Index n, T* __restrict gates, const T* __restrict product,
                                   const T* __restrict h, T* __restrict s) {
-  for (Index j = 0; j < 2 * n; ++j) gates[j] = kernels::vsigmoid(gates[j] + product[j]);
-  for (Index j = 0; j < n; ++j) s[j] = gates[j] * h[j];
+  for (Index j = 0; j < 2 * n; ++j) gates[j] = kernels::sigmoid_gate(gates[j] + product[j]);
+  for (Index j = 0; j < n; ++j) s[j] = kernels::sigmoid_value(gates[j]) * h[j];
+}
+
+// After that product: n from its pre-activations without b_hn, and its values.
+template <Real T>
+[[gnu::noinline]] void row_candidate(Index n, T* __restrict candidate, const T* __restrict b_hn,
+                                     T* __restrict values) {
+  for (Index j = 0; j < n; ++j) {
+    candidate[j] = kernels::tanh_gate(candidate[j] + b_hn[j]);
+    values[j] = kernels::tanh_value(candidate[j]);
+  }
 }
 
 // The gradients of n and z and of the direct path to the previous state; d is n, r, z, q. On entry
@@ -74,9 +85,10 @@ template <Real T>
   kernels::add_gradient(dy, n, dh);
   for (Index j = 0; j < n; ++j) {
     const T dhj = dh[j];
-    d[j] = dhj * (1 - z[j]) * (1 - candidate[j] * candidate[j]);
-    d[2 * n + j] = dhj * (h_before[j] - candidate[j]) * z[j] * (1 - z[j]);
-    dh[j] = dhj * z[j];
+    const auto [value, slope] = kernels::tanh_slope(candidate[j]);
+    d[j] = dhj * kernels::sigmoid_complement(z[j]) * slope;
+    d[2 * n + j] = dhj * (h_before[j] - value) * kernels::sigmoid_slope(z[j]);
+    dh[j] = dhj * kernels::sigmoid_value(z[j]);
   }
 }
 
@@ -84,8 +96,8 @@ template <Real T>
 [[gnu::noinline]] void row_backward_after(Index n, const T* __restrict r, const T* __restrict q,
                                           T* __restrict d) {
   for (Index j = 0; j < n; ++j) {
-    d[n + j] = d[j] * q[j] * r[j] * (1 - r[j]);
-    d[3 * n + j] = d[j] * r[j];
+    d[n + j] = d[j] * q[j] * kernels::sigmoid_slope(r[j]);
+    d[3 * n + j] = d[j] * kernels::sigmoid_value(r[j]);
   }
 }
 
@@ -95,9 +107,9 @@ template <Real T>
                                            const T* __restrict h_before, const T* __restrict ds,
                                            T* __restrict dh, T* __restrict d) {
   for (Index j = 0; j < n; ++j) {
-    d[n + j] = ds[j] * h_before[j] * r[j] * (1 - r[j]);
+    d[n + j] = ds[j] * h_before[j] * kernels::sigmoid_slope(r[j]);
     d[3 * n + j] = d[j];
-    dh[j] += ds[j] * r[j];
+    dh[j] += ds[j] * kernels::sigmoid_value(r[j]);
   }
 }
 
@@ -120,7 +132,8 @@ struct Packed {
 };
 
 // One step of some rows, except for the final interpolation: on entry `gates` [rows, 3 H] is W x +
-// b; `products` of that size is scratch memory for U h.
+// b; `products` of that size is scratch memory for U h, and each of its rows, as wide as w.first,
+// on return begins with the values of n.
 template <Real T>
 void step_gates(Reset reset, const Packed<T>& w, const T* b_hn, Index rows, Index n, const T* h,
                 T* gates, T* products, T* inner) {
@@ -129,7 +142,7 @@ void step_gates(Reset reset, const Packed<T>& w, const T* b_hn, Index rows, Inde
   step_product(MatrixView<T>::row_major(h, rows, n), w.first, products, product_width,
                Write::assign);
   for (Index row = 0; row < rows; ++row) {
-    const T* product = products + row * product_width;
+    T* product = products + row * product_width;
     if (after)
       row_after(n, gates + row * width, product, b_hn, inner + row * n);
     else
@@ -138,10 +151,8 @@ void step_gates(Reset reset, const Packed<T>& w, const T* b_hn, Index rows, Inde
   if (after) return;
   step_product(MatrixView<T>::row_major(inner, rows, n), w.second, gates + 2 * n, width,
                Write::add);
-  for (Index row = 0; row < rows; ++row) {
-    T* candidate = gates + row * width + 2 * n;
-    for (Index j = 0; j < n; ++j) candidate[j] = kernels::vtanh(candidate[j] + b_hn[j]);
-  }
+  for (Index row = 0; row < rows; ++row)
+    row_candidate(n, gates + row * width + 2 * n, b_hn, products + row * product_width);
 }
 
 template <Real T>
@@ -169,10 +180,10 @@ void forward(Ctx<T> c, const Kind& kind) {
       step_gates(kind.reset, w, b_hn, count, n, h + begin * n, p + begin * width,
                  products.data() + begin * width, inner + begin * n);
       for (Index row = begin; row < end; ++row) {
-        const T* gate = p + row * width;
+        const T* candidate = products.data() + begin * width + (row - begin) * w.first.cols();
         T* y_row = y + (t * rows + row) * n;
         if (schedule.active(t, row)) {
-          mix(n, gate + n, gate + 2 * n, h + row * n, y_row);
+          mix(n, p + row * width + n, candidate, h + row * n, y_row);
         } else {
           std::fill_n(y_row, n, T(0));
           std::fill_n(inner + row * n, n, T(0));  // the gradient's product reads all of it
@@ -314,10 +325,9 @@ kernels::StepFunction<T> kernels::gru_step(const T* w_hh, const T* b_hn, Index n
     const Scratch<T> products(rows * 3 * n), inner(rows * n), y(n);
     step_gates(reset, *w, bias.data(), rows, n, before[0], gates, products.data(), inner.data());
     std::copy_n(before[0], rows * n, after[0]);
-    for (Index row = 0; row < rows; ++row) {
-      const T* gate = gates + row * 3 * n;
-      mix(n, gate + n, gate + 2 * n, after[0] + row * n, y.data());
-    }
+    for (Index row = 0; row < rows; ++row)
+      mix(n, gates + row * 3 * n + n, products.data() + row * w->first.cols(), after[0] + row * n,
+          y.data());
   };
 }
 template kernels::StepFunction<float> kernels::gru_step(const float*, const float*, Index, Reset);
@@ -326,15 +336,19 @@ template kernels::StepFunction<double> kernels::gru_step(const double*, const do
 
 Tensor gru_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, const Tensor& b_hn,
                 Reset reset) {
+  const Tensors in = split(p, 3, -1);
+  // With the reset after the product, one product for all gates; otherwise that of n waits for r.
+  const bool after = reset == Reset::after;
   const Index n = h.size(-1);
-  const Tensor p_rz = slice(p, -1, 0, 2 * n), p_n = slice(p, -1, 2 * n, 3 * n);
-  const Tensor u_rz = slice(w_hh, 0, 0, 2 * n), u_n = slice(w_hh, 0, 2 * n, 3 * n);
-  const Tensors gates = split(sigmoid(p_rz + matmul(h, u_rz, false, true)), 2, -1);
-  const Tensor &r = gates[0], &z = gates[1];
-  const Tensor candidate = reset == Reset::after
-                               ? tanh(p_n + r * (matmul(h, u_n, false, true) + b_hn))
-                               : tanh(p_n + (matmul(r * h, u_n, false, true) + b_hn));
-  return candidate + z * (h - candidate);
+  const Tensor w = after ? w_hh : slice(w_hh, 0, 0, 2 * n);
+  const Tensors u = split(matmul(h, w, false, true), after ? 3 : 2, -1);
+  const Tensor r = sigmoid(in[0] + u[0]), z_sum = in[1] + u[1];
+  const Tensor inner =
+      after ? r * (u[2] + b_hn) : matmul(r * h, slice(w_hh, 0, 2 * n, 3 * n), false, true) + b_hn;
+  const Tensor candidate = tanh(in[2] + inner);
+  // 1 - z would be rounded at the size of 1, and with it the gradient of the candidate.
+  const Tensor z = sigmoid(z_sum), one_minus_z = sigmoid(-z_sum);
+  return one_minus_z * candidate + z * h;
 }
 
 }  // namespace reel

@@ -1,7 +1,7 @@
 // Long short-term memory over a sequence; the equations are in recurrent.h.
 //
 // T steps, B rows, D features, H units. The forward pass keeps for the backward pass, per token:
-//   gates  [T, B, 4H]  i, f, g, o after their nonlinearities
+//   gates  [T, B, 4H]  i, f, g, o after their nonlinearities, in the form of gates.h
 //   cells  [T, B, H]   c after the step
 // and y [T, B, H] is the output itself: 6 H numbers. In the backward pass the place of the gates is
 // taken by d [T, B, 4H] the gradients before the nonlinearities
@@ -10,9 +10,9 @@
 #include <memory>
 
 #include <reel/autograd/engine/segments.h>
+#include <reel/autograd/kernels/gates.h>
 #include <reel/autograd/kernels/recurrent.h>
 #include <reel/autograd/kernels/step.h>
-#include <reel/autograd/kernels/vector_math.h>
 #include <reel/autograd/ops/recurrent_common.h>
 
 namespace reel {
@@ -31,21 +31,22 @@ struct Direction {
   bool reverse;
 };
 
-// One row of one step. gates: the pre-activations, overwritten by the activations. Several loops,
-// because one would need more registers than there are.
+// One row of one step. gates: the pre-activations, overwritten by the gates. Several loops, because
+// one would need more registers than there are.
 template <Real T>
 [[gnu::noinline]] void row_forward(Index n, T* __restrict gates, T* __restrict c, T* __restrict h,
                                    T* __restrict y, T* __restrict cell) {
   T *i = gates, *f = gates + n, *g = gates + 2 * n, *o = gates + 3 * n;
-  for (Index j = 0; j < 2 * n; ++j) gates[j] = kernels::vsigmoid(gates[j]);
-  for (Index j = 0; j < n; ++j) o[j] = kernels::vsigmoid(o[j]);
+  for (Index j = 0; j < 2 * n; ++j) gates[j] = kernels::sigmoid_gate(gates[j]);
+  for (Index j = 0; j < n; ++j) o[j] = kernels::sigmoid_gate(o[j]);
   for (Index j = 0; j < n; ++j) {
-    g[j] = kernels::vtanh(g[j]);
-    c[j] = f[j] * c[j] + i[j] * g[j];
+    g[j] = kernels::tanh_gate(g[j]);
+    c[j] = kernels::sigmoid_value(f[j]) * c[j] +
+           kernels::sigmoid_value(i[j]) * kernels::tanh_value(g[j]);
     cell[j] = c[j];
   }
   for (Index j = 0; j < n; ++j) {
-    h[j] = o[j] * kernels::vtanh(c[j]);
+    h[j] = kernels::sigmoid_value(o[j]) * kernels::vtanh(c[j]);
     y[j] = h[j];
   }
 }
@@ -60,14 +61,15 @@ template <Real T>
   T *i = gates, *f = gates + n, *g = gates + 2 * n, *o = gates + 3 * n;
   kernels::add_gradient(dy, n, dh);
   for (Index j = 0; j < n; ++j) {
-    const T tanh_c = kernels::vtanh(cell[j]);
-    const T ij = i[j], fj = f[j], gj = g[j], oj = o[j];
-    const T dcj = dc[j] + dh[j] * oj * (1 - tanh_c * tanh_c);
-    i[j] = dcj * gj * ij * (1 - ij);
-    f[j] = dcj * c_before[j] * fj * (1 - fj);
-    g[j] = dcj * ij * (1 - gj * gj);
-    o[j] = dh[j] * tanh_c * oj * (1 - oj);
-    dc[j] = dcj * fj;
+    const auto tanh_c = kernels::tanh_slope(kernels::tanh_gate(cell[j]));
+    const auto tanh_g = kernels::tanh_slope(g[j]);
+    const T ij = i[j], fj = f[j], oj = o[j];
+    const T dcj = dc[j] + dh[j] * kernels::sigmoid_value(oj) * tanh_c.slope;
+    i[j] = dcj * tanh_g.value * kernels::sigmoid_slope(ij);
+    f[j] = dcj * c_before[j] * kernels::sigmoid_slope(fj);
+    g[j] = dcj * kernels::sigmoid_value(ij) * tanh_g.slope;
+    o[j] = dh[j] * tanh_c.value * kernels::sigmoid_slope(oj);
+    dc[j] = dcj * kernels::sigmoid_value(fj);
     dh[j] = 0;
   }
 }

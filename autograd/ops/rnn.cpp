@@ -1,12 +1,15 @@
 // The vanilla recurrent layer over a sequence; the equation is in recurrent.h.
 //
-// T steps, B rows, D features, H units. The forward pass keeps nothing but its output y [T, B, H]:
-// f' is a function of f, for tanh 1 - y² and for relu whether y > 0. The backward pass needs H
-// numbers per token for d [T, B, H], the gradients of the pre-activations.
+// T steps, B rows, D features, H units. The forward pass keeps its output y [T, B, H], and for tanh
+//   gates  [T, B, H]   the same in the form of gates.h
+// because 1 - y² loses the slope where y rounds to 1. In the backward pass the place of the gates
+// is taken by d [T, B, H], the gradients of the pre-activations; for relu, whose slope is whether
+// y > 0, d takes H numbers per token more.
 
 #include <memory>
 
 #include <reel/autograd/engine/segments.h>
+#include <reel/autograd/kernels/gates.h>
 #include <reel/autograd/kernels/recurrent.h>
 #include <reel/autograd/kernels/step.h>
 #include <reel/autograd/kernels/vector_math.h>
@@ -22,17 +25,24 @@ using kernels::Schedule;
 using kernels::Write;
 
 enum Input { X, W_IH, W_HH, B, H0, LENGTHS };
-enum Output { Y, H_N };
+enum Output { Y, H_N, GATES };
 
 struct Kind {
   Activation activation;
   bool reverse;
 };
 
+// y: the pre-activations, overwritten by the activations. The gates of tanh are stored if
+// requested.
 template <Real T>
-[[gnu::noinline]] void row_forward(Index n, Activation activation, T* __restrict y,
-                                   T* __restrict h) {
-  if (activation == Activation::tanh)
+[[gnu::noinline]] void row_forward(Index n, Activation activation, T* __restrict y, T* __restrict h,
+                                   T* __restrict gates) {
+  if (activation == Activation::tanh && gates)
+    for (Index j = 0; j < n; ++j) {
+      gates[j] = kernels::tanh_gate(y[j]);
+      y[j] = kernels::tanh_value(gates[j]);
+    }
+  else if (activation == Activation::tanh)
     for (Index j = 0; j < n; ++j) y[j] = kernels::vtanh(y[j]);
   else
     for (Index j = 0; j < n; ++j) y[j] = y[j] < 0 ? T(0) : y[j];
@@ -40,19 +50,16 @@ template <Real T>
 }
 
 // On entry dh is the gradient of the state after the step, on return zero, for the recurrent
-// product to add to.
+// product to add to. For tanh, d holds the gates on entry.
 template <Real T>
 [[gnu::noinline]] void row_backward(Index n, Activation activation, const T* __restrict y,
                                     const T* __restrict dy, T* __restrict dh, T* __restrict d) {
   kernels::add_gradient(dy, n, dh);
-  for (Index j = 0; j < n; ++j) {
-    d[j] = dh[j];
-    dh[j] = 0;
-  }
   if (activation == Activation::tanh)
-    for (Index j = 0; j < n; ++j) d[j] *= 1 - y[j] * y[j];
+    for (Index j = 0; j < n; ++j) d[j] = dh[j] * kernels::tanh_slope(d[j]).slope;
   else
-    for (Index j = 0; j < n; ++j) d[j] = y[j] > 0 ? d[j] : T(0);
+    for (Index j = 0; j < n; ++j) d[j] = y[j] > 0 ? dh[j] : T(0);
+  std::fill_n(dh, n, T(0));
 }
 
 template <Real T>
@@ -62,6 +69,7 @@ void forward(Ctx<T> c, const Kind& kind) {
   const Schedule schedule{steps, rows, kind.reverse, c.indices(LENGTHS).data()};
   std::ranges::copy(c.in(H0), c.out(H_N).begin());
   T *y = c.out(Y).data(), *h = c.out(H_N).data();
+  T* const gates = c.recording() ? c.out(GATES).data() : nullptr;
   kernels::input_product(c.in(X).data(), steps * rows, features, c.in(W_IH).data(), c.in(B).data(),
                          n, y);
   const PackedMatrix<T> w(MatrixView<T>::row_major(c.in(W_HH).data(), n, n).transposed());
@@ -74,7 +82,8 @@ void forward(Ctx<T> c, const Kind& kind) {
                    Write::add);
       for (Index row = begin; row < end; ++row)
         if (schedule.active(t, row))
-          row_forward(n, kind.activation, y_t + row * n, h + row * n);
+          row_forward(n, kind.activation, y_t + row * n, h + row * n,
+                      gates ? gates + (t * rows + row) * n : nullptr);
         else
           std::fill_n(y_t + row * n, n, T(0));
     }
@@ -86,32 +95,39 @@ void backward(BackwardCtx<T> c, const Kind& kind) {
   const Index steps = c.shape(X)[0], rows = c.shape(X)[1], features = c.shape(X)[2];
   const Index n = c.shape(W_HH)[1];
   const Schedule schedule{steps, rows, kind.reverse, c.indices(LENGTHS)};
-  Scratch<T> d(steps * rows * n), dh(rows * n);
+  const bool tanh = kind.activation == Activation::tanh;
+
+  // The gradients overwrite the gates, unless the tape is kept.
+  T* const gates = tanh ? c.reusable(GATES) : nullptr;
+  Scratch<T> own(gates ? 0 : steps * rows * n), dh(rows * n);
+  T* const d = gates ? gates : own.data();
   kernels::start_gradient(c.g(H_N), rows * n, dh.data());
   const PackedMatrix<T> w(MatrixView<T>::row_major(c.in(W_HH), n, n));
 
   kernels::each_row_block(rows, [&](Index begin, Index end) {
     for (Index s = steps - 1; s >= 0; --s) {
       const Index t = schedule.time(s);
-      T* d_t = d.data() + t * rows * n;
+      T* d_t = d + t * rows * n;
       for (Index row = begin; row < end; ++row) {
         const Index token = t * rows + row;
-        if (schedule.active(t, row))
-          row_backward(n, kind.activation, c.out(Y) + token * n,
-                       c.g(Y) ? c.g(Y) + token * n : nullptr, dh.data() + row * n, d_t + row * n);
-        else
-          std::fill_n(d_t + row * n, n, T(0));
+        T* d_row = d_t + row * n;
+        if (!schedule.active(t, row)) {
+          std::fill_n(d_row, n, T(0));
+          continue;
+        }
+        if (tanh && !gates) std::copy_n(c.out(GATES) + token * n, n, d_row);
+        row_backward(n, kind.activation, c.out(Y) + token * n,
+                     c.g(Y) ? c.g(Y) + token * n : nullptr, dh.data() + row * n, d_row);
       }
       step_product(MatrixView<T>::row_major(d_t + begin * n, end - begin, n), w,
                    dh.data() + begin * n, n, Write::add);
     }
   });
 
-  const auto all = MatrixView<T>::row_major(d.data(), steps * rows, n);
+  const auto all = MatrixView<T>::row_major(d, steps * rows, n);
   kernels::input_gradients(all, c.in(X), c.in(W_IH), features, Write::assign, c.grad(X),
                            c.grad(W_IH));
-  if (T* dw = c.grad(W_HH))
-    recurrent_weight_gradient(schedule, d.data(), n, n, c.out(Y), c.in(H0), n, dw);
+  if (T* dw = c.grad(W_HH)) recurrent_weight_gradient(schedule, d, n, n, c.out(Y), c.in(H0), n, dw);
   if (T* db = c.grad(B)) kernels::column_sums(all, db);
   if (T* dh0 = c.grad(H0)) std::copy_n(dh.data(), rows * n, dh0);
 }
@@ -124,9 +140,9 @@ SampleInputs sample(Index steps, Index rows, Index features, Index n) {
 REEL_EARLY const Op<Kind> rnn_op{{
     .name = "rnn",
     .arguments = {"x", "w_ih", "w_hh", "b", "h0", integer("lengths")},
-    .shape = [](const Arguments& in) -> Shapes {
+    .shape = [](const Arguments& in, const Kind& kind) -> Shapes {
       const Shape y = detail::check_sequence(in, 1, H0, 1);
-      return {y, y.erase(0)};
+      return {y, y.erase(0), kind.activation == Activation::tanh ? y : y.with(2, 0)};
     },
     .forward = []<Real T>(Ctx<T> c, const Kind& kind) { forward(c, kind); },
     .gradient = fused([]<Real T>(BackwardCtx<T> c, const Kind& kind) { backward(c, kind); },
@@ -142,6 +158,7 @@ REEL_EARLY const Op<Kind> rnn_op{{
                 sample(1, 1, 1, 1).attr(Kind{Activation::tanh, false}),
                 sample(2, 9, 2, 2).attr(Kind{Activation::relu, true}),
                 sample(2, 0, 2, 2).attr(Kind{Activation::tanh, false})},
+    .hidden_outputs = 1,
     .one_thread = detail::keeps_one_thread_busy,
 }};
 
@@ -172,7 +189,7 @@ kernels::StepFunction<T> kernels::rnn_step(const T* w_hh, Index n, Activation ac
   return [w, n, activation](Index rows, T* gates, const T* const* before, T* const* after) {
     step_product(MatrixView<T>::row_major(before[0], rows, n), *w, gates, n, Write::add);
     for (Index row = 0; row < rows; ++row)
-      row_forward(n, activation, gates + row * n, after[0] + row * n);
+      row_forward<T>(n, activation, gates + row * n, after[0] + row * n, nullptr);
   };
 }
 template kernels::StepFunction<float> kernels::rnn_step(const float*, Index, Activation);
