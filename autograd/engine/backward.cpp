@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <new>
 
 #include <reel/autograd/engine/inspect.h>
 #include <reel/autograd/engine/scope.h>
@@ -170,6 +171,8 @@ void Backward::guarded(F f, Where where) {
     throw NotFiniteError(message(e.what()));
   } catch (const MemoryError& e) {
     throw MemoryError(message(e.what()));
+  } catch (const std::bad_alloc&) {
+    throw MemoryError(message("there is not enough memory"));
   } catch (const std::exception& e) {
     throw GradientError(message(e.what()));
   } catch (...) {
