@@ -2,7 +2,6 @@
 #include <doctest/doctest.h>
 
 #include <new>
-
 #include <optional>
 
 #include <reel/autograd/engine/scope.h>
