@@ -5,12 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <new>
+#include <utility>
 
 #include <reel/autograd/error.h>
 #include <reel/autograd/message.h>
 #include <reel/autograd/utf8.h>
+#include <reel/datasets/encoding.h>
 #include <reel/nn/files/file.h>
 
 namespace reel::datasets {
@@ -37,35 +38,7 @@ std::size_t each_symbol(std::string_view text, TextMode mode, F&& f) {
 
 void require_well_formed(std::string_view text, std::size_t end) {
   if (end < text.size())
-    throw ValueError(fmt::format("the text is not valid UTF-8 at byte {}; take it as bytes", end));
-}
-
-// The name of the encoding if the text has code units of 2 or 4 bytes, according to its byte order
-// mark or, without one, a heuristic: units are letters, with no control characters among them.
-const char* wide_encoding(std::string_view text) {
-  const auto begins = [&](std::string_view mark) { return text.starts_with(mark); };
-  if (begins({"\xFF\xFE\0\0", 4}) || begins({"\0\0\xFE\xFF", 4})) return "UTF-32";
-  if (begins("\xFF\xFE") || begins("\xFE\xFF")) return "UTF-16";
-
-  if (text.find('\0') == std::string_view::npos) return nullptr;  // not even in a space
-  text = text.substr(0, 4096);
-  const auto is_text = [&](std::size_t width, bool big_endian) {
-    bool has_ascii = false;
-    for (std::size_t i = 0; i + width <= text.size(); i += width) {
-      std::uint32_t unit = 0;
-      for (std::size_t k = 0; k < width; ++k)
-        unit = unit << 8 | static_cast<unsigned char>(text[i + (big_endian ? k : width - 1 - k)]);
-      const bool is_space = unit == '\t' || unit == '\n' || unit == '\r';
-      if (!is_space && (unit < 0x20 || unit >= 0x2000)) return false;  // most alphabets
-      has_ascii |= unit < 0x80;
-    }
-    return has_ascii;  // a space at least
-  };
-  if (is_text(4, false)) return "UTF-32LE";
-  if (is_text(4, true)) return "UTF-32BE";
-  if (is_text(2, false)) return "UTF-16LE";
-  if (is_text(2, true)) return "UTF-16BE";
-  return nullptr;
+    throw ValueError(fmt::format("the text is not valid UTF-8 at byte {}", end));
 }
 
 // The most bytes a text may have. A pipe's length is not known in advance; a text and its tokens
@@ -75,6 +48,25 @@ std::uint64_t most_bytes(const struct stat& status) {
                       static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 5;
   constexpr std::uint64_t most_of_a_pipe = 1 << 30;
   return S_ISREG(status.st_mode) ? memory : std::min(memory, most_of_a_pipe);
+}
+
+// A text is read in parts, as a string that grows would need three times its memory. The first part
+// is small: a binary file is recognised by it.
+constexpr std::size_t small_part = 1 << 16, large_part = 1 << 24;
+
+// The parts in one string; each is released once it is copied, so that together they hardly need
+// more memory than the text.
+std::string joined(std::vector<std::string>& parts) {
+  if (parts.size() == 1) return std::move(parts.front());
+  std::size_t length = 0;
+  for (const std::string& part : parts) length += part.size();
+  std::string text;
+  text.reserve(length);
+  for (std::string& part : parts) {
+    text += part;
+    part = std::string();
+  }
+  return text;
 }
 
 std::string content_of(const std::filesystem::path& path, TextMode mode) {
@@ -99,21 +91,26 @@ std::string content_of(const std::filesystem::path& path, TextMode mode) {
           most, S_ISREG(status.st_mode) ? "this machine has memory for" : "are read from a pipe"));
   };
   if (S_ISREG(status.st_mode)) require_length(static_cast<std::uint64_t>(status.st_size));
-  std::string content;
   try {
-    std::array<std::byte, 1 << 16> chunk;
-    for (std::size_t count = chunk.size(); count == chunk.size();) {
-      count = file.read(chunk);
-      const std::string_view part(reinterpret_cast<const char*>(chunk.data()), count);
-      content += part;
-      require_length(content.size());
+    std::vector<std::string> parts;
+    std::uint64_t length = 0;
+    while (true) {
+      std::string part(parts.empty() ? small_part : large_part, '\0');
+      const std::size_t count = file.read(std::as_writable_bytes(std::span(part)));
+      const bool is_last = count < part.size();
+      part.resize(count);
+      length += count;
       // Text contains no NUL, and a large non-text file need not be read to its end.
-      if (mode == TextMode::utf8 && part.find('\0') != std::string_view::npos) break;
+      const bool is_binary = mode == TextMode::utf8 && part.find('\0') != std::string::npos;
+      parts.push_back(std::move(part));
+      require_length(length);
+      if (is_last || is_binary) break;
     }
+    return joined(parts);
   } catch (const std::bad_alloc&) {
     fail("there is not enough memory for the text; take a part of it");
   }
-  return content;
+  return {};
 }
 
 }  // namespace
@@ -129,7 +126,7 @@ std::string read_text(const std::filesystem::path& path, TextMode mode) {
   if (text.size() == (marked ? mark.size() : 0))
     refuse("the file is empty; there is no text in it");
   if (mode == TextMode::bytes) return text;
-  if (const char* encoding = wide_encoding(text))
+  if (const char* encoding = encoding_of_units(text))
     refuse(fmt::format("{0} text, not UTF-8; convert it with iconv -f {0} -t UTF-8", encoding));
   if (const std::size_t nul = text.find('\0'); nul != std::string::npos)
     refuse(fmt::format("a binary file, not text (a NUL at byte {}); {}", nul, as_bytes));

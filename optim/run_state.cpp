@@ -138,13 +138,21 @@ double number_of(const std::string& name, const std::string& text) {
   return number->front();
 }
 
+ValueError unknown(std::string_view what, std::string_view name) {
+  return ValueError(fmt::format("its {} {} is unknown", what, in_quotes(name)));
+}
+
 RunState checkpoint_of(const nn::NamedTensors& content) {
   for (const auto& [name, reason] : content.unread)
     throw ValueError(fmt::format("tensor {}: {}", in_quotes(name), reason));
   check_sum(content);
   RunState checkpoint{.optimizer = content.part(optimizer_prefix), .rng = rng_of(content)};
-  for (const auto& [name, value] : content.tensors)
-    if (!name.starts_with(reserved)) checkpoint.params.tensors.emplace(name, value);
+  for (const auto& [name, value] : content.tensors) {
+    if (!name.starts_with(reserved))
+      checkpoint.params.tensors.emplace(name, value);
+    else if (!name.starts_with(optimizer_prefix) && !name.starts_with(carried_prefix))
+      throw unknown("tensor", name);
+  }
   const nn::NamedTensors carried = content.part(carried_prefix);
   for (std::size_t i = 0; i < carried.tensors.size(); ++i)
     checkpoint.carried.push_back(carried[std::to_string(i)]);
@@ -153,6 +161,8 @@ RunState checkpoint_of(const nn::NamedTensors& content) {
       checkpoint.numbers.emplace(name.substr(number_prefix.size()), number_of(name, text));
     else if (!name.starts_with(reserved))
       checkpoint.texts.emplace(name, text);
+    else if (name != rng_key && name != checksum_key)
+      throw unknown("text", name);
   }
   return checkpoint;
 }

@@ -34,9 +34,9 @@ struct RunState {
 /// ValueError for a parameter or text whose name begins with "run.", FileError if writing fails.
 void save_run_state(const nn::Location& where, const RunState& checkpoint);
 
-/// Reads a checkpoint. Throws FileError if the file cannot be read, is damaged or is not a
-/// checkpoint. Whether the tensors fit a model is checked by nn::load_params and
-/// Optimizer::restore.
+/// Reads a checkpoint. Throws FileError if the file cannot be read, is damaged, is not a
+/// checkpoint, or has an entry beginning with "run." that is unknown. Whether the tensors fit a
+/// model is checked by nn::load_params and Optimizer::restore.
 RunState load_run_state(const nn::Location& where);
 
 }  // namespace reel::optim

@@ -1,6 +1,7 @@
 // What a hook may do to the tape whose backward pass calls it, and what a span for writing may.
 #include <doctest/doctest.h>
 
+#include <new>
 #include <optional>
 
 #include <reel/autograd/engine/scope.h>
@@ -127,6 +128,14 @@ TEST_CASE("a hook takes a gradient of its own tape where both keep it") {
   CHECK(calls == 1);
   CHECK(inner == 27);
   CHECK(tape.gradient(loss, {x}, {.create_graph = true})[0].item() == 2 * 3 * 6 + 9);
+}
+
+TEST_CASE("memory that runs out in a backward pass is a MemoryError, whoever asked for it") {
+  Tape tape;
+  const Tensor x = tape.watch(scalar(3, f64)), y = square(x);
+  tape.on_gradient(y, [](const Tensor&) -> Tensor { throw std::bad_alloc(); });
+  CHECK_THROWS_WITH_AS(tape.gradient(y, {x}), Contains("there is not enough memory (in "),
+                       MemoryError);
 }
 
 TEST_CASE("an exception in a hook leaves the tape empty, or unchanged if it is kept") {

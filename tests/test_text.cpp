@@ -142,8 +142,33 @@ TEST_CASE("text: other encodings are named, with the remedy") {
   CHECK(contains(message(encoded({U"text\0", 5}, 2, false)), "a binary file"));
   CHECK(contains(message(encoded(U"\1\2\3", 2, false)), "a binary file"));
   CHECK(contains(message(std::string("text\0\0\0\0", 8)), "a binary file"));
+  CHECK(contains(message(std::string("hello\0world\0", 12)), "a binary file"));
   CHECK(message(" \n \n") == "nothing was thrown");
+  CHECK(message("1\t0\t1\t1\t0\t1\t1\t0\t1\n") == "nothing was thrown");
   CHECK(contains(message("caf\xe9"), "iconv -f ISO-8859-1"));
+}
+
+TEST_CASE("text: UTF-16 is told by its proportions, whatever single characters are in it") {
+  const TemporaryDirectory directory;
+  const auto message = [&](std::u16string_view text, bool big_endian) {
+    std::string bytes;
+    for (const char16_t unit : text) {
+      const char high = static_cast<char>(unit >> 8), low = static_cast<char>(unit);
+      bytes += big_endian ? high : low;
+      bytes += big_endian ? low : high;
+    }
+    return message_of<FileError>([&] { read_text(directory.file("a", bytes)); });
+  };
+  for (const std::u16string_view text :
+       {u"A dash \u2014 here", u"\u201cHello\u201d, he said", u"5 \u20ac", u"page\fpage",
+        u"nice \U0001F30D day", u"\u6625\u7720\u4e0d\u89c9\u6653\u5904\u5904\u95fb\u557c\u9e1f",
+        u"\u6625 \u7720 \u4e0d \u89c9 \u6653\n\u5904 \u5904 \u95fb \u557c \u9e1f\n",
+        u"\u0441\u044a\u0435\u0448\u044c\u0436\u0435\u0449\u0451\u044d\u0442\u0438\u0445"})
+    for (const bool big_endian : {false, true}) {
+      CAPTURE(big_endian);
+      CHECK(contains(message(text, big_endian), big_endian ? "UTF-16BE text" : "UTF-16LE text"));
+    }
+  CHECK(contains(message(u"a lone \xD800 surrogate", false), "a binary file"));
 }
 
 TEST_CASE("text: devices are not read, and a binary file only to its first NUL") {

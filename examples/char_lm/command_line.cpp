@@ -4,7 +4,9 @@
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <functional>
+#include <vector>
 
 #include <reel/autograd/error.h>
 #include <reel/autograd/message.h>
@@ -111,7 +113,7 @@ void add_sample(CLI::App& app, SampleOptions& options) {
               {.name = "temperature",
                .help = "below 1 safer, above 1 wilder; 0: the likeliest",
                .value = "X",
-               .allowed = "a number, 0 or more",
+               .allowed = allowed::not_negative_words,
                .allows = allowed::not_negative},
               options.temperature);
   add_setting(app,
@@ -209,6 +211,29 @@ UsageError usage_error(const CLI::App& app, const CLI::ParseError& error) {
   return UsageError(fmt::format("{}; see char_lm{} --help", message, command));
 }
 
+// The words of the command line, the last one first, as CLI11 wants them. It would take "--prime="
+// for an option without a value, and has its own words about "--resume=5".
+std::vector<std::string> words_of(const CLI::App& app, int argc, char** argv) {
+  const auto chosen = app.get_subcommands(
+      [&](const CLI::App* command) { return argc > 1 && command->get_name() == argv[1]; });
+  const CLI::App* command = chosen.empty() ? nullptr : chosen.front();
+  std::vector<std::string> words;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    const std::size_t equals = word.starts_with("--") ? word.find('=') : std::string::npos;
+    const std::string name = word.substr(0, equals);
+    const CLI::Option* option =
+        command && equals != std::string::npos ? command->get_option_no_throw(name) : nullptr;
+    if (option && option->get_items_expected_max() == 0)
+      throw UsageError(fmt::format("{} takes no value; see char_lm {} --help", name, argv[1]));
+    const bool is_empty = option && equals + 1 == word.size();
+    words.push_back(is_empty ? name : word);
+    if (is_empty) words.emplace_back();
+  }
+  std::ranges::reverse(words);
+  return words;
+}
+
 }  // namespace
 
 Command parse_command_line(int argc, char** argv) {
@@ -237,7 +262,7 @@ Command parse_command_line(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer("char_lm COMMAND --help tells the options of a command.");
   try {
-    app.parse(argc, argv);
+    app.parse(words_of(app, argc, argv));
   } catch (const CLI::CallForHelp&) {
     return app.help();
   } catch (const CLI::ParseError& error) {

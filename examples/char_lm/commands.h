@@ -20,7 +20,7 @@ struct TrainOptions {
   bool resume = false;
   std::string program;  ///< argv[0], for suggested commands
 };
-/// Exits with 128 + the signal number after SIGINT or SIGTERM.
+/// Exits with 128 + the signal number after SIGINT, SIGTERM, SIGHUP or SIGXCPU.
 int train(const TrainOptions& options);
 
 struct SampleOptions {

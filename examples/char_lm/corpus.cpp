@@ -2,12 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <new>
 #include <optional>
 
 #include <reel/autograd/error.h>
 #include <reel/autograd/hash.h>
+
+#include "words.h"
 
 namespace reel::char_lm {
 
@@ -28,34 +29,41 @@ bool is_enough(Index n, Index least, double train_frac) {
   return train >= least && (train_frac == 1 || n - train >= least);
 }
 
-// The smallest sufficient n, searched from just below an estimate because of rounding. None if a
-// part is so small that no text has a window in it.
+// The smallest sufficient n, by bisection: a formula would have to reproduce the rounding. None if
+// a part is so small that no text has a window in it.
 std::optional<Index> least_length(Index least, double train_frac) {
-  const double smaller = train_frac == 1 ? 1 : std::min(train_frac, 1 - train_frac);
-  const double estimate = static_cast<double>(least - 1) / smaller;
-  if (!(estimate < 0x1p50)) return std::nullopt;
-  Index n = std::max<Index>(0, static_cast<Index>(estimate) - 2);
-  while (!is_enough(n, least, train_frac)) ++n;
-  return n;
+  Index too_short = 0, enough = Index{1} << 50;
+  if (!is_enough(enough, least, train_frac)) return std::nullopt;
+  while (enough - too_short > 1) {
+    const Index middle = (too_short + enough) / 2;
+    (is_enough(middle, least, train_frac) ? enough : too_short) = middle;
+  }
+  return enough;
+}
+
+// As given if the working directory was removed or cannot be named.
+std::string absolute_path(const std::filesystem::path& path) {
+  if (path.empty()) return "";
+  std::error_code error;
+  const auto from_root = std::filesystem::absolute(path, error);
+  return error ? path.string() : from_root.string();
 }
 
 }  // namespace
 
 std::string TextId::description() const {
-  return path.empty() ? "Reel's own sources and documentation" : path;
+  return path.empty() ? "Reel's own sources and documentation" : short_path(path);
 }
 
 Corpus read_corpus(const std::filesystem::path& path, datasets::TextMode mode) try {
   const std::string text = content(path, mode);
-  const TextId id{.path = path.empty() ? "" : std::filesystem::absolute(path).string(),
-                  .bytes = text.size(),
-                  .hash = fnv1a(text)};
+  const TextId id{.path = absolute_path(path), .bytes = text.size(), .hash = fnv1a(text)};
   datasets::Vocabulary vocabulary(text, mode);
   std::vector<std::int32_t> tokens = vocabulary.encode(text);
   return {id, std::move(vocabulary), std::move(tokens)};
 } catch (const std::bad_alloc&) {
-  throw FileError(
-      fmt::format("{}: there is not enough memory for the text; take a part of it", path.string()));
+  throw FileError(fmt::format("{}: there is not enough memory for the text; take a part of it",
+                              short_path(path)));
 }
 
 datasets::Split split_for(const Corpus& corpus, const Settings& settings) {
@@ -65,9 +73,9 @@ datasets::Split split_for(const Corpus& corpus, const Settings& settings) {
     return datasets::split(corpus.tokens, settings.train_frac);
   const auto enough = least_length(least, settings.train_frac);
   throw ValueError(fmt::format(
-      "{}: the text is too short: {} {}, but --batch {} x --seq-len {} with --train-frac {} takes "
+      "{}: the text is too short: {}, but --batch {} x --seq-len {} with --train-frac {} takes "
       "at least {}; give a longer text, a smaller --batch or a smaller --seq-len{}",
-      corpus.id.description(), n, settings.bytes ? "bytes" : "characters", settings.batch,
+      corpus.id.description(), counted(n, settings.bytes ? "byte" : "character"), settings.batch,
       settings.seq_len, settings.train_frac,
       enough ? fmt::format("{}", *enough) : "more than any text has",
       settings.train_frac < 1 ? ", or do without validation (--train-frac 1)" : ""));

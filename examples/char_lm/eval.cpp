@@ -42,10 +42,10 @@ std::vector<std::int32_t> tokens_of(const EvalOptions& options, const RunConfig&
       throw ValueError("the text is too short: it takes at least 2 characters to predict one");
     return tokens;
   } catch (const ValueError& error) {
-    throw FileError(fmt::format("{}: {}", options.text.string(), error.what()));
+    throw FileError(fmt::format("{}: {}", short_path(options.text), error.what()));
   } catch (const std::bad_alloc&) {
     throw FileError(fmt::format("{}: there is not enough memory for the text; take a part of it",
-                                options.text.string()));
+                                short_path(options.text)));
   }
 }
 
@@ -56,7 +56,7 @@ int eval(const EvalOptions& options) {
     const std::vector<std::int32_t> tokens = tokens_of(options, config);
     const double nats = nats_per_char(model, tokens);
     if (!std::isfinite(nats))
-      throw ValueError(fmt::format("the loss is {}: the model has diverged", nats));
+      throw ValueError(fmt::format("the loss is {}: the model has diverged", number(nats)));
     const double bits = nats / std::numbers::ln2, perplexity = std::exp(nats);
     print(options.json ? fmt::format("{{\"chars\": {}, \"nats_per_char\": {}, \"bits_per_char\": "
                                      "{}, \"perplexity\": {}}}\n",

@@ -78,12 +78,6 @@ class Check {
                             .replay = {&dropout_}});
   }
 
-  Index coordinates() const {
-    Index count = params_.count();
-    for (const NamedInput& input : inputs_) count += input.value.size();
-    return count;
-  }
-
  private:
   const CharLm<L>& model_;
   const Params& params_;
@@ -94,14 +88,24 @@ class Check {
   std::vector<NamedInput> inputs_;
 };
 
+// Checked before a model is created, for which there may not be enough memory.
+void require_few(const GradcheckCommand& options, Index vocabulary_size) {
+  const Settings& s = options.settings;
+  const Index states = s.model == "lstm" ? 2 : 1;
+  Index count =
+      Index{s.seq_len} * s.batch * s.embed + Index{s.layers} * states * s.batch * s.hidden;
+  each_parameter(s, vocabulary_size,
+                 [&](const std::string&, const Shape& shape) { count += shape.size(); });
+  if (!options.fast && count > most_coordinates)
+    throw ValueError(fmt::format(
+        "there are {} coordinates, too many to check each of them; give --fast, or a smaller model",
+        grouped(count)));
+}
+
 template <nn::Layer L>
 int run_check(const CharLm<L>& model, const Params& params, const GradcheckCommand& options) {
   const Settings& s = options.settings;
   Check<L> check(model, params, options);
-  if (!options.fast && check.coordinates() > most_coordinates)
-    throw ValueError(fmt::format(
-        "there are {} coordinates, too many to check each of them; give --fast, or a smaller model",
-        grouped(check.coordinates())));
   const GradientReport report = check();
   print(options.json
             ? json_of(report)
@@ -118,14 +122,15 @@ int check_run(GradcheckCommand options) {
   const RunDirectory run(*options.run);
   return with_trained_params(
       run, [&]<class L>(const CharLm<L>&, const Params& trained, const RunConfig& config) {
-        // The same model on copies of its parameters, in f64.
-        const Params params = trained.to(f64);
-        const CharLm<L> model(params, config.vocabulary.size(), config.settings);
         GradcheckCommand of_run = options;
         of_run.settings = config.settings;
         of_run.settings.seq_len = options.settings.seq_len;
         of_run.settings.batch = options.settings.batch;
         of_run.settings.seed = options.settings.seed;
+        require_few(of_run, config.vocabulary.size());
+        // The same model on copies of its parameters, in f64.
+        const Params params = trained.to(f64);
+        const CharLm<L> model(params, config.vocabulary.size(), config.settings);
         return run_check(model, params, of_run);
       });
 }
@@ -134,6 +139,7 @@ int check_run(GradcheckCommand options) {
 
 int gradcheck(const GradcheckCommand& options) {
   if (options.run) return check_run(options);
+  require_few(options, options.vocabulary);
   return with_layer(options.settings.model, [&]<class L>() {
     const Params params(options.settings.seed, f64);
     const CharLm<L> model(params, options.vocabulary, options.settings);

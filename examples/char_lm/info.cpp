@@ -28,8 +28,9 @@ std::string configuration(const RunConfig& config) {
   each_setting(config.settings, [&](const Setting& setting, const auto& value) {
     line(setting.name, fmt::format("{}", value));
   });
-  line("text", fmt::format("{} ({} bytes)", config.text.description(), config.text.bytes));
-  line("vocabulary", fmt::format("{} symbols", config.vocabulary.size()));
+  line("text", fmt::format("{} ({})", config.text.description(),
+                           counted(static_cast<Index>(config.text.bytes), "byte")));
+  line("vocabulary", counted(config.vocabulary.size(), "symbol"));
   return text;
 }
 

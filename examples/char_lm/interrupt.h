@@ -1,8 +1,12 @@
 #pragma once
 
+#include <csignal>
+#include <iterator>
+
 namespace reel::char_lm {
 
-/// During its lifetime SIGINT and SIGTERM set a flag; a second one terminates the program at once.
+/// During its lifetime SIGINT, SIGTERM, SIGHUP and SIGXCPU set a flag, unless they were ignored
+/// before; a second SIGINT or SIGTERM terminates the program at once.
 class InterruptGuard {
  public:
   InterruptGuard();
@@ -12,6 +16,11 @@ class InterruptGuard {
 
   /// The signal that was received, or 0.
   static int signal();
+
+ private:
+  static constexpr int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGXCPU};
+
+  struct sigaction before_[std::size(signals)];
 };
 
 }  // namespace reel::char_lm

@@ -7,6 +7,7 @@
 
 #include "command_line.h"
 #include "output.h"
+#include "words.h"
 
 using namespace reel;
 using namespace reel::char_lm;
@@ -29,26 +30,48 @@ struct Run {
 };
 
 int fail(int code, const std::string& message) {
-  std::fprintf(stderr, "char_lm: %s\n", printable(message).c_str());
+  constexpr std::size_t longest = 2000;
+  std::fprintf(stderr, "char_lm: %s\n", printable(message, longest).c_str());
   return code;
 }
 
-constexpr const char* not_enough_memory =
-    "there is not enough memory; try a smaller --hidden, --batch or --seq-len";
+// What to say if there is not enough memory for a command.
+struct MemoryRemedy {
+  std::string operator()(const std::string&) const { return "there is not enough memory"; }
+  std::string operator()(const TrainOptions& options) const {
+    if (options.resume) return of_run(options.run) + ", or try fewer --threads";
+    return "there is not enough memory; try a smaller --hidden, --batch, --seq-len or --threads";
+  }
+  std::string operator()(const SampleOptions& options) const { return of_run(options.run); }
+  std::string operator()(const EvalOptions& options) const { return of_run(options.run); }
+  std::string operator()(const InfoOptions& options) const { return of_run(options.run); }
+  std::string operator()(const GradcheckCommand& options) const {
+    return options.run ? of_run(*options.run) + ", or try a smaller --batch or --seq-len"
+                       : "there is not enough memory; try a smaller --hidden, --batch or --seq-len";
+  }
+
+ private:
+  static std::string of_run(const std::filesystem::path& run) {
+    return short_path(run / "model.safetensors") +
+           ": there is not enough memory for this model; free some, raise the limit (ulimit -v)";
+  }
+};
 
 }  // namespace
 
 int main(int argc, char** argv) {
   std::signal(SIGXFSZ,
               SIG_IGN);  // an exceeded file size limit is then an ordinary error with a message
+  Command command;
   try {
-    return std::visit(Run(), parse_command_line(argc, argv));
+    command = parse_command_line(argc, argv);
+    return std::visit(Run(), command);
   } catch (const UsageError& error) {
     return fail(2, error.what());
   } catch (const reel::MemoryError&) {
-    return fail(1, not_enough_memory);
+    return fail(1, std::visit(MemoryRemedy(), command));
   } catch (const std::bad_alloc&) {
-    return fail(1, not_enough_memory);
+    return fail(1, std::visit(MemoryRemedy(), command));
   } catch (const std::exception& error) {
     return fail(1, error.what());
   }

@@ -27,11 +27,13 @@ std::string json_line(const Metrics& m) {
   return line.dump() + '\n';
 }
 
-// Unknown or damaged lines count as zero time.
+// Unknown or damaged lines count as zero time, and so do times longer than 30 years.
 double elapsed_in(std::string_view line) {
   const auto parsed = nlohmann::json::parse(line, nullptr, false);
   const auto elapsed = parsed.is_object() ? parsed.find("elapsed_s") : parsed.end();
-  return elapsed != parsed.end() && elapsed->is_number() ? elapsed->get<double>() : 0;
+  const double seconds =
+      elapsed != parsed.end() && elapsed->is_number() ? elapsed->get<double>() : 0;
+  return seconds >= 0 && seconds < 1e9 ? seconds : 0;
 }
 
 // Where the kept lines of a file end, and where the last of them begins.

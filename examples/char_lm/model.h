@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include <reel/autograd/ops.h>
+#include <reel/autograd/rng.h>
 #include <reel/nn/cells/gru.h>
 #include <reel/nn/cells/lstm.h>
 #include <reel/nn/cells/rnn.h>
@@ -71,6 +72,9 @@ decltype(auto) with_layer(std::string_view model, F&& f) {
 bool is_finite(const Tensor& x);
 /// The name of the first tensor that holds an infinite number or NaN; empty if none does.
 std::string first_not_finite(const nn::NamedTensors& tensors);
+
+/// The generator that dropout draws from, at its beginning.
+inline Rng dropout_rng(const Settings& s) { return Rng(s.seed).stream("dropout"); }
 
 inline DType dtype_of(const Settings& settings) { return settings.dtype == "f64" ? f64 : f32; }
 

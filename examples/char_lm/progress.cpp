@@ -5,6 +5,8 @@
 #include <cmath>
 #include <type_traits>
 
+#include "words.h"
+
 namespace reel::char_lm {
 
 namespace {
@@ -20,15 +22,25 @@ void require_consistent(const Progress& at) {
   require(at.epoch >= 1 && epochs <= 1'000'000, fmt::format("epoch {}", at.epoch));
   require(steps >= 0 && (epochs == 0 ? steps == 0 : steps >= epochs && steps % epochs == 0),
           fmt::format("step {}, window {} of epoch {}", at.step, at.window, at.epoch));
-  require(at.window > 0 || at.epoch_loss == 0, "a loss before the first window of an epoch");
-  for (const double number : {at.epoch_loss, at.recent_loss, at.grad_norm})
-    require(std::isfinite(number), fmt::format("a loss or norm of {}", number));
-  require(at.best_epoch <= epochs && (at.best_epoch > 0) == std::isfinite(at.best_loss),
-          fmt::format("a best loss of {} in epoch {}", at.best_loss, at.best_epoch));
-  // A line that could not be written is not counted, and is written when training resumes.
+  // A line after 100 steps that could not be written is not counted, and is written when training
+  // resumes.
   const Index missing = lines_due(at) - at.metrics_lines;
-  require(missing == 0 || (missing == 1 && at.step > 0 && at.step % 100 == 0),
-          fmt::format("{} lines of metrics after step {}", at.metrics_lines, at.step));
+  require(
+      missing == 0 || (missing == 1 && at.window > 0 && at.step % 100 == 0),
+      fmt::format("{} after step {}", counted(at.metrics_lines, "line") + " of metrics", at.step));
+  const Index recent = missing == 1 ? 100 : at.step % 100;
+  const auto is_sum = [](double loss, Index steps) {
+    return loss >= 0 && loss <= largest_loss * static_cast<double>(steps);
+  };
+  require(is_sum(at.epoch_loss, at.window),
+          fmt::format("a loss of {} in {} windows", number(at.epoch_loss), at.window));
+  require(is_sum(at.recent_loss, recent),
+          fmt::format("a loss of {} in the last {} steps", number(at.recent_loss), recent));
+  require(at.grad_norm >= 0 && std::isfinite(at.grad_norm),
+          fmt::format("a gradient of norm {}", number(at.grad_norm)));
+  require(at.best_epoch == 0 ? at.best_loss == std::numeric_limits<double>::infinity()
+                             : at.best_epoch <= epochs && is_sum(at.best_loss, 1),
+          fmt::format("a best loss of {} in epoch {}", number(at.best_loss), at.best_epoch));
 }
 
 }  // namespace
@@ -47,14 +59,14 @@ Progress progress_of(const optim::RunState& checkpoint) {
   Progress progress;
   std::size_t count = 0;
   each_number(progress, [&](const char* name, auto& member) {
-    const double number = checkpoint.number(name);
+    const double value = checkpoint.number(name);
     if constexpr (std::is_same_v<decltype(member), Index&>) {
-      if (!(number >= 0 && number < 0x1p53 && number == std::floor(number)))
-        throw ValueError(fmt::format("its {} is {}, not a count", name, number));
-      member = static_cast<Index>(number);
+      if (!(value >= 0 && value < 0x1p53 && value == std::floor(value)))
+        throw ValueError(fmt::format("its {} is {}, not a count", name, number(value)));
+      member = static_cast<Index>(value);
     } else {
-      if (std::isnan(number)) throw ValueError(fmt::format("its {} is not a number", name));
-      member = number;
+      if (std::isnan(value)) throw ValueError(fmt::format("its {} is not a number", name));
+      member = value;
     }
     ++count;
   });

@@ -6,6 +6,9 @@
 
 namespace reel::char_lm {
 
+/// A larger mean loss, in nats per character, is that of a training that diverged.
+constexpr double largest_loss = 1e6;
+
 /// The progress of a training: all of its state that is numbers and not tensors.
 struct Progress {
   Index step = 0;          ///< steps taken

@@ -69,11 +69,4 @@ std::string about(double number) {
   return grouped(static_cast<Index>(std::round(number / unit) * unit));
 }
 
-std::string grouped(Index number) {
-  std::string digits = fmt::format("{}", number);
-  for (auto i = static_cast<Index>(digits.size()) - 3; i > 0; i -= 3)
-    digits.insert(static_cast<std::size_t>(i), 1, ',');
-  return digits;
-}
-
 }  // namespace reel::char_lm

@@ -4,6 +4,7 @@
 
 #include "metrics.h"
 #include "terminal.h"
+#include "words.h"
 
 namespace reel::char_lm {
 
@@ -37,7 +38,5 @@ class Report {
 std::string duration(double seconds);
 /// "121,000": rounded to 3 significant digits, for people.
 std::string about(double number);
-/// "1,115,394".
-std::string grouped(Index number);
 
 }  // namespace reel::char_lm

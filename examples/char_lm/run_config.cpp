@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -107,10 +108,30 @@ void assign_json(const Setting& setting, const Json& json, T& value) {
   assign(setting, json.is_string() ? json.get<std::string>() : text, value);
 }
 
+[[noreturn]] void refuse_json(std::string_view text, std::size_t byte) {
+  const auto lines = std::ranges::count(text.substr(0, byte), '\n');
+  throw ValueError(fmt::format("it is not valid JSON (at byte {}, in line {})", byte, lines + 1));
+}
+
+Json json_in(std::string_view text) {
+  // The library would treat a NUL as the end.
+  if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos)
+    refuse_json(text, nul);
+  try {
+    return Json::parse(text, Watch());
+  } catch (const Json::parse_error& error) {
+    refuse_json(text, error.byte - std::min<std::size_t>(error.byte, 1));  // it counts from 1
+  } catch (const Json::exception&) {  // a number that is too large
+    throw ValueError("it is not valid JSON");
+  }
+}
+
 TextId text_id(const Json& json) {
   if (!json.is_object()) throw ValueError("its \"text\" is not an object");
   Members members(json);
   TextId id{.path = members.string("path")};
+  if (id.path.find('\0') != std::string::npos)
+    throw ValueError("its \"path\" holds a NUL, which no path does");
   const Json& bytes = members["bytes"];
   if (!bytes.is_number_unsigned()) throw ValueError("its \"bytes\" is not a size");
   id.bytes = bytes.get<std::uint64_t>();
@@ -145,10 +166,7 @@ std::string RunConfig::json() const {
 }
 
 RunConfig parse_config(std::string_view text) {
-  // The library would treat a NUL as the end.
-  const bool whole = text.find('\0') == std::string_view::npos;
-  const Json json = whole ? Json::parse(text, Watch(), false) : Json(Json::value_t::discarded);
-  if (json.is_discarded()) throw ValueError("it is not valid JSON");
+  const Json json = json_in(text);
   if (!json.is_object()) throw ValueError("it is not a JSON object");
   Members members(json);
   Settings settings;

@@ -2,13 +2,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-
-#include <cmath>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <reel/nn/files/atomic_file.h>
 #include <reel/nn/files/file.h>
 
-#include "model.h"
+#include "checkpoint.h"
+#include "words.h"
 
 namespace reel::char_lm {
 namespace {
@@ -26,56 +27,65 @@ std::string content_of(const nn::Location& where, std::size_t longest) {
   return content;
 }
 
-// Checked before a model is created, for which there may not be enough memory.
-void require_shapes(const nn::NamedTensors& params, const RunConfig& config) {
-  std::size_t count = 0;
-  each_parameter(
-      config.settings, config.vocabulary.size(), [&](const std::string& name, const Shape& shape) {
-        const Tensor& value = params[name];
-        if (value.shape() != shape || value.dtype() != dtype_of(config.settings))
-          throw ValueError(fmt::format(
-              "tensor {} is {} {}, but {} {} in the model of the run's configuration", name,
-              name_of(value.dtype()), value.shape().str(), config.settings.dtype, shape.str()));
-        ++count;
-      });
-  if (count != params.tensors.size())
-    throw ValueError(
-        fmt::format("it has {} parameters, but the model of the run's configuration {}",
-                    params.tensors.size(), count));
+// A link was there before; what it leads to was created.
+void remove(const nn::Location& where) {
+  if (!where.is_link()) {
+    ::unlinkat(where.directory(), where.name().c_str(), 0);
+    return;
+  }
+  std::error_code ignored;
+  const auto target = std::filesystem::canonical(where.path(), ignored);
+  if (!target.empty()) std::filesystem::remove(target, ignored);
 }
 
 }  // namespace
 
 void RunDirectory::require_vacant() const {
-  std::error_code ignored;
-  if (std::filesystem::exists(path_, ignored) && !std::filesystem::is_directory(path_, ignored))
-    throw FileError(path_.string() + ": not a directory; give another --run");
+  const auto status = nn::status_of(path_);
+  if (status && !S_ISDIR(status->st_mode))
+    throw FileError(short_path(path_) + ": not a directory; give another --run");
   for (const auto& file : {model_file(), config_file(), metrics_file()})
     if (file.exists())
       throw FileError(fmt::format(
           "{}: there is a run in it already; go on with it (--resume), or give another --run",
-          path_.string()));
+          short_path(path_)));
 }
 
 void RunDirectory::require_run() const {
-  std::error_code ignored;
-  if (!std::filesystem::exists(path_, ignored))
-    throw FileError(path_.string() + ": there is no such directory; train makes one");
-  if (!config_file().exists())
-    throw FileError(path_.string() + ": there is no run in it (no config.json); train makes one");
+  if (!nn::Location(path_).exists())
+    throw FileError(short_path(path_) + ": there is no such directory; train makes one");
+  const auto status = nn::status_of(path_);
+  if (status && !S_ISDIR(status->st_mode))
+    throw FileError(short_path(path_) + ": not a directory; give the directory of a run");
+  if (!config_file().exists() && !config_file().is_link())
+    throw FileError(short_path(path_) +
+                    ": there is no run in it (no config.json); train makes one");
 }
 
-void RunDirectory::make() const {
+void RunDirectory::make() {
   std::error_code error;
+  for (auto path = path_; !path.empty() && !nn::Location(path).exists(); path = path.parent_path())
+    made_.push_back(path);
   std::filesystem::create_directories(path_, error);
-  if (error)
+  if (error) {
+    undo();
     throw FileError(
-        fmt::format("{}: cannot make the directory: {}", path_.string(), error.message()));
+        fmt::format("{}: cannot make the directory: {}", short_path(path_), error.message()));
+  }
+}
+
+void RunDirectory::undo() const {
+  if (directory_)
+    for (const auto& file : {model_file(), config_file(), metrics_file()}) remove(file);
+  if (path() != path_) return;  // another directory may have its name
+  std::error_code ignored;
+  for (const auto& made : made_) std::filesystem::remove(made, ignored);
 }
 
 void RunDirectory::lock() {
   directory_.emplace(path_);
-  if (!directory_->lock()) throw FileError(path_.string() + ": another process is training in it");
+  if (!directory_->lock())
+    throw FileError(short_path(path_) + ": another process is training in it");
 }
 
 void RunDirectory::remove_leftovers() const {
@@ -106,17 +116,18 @@ optim::RunState RunDirectory::load(const RunConfig& config) const {
   if (identity == checkpoint.texts.end() || identity->second != config.identity())
     throw FileError(fmt::format("{}: it is not the model of the run that {} describes",
                                 model_file().str(), config_file().name().string()));
-  explain([&] {
-    require_shapes(checkpoint.params, config);
-    if (const std::string name = first_not_finite(checkpoint.params); !name.empty())
-      throw ValueError(fmt::format("tensor {} holds a number that is not finite", name));
-  });
+  explain([&] { require_state(checkpoint, config); });
   return checkpoint;
 }
 
-void RunDirectory::save(const RunConfig& config, optim::RunState checkpoint) const {
+void RunDirectory::save(const RunConfig& config, optim::RunState checkpoint) const try {
   checkpoint.texts[identity_key] = config.identity();
+  if (!config_file().exists()) write(config);
   optim::save_run_state(model_file(), checkpoint);
+} catch (const FileError&) {
+  if (!directory_ || !directory_->is_deleted()) throw;
+  throw FileError(
+      fmt::format("{}: the directory was deleted, so the run cannot be saved", short_path(path_)));
 }
 
 }  // namespace reel::char_lm

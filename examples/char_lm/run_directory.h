@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <reel/autograd/error.h>
 #include <reel/nn/files/location.h>
@@ -30,30 +31,36 @@ class RunDirectory {
   void require_run() const;
 
   /// Creates the directory if necessary.
-  void make() const;
+  void make();
   /// Locks it against other training processes for the lifetime of this object, and keeps it open:
   /// from here on all files are in this directory, even if it is renamed and another one takes its
   /// name. Throws if another process has locked it.
   void lock();
   /// Removes temporary files that a killed process left behind. Call only while holding the lock.
   void remove_leftovers() const;
+  /// Removes the files of the run, and the directories that `make` created if they are empty then.
+  void undo() const;
   void write(const RunConfig& config) const;
   RunConfig read_config() const;
 
   /// Whether training was stopped between its first file and its first checkpoint.
   bool never_saved() const;
-  /// Calls f, which reads the checkpoint; the name of its file is added to an Error.
+  /// Calls f, which reads the checkpoint; the name of its file is added to an Error, except to one
+  /// about memory.
   template <class F>
   decltype(auto) explain(F&& f) const {
     try {
       return f();
+    } catch (const MemoryError&) {
+      throw;
     } catch (const Error& error) {
       throw FileError(model_file().str() + ": " + error.what());
     }
   }
   /// The checkpoint, if it matches this configuration: it was saved with it, has the parameters of
-  /// its model, and only finite numbers.
+  /// its model, and could be a state of its training.
   optim::RunState load(const RunConfig& config) const;
+  /// Replaces the checkpoint; writes the configuration again if it was deleted meanwhile.
   void save(const RunConfig& config, optim::RunState checkpoint) const;
 
  private:
@@ -62,6 +69,8 @@ class RunDirectory {
   }
 
   std::filesystem::path path_;
+  std::vector<std::filesystem::path>
+      made_;                                // the directories that `make` created, inner ones first
   std::optional<nn::Directory> directory_;  // once it is locked
 };
 

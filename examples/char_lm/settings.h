@@ -34,6 +34,8 @@ struct Setting {
 
 namespace allowed {
 constexpr auto whole = [](double x) { return x >= 1 && x <= 1e6; };
+// A checkpoint has up to 17 entries for each layer (gru with adam), and a file at most 250,000.
+constexpr auto layers = [](double x) { return x >= 1 && x <= 1e4; };
 constexpr auto natural = [](double x) { return x >= 0 && x <= 1e6; };
 constexpr auto positive = [](double x) { return x > 0 && x < 1e300; };
 constexpr auto not_negative = [](double x) { return x >= 0 && x < 1e300; };
@@ -42,6 +44,8 @@ constexpr auto part = [](double x) { return x > 0 && x <= 1; };
 constexpr auto any = [](double) { return true; };
 
 inline constexpr std::string_view whole_words = "a whole number from 1 to 1000000";
+inline constexpr std::string_view positive_words = "a number greater than 0 and below 1e300";
+inline constexpr std::string_view not_negative_words = "a number from 0 to below 1e300";
 }  // namespace allowed
 
 /// Calls f(setting, member) for each member: the only list of them.
@@ -50,7 +54,8 @@ void each_setting(S& s, F&& f) {
   using namespace allowed;
   f(Setting{"model", "Model", "kind of recurrent layer", "rnn|gru|lstm", "rnn, gru or lstm"},
     s.model);
-  f(Setting{"layers", "Model", "number of stacked recurrent layers", "N", whole_words, whole},
+  f(Setting{"layers", "Model", "number of stacked recurrent layers", "N",
+            "a whole number from 1 to 10000", layers},
     s.layers);
   f(Setting{"hidden", "Model", "units in each layer", "N", whole_words, whole}, s.hidden);
   f(Setting{"embed", "Model", "size of a character's embedding", "N", whole_words, whole}, s.embed);
@@ -69,14 +74,14 @@ void each_setting(S& s, F&& f) {
   f(Setting{"optimizer", "Training", "optimizer", "adam|adamw|rmsprop|sgd",
             "adam, adamw, rmsprop or sgd"},
     s.optimizer);
-  f(Setting{"lr", "Training", "learning rate", "X", "a number greater than 0", positive}, s.lr);
-  f(Setting{"lr-decay", "Training", "factor of the rate per epoch ...", "X",
-            "a number greater than 0", positive},
+  f(Setting{"lr", "Training", "learning rate", "X", positive_words, positive}, s.lr);
+  f(Setting{"lr-decay", "Training", "factor of the rate per epoch ...", "X", positive_words,
+            positive},
     s.lr_decay);
   f(Setting{"lr-decay-after", "Training", "... after this one", "N",
             "a whole number from 0 to 1000000", natural},
     s.lr_decay_after);
-  f(Setting{"clip", "Training", "maximum gradient norm; 0: no limit", "X", "0 or more",
+  f(Setting{"clip", "Training", "maximum gradient norm; 0: no limit", "X", not_negative_words,
             not_negative},
     s.clip);
   f(Setting{"seed", "Training", "seed of all random numbers", "N",

@@ -20,17 +20,31 @@ void require_same_settings(const RunConfig& run, const TrainOptions& options) {
     if (name != "epochs" && theirs.at(name) != given.at(name))
       throw ValueError(fmt::format(
           "--{} {} contradicts the run in {}, which has {}; leave it out, or give another --run",
-          name, given.at(name), options.run.string(), theirs.at(name)));
+          name, given.at(name), short_path(options.run), theirs.at(name)));
+}
+
+Corpus text_of(const RunConfig& config, const TrainOptions& options) {
+  const datasets::TextMode mode = mode_of(config.settings);
+  if (options.text) return read_corpus(*options.text, mode);
+  try {
+    return read_corpus(config.text.path, mode);
+  } catch (const FileError& error) {
+    throw FileError(
+        fmt::format("{} (the text of the run; if it is elsewhere now, or its path is "
+                    "not UTF-8, give it with --text)",
+                    error.what()));
+  }
 }
 
 // The text of a resumed run, from its old path unless --text says where it is now.
 Corpus same_corpus(const RunConfig& config, const TrainOptions& options) {
-  Corpus corpus = read_corpus(options.text.value_or(config.text.path), mode_of(config.settings));
+  Corpus corpus = text_of(config, options);
   if (!corpus.id.same_content(config.text) || corpus.vocabulary != config.vocabulary)
-    throw ValueError(fmt::format(
-        "{}: not the text that the run in {} was begun with ({} bytes, "
-        "then {}); give that one with --text, or another --run",
-        corpus.id.description(), options.run.string(), corpus.id.bytes, config.text.bytes));
+    throw ValueError(
+        fmt::format("{}: not the text that the run in {} was begun with ({}, "
+                    "then {}); give that one with --text, or another --run",
+                    corpus.id.description(), short_path(options.run),
+                    counted(static_cast<Index>(corpus.id.bytes), "byte"), config.text.bytes));
   return corpus;
 }
 
@@ -52,11 +66,16 @@ class Training {
       run_.make();
       run_.lock();
       run_.require_vacant();
-      run_.write(config);
-      trainer.save();
-      trainer.open_metrics();
-      describe(config, corpus, trainer);
-      return finish(trainer, config);
+      try {
+        run_.write(config);
+        trainer.save();
+        trainer.open_metrics();
+        describe(config, corpus, trainer);
+        return finish(trainer);
+      } catch (...) {
+        if (trainer.saved_step() == 0) run_.undo();
+        throw;
+      }
     });
   }
 
@@ -69,6 +88,7 @@ class Training {
     if (!run_.never_saved()) checkpoint = run_.load(config);
     const Corpus corpus = same_corpus(config, options_);
     config.text.path = corpus.id.path;
+    const int epochs_before = config.settings.epochs;
     if (options_.given.contains("epochs")) config.settings.epochs = options_.settings.epochs;
     return with_trainer(config, corpus, [&](auto& trainer) {
       if (checkpoint)
@@ -77,9 +97,11 @@ class Training {
         trainer.save();
       trainer.open_metrics();
       checkpoint.reset();
-      if (options_.text || options_.given.contains("epochs")) run_.write(config);
+      RunConfig kept = config;
+      if (trainer.progress().epoch > config.settings.epochs) kept.settings.epochs = epochs_before;
+      if (options_.text || kept.settings.epochs != epochs_before) run_.write(kept);
       describe(config, corpus, trainer);
-      return finish(trainer, config);
+      return finish(trainer);
     });
   }
 
@@ -95,8 +117,8 @@ class Training {
   template <class T>
   void describe(const RunConfig& config, const Corpus& corpus, const T& trainer) {
     const Settings& s = config.settings;
-    report_.note(fmt::format("text   {}: {} {}, {} different", corpus.id.description(),
-                             grouped(std::ssize(corpus.tokens)), s.bytes ? "bytes" : "characters",
+    report_.note(fmt::format("text   {}: {}, {} different", corpus.id.description(),
+                             counted(std::ssize(corpus.tokens), s.bytes ? "byte" : "character"),
                              corpus.vocabulary.size()));
     report_.note(fmt::format("model  {}: {} x {}, {} parameters in {}; {} thread{}", s.model,
                              s.layers, s.hidden, grouped(trainer.params().count()), s.dtype,
@@ -111,7 +133,7 @@ class Training {
   }
 
   template <class T>
-  int finish(T& trainer, const RunConfig& config) {
+  int finish(T& trainer) {
     run_.remove_leftovers();
     const Index before = trainer.progress().step;
     const int signal = [&] {
@@ -130,8 +152,8 @@ class Training {
       report_.note(fmt::format("best validation loss {:.4f} nats/char, after epoch {}",
                                at.best_loss, at.best_epoch));
     report_.note(before == at.step
-                     ? fmt::format("nothing left to do after {} epochs; give more with --epochs",
-                                   config.settings.epochs)
+                     ? fmt::format("nothing left to do after {}; give more with --epochs",
+                                   counted(at.epoch - 1, "epoch"))
                      : "finished; see what it writes with");
     report_.note(fmt::format("  {} sample --run {}", program, run));
     return 0;

@@ -28,10 +28,12 @@ double learning_rate(const Settings& settings, Index epoch) {
 }
 
 Error diverged(const std::string& how, Index step, Index saved_step, const RunDirectory& run) {
-  return Error(fmt::format(
-      "step {}: {}, so training stopped; {} keeps the state of step {}; try a smaller --lr or "
-      "--clip in a new run",
-      step, how, run.model_file().str(), saved_step));
+  const std::string kept = saved_step == 0 ? "nothing was saved yet"
+                                           : fmt::format("{} keeps the state of step {}",
+                                                         run.model_file().str(), saved_step);
+  return Error(
+      fmt::format("step {}: {}, so training stopped; {}; try a smaller --lr or --clip in a new run",
+                  step, how, kept));
 }
 
 bool is_finite(const Tensor& x) {

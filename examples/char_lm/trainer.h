@@ -56,15 +56,18 @@ class Trainer {
         params_(config.settings.seed, dtype_of(config.settings)),
         model_(params_, config.vocabulary.size(), config.settings),
         optimizer_(make_optimizer(params_, config.settings)),
-        rng_(Rng(config.settings.seed).stream("dropout")) {
+        rng_(dropout_rng(config.settings)) {
     if (!text.valid.empty())
       valid_.emplace(text.valid, config.settings.batch, config.settings.seq_len);
   }
 
   const Params& params() const { return params_; }
   const Progress& progress() const { return at_; }
+  /// The step of the last save; 0 if nothing that was trained is saved.
+  Index saved_step() const { return saved_step_; }
 
-  /// Resumes from a checkpoint. Throws Error if it does not match the model or the text.
+  /// Resumes from a checkpoint that RunDirectory::load returned. Throws Error if it does not match
+  /// the model or the text.
   void restore(const optim::RunState& checkpoint);
   /// Saves the current state.
   void save();
@@ -91,9 +94,9 @@ class Trainer {
   void end_epoch();
   std::optional<double> validate() const;
 
-  void require_finite(const char* what, double value, Index step) const {
-    if (!std::isfinite(value))
-      throw diverged(fmt::format("the {} is {}", what, value), step, saved_step_, run_);
+  void require_below(double limit, const char* what, double value, Index step) const {
+    if (!(value < limit))
+      throw diverged(fmt::format("the {} is {}", what, number(value)), step, saved_step_, run_);
   }
   Metrics metrics(double train_loss, const Pace& pace) const;
   Position position() const;
@@ -127,17 +130,11 @@ void Trainer<L>::restore(const optim::RunState& checkpoint) {
     throw ValueError(fmt::format(
         "its place, step {} and window {} of epoch {}, is not one in this text of {} windows",
         at.step, at.window, at.epoch, train_.count()));
-  if (checkpoint.carried.empty() != (at.window == 0))
-    throw ValueError("it has a carried state at the beginning of an epoch, or none within one");
   State state;
   if (!checkpoint.carried.empty()) {
     state.layers.resize(model_.rnn.layers.size());
     state = nn::unflatten(state, checkpoint.carried);
   }
-  const Shape shape{train_.batch(), model_.rnn.output_size()};
-  for (const Tensor& x : checkpoint.carried)
-    if (x.shape() != shape || x.dtype() != params_.dtype() || !is_finite(x))
-      throw ValueError("its carried state is not one of this model");
   optimizer_->restore(checkpoint.optimizer);
   nn::load_params(checkpoint.params, params_);
   rng_ = Rng(checkpoint.rng);
@@ -196,11 +193,11 @@ double Trainer<L>::step() {
   Tape tape;
   auto [logits, next] = model_(inputs, state_, nn::Train{rng_});
   const Tensor loss = cross_entropy(logits, targets);
-  require_finite("loss", loss.item(), at_.step + 1);
+  require_below(largest_loss, "loss", loss.item(), at_.step + 1);
   Gradients gradients = tape.gradient(loss, params_);
   const double clip = config_.settings.clip;
   at_.grad_norm = clip > 0 ? optim::clip_by_norm(gradients, clip) : gradients.norm();
-  require_finite("norm of the gradient", at_.grad_norm, at_.step + 1);
+  require_below(INFINITY, "norm of the gradient", at_.grad_norm, at_.step + 1);
   optimizer_->step(gradients);
   state_ = nn::detach(next);  // the value goes on, the gradient stops here
   return loss.item();
@@ -252,7 +249,7 @@ void Trainer<L>::append(const Metrics& line) {
 template <nn::Layer L>
 void Trainer<L>::end_epoch() {
   const std::optional<double> valid_loss = validate();
-  if (valid_loss) require_finite("validation loss", *valid_loss, at_.step);
+  if (valid_loss) require_below(largest_loss, "validation loss", *valid_loss, at_.step);
   Metrics line = metrics(at_.epoch_loss / static_cast<double>(train_.count()), epoch_pace_);
   line.valid_loss = valid_loss;
   append(line);

@@ -29,6 +29,21 @@ std::string temporary_name(const std::string& name) {
   return fmt::format("{}{}-{}.tmp", temporary_prefix(name), ::getpid(), count++);
 }
 
+// Whether `name` is one that temporary_name makes.
+bool is_temporary(std::string_view name, std::string_view prefix) {
+  constexpr std::string_view suffix = ".tmp";
+  if (!name.starts_with(prefix) || !name.ends_with(suffix)) return false;
+  name.remove_prefix(prefix.size());
+  if (name.size() <= suffix.size()) return false;
+  name.remove_suffix(suffix.size());
+  const auto is_number = [](std::string_view text) {
+    return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+  };
+  const std::size_t dash = name.find('-');
+  return dash != std::string_view::npos && is_number(name.substr(0, dash)) &&
+         is_number(name.substr(dash + 1));
+}
+
 // The name, relative to the same directory, after resolving all symbolic links, which must not form
 // a cycle.
 std::filesystem::path without_links(const Location& where) {
@@ -140,9 +155,7 @@ void AtomicFile::remove_leftovers(const Location& where) {
   const std::string prefix = temporary_prefix(target.name);
   std::vector<std::string> found;
   while (const dirent* entry = ::readdir(entries))
-    if (const std::string_view name = entry->d_name;
-        name.starts_with(prefix) && name.ends_with(".tmp"))
-      found.emplace_back(name);
+    if (is_temporary(entry->d_name, prefix)) found.emplace_back(entry->d_name);
   for (const std::string& name : found) ::unlinkat(target.directory, name.c_str(), 0);
   ::closedir(entries);
 }

@@ -45,13 +45,28 @@ std::filesystem::path Directory::path_now() const {
   return unknown ? path_ : now;
 }
 
+bool Directory::is_deleted() const {
+  struct stat status {};
+  return ::fstat(descriptor_, &status) == 0 && status.st_nlink == 0;
+}
+
 const int Location::working_directory = AT_FDCWD;
 
-std::string Location::str() const { return printable(path_.string()); }
+std::string Location::str() const {
+  constexpr std::size_t longest = 300;
+  return printable(path_.string(), longest);
+}
 
 bool Location::exists() const {
+  if (status_of(*this)) return true;
+  if (errno == ENOENT || errno == ENOTDIR) return false;
+  throw FileError(fmt::format("{}: cannot read: {}", str(), std::strerror(errno)));
+}
+
+bool Location::is_link() const {
   struct stat status {};
-  return ::fstatat(directory_, name_.c_str(), &status, 0) == 0;
+  return ::fstatat(directory_, name_.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+         S_ISLNK(status.st_mode);
 }
 
 }  // namespace reel::nn

@@ -24,6 +24,8 @@ class Directory {
   const std::filesystem::path& path() const { return path_; }
   /// Its current path: `path()` unless it was moved, or if the system cannot tell.
   std::filesystem::path path_now() const;
+  /// Whether it was removed since it was opened.
+  bool is_deleted() const;
   int descriptor() const { return descriptor_; }
 
  private:
@@ -45,10 +47,13 @@ class Location {
   int directory() const { return directory_; }
 
   const std::filesystem::path& path() const { return path_; }
-  /// The path for a message, with unprintable characters escaped.
+  /// The path for a message, with unprintable characters escaped; truncated after 300 bytes.
   std::string str() const;
-  /// Whether anything exists there.
+  /// Whether anything exists there, following symbolic links. Throws FileError if the system cannot
+  /// tell: a directory on the way is not accessible, or links form a cycle.
   bool exists() const;
+  /// Whether a symbolic link is there, wherever it leads.
+  bool is_link() const;
 
  private:
   static const int working_directory;

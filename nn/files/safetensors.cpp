@@ -230,6 +230,7 @@ void save_safetensors(const Location& where, const NamedTensors& content) {
 }
 
 NamedTensors load_safetensors(const Location& where) {
+  constexpr std::string_view remedy = "free some, or raise the limit (ulimit -v)";
   try {
     Reader file(where);
     Contents contents = read_header(file);
@@ -240,9 +241,10 @@ NamedTensors load_safetensors(const Location& where) {
   } catch (const Unreadable& unreadable) {
     throw FileError(fmt::format("{}: {}", where.str(), unreadable.reason));
   } catch (const MemoryError& error) {
-    throw FileError(fmt::format("{}: {}", where.str(), error.what()));
+    throw FileError(fmt::format("{}: not enough memory for its tensors ({}); {}", where.str(),
+                                error.what(), remedy));
   } catch (const std::bad_alloc&) {
-    throw FileError(fmt::format("{}: not enough memory for its tensors", where.str()));
+    throw FileError(fmt::format("{}: not enough memory for its tensors; {}", where.str(), remedy));
   }
 }
 

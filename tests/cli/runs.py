@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -33,7 +34,7 @@ def hash_of(folder):
     """What is in a directory: a change of any file or name changes it."""
     digest = hashlib.sha256()
     for path in sorted(pathlib.Path(folder).rglob("*")):
-        digest.update(str(path).encode() + b"\0")
+        digest.update(os.fsencode(path) + b"\0")
         if path.is_file():
             large = path.stat().st_size > 1 << 27  # sparse, not worth reading
             digest.update(b"large" if large else path.read_bytes())
@@ -50,6 +51,12 @@ def read_safetensors(path):
 def write_safetensors(path, header, data):
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def default_signals():
+    """The parent process may ignore signals, which a child would inherit."""
+    for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU):
+        signal.signal(which, signal.SIG_DFL)
 
 
 def metrics_of(run):

@@ -129,7 +129,7 @@ class SameBits(runs.CharLmTest):
         words = ["train", "--text", self.text, "--run", run, *self.small, *self.long]
         for delay in [*delays, None]:
             process = subprocess.Popen(self.command(*words), stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.PIPE)
+                                       stderr=subprocess.PIPE, preexec_fn=runs.default_signals)
             if delay is not None:
                 time.sleep(delay)
                 process.send_signal(which)
@@ -167,7 +167,7 @@ class SameBits(runs.CharLmTest):
         run = self.folder / "a run"
         process = subprocess.Popen(
             self.command("train", "--text", self.text, "--run", run, *self.small, "--epochs", 9999),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=runs.default_signals)
         while process.poll() is None and not (run / "metrics.jsonl").exists():
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)

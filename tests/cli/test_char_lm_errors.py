@@ -148,7 +148,8 @@ class RunDirectories(runs.CharLmTest):
 
     def test_two_at_once(self):
         words = ["train", "--resume", "--run", self.trained, "--epochs", 9999]
-        with subprocess.Popen(self.command(*words), stdout=subprocess.PIPE) as first:
+        with subprocess.Popen(self.command(*words), stdout=subprocess.PIPE,
+                              preexec_fn=runs.default_signals) as first:
             try:
                 while first.stdout.readline().startswith((b"text", b"model", b"run")):
                     pass
@@ -221,9 +222,14 @@ class RunDirectories(runs.CharLmTest):
                  "--optimizer", "sgd", "--clip", 0, "--model", "rnn", "--lr", "1e38"]
         done = self.run_it(*words)
         self.assertEqual(done.returncode, 1)
-        self.assertRegex(done.stderr.decode(), r"\Achar_lm: step \d+: the .* is -?(nan|inf), so "
-                                               r"training stopped; .*model.safetensors keeps the "
-                                               r"state of step \d+; [^\n]*\n\Z")
+        self.assertRegex(done.stderr.decode(), r"\Achar_lm: step \d+: the .* is (nan|inf|\S+e\+\d+), "
+                                               r"so training stopped; nothing was saved yet; "
+                                               r"[^\n]*\n\Z")
+        self.assertFalse((self.folder / "wild").exists())
+        done = self.run_it(*words[:-1], 0.1, "--lr-decay", "1e38", "--lr-decay-after", 1)
+        self.assertRegex(done.stderr.decode(), r"\Achar_lm: step \d+: the .* is (nan|inf|\S+e\+\d+), "
+                                               r"so training stopped; .*model.safetensors keeps the "
+                                               r"state of step 67; [^\n]*\n\Z")
         self.assertIn(b"total", self.succeed("info", "--run", "wild"))
         self.succeed("sample", "--run", "wild")
 

@@ -11,16 +11,10 @@ import time
 import unittest
 
 import runs
-from runs import metrics_of, read_safetensors, write_safetensors
+from runs import default_signals, metrics_of, read_safetensors, write_safetensors
 
 MEMORY = {} if runs.SANITIZED else {
     "preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))}
-
-
-def default_signals():
-    """The parent process may ignore signals, which a child would inherit."""
-    for which in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(which, signal.SIG_DFL)
 
 
 class MovedRun(runs.CharLmTest):
@@ -176,8 +170,8 @@ class OddFiles(runs.CharLmTest):
     def test_a_model_too_large_for_its_file_is_not_built(self):
         config = json.loads(self.config.read_text())
         header, data = read_safetensors(self.model)
-        for key in ("hidden", "layers", "embed"):
-            larger = {**config, key: 1000000}
+        for key, value in (("hidden", 1000000), ("layers", 10000), ("embed", 1000000)):
+            larger = {**config, key: value}
             self.config.write_text(json.dumps(larger))
             self.refuse_all("not the model of the run")
             identity = {name: value for name, value in larger.items() if name != "epochs"}
@@ -208,15 +202,25 @@ class OddFiles(runs.CharLmTest):
                    if key.startswith("run.number.")}
         self.assertEqual(len(numbers), 9)
         for key, values in {"epoch": ["1e15", "0", "3000000"], "step": ["1", "66", "9007199254740991"],
-                            "window": ["3"], "best_loss": ["nan", "inf"], "best_epoch": ["0", "2"],
+                            "window": ["3"], "best_loss": ["nan", "inf", "-1", "1e7"], "best_epoch": ["0", "2"],
                             "metrics_lines": ["9007199254740991", "0"], "epoch_loss": ["1", "nan"],
-                            "recent_loss": ["nan", "-inf"], "grad_norm": ["inf"],
+                            "recent_loss": ["nan", "-inf", "-1", "1e30"],
+                            "grad_norm": ["inf", "-1"],
                             "unknown": ["1"]}.items():
             for value in values:
                 with self.subTest(f"{key} {value}"):
                     self.changed({f"run.number.{key}": value})
-                    self.refuse(1, "train", "--resume", "--run", "run", "--epochs", 5,
-                                says="model.safetensors")
+                    self.refuse_all("model.safetensors", resume_only=value == "1e7")
+        for key, value in {"run.unknown": "1", "run.rng": "1 2 3"}.items():
+            self.changed({key: value})
+            self.refuse_all(["model.safetensors", key], resume_only=False)
+        steps_of = "run.optimizer.adam.steps.head.b"
+        self.changed(tensors={steps_of: struct.pack("<d", 9)})
+        self.refuse_all(["model.safetensors", "adam.steps.head.b"])
+        self.changed(rename={steps_of: "run.unknown"})
+        self.refuse_all(["model.safetensors", "run.unknown"])
+        self.changed(rename={steps_of: "run.optimizer.adam.stops.head.b"})
+        self.refuse_all(["model.safetensors", "adam.steps.head.b"])
         steps = int(numbers["run.number.step"])  # consistent with each other, but not with the text
         self.changed({"run.number.step": str(2 * steps), "run.number.metrics_lines": "2"})
         self.refuse(1, "train", "--resume", "--run", "run", "--epochs", 5, says="model.safetensors")
@@ -286,7 +290,7 @@ class OddTexts(runs.CharLmTest):
             self.refuse_text("sparse", "not enough memory for the text", "--bytes")
 
     def test_parts_too_small_for_any_text(self):
-        for part in ("1e-18", "1e-300", "5e-324", "0.9999999999999999"):
+        for part in ("1e-12", "1e-18", "1e-300", "5e-324", "0.9999999999999999"):
             self.refuse(1, "train", "--text", self.text, "--run", "new", *self.small, "--train-frac",
                         part, says="too short", timeout=20)
         run = self.train("run")
