@@ -11,6 +11,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "optimizers.h"
@@ -58,6 +59,35 @@ TEST_CASE("a mean is finite where the sum is not, and so are moments") {
   check_all(var(x, 0), 0.01);
   check_all(reel::std(x, 0), 0.1);
   check_all(norm(tenths({many, 2}), {0}), std::sqrt(many * tenth * tenth));
+}
+
+TEST_CASE("a sum is finite where the sums of its parts are not") {
+  check_all(mean(full({128}, 3e38)), 3e38);
+  check_all(mean(full({8, 2}, 1e38), 0), 1e38);
+  check_all(mean(full({3, 128, 2}, 3e38), {0, 2}), 3e38);
+  const Tensor up = full({64, 2}, 3e38), balanced = concat({up, neg(up)}, 0);
+  check_all(sum(balanced, 0), 0);
+  check_all(sum(reshape(balanced, {256})), 0);
+  check_all(sum_to(balanced, {2}), 0);
+  check_all(scatter_add_rows(balanced, zeros({128}, i32), 1), 0);
+  check_all(reel::std(concat({full({64}, 1e38), full({64}, -1e38)}, 0)), 1e38);
+  // Other columns keep their sums to the last bit.
+  const Tensor tenth = tenths({128, 1}), both = concat({tenth, slice(balanced, 1, 0, 1)}, 1);
+  CHECK(same_bits(slice(sum(both, 0), 0, 0, 1), sum(tenth, 0)));
+
+  const Tensor large = tensor({3}, {1.5e308, 1.5e308, -1.5e308});
+  check_all(sum(large), 1.5e308);
+  check_all(mean(slice(large, 0, 0, 2)), 1.5e308);
+  check_all(mean(broadcast_to(full({1}, 1.5e308, f64), {9, 3}), 0), 1.5e308);
+  check_all(sum(broadcast_to(reshape(large, {3, 1, 1}), {3, 2, 1}), {0, 2}), 1.5e308);
+  // What is infinite or not a number stays so.
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  for (DType dtype : {f32, f64}) {
+    const Tensor x = concat({full({200}, 1, dtype), full({1}, infinity, dtype)}, 0);
+    CHECK(sum(x).item() == infinity);
+    CHECK(std::isnan(mean(concat({x, neg(x)}, 0)).item()));
+    CHECK(sum(full({200}, dtype == f32 ? 3e38 : 1.5e308, dtype)).item() == infinity);
+  }
 }
 
 TEST_CASE("a running sum") {

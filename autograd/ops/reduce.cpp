@@ -17,9 +17,20 @@ using kernels::broadcast_sum;
 template <class T, class Y>
 void fold_mean(Ctx<T> c, const Reduction& r, Y* y) {
   const double count = static_cast<double>(group_size(c.shape(0), r));
+  bool finite = true;
   fold_sum(
       c, r, [](T x, Index) { return x; },
-      [=](Index j, double total) { y[j] = static_cast<Y>(total / count); });
+      [&](Index j, double total) {
+        finite &= std::isfinite(total);
+        y[j] = static_cast<Y>(total / count);
+      });
+  if (finite || std::is_same_v<T, float>) return;
+  // A sum of f64 may overflow even if the mean does not.
+  fold_sum(
+      c, r, [](T x, Index) { return x * static_cast<T>(kernels::narrow); },
+      [=](Index j, double total) {
+        if (!std::isfinite(y[j])) y[j] = static_cast<Y>(total / count / kernels::narrow);
+      });
 }
 
 REEL_EARLY const Samples<Reduction> sum_samples{
