@@ -92,6 +92,15 @@ std::pair<T, T> within(double low, double high) {
   return {least, std::max(least, largest)};
 }
 
+// The largest number of a dtype that a call can draw.
+double largest_of(const char* call, DType dtype, Site site) {
+  if (dtype == i32)
+    throw DTypeError(fmt::format("{}: random numbers are f32 or f64, not i32 ({})", call,
+                                 SiteScope::resolve(site).str()));
+  return dtype == f32 ? double{std::numeric_limits<float>::max()}
+                      : std::numeric_limits<double>::max();
+}
+
 }  // namespace
 
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
@@ -166,10 +175,12 @@ Index Rng::integer(Arg<Index> n, Site site) {
 }
 
 Tensor Rng::uniform(const Shape& shape, Arg<double> low, Arg<double> high, DType dtype, Site site) {
-  if (!(low <= high && std::isfinite(high - low)))
+  const double limit = largest_of("Rng::uniform", dtype, site);
+  if (!(low <= high && std::abs(low) <= limit && std::abs(high) <= limit &&
+        std::isfinite(high - low)))
     throw ValueError(fmt::format(
-        "Rng::uniform: low is {} and high is {}; they must be finite, with low <= high ({})", low,
-        high, SiteScope::resolve(site).str()));
+        "Rng::uniform: low is {} and high is {}; they must be finite in {}, with low <= high ({})",
+        low, high, name_of(dtype), SiteScope::resolve(site).str()));
   const auto f32_range = within<float>(low, high);
   const auto f64_range = within<double>(low, high);
   const auto number = [=]<class T>(std::uint32_t a, std::uint32_t b, std::uint32_t, std::uint32_t) {
@@ -183,6 +194,15 @@ Tensor Rng::uniform(const Shape& shape, Arg<double> low, Arg<double> high, DType
 
 Tensor Rng::normal(const Shape& shape, Arg<double> mean, Arg<double> deviation, DType dtype,
                    Site site) {
+  const double limit = largest_of("Rng::normal", dtype, site);
+  const auto require = [&](const char* what, double value, double least) {
+    if (!(value >= least && value <= limit))
+      throw ValueError(fmt::format(
+          "Rng::normal: {} is {}, but has to be a finite number{} in {} ({})", what, value,
+          least == 0 ? " >= 0" : "", name_of(dtype), SiteScope::resolve(site).str()));
+  };
+  require("mean", mean, -limit);
+  require("deviation", deviation, 0);
   return filled(*this, "Rng::normal", shape, dtype, site,
                 [=]<class T>(std::uint32_t a, std::uint32_t b, std::uint32_t c, std::uint32_t d) {
                   return static_cast<T>(mean + deviation * normal_of(a, b, c, d));

@@ -39,7 +39,8 @@ class Rng {
   Index integer(Arg<Index> n, Site site = {});
 
   /// A tensor of independent draws: uniform in [low, high), or normal with a mean and a standard
-  /// deviation.
+  /// deviation. Throws DTypeError for i32, and ValueError unless these numbers are finite in the
+  /// dtype, low <= high and the deviation is >= 0.
   Tensor uniform(const Shape& shape, Arg<double> low, Arg<double> high, DType dtype = f32,
                  Site site = {});
   Tensor normal(const Shape& shape, Arg<double> mean = 0, Arg<double> deviation = 1,

@@ -10,10 +10,10 @@
 namespace reel::nn::init {
 namespace {
 
-void require_setting(const char* initializer, const char* what, double value) {
+void require_setting(const char* initializer, const char* what, double value, Site site) {
   if (!(value >= 0 && std::isfinite(value)))
-    throw ValueError(
-        fmt::format("{}: {} is {}, but has to be a finite number >= 0", initializer, what, value));
+    throw ValueError(fmt::format("{}: {} is {}, but has to be a finite number >= 0 ({})",
+                                 initializer, what, value, SiteScope::resolve(site).str()));
 }
 
 // A column-major matrix in double.
@@ -78,19 +78,22 @@ void draw_orthonormal(Rng& rng, Index rows, Index columns, double* to) {
 
 }  // namespace
 
-Initializer constant(double value) {
+Initializer constant(double value, Site site) {
+  if (!std::isfinite(value))
+    throw ValueError(fmt::format("init::constant: value is {}, but has to be finite ({})", value,
+                                 SiteScope::resolve(site).str()));
   return [value](Rng&, const Shape& shape, DType dtype) { return full(shape, value, dtype); };
 }
 
-Initializer uniform(double bound) {
-  require_setting("init::uniform", "bound", bound);
+Initializer uniform(double bound, Site site) {
+  require_setting("init::uniform", "bound", bound, site);
   return [bound](Rng& rng, const Shape& shape, DType dtype) {
     return rng.uniform(shape, -bound, bound, dtype);
   };
 }
 
-Initializer normal(double deviation) {
-  require_setting("init::normal", "deviation", deviation);
+Initializer normal(double deviation, Site site) {
+  require_setting("init::normal", "deviation", deviation, site);
   return [deviation](Rng& rng, const Shape& shape, DType dtype) {
     return rng.normal(shape, 0, deviation, dtype);
   };

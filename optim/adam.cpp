@@ -16,7 +16,9 @@ Adam::Adam(std::string name, const Params& params, const AdamOptions& options,
                  {"weight_decay", decoupled_decay}},
                 {{"m"}, {"v", 0}}, options.weight_decay),
       options_(options),
-      decoupled_decay_(decoupled_decay) {}
+      decoupled_decay_(decoupled_decay) {
+  check_epsilon(options.epsilon, options.beta2);
+}
 
 void Adam::update(const Slot& slot, const Tensor& gradient, const Range& piece) const {
   const double beta1 = options_.beta1, beta2 = options_.beta2, epsilon = options_.epsilon;

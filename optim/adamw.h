@@ -8,7 +8,7 @@ struct AdamWOptions {
   double learning_rate = 1e-3;
   double beta1 = 0.9;
   double beta2 = 0.999;
-  double epsilon = 1e-8;
+  double epsilon = 1e-8;       ///< with a least value, see AdamOptions
   double weight_decay = 0.01;  ///< lambda below
 };
 
@@ -19,7 +19,7 @@ struct AdamWOptions {
 /// and continues as Adam's. Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019.
 class AdamW final : public Adam {
  public:
-  /// Throws ValueError if an option is negative or a beta is 1 or more.
+  /// Throws ValueError if an option is negative, a beta is 1 or more, or epsilon is too small.
   explicit AdamW(const Params& params, const AdamWOptions& options = {});
 };
 

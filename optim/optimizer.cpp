@@ -57,6 +57,20 @@ void Optimizer::check(const Setting& setting) const {
                                  setting.value, setting.limit));
 }
 
+void Optimizer::check_epsilon(double epsilon, double decay) const {
+  for (const Slot& slot : slots_) {
+    const double smallest = dispatch_real(slot.param.dtype(), []<class T>() {
+      return static_cast<double>(std::numeric_limits<T>::min());
+    });
+    const double least = std::sqrt(smallest / (1 - decay));
+    if (epsilon < least)
+      throw ValueError(
+          fmt::format("{}: epsilon is {}, but has to be at least {:.2g} for {} parameters such as "
+                      "{}, where squares of smaller gradients underflow",
+                      name_, epsilon, least, name_of(slot.param.dtype()), slot.param.name()));
+  }
+}
+
 void Optimizer::check(const Gradients& gradients) const {
   if (slots_.empty()) throw ValueError("an optimizer that was moved from takes no steps");
   std::size_t count = 0;

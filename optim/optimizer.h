@@ -80,6 +80,13 @@ class Optimizer {
             std::initializer_list<Setting> settings, std::vector<Moment> moments,
             double weight_decay = 0);
 
+  /// Throws ValueError where `epsilon` is too small to stand for a mean of squares, with this decay
+  /// rate, that underflows: the square of a smaller gradient vanishes from the denominator of a
+  /// step but its moment not from the numerator, and the step would be any number of times too
+  /// large, or infinite. The least is √(smallest normal number / (1 - decay)) of the parameters'
+  /// dtypes.
+  void check_epsilon(double epsilon, double decay) const;
+
   // Not for all: the formula of one class would meet the moments of another.
   Optimizer(Optimizer&&) = default;
   Optimizer& operator=(Optimizer&&) = default;

@@ -8,10 +8,12 @@ RmsProp::RmsProp(const Params& params, const RmsPropOptions& options)
     : Optimizer("rmsprop", params, options.learning_rate,
                 {{"alpha", options.alpha, 1},
                  {"epsilon", options.epsilon},
-                 {"momentum", options.momentum}},
+                 {"momentum", options.momentum, 1}},
                 options.momentum != 0 ? std::vector<Moment>{{"v", 0}, {"m"}}
                                       : std::vector<Moment>{{"v", 0}}),
-      options_(options) {}
+      options_(options) {
+  check_epsilon(options.epsilon, options.alpha);
+}
 
 void RmsProp::update(const Slot& slot, const Tensor& gradient, const Range& piece) const {
   const double lr = learning_rate(), alpha = options_.alpha, epsilon = options_.epsilon;

@@ -4,7 +4,7 @@ namespace reel::optim {
 
 Sgd::Sgd(const Params& params, const SgdOptions& options)
     : Optimizer("sgd", params, options.learning_rate,
-                {{"momentum", options.momentum}, {"weight_decay", options.weight_decay}},
+                {{"momentum", options.momentum, 1}, {"weight_decay", options.weight_decay}},
                 options.momentum != 0 ? std::vector<Moment>{{"m"}} : std::vector<Moment>{},
                 options.weight_decay),
       options_(options) {

@@ -6,7 +6,7 @@ namespace reel::optim {
 
 struct SgdOptions {
   double learning_rate = 1e-3;
-  double momentum = 0;      ///< mu below; 0 for none
+  double momentum = 0;      ///< mu below, less than 1; 0 for none
   bool nesterov = false;    ///< Nesterov momentum
   double weight_decay = 0;  ///< lambda below, an L2 penalty
 };
@@ -21,7 +21,8 @@ struct SgdOptions {
 /// initialization and momentum in deep learning", 2013.
 class Sgd final : public Optimizer {
  public:
-  /// Throws ValueError if an option is negative, or Nesterov is set without momentum.
+  /// Throws ValueError if an option is negative, the momentum is 1 or more, or Nesterov is set
+  /// without momentum.
   explicit Sgd(const Params& params, const SgdOptions& options = {});
 
  private:

@@ -371,6 +371,33 @@ TEST_CASE("numerics: an interpolation is exact at its ends") {
   CHECK(lerp(scalar(-3e38), scalar(3e38), 0.5).item() == 0);
 }
 
+TEST_CASE("numerics: an interpolation to infinity, and its slope where the distance is infinite") {
+  for (const DType dtype : {f32, f64}) {
+    const auto at = [&](double a, double b, double w) {
+      return lerp(scalar(a, dtype), scalar(b, dtype), w).item();
+    };
+    for (const double w : {0.25, 0.5, 0.75}) {
+      for (const double a : {0.0, 1.0, -1.0, infinity}) {
+        CHECK(at(a, infinity, w) == infinity);
+        CHECK(at(infinity, a, w) == infinity);
+        CHECK(at(-a, -infinity, w) == -infinity);
+      }
+      CHECK(std::isnan(at(-infinity, infinity, w)));
+    }
+    const double large = dtype == f32 ? 3e38 : 1.5e308;
+    for (const bool create_graph : {false, true}) {
+      Tape tape;
+      const Tensor w = tape.watch(full({2}, 0.25, dtype));
+      const Tensor a = concat({full({1}, -large, dtype), full({1}, 1, dtype)}, 0);
+      const Tensor b = concat({full({1}, large, dtype), full({1}, 3, dtype)}, 0);
+      const Tensor y = sum(lerp(a, b, w) * 1e-10);
+      const Values g = tape.gradient(y, {w}, {.create_graph = create_graph})[0].to_vector();
+      CHECK(g[0] == doctest::Approx(2e-10 * large).epsilon(1e-6));
+      CHECK(g[1] == doctest::Approx(2e-10).epsilon(1e-6));
+    }
+  }
+}
+
 TEST_CASE("numerics: errors quote what was written") {
   const Tensor x = zeros({7});
   CHECK_THROWS_WITH_AS(slice(x, 0, -9, 2), Contains("elements -9 to 2 of axis 0 do not exist"),
@@ -418,6 +445,34 @@ TEST_CASE("numerics: uniform numbers stay below their bound") {
                        ValueError);
   CHECK_THROWS_AS(Rng(1).uniform({3}, 0, infinity), ValueError);
   CHECK_THROWS_AS(Rng(1).uniform({3}, quiet_nan, 1), ValueError);
+}
+
+TEST_CASE("numerics: draws whose settings are out of range") {
+  Rng rng(1);
+  CHECK_THROWS_WITH_AS(rng.uniform({2}, 0, 1e300), Contains("must be finite in f32"), ValueError);
+  CHECK_THROWS_AS(rng.uniform({2}, -1e300, 0), ValueError);
+  CHECK(rng.uniform({2}, 0, 1e300, f64).dtype() == f64);
+  CHECK_THROWS_WITH_AS(rng.normal({2}, 0, -1),
+                       Contains("Rng::normal: deviation is -1, but has to be a finite number >= 0 "
+                                "in f32 (" __FILE__ ":"),
+                       ValueError);
+  CHECK_THROWS_AS(rng.normal({2}, 0, quiet_nan), ValueError);
+  CHECK_THROWS_AS(rng.normal({2}, 0, 1e39), ValueError);
+  CHECK_THROWS_WITH_AS(rng.normal({2}, quiet_nan, 1), Contains("Rng::normal: mean is nan"),
+                       ValueError);
+  CHECK(rng.normal({2}, 3, 0).to_vector() == Values{3, 3});
+  CHECK_THROWS_WITH_AS(rng.uniform({2}, 0, 1, i32),
+                       Contains("Rng::uniform: random numbers are f32 or f64, not i32 (" __FILE__),
+                       DTypeError);
+  CHECK_THROWS_WITH_AS(rng.normal({2}, 0, 1, i32), Contains("Rng::normal: random numbers"),
+                       DTypeError);
+  CHECK_THROWS_WITH_AS(nn::init::constant(quiet_nan),
+                       Contains("init::constant: value is nan, but has to be finite (" __FILE__),
+                       ValueError);
+  CHECK_THROWS_WITH_AS(nn::init::normal(-1),
+                       Contains("init::normal: deviation is -1, but has to be a finite number >= 0 "
+                                "(" __FILE__),
+                       ValueError);
 }
 
 TEST_CASE("numerics: a stream of a stream is known by its path") {
@@ -473,4 +528,59 @@ TEST_CASE("numerics: losses of a sum that a float cannot hold") {
   const Tensor y = concat({slice(x, 0, 0, 999), far}, 0);
   CHECK(close(mse(y, x).item(), 1e37, f32));
   CHECK(close(huber(y, x, 1e19).item(), 9.5e35, f32));
+}
+
+TEST_CASE("numerics: a normalised row of any range") {
+  const auto check = [](const Function& f, const Tensor& x, double epsilon, const Values& values,
+                        double slope) {
+    CAPTURE(x.str());
+    for (const bool create_graph : {false, true}) {
+      Tape tape;
+      const Tensor watched = tape.watch(x);
+      const Tensor gain = ones({x.size(0)}, x.dtype()), bias = zeros({x.size(0)}, x.dtype());
+      const Tensor y = f({watched, gain, bias, scalar(epsilon, f64)});
+      for (std::size_t i = 0; i < values.size(); ++i)
+        CHECK(y.to_vector()[i] == doctest::Approx(values[i]).epsilon(2e-6));
+      const Tensor weights = concat({ones({1}, x.dtype()), zeros({x.size(0) - 1}, x.dtype())}, 0);
+      const Tensor g =
+          tape.gradient(sum(y * weights), {watched}, {.create_graph = create_graph})[0];
+      CHECK(g.to_vector()[0] == doctest::Approx(slope).epsilon(4e-6));
+    }
+  };
+  const Function rms = [](const Tensors& in) { return rms_norm(in[0], in[1], in[3].item()); };
+  const Function layer = [](const Tensors& in) {
+    return layer_norm(in[0], in[1], in[2], in[3].item());
+  };
+  const auto row = [](Values x, DType dtype) {
+    return tensor({static_cast<Index>(x.size())}, std::span<const double>(x), f64).to(dtype);
+  };
+  // With two numbers a, b: y = a √2 / √(a² + b²), dy/da = √2 b² / (a² + b²)^1.5.
+  for (const auto& [size, dtype] : {std::pair{3e38, f32},
+                                    {1e30, f32},
+                                    {1e-30, f32},
+                                    {1e-37, f32},
+                                    {1.5e308, f64},
+                                    {1e200, f64},
+                                    {1e-140, f64},
+                                    {1e-200, f64},
+                                    {1e-300, f64}}) {
+    const double half = size / 2, root = std::sqrt(2 / 1.25);
+    const double slope = 0.25 / 1.25 * std::sqrt(2 / 1.25) / size;
+    check(rms, row({size, half}, dtype), 0, {root, root / 2},
+          slope < 1.2e-38 && dtype == f32 ? 0 : slope);
+    // With three numbers a, 0, -a: y = √1.5 (1, 0, -1), dy/da = √1.5 / (6 a).
+    const double side = std::sqrt(1.5);
+    const double along = side / 6 / size;
+    check(layer, row({size, 0, -size}, dtype), 0, {side, 0, -side},
+          along < 1.2e-38 && dtype == f32 ? 0 : along);
+  }
+  // Where epsilon is larger than the squares.
+  check(rms, row({1e-200, 1e-200}, f64), 1e-300, {1e-50, 1e-50}, 1e150);
+  check(rms, row({1e-30, 1e-30}, f32), 1e-50, {1e-5, 1e-5}, 1e25);
+  check(layer, row({1e-200, -1e-200, 1e-200, -1e-200}, f64), 1e-300, {1e-50, -1e-50}, 0.75e150);
+  check(layer, row({1e20, 1e20}, f32), 1e-12, {0, 0}, 0.5e6);
+  // Not a number stays so, and other rows do not change.
+  const Tensor odd = layer_norm(tensor({2, 2}, {1, infinity, 1, 3}), ones({2}), zeros({2}), 0);
+  CHECK(std::isnan(odd.to_vector()[1]));
+  CHECK(odd.to_vector()[3] == 1);
 }

@@ -89,7 +89,7 @@ TEST_CASE("settings that the golden file leaves out give PyTorch's values too") 
 TEST_CASE("the first steps of Adam and SGD, by hand") {
   const Params params(0, f64);
   Param p = create(params, "p", {1, 1});
-  Adam adam(params, {.learning_rate = 0.25, .epsilon = 0});
+  Adam adam(params, {.learning_rate = 0.25, .epsilon = 1e-100});
   adam.step(gradient_of(params, p,
                         {3, -0.001}));  // whatever the gradient's magnitude, the first step is lr
   CHECK(p.value().at({0}) == doctest::Approx(0.75).epsilon(1e-14));
@@ -146,7 +146,7 @@ TEST_CASE("the learning rate can be changed between steps") {
 
 TEST_CASE("options out of range are refused") {
   const Params params = two_parameters();
-  CHECK_NOTHROW(Adam(params, {.learning_rate = 0, .beta1 = 0, .beta2 = 0, .epsilon = 0}));
+  CHECK_NOTHROW(Adam(params, {.learning_rate = 0, .beta1 = 0, .beta2 = 0}));
   CHECK_THROWS_WITH_AS(Adam(params, {.learning_rate = -1e-3}),
                        "adam: learning_rate is -0.001, but has to be in [0, inf)", ValueError);
   CHECK_THROWS_WITH_AS(Adam(params, {.learning_rate = not_a_number}),
@@ -162,7 +162,7 @@ TEST_CASE("options out of range are refused") {
   CHECK_THROWS_WITH_AS(AdamW(params, {.weight_decay = -1}),
                        "adamw: weight_decay is -1, but has to be in [0, inf)", ValueError);
   CHECK_THROWS_WITH_AS(Sgd(params, {.momentum = -0.5}),
-                       "sgd: momentum is -0.5, but has to be in [0, inf)", ValueError);
+                       "sgd: momentum is -0.5, but has to be in [0, 1)", ValueError);
   CHECK_THROWS_WITH_AS(Sgd(params, {.weight_decay = -0.5}),
                        "sgd: weight_decay is -0.5, but has to be in [0, inf)", ValueError);
   CHECK_THROWS_WITH_AS(Sgd(params, {.nesterov = true}),
@@ -172,7 +172,45 @@ TEST_CASE("options out of range are refused") {
   CHECK_THROWS_WITH_AS(RmsProp(params, {.epsilon = -1}),
                        "rmsprop: epsilon is -1, but has to be in [0, inf)", ValueError);
   CHECK_THROWS_WITH_AS(RmsProp(params, {.momentum = not_a_number}),
-                       "rmsprop: momentum is nan, but has to be in [0, inf)", ValueError);
+                       "rmsprop: momentum is nan, but has to be in [0, 1)", ValueError);
+}
+
+TEST_CASE("a momentum that cannot decay is refused") {
+  const Params params = two_parameters();
+  CHECK_THROWS_WITH_AS(Sgd(params, {.momentum = 1}), "sgd: momentum is 1, but has to be in [0, 1)",
+                       ValueError);
+  CHECK_THROWS_WITH_AS(RmsProp(params, {.momentum = 2}),
+                       "rmsprop: momentum is 2, but has to be in [0, 1)", ValueError);
+  CHECK_NOTHROW(RmsProp(params, {.momentum = 0.999}));
+}
+
+TEST_CASE("an epsilon protects where squares of gradients underflow, or is refused") {
+  for (const DType dtype : {f32, f64}) {
+    const Params params(0, dtype);
+    const auto one = [](Rng&, const Shape& shape, DType type) { return ones(shape, type); };
+    Param p = params.create("p", {1}, one);
+    for (const double epsilon : {0.0, 1e-160, dtype == f32 ? 1e-19 : 1e-154}) {
+      CHECK_THROWS_WITH_AS(Adam(params, {.epsilon = epsilon}),
+                           doctest::Contains("adam: epsilon is"), ValueError);
+      CHECK_THROWS_WITH_AS(AdamW(params, {.epsilon = epsilon}),
+                           doctest::Contains("adamw: epsilon is"), ValueError);
+      CHECK_THROWS_WITH_AS(RmsProp(params, {.epsilon = epsilon}),
+                           doctest::Contains("rmsprop: epsilon is"), ValueError);
+    }
+    CHECK_NOTHROW(RmsProp(params, {.epsilon = 1e-15}));
+    // No step is larger than the learning rate, and none is not a number.
+    for (const double epsilon : {1e-8, 1e-15, dtype == f32 ? 3.5e-18 : 4.8e-153})
+      for (const double g : {0.0, 1e-38, 1e-25, 3e-18, 1e-15, 1e-8, 1.0, 1e-300, 1e-180, 1e-152}) {
+        p.set(ones({1}, dtype));
+        Adam adam(params, {.learning_rate = 0.5, .epsilon = epsilon});
+        Gradients gradients(params);
+        gradients.set(*p.entry(), full({1}, g, dtype));
+        adam.step(gradients);
+        CHECK(p.value().item() <= 1);
+        CHECK(p.value().item() >= 0.49);
+        if (g == 0) CHECK(p.value().item() == 1);
+      }
+  }
 }
 
 TEST_CASE("an optimizer wants the parameters of its own store, all of them") {

@@ -135,6 +135,42 @@ TEST_CASE("the gradient of a product is right where elements are zero") {
             .ok);
 }
 
+TEST_CASE("a product is accurate at any length and in any range") {
+  CHECK(prod(full({1000000}, 1.000001)).item() ==
+        doctest::Approx(std::pow(double{1.000001f}, 1e6)).epsilon(1e-6));
+  for (const DType dtype : {f32, f64})
+    for (const double exponent : {20.0, 30.0, dtype == f32 ? 37.0 : 300.0}) {
+      const double up = std::pow(10, exponent), down = std::pow(10, -exponent);
+      const Tensor x = tensor({6}, {down, down, up, up, 2, -1}, f64).to(dtype);
+      CHECK(prod(x).item() == doctest::Approx(-2).epsilon(1e-6));
+      Tape tape;
+      const Tensor watched = tape.watch(x);
+      const std::vector<double> g = tape.gradient(prod(watched), {watched})[0].to_vector();
+      for (std::size_t i = 0; i < 6; ++i)
+        CHECK(g[i] == doctest::Approx(-2 / x.to_vector()[i]).epsilon(1e-6));
+      CHECK(prod(concat({x, zeros({1}, dtype)}, 0)).item() == 0);
+    }
+  const Tensor many = concat({full({100}, 1e-30), full({100}, 1e30)}, 0);
+  CHECK(prod(many).item() == doctest::Approx(1).epsilon(1e-4));
+  CHECK(prod(full({100}, 1e-30)).item() == 0);
+  CHECK(prod(full({100}, 1e300, f64)).item() == INFINITY);
+  CHECK(prod(vector({INFINITY, -1e300, 1e300})).item() == -INFINITY);
+  CHECK(std::isnan(prod(vector({INFINITY, 0})).item()));
+}
+
+TEST_CASE("the gradient of a deviation where differences from the mean overflow") {
+  // d = x - mean is (2, 2, -4) 3.4e38 / 3, std = √(Σ d² / 3), its gradient d / (3 std).
+  for (const double size : {3.4, 3.4e38})
+    for (const bool create_graph : {false, true}) {
+      Tape tape;
+      const Tensor x = tape.watch(vector({size, size, -size}, f32));
+      const Tensor g = tape.gradient(reel::std(x), {x}, {.create_graph = create_graph})[0];
+      const double unit = 1 / std::sqrt(18.);
+      for (std::size_t i = 0; i < 3; ++i)
+        CHECK(g.to_vector()[i] == doctest::Approx(i < 2 ? unit : -2 * unit).epsilon(1e-6));
+    }
+}
+
 TEST_CASE("extremes and their places: the first of equal ones, NaN above all") {
   const Tensor x = tensor({2, 4}, {1, 7, 7, 0, 4, 0, 0, 4}, f64);
   check_close(argmax(x), {2}, {1, 0});

@@ -11,6 +11,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "optimizers.h"
@@ -60,6 +61,35 @@ TEST_CASE("a mean is finite where the sum is not, and so are moments") {
   check_all(norm(tenths({many, 2}), {0}), std::sqrt(many * tenth * tenth));
 }
 
+TEST_CASE("a sum is finite where the sums of its parts are not") {
+  check_all(mean(full({128}, 3e38)), 3e38);
+  check_all(mean(full({8, 2}, 1e38), 0), 1e38);
+  check_all(mean(full({3, 128, 2}, 3e38), {0, 2}), 3e38);
+  const Tensor up = full({64, 2}, 3e38), balanced = concat({up, neg(up)}, 0);
+  check_all(sum(balanced, 0), 0);
+  check_all(sum(reshape(balanced, {256})), 0);
+  check_all(sum_to(balanced, {2}), 0);
+  check_all(scatter_add_rows(balanced, zeros({128}, i32), 1), 0);
+  check_all(reel::std(concat({full({64}, 1e38), full({64}, -1e38)}, 0)), 1e38);
+  // Other columns keep their sums to the last bit.
+  const Tensor tenth = tenths({128, 1}), both = concat({tenth, slice(balanced, 1, 0, 1)}, 1);
+  CHECK(same_bits(slice(sum(both, 0), 0, 0, 1), sum(tenth, 0)));
+
+  const Tensor large = tensor({3}, {1.5e308, 1.5e308, -1.5e308}, f64);
+  check_all(sum(large), 1.5e308);
+  check_all(mean(slice(large, 0, 0, 2)), 1.5e308);
+  check_all(mean(broadcast_to(full({1}, 1.5e308, f64), {9, 3}), 0), 1.5e308);
+  check_all(sum(broadcast_to(reshape(large / 5, {3, 1, 1}), {3, 2, 5}), {0, 2}), 1.5e308);
+  // What is infinite or not a number stays so.
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  for (DType dtype : {f32, f64}) {
+    const Tensor x = concat({full({200}, 1, dtype), full({1}, infinity, dtype)}, 0);
+    CHECK(sum(x).item() == infinity);
+    CHECK(std::isnan(mean(concat({x, neg(x)}, 0)).item()));
+    CHECK(sum(full({200}, dtype == f32 ? 3e38 : 1.5e308, dtype)).item() == infinity);
+  }
+}
+
 TEST_CASE("a running sum") {
   const Tensor y = cumsum(tenths({2, many}), 1);
   check_all(slice(y, 1, many - 1, many), many * tenth);
@@ -105,6 +135,42 @@ TEST_CASE("gradients of biases and of what was broadcast") {
   check_all(gradients["linear.b"], many * tenth);
   check_all(gradients["linear.w"], many * tenth, 5e-6);
   check_all(tape.gradient(scaled, {shift})[0], many * tenth);
+}
+
+TEST_CASE("the gradient of a tensor that is used many times") {
+  const auto gradient = [](auto f, Index size) {
+    Tape tape;
+    const Tensor x = tape.watch(ones({size}));
+    return tape.gradient(sum(f(x)), {x})[0];
+  };
+  constexpr Index uses = 100000;
+  const auto loop = [](const Tensor& x) {
+    Tensor y = zeros({2});
+    for (Index i = 0; i < uses; ++i) y = y + x * 0.1;
+    return y;
+  };
+  check_all(gradient(loop, 2), uses * tenth);
+  const auto copies = [](const Tensor& x) {
+    return concat(Tensors(static_cast<std::size_t>(uses), x), 0) * 0.1;
+  };
+  check_all(gradient(copies, 2), uses * tenth);
+  // Parts that meet, and parts that do not.
+  const auto part = [](const Tensor& x) {
+    Tensor y = zeros({1});
+    for (Index i = 0; i < uses; ++i) y = y + slice(x, 0, i % 3, i % 3 + 1) * 0.1;
+    return y;
+  };
+  const Tensor g = gradient(part, 4);
+  check_all(slice(g, 0, 0, 3), uses / 3 * tenth, 1e-4);
+  check_all(sum(g), uses * tenth);
+  const auto steps = [](const Tensor& x) {
+    Tensor y = zeros({1});
+    for (Index i = 0; i < x.size(0); ++i) y = y + slice(x, 0, i, i + 1) * (0.1 * double(i + 1));
+    return y + sum(x) * 0.5;
+  };
+  const std::vector<double> of_steps = gradient(steps, 500).to_vector();
+  for (std::size_t i = 0; i < 500; ++i)
+    CHECK(of_steps[i] == doctest::Approx(0.5 + 0.1 * double(i + 1)).epsilon(1e-6));
 }
 
 TEST_CASE("gradients of an embedding") {

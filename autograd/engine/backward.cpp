@@ -22,6 +22,18 @@ void add_in_place(Buffer& sum, const Tensor& term) {
   std::transform(from.begin(), from.end(), static_cast<const T*>(sum.data()),
                  static_cast<T*>(sum.data()), std::plus{});
 }
+
+// Adds a part to the elements of a tensor along an axis, from `begin` on in steps.
+template <class Sum, class T>
+void add_along(Sum* sum, const AxisView& whole, const T* from, Index count, Index begin,
+               Index step) {
+  for (Index o = 0; o < whole.outer; ++o)
+    for (Index k = 0; k < count; ++k, from += whole.inner) {
+      Sum* run = sum + (o * whole.size + begin + k * step) * whole.inner;
+      for (Index i = 0; i < whole.inner; ++i) run[i] += static_cast<Sum>(from[i]);
+    }
+}
+
 }  // namespace
 
 // A pass releases values and gradients as it goes, so that another one, from a hook, would find
@@ -241,7 +253,10 @@ void Backward::apply_hooks(std::int32_t slot) {
 void Backward::release(const Tape::Record& record) {
   for (int k = 0; k < record.output_count; ++k) {
     const auto slot = static_cast<std::size_t>(record.first_output + k);
-    if ((marks_[slot] & wanted) == 0) gradients_[slot] = {};
+    if ((marks_[slot] & wanted) == 0) {
+      if (Many* of = many(record.first_output + k)) of->earlier = {};
+      gradients_[slot] = {};
+    }
     if (!keeps()) tape_.slots_[slot].buffer = {};
   }
 }
@@ -332,7 +347,8 @@ Tensor Backward::tensor_of(std::int32_t slot, Entry entry) const {
   return Tensor(std::move(entry.buffer), of.shape, of.dtype, trace);
 }
 
-Tensor Backward::gradient(std::int32_t slot) const {
+Tensor Backward::gradient(std::int32_t slot) {
+  unite(slot);
   return tensor_of(slot, gradients_[static_cast<std::size_t>(slot)]);
 }
 
@@ -340,6 +356,7 @@ Tensor Backward::gradient(std::int32_t slot) const {
 // result.
 Tensor Backward::take_gradient(std::int32_t slot) {
   const bool is_result = (marks_[static_cast<std::size_t>(slot)] & wanted) != 0;
+  unite(slot);
   Entry& entry = gradients_[static_cast<std::size_t>(slot)];
   Entry taken = is_result ? entry : std::exchange(entry, {});
   if (taken.buffer) return tensor_of(slot, std::move(taken));
@@ -358,9 +375,65 @@ void Backward::accumulate(std::int32_t slot, Tensor term) {
       throw NotFiniteError(
           fmt::format("check_finite: the gradient of {} is {}", tape_.slot_name(slot), *found));
   Entry& entry = gradients_[static_cast<std::size_t>(slot)];
-  if (entry.buffer && !options_.create_graph && entry.buffer.unique())
-    return dispatch_real(of.dtype, [&]<class T>() { add_in_place<T>(entry.buffer, term); });
-  store(slot, entry.buffer ? add(gradient(slot), term) : std::move(term));
+  if (!entry.buffer) return store(slot, std::move(term));
+  if (options_.create_graph) return store(slot, add(gradient(slot), term));
+  if (Many* many = count(slot); many && many->contributions++ >= few) {
+    set_apart(slot, *many);
+    entry.buffer = term.take_buffer();
+    return;
+  }
+  if (entry.buffer.unique())
+    dispatch_real(of.dtype, [&]<class T>() { add_in_place<T>(entry.buffer, term); });
+  else
+    entry.buffer = add(tensor_of(slot, entry), term).take_buffer();
+}
+
+Backward::Many* Backward::many(std::int32_t slot) {
+  const std::int32_t contributions = gradients_[static_cast<std::size_t>(slot)].contributions;
+  return contributions < 0 ? &many_[static_cast<std::size_t>(~contributions)] : nullptr;
+}
+
+// Counts a contribution to a gradient that exists.
+Backward::Many* Backward::count(std::int32_t slot) {
+  if (tape_.slots_[static_cast<std::size_t>(slot)].dtype != f32) return nullptr;
+  Entry& entry = gradients_[static_cast<std::size_t>(slot)];
+  if (entry.contributions >= 0 && ++entry.contributions == few) {
+    many_.emplace_back();
+    entry.contributions = ~static_cast<std::int32_t>(many_.size() - 1);
+  }
+  return many(slot);
+}
+
+// Adds the sum in the entry to the earlier ones.
+void Backward::set_apart(std::int32_t slot, Many& many) {
+  const Tensor sum = tensor_of(slot, gradients_[static_cast<std::size_t>(slot)]);
+  if (many.earlier.defined())
+    std::ranges::transform(sum.values<float>(), many.earlier.values<double>(),
+                           many.earlier.edit<double>().begin(), std::plus<double>{});
+  else
+    many.earlier = sum.to(f64);
+  many.contributions = 1;
+}
+
+// Replaces the sum in the entry by that of all contributions.
+void Backward::unite(std::int32_t slot) {
+  Many* many = this->many(slot);
+  if (!many || !many->earlier.defined()) return;
+  set_apart(slot, *many);
+  gradients_[static_cast<std::size_t>(slot)].buffer = many->earlier.to(f32).take_buffer();
+  many->earlier = {};
+}
+
+// Whether a part may still be added to the sum in the entry. One that does not lie beside the
+// previous parts counts as a contribution, and the next ones have to lie beside it.
+bool Backward::Many::takes(int part_axis, Index part_begin, Index part_end) {
+  const bool first = axis < 0;
+  const bool beside = !first && axis == part_axis && (part_end <= begin || part_begin >= end);
+  begin = beside ? std::min(begin, part_begin) : part_begin;
+  end = beside ? std::max(end, part_end) : part_end;
+  axis = part_axis;
+  if (!first && !beside && contributions <= few) ++contributions;
+  return contributions <= few;
 }
 
 // Adds to some of the elements of a gradient in-place, if it exists and is not shared.
@@ -369,16 +442,20 @@ bool Backward::add_part(std::int32_t slot, const Tensor& part, int axis, Index b
   if (!entry.buffer || options_.create_graph || tape_.options_.check_finite ||
       !entry.buffer.unique())
     return false;
-  const AxisView whole(tape_.slots_[static_cast<std::size_t>(slot)].shape, axis);
-  dispatch_real(part.dtype(), [&]<class T>() {
-    const T* from = part.values<T>().data();
-    T* to = static_cast<T*>(entry.buffer.data());
-    for (Index o = 0; o < whole.outer; ++o)
-      for (Index k = 0; k < part.shape()[axis]; ++k, from += whole.inner) {
-        T* run = to + (o * whole.size + begin + k * step) * whole.inner;
-        for (Index i = 0; i < whole.inner; ++i) run[i] += from[i];
-      }
-  });
+  const Shape& shape = tape_.slots_[static_cast<std::size_t>(slot)].shape;
+  const Index size = part.shape()[axis];
+  const auto add_to = [&]<class T>(auto* sum) {
+    add_along(sum, AxisView(shape, axis), part.values<T>().data(), size, begin, step);
+  };
+  Many* many = count(slot);
+  if (!many || many->takes(axis, begin, begin + (size - 1) * step + 1)) {
+    dispatch_real(part.dtype(), [&]<class T>() {
+      add_to.template operator()<T>(static_cast<T*>(entry.buffer.data()));
+    });
+  } else {
+    if (!many->earlier.defined()) many->earlier = zeros(shape, f64);
+    add_to.template operator()<float>(many->earlier.edit<double>().data());
+  }
   return true;
 }
 

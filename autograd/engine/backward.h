@@ -27,7 +27,7 @@ class Backward {
   /// The same from several outputs with a gradient for each; undefined ones are zero.
   void run(std::span<const std::int32_t> outputs, std::span<const Tensor> seeds);
   /// The gradient of a wanted slot; undefined where nothing reached it.
-  Tensor result(std::int32_t slot) const { return gradient(slot); }
+  Tensor result(std::int32_t slot) { return gradient(slot); }
   /// Empties the tape, unless the options keep it.
   void finish();
 
@@ -49,6 +49,21 @@ class Backward {
   struct Entry {
     Buffer buffer;
     std::int32_t slot = -1;  // of the gradient itself, while a graph is made
+    // How many contributions were added, or if they are many the complement of an index of many_.
+    std::int32_t contributions = 0;
+  };
+  // Of an f32 gradient with many contributions, which one chain of additions would round too often:
+  // after every `few` contributions the sum in the entry is added to `earlier`, in double. Parts
+  // that follow each other along an axis, as those of the steps of a loop do, meet no element
+  // twice, and count as one contribution; further parts are added to `earlier` directly.
+  static constexpr int few = 64;
+  struct Many {
+    Tensor earlier = {};
+    int contributions = few;  // to the sum in the entry
+    int axis = -1;
+    Index begin = 0, end = 0;  // of the parts so far
+
+    bool takes(int part_axis, Index part_begin, Index part_end);
   };
   // What the backward kernel of a fused op reads and writes, and what it threw.
   struct FusedGradient {
@@ -90,7 +105,11 @@ class Backward {
   bool leaves_threads_idle(const Tape::Record& record) const;
   const void* attributes(const Tape::Record& record) const;
   Tensor tensor_of(std::int32_t slot, Entry entry) const;
-  Tensor gradient(std::int32_t slot) const;
+  Tensor gradient(std::int32_t slot);
+  Many* many(std::int32_t slot);
+  Many* count(std::int32_t slot);
+  void set_apart(std::int32_t slot, Many& many);
+  void unite(std::int32_t slot);
   Tensor take_gradient(std::int32_t slot);
   bool add_part(std::int32_t slot, const Tensor& part, int axis, Index begin, Index step);
   void add_product(std::int32_t slot, const Tensor& left, const Tensor& right);
@@ -111,6 +130,7 @@ class Backward {
   const Backward* outer_;  // the pass from whose hook this one runs
   PoolVector<std::uint8_t> marks_;
   Chunked<Entry> gradients_;
+  PoolVector<Many> many_;
   PoolVector<Products> products_;
   Receive receive_product_;
   std::optional<FusedGradient> ahead_;  // of the record that is processed next

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <type_traits>
 
 #include <reel/autograd/dtype.h>
@@ -167,10 +168,9 @@ auto sum_of_eight(F at) {
   return ((at(0) + at(1)) + (at(2) + at(3))) + ((at(4) + at(5)) + (at(6) + at(7)));
 }
 
-/// Σ term(i) over 0 <= i < n, of terms of type T: groups of eight are added in T, the group sums
-/// into sixteen totals, and those in a fixed order.
+// Σ term(i) in groups of eight; see sum_of.
 template <class T, class F>
-Total<T> sum_of(Index n, F term) {
+Total<T> sum_in_groups(Index n, F term) {
   using A = Total<T>;
   constexpr Index lanes = 16;
   A total = 0;
@@ -192,9 +192,41 @@ Total<T> sum_of(Index n, F term) {
   return total;
 }
 
-/// totals[c] += Σ at(r, c) over 0 <= r < rows, of terms of type T: groups of eight are added in T.
+/// A group of eight may overflow, or a total in double, even if the sum does not. A sum that is not
+/// finite is therefore added a second time, with every term in double and multiplied by `narrow`.
+inline constexpr double narrow = 0x1p-64;
+
+/// Whether such a sum of terms of type T has to be added a second time.
+template <class T>
+bool overflowed(Total<T> total) {
+  if constexpr (std::is_integral_v<T>)
+    return false;
+  else
+    return !std::isfinite(total);
+}
+
+template <class F>
+[[gnu::cold, gnu::noinline]] double wide_sum(Index n, F term) {
+  return sum_in_groups<double>(n, [=](Index i) { return static_cast<double>(term(i)) * narrow; }) /
+         narrow;
+}
+
+/// Σ term(i) over 0 <= i < n, of terms of type T: groups of eight are added in T, the group sums
+/// into sixteen totals, and those in a fixed order.
 template <class T, class F>
-void add_columns(Index rows, Index columns, F at, Total<T>* totals) {
+Total<T> sum_of(Index n, F term) {
+  const Total<T> total = sum_in_groups<T>(n, term);
+  if (!overflowed<T>(total)) [[likely]]
+    return total;
+  if constexpr (std::is_integral_v<T>)
+    return total;
+  else
+    return wide_sum(n, term);
+}
+
+// totals[c] += Σ at(r, c) in groups of eight; see add_columns.
+template <class T, class F>
+void add_in_groups(Index rows, Index columns, F at, Total<T>* totals) {
   using A = Total<T>;
   Index r = 0;
   for (; r + 8 <= rows; r += 8)
@@ -205,6 +237,30 @@ void add_columns(Index rows, Index columns, F at, Total<T>* totals) {
     for (Index c = 0; c < columns; ++c) totals[c] += static_cast<A>(at(r, c));
 }
 
+template <class F>
+[[gnu::cold, gnu::noinline]] void wide_columns(Index rows, Index columns, F at, double* totals) {
+  const Scratch<double> wide(columns);
+  std::fill_n(wide.data(), columns, 0.0);
+  add_in_groups<double>(
+      rows, columns, [=](Index r, Index c) { return static_cast<double>(at(r, c)) * narrow; },
+      wide.data());
+  for (Index c = 0; c < columns; ++c)
+    if (!std::isfinite(totals[c])) totals[c] = wide[c] / narrow;
+}
+
+/// totals[c] = Σ at(r, c) over 0 <= r < rows, of terms of type T: groups of eight are added in T.
+template <class T, class F>
+void add_columns(Index rows, Index columns, F at, Total<T>* totals) {
+  std::fill_n(totals, columns, Total<T>(0));
+  add_in_groups<T>(rows, columns, at, totals);
+  if constexpr (!std::is_integral_v<T>) {
+    bool finite = true;
+    for (Index c = 0; c < columns; ++c) finite &= !overflowed<T>(totals[c]);
+    if (!finite) [[unlikely]]
+      wide_columns(rows, columns, at, totals);
+  }
+}
+
 /// put(c, Σ term(x[r, c], c)) for each column of a matrix whose rows are `stride` apart.
 template <class T, class F, class Put>
 void sum_columns(const T* x, Index rows, Index columns, Index stride, F term, Put put) {
@@ -213,9 +269,8 @@ void sum_columns(const T* x, Index rows, Index columns, Index stride, F term, Pu
   std::array<Total<Term>, run> totals;
   for (Index begin = 0; begin < columns; begin += run) {
     const Index n = std::min(run, columns - begin);
-    std::fill_n(totals.data(), n, Total<Term>(0));
     add_columns<Term>(
-        rows, n, [&](Index r, Index c) { return term(x[r * stride + begin + c], begin + c); },
+        rows, n, [=](Index r, Index c) { return term(x[r * stride + begin + c], begin + c); },
         totals.data());
     for (Index c = 0; c < n; ++c) put(begin + c, totals[static_cast<std::size_t>(c)]);
   }
@@ -228,23 +283,36 @@ template <class T, class F, class Put>
 void broadcast_sum(const Shape& shape, const T* x, const Shape& small, F term, Put put) {
   using Term = std::invoke_result_t<F, T, Index>;
   const BroadcastPlan<1> plan(shape, {&small});
-  const auto each_part = [&](auto emit) {
+  const auto each_part = [&](auto part, auto emit) {
+    using Part = std::invoke_result_t<decltype(part), T, Index>;
+    const T* from = x;
     plan.each_matrix([&](Index first, Index rows, Index columns, Index row_step, Index step) {
       if (step == 0)
         for (Index r = 0, j = first; r < rows; ++r, j += row_step)
-          emit(j, sum_of<Term>(columns, [&](Index i) { return term(x[r * columns + i], j); }));
+          emit(j, sum_of<Part>(columns, [=](Index i) { return part(from[r * columns + i], j); }));
       else
         sum_columns(
-            x, rows, columns, columns, [&](T value, Index c) { return term(value, first + c); },
-            [&](Index c, Total<T> total) { emit(first + c, total); });
-      x += rows * columns;
+            from, rows, columns, columns, [=](T value, Index c) { return part(value, first + c); },
+            [&](Index c, Total<Part> total) { emit(first + c, total); });
+      from += rows * columns;
     });
   };
-  if (shape.size() > 0 && !plan.repeats()) return each_part(put);
-  const Scratch<Total<T>> totals(small.size());
-  std::fill_n(totals.data(), small.size(), Total<T>(0));
-  each_part([&](Index j, Total<T> total) { totals[j] += total; });
-  for (Index j = 0; j < small.size(); ++j) put(j, totals[j]);
+  if (shape.size() > 0 && !plan.repeats()) return each_part(term, put);
+  const Index n = small.size();
+  const auto add_parts = [&](auto part, auto* totals) {
+    std::fill_n(totals, n, 0);
+    each_part(part, [=](Index j, auto total) { totals[j] += total; });
+  };
+  const Scratch<Total<Term>> totals(n);
+  add_parts(term, totals.data());
+  if constexpr (std::is_same_v<Term, double>)
+    if (std::any_of(totals.data(), totals.data() + n, overflowed<double>)) {
+      const Scratch<double> wide(n);
+      add_parts([=](T value, Index j) { return term(value, j) * narrow; }, wide.data());
+      for (Index j = 0; j < n; ++j)
+        if (overflowed<double>(totals[j])) totals[j] = wide[j] / narrow;
+    }
+  for (Index j = 0; j < n; ++j) put(j, totals[j]);
 }
 
 /// y = Σ x, in the same way.

@@ -1,11 +1,13 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include <reel/autograd/kernels/vector_math.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/elementwise.h>
+#include <reel/autograd/tape.h>
 
 namespace reel {
 using namespace op;
@@ -131,10 +133,33 @@ REEL_EARLY const Op<> pow_op{{
 // a + w (b - a), exact at the ends and without overflow in between.
 template <class T>
 T interpolate(T a, T b, T w) {
-  const T from_a = a + w * (b - a), from_b = b - (1 - w) * (b - a);
+  const T step = b - a, from_a = a + w * step, from_b = b - (1 - w) * step;
   const T across_zero = (1 - w) * a + w * b;
-  const T inner = (a < 0) != (b < 0) ? across_zero : w < T(0.5) ? from_a : from_b;
+  const bool apart = ((a < 0) != (b < 0)) | !(std::abs(step) <= std::numeric_limits<T>::max());
+  const T inner = apart ? across_zero : w < T(0.5) ? from_a : from_b;
   return w == 0 ? a : w == 1 ? b : inner;
+}
+
+// g (b - a), also where only the difference overflows.
+Tensor slope_of_weight(const Tensor& g, const Tensor& a, const Tensor& b) {
+  if (!Tape::current()) {
+    Tensor y(g.shape(), g.dtype());
+    dispatch_real(g.dtype(), [&]<class T>() {
+      kernels::broadcast_ternary(
+          g.shape(), static_cast<T*>(y.buffer().data()), g.begin<T>(), g.shape(), a.begin<T>(),
+          a.shape(), b.begin<T>(), b.shape(), [](T slope, T from, T to) {
+            const T difference = to - from;
+            const bool finite = std::abs(difference) <= std::numeric_limits<T>::max();
+            return finite ? slope * difference : (2 * slope) * (to / 2 - from / 2);
+          });
+    });
+    return y;
+  }
+  const Tensor difference = b - a;
+  const bool finite = dispatch_real(difference.dtype(), [&]<class T>() {
+    return std::ranges::all_of(difference.values<T>(), [](T d) { return std::isfinite(d); });
+  });
+  return finite ? g * difference : (2 * g) * (b / 2 - a / 2);
 }
 
 REEL_EARLY const Op<> lerp_op{{
@@ -151,7 +176,7 @@ REEL_EARLY const Op<> lerp_op{{
         [](Vjp& v) {
           v.add(0, [&] { return v.g() * (1 - v.in(2)); });
           v.add(1, [&] { return v.g() * v.in(2); });
-          v.add(2, [&] { return v.g() * (v.in(1) - v.in(0)); });
+          v.add(2, [&] { return slope_of_weight(v.g(), v.in(0), v.in(1)); });
         },
         keeps_inputs),
     .samples = {with_inputs(normal({3, 4}), normal({3, 4}), normal({3, 4})),

@@ -70,7 +70,6 @@ void add_rows(const T* x, std::span<const std::int32_t> rows, const Shape& table
   for (Index r = 0; r < table[0]; ++r, y += features) {
     const Index *own = &sources.order[sources.begin[r]],
                 count = sources.begin[r + 1] - sources.begin[r];
-    std::fill_n(total.data(), features, kernels::Total<T>(0));
     kernels::add_columns<T>(
         count, features, [&](Index k, Index f) { return x[own[k] * features + f]; }, total.data());
     for (Index f = 0; f < features; ++f) y[f] = static_cast<T>(total[f]);

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <limits>
 
 #include <reel/autograd/engine/op.h>
 #include <reel/autograd/kernels/broadcast.h>
@@ -21,9 +22,24 @@ struct Epsilon {
 // rounding error of their mean.
 template <class T>
 struct Scale {
+  using Number = T;
   T high = 0, low = 0, inverse;
 
   T operator()(T x) const { return ((x - high) - low) * inverse; }
+  T slope(T d) const { return inverse * d; }
+};
+
+// The same for a row whose numbers are too large or too small for it: they are multiplied by a
+// power of two first, in double.
+struct WideScale {
+  using Number = double;
+  double factor, mean, inverse;
+
+  template <class T>
+  double operator()(T x) const {
+    return (static_cast<double>(x) * factor - mean) * inverse;
+  }
+  double slope(double d) const { return inverse * d * factor; }
 };
 
 template <class F>
@@ -31,36 +47,61 @@ double mean_of(Index n, F term) {
   return kernels::sum_of<double>(n, term) / static_cast<double>(n);
 }
 
-// r, where d gives the deviations from the mean. If squares of f64 overflow, the deviations are
-// divided by the largest first; e is then negligible.
-template <class F>
-double inverse_deviation(Index n, double epsilon, F d) {
-  const double squares = mean_of(n, [&](Index i) { return d(i) * d(i); });
-  if (!std::isinf(squares)) return 1 / std::sqrt(squares + epsilon);
-  double largest = 0;
-  for (Index i = 0; i < n; ++i) largest = std::max(largest, std::abs(d(i)));
-  const auto part = [&](Index i) { return d(i) / largest * (d(i) / largest); };
-  return 1 / (largest * std::sqrt(mean_of(n, part)));
+template <bool centred, class T>
+WideScale wide_scale(const T* x, Index features, double epsilon) {
+  double largest = std::sqrt(epsilon);
+  for (Index f = 0; f < features; ++f)
+    largest = std::max(largest, std::abs(static_cast<double>(x[f])));
+  const bool scalable = largest > 0 && std::isfinite(largest);
+  const int exponent = scalable ? std::clamp(-std::ilogb(largest), -1021, 1021) : 0;
+  const double factor = std::exp2(exponent);
+  const auto at = [=](Index f) { return static_cast<double>(x[f]) * factor; };
+  const double mean = centred ? mean_of(features, at) : 0;
+  const double squares =
+      mean_of(features, [=](Index f) { return (at(f) - mean) * (at(f) - mean); });
+  const double root = std::sqrt(epsilon) * factor;
+  return {factor, mean, 1 / std::sqrt(squares + root * root)};
 }
 
+// Its inverse is 0 where the row needs a WideScale: where squares overflow or underflow in double,
+// the inverse does in T, or the difference of a number and the mean, which is at most
+// √features / inverse.
 template <bool centred, class T>
-Scale<T> scale_of(const T* x, Index features, double epsilon) {
+Scale<T> scale_of(const T* x, Index features, double epsilon, double least) {
   const auto at = [x](Index i) { return static_cast<double>(x[i]); };
   const double mean = centred ? mean_of(features, at) : 0;
-  const double r = inverse_deviation(features, epsilon, [&](Index i) { return at(i) - mean; });
+  const double squares =
+      epsilon + mean_of(features, [&](Index i) { return (at(i) - mean) * (at(i) - mean); });
+  const double inverse = 1 / std::sqrt(squares);
+  const bool in_range = squares >= 1e-280 && inverse >= least &&
+                        inverse <= static_cast<double>(std::numeric_limits<T>::max());
   const T high = static_cast<T>(mean);
-  return {high, static_cast<T>(mean - static_cast<double>(high)), static_cast<T>(r)};
+  return {high, static_cast<T>(mean - static_cast<double>(high)),
+          in_range ? static_cast<T>(inverse) : T(0)};
+}
+
+// y = n gain + bias
+template <bool centred, class T, class N>
+void normalize_row(const N& n, Index features, const T* x, const T* gain, const T* bias, T* y) {
+  for (Index f = 0; f < features; ++f)
+    y[f] = static_cast<T>(n(x[f])) * gain[f] + (centred ? bias[f] : T(0));
 }
 
 template <bool centred, class T>
 void normalize(Ctx<T> c, const Epsilon& e) {
   const Index features = c.shape(1)[0];
   const T *gain = c.in(1).data(), *bias = centred ? c.in(2).data() : nullptr;
+  const double least =
+      static_cast<double>(std::numeric_limits<T>::min()) * std::sqrt(static_cast<double>(features));
   each_row(static_cast<Index>(c.out().size()) / features, [&](Index row) {
     const T* x = c.in(0).data() + row * features;
     T* y = c.out().data() + row * features;
-    const Scale<T> n = scale_of<centred>(x, features, e.epsilon);
-    for (Index f = 0; f < features; ++f) y[f] = n(x[f]) * gain[f] + (centred ? bias[f] : T(0));
+    const Scale<T> n = scale_of<centred>(x, features, e.epsilon, least);
+    if (n.inverse != 0) [[likely]]
+      normalize_row<centred>(n, features, x, gain, bias, y);
+    else
+      normalize_row<centred>(wide_scale<centred>(x, features, e.epsilon), features, x, gain, bias,
+                             y);
     if (!c.recording()) return;
     const auto keep = [&](int output, T number) {
       c.out(output)[static_cast<std::size_t>(row)] = number;
@@ -74,29 +115,37 @@ void normalize(Ctx<T> c, const Epsilon& e) {
 }
 
 // With d = g gain: dx = r (d - mean(d) - n mean(d n)), without mean(d) if m does not depend on x.
+template <bool centred, class T, class N>
+void row_gradient(const N& n, Index features, const T* x, const T* gain, const T* g, T* dx) {
+  using Number = typename N::Number;
+  const auto d = [=](Index f) { return static_cast<double>(g[f]) * static_cast<double>(gain[f]); };
+  const auto mean_d = centred ? static_cast<Number>(mean_of(features, d)) : Number(0);
+  const auto mean_dn = static_cast<Number>(
+      mean_of(features, [&](Index f) { return d(f) * static_cast<double>(n(x[f])); }));
+  for (Index f = 0; f < features; ++f)
+    dx[f] = static_cast<T>(n.slope(static_cast<Number>(g[f]) * static_cast<Number>(gain[f]) -
+                                   mean_d - n(x[f]) * mean_dn));
+}
+
 template <bool centred, class T>
-void normalize_gradient(BackwardCtx<T> c) {
+void normalize_gradient(BackwardCtx<T> c, const Epsilon& e) {
   const Index features = c.shape(1)[0], rows = c.shape(0).size() / features;
   const T *x = c.in(0), *gain = c.in(1), *g = c.g();
   const T *high = centred ? c.out(1) : nullptr, *low = centred ? c.out(2) : nullptr;
   const T* inverse = c.out(centred ? 3 : 1);
-  const auto scale = [&](Index row) {
-    return centred ? Scale<T>{high[row], low[row], inverse[row]} : Scale<T>{0, 0, inverse[row]};
+  const auto with_scale = [&](Index row, auto f) {
+    if (inverse[row] == 0) [[unlikely]]
+      f(wide_scale<centred>(x + row * features, features, e.epsilon));
+    else
+      f(centred ? Scale<T>{high[row], low[row], inverse[row]} : Scale<T>{0, 0, inverse[row]});
   };
   T *dx = c.grad(0), *dgain = c.grad(1), *dbias = centred ? c.grad(2) : nullptr;
   if (dx)
     each_row(rows, [&](Index row) {
-      const T *from = x + row * features, *seed = g + row * features;
-      T* to = dx + row * features;
-      const Scale<T> n = scale(row);
-      const auto d = [&](Index f) {
-        return static_cast<double>(seed[f]) * static_cast<double>(gain[f]);
-      };
-      const T mean_d = centred ? static_cast<T>(mean_of(features, d)) : T(0);
-      const T mean_dn = static_cast<T>(
-          mean_of(features, [&](Index f) { return d(f) * static_cast<double>(n(from[f])); }));
-      for (Index f = 0; f < features; ++f)
-        to[f] = n.inverse * (seed[f] * gain[f] - mean_d - n(from[f]) * mean_dn);
+      const Index at = row * features;
+      with_scale(row, [&](const auto& n) {
+        row_gradient<centred>(n, features, x + at, gain, g + at, dx + at);
+      });
     });
   if (!dgain && !dbias) return;
   const Scratch<double> gains(features), biases(features);
@@ -104,9 +153,11 @@ void normalize_gradient(BackwardCtx<T> c) {
   std::fill_n(biases.data(), features, 0.0);
   for (Index row = 0; row < rows; ++row) {
     const T *from = x + row * features, *seed = g + row * features;
-    const Scale<T> n = scale(row);
-    for (Index f = 0; dgain && f < features; ++f)
-      gains[f] += static_cast<double>(seed[f] * n(from[f]));
+    if (dgain)
+      with_scale(row, [&](const auto& n) {
+        for (Index f = 0; f < features; ++f)
+          gains[f] += static_cast<double>(seed[f] * static_cast<T>(n(from[f])));
+      });
     for (Index f = 0; dbias && f < features; ++f) biases[f] += static_cast<double>(seed[f]);
   }
   for (Index f = 0; dgain && f < features; ++f) dgain[f] = static_cast<T>(gains[f]);
@@ -127,19 +178,33 @@ Shape check_features(const Arguments& in, const Epsilon& e, const char* what) {
   return Shape{in[0].size() / in[0][last]};
 }
 
-// x minus the mean of each row; twice, to remove the rounding error of the first mean.
-Tensor centred(const Tensor& x) {
-  const Tensor y = x - mean(x, -1, true);
-  return y - mean(y, -1, true);
+Tensor largest_magnitude(const Tensor& x) { return max(abs(x.detach()), -1, true); }
+
+// x / √(mean square + e), where e is the square of `root`: rows are divided by the larger of root
+// and their largest magnitude, so that squares stay in range.
+Tensor scaled(const Tensor& x, const Tensor& root) {
+  const bool single = x.dtype() == f32;
+  const double least =
+      single ? double{std::numeric_limits<float>::min()} : std::numeric_limits<double>::min();
+  const Tensor scale = maximum(maximum(largest_magnitude(x), root), scalar(least, x.dtype()));
+  const Tensor part = x / scale;
+  return part / sqrt(mean(square(part), -1, true) + square(root / scale));
 }
 
-// x / √(mean square + e), over rows that are divided by their largest magnitude if that is above 1,
-// so that squares stay in range.
-Tensor scaled(const Tensor& x, double epsilon) {
-  const Tensor largest = max(abs(x.detach()), -1, true);
-  const Tensor scale = maximum(largest, ones({}, x.dtype()));
-  const Tensor part = x / scale;
-  return part / sqrt(mean(square(part), -1, true) + epsilon / scale / scale);
+// The same for x minus the mean of each row; that twice, to remove the rounding error of the first
+// mean. Rows whose differences overflow are divided by 8 first.
+Tensor centred_and_scaled(const Tensor& x, double epsilon) {
+  const auto centred = [](const Tensor& all) {
+    const Tensor y = all - mean(all, -1, true);
+    return y - mean(y, -1, true);
+  };
+  const Tensor root = scalar(std::sqrt(epsilon), x.dtype()), y = centred(x);
+  const double most = x.dtype() == f32 ? double{std::numeric_limits<float>::max()}
+                                       : std::numeric_limits<double>::max();
+  const Tensor finite = less_equal(largest_magnitude(y), most);
+  if (all(finite).item() != 0) return scaled(y, root);
+  const Tensor factor = where(finite, scalar(1, x.dtype()), scalar(0.125, x.dtype()));
+  return scaled(centred(x * factor), root * factor);
 }
 
 REEL_EARLY const Op<Epsilon> layer_norm_op{{
@@ -150,10 +215,11 @@ REEL_EARLY const Op<Epsilon> layer_norm_op{{
       return {in[0], rows, rows, rows};
     },
     .forward = []<Real T>(Ctx<T> c, const Epsilon& e) { normalize<true>(c, e); },
-    .gradient = fused([]<Real T>(BackwardCtx<T> c) { normalize_gradient<true>(c); },
-                      [](std::span<const Tensor> in, const Epsilon& e) -> Tensors {
-                        return {scaled(centred(in[0]), e.epsilon) * in[1] + in[2]};
-                      }),
+    .gradient =
+        fused([]<Real T>(BackwardCtx<T> c, const Epsilon& e) { normalize_gradient<true>(c, e); },
+              [](std::span<const Tensor> in, const Epsilon& e) -> Tensors {
+                return {centred_and_scaled(in[0], e.epsilon) * in[1] + in[2]};
+              }),
     .samples = {with_inputs(normal({5, 4}), normal({4}), normal({4})).attr(Epsilon{1e-5}),
                 with_inputs(normal({2, 3, 17}), normal({17}), normal({17})).attr(Epsilon{1e-5}),
                 with_inputs(normal({3}), normal({3}), normal({3})).attr(Epsilon{1e-3}),
@@ -169,10 +235,12 @@ REEL_EARLY const Op<Epsilon> rms_norm_op{{
       return {in[0], check_features(in, e, "the gain must be a vector")};
     },
     .forward = []<Real T>(Ctx<T> c, const Epsilon& e) { normalize<false>(c, e); },
-    .gradient = fused([]<Real T>(BackwardCtx<T> c) { normalize_gradient<false>(c); },
-                      [](std::span<const Tensor> in, const Epsilon& e) -> Tensors {
-                        return {scaled(in[0], e.epsilon) * in[1]};
-                      }),
+    .gradient =
+        fused([]<Real T>(BackwardCtx<T> c, const Epsilon& e) { normalize_gradient<false>(c, e); },
+              [](std::span<const Tensor> in, const Epsilon& e) -> Tensors {
+                const Tensor root = scalar(std::sqrt(e.epsilon), in[0].dtype());
+                return {scaled(in[0], root) * in[1]};
+              }),
     .samples = {with_inputs(normal({5, 4}), normal({4})).attr(Epsilon{1e-5}),
                 with_inputs(normal({2, 3, 17}), normal({17})).attr(Epsilon{1e-5}),
                 with_inputs(away_from_zero({3}), normal({3})).attr(Epsilon{1e-3}),

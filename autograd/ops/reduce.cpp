@@ -1,7 +1,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include <reel/autograd/ops/reduction.h>
 
@@ -17,9 +19,20 @@ using kernels::broadcast_sum;
 template <class T, class Y>
 void fold_mean(Ctx<T> c, const Reduction& r, Y* y) {
   const double count = static_cast<double>(group_size(c.shape(0), r));
+  bool finite = true;
   fold_sum(
       c, r, [](T x, Index) { return x; },
-      [=](Index j, double total) { y[j] = static_cast<Y>(total / count); });
+      [&](Index j, double total) {
+        finite &= std::isfinite(total);
+        y[j] = static_cast<Y>(total / count);
+      });
+  if (finite || std::is_same_v<T, float>) return;
+  // A sum of f64 may overflow even if the mean does not.
+  fold_sum(
+      c, r, [](T x, Index) { return x * static_cast<T>(kernels::narrow); },
+      [=](Index j, double total) {
+        if (!std::isfinite(y[j])) y[j] = static_cast<Y>(total / count / kernels::narrow);
+      });
 }
 
 REEL_EARLY const Samples<Reduction> sum_samples{
@@ -76,43 +89,89 @@ Tensor product_along(Tensor x, int axis) {
   return x;
 }
 
+// A product of any range: value times 2 to the exponent.
+struct Product {
+  double value = 1;
+  Index exponent = 0;
+
+  void multiply(double x) {
+    const double y = value * x;
+    if (std::abs(y) > 0x1p-1000 && std::abs(y) < 0x1p1000) [[likely]]
+      value = y;
+    else
+      multiply_apart(x);
+  }
+  double number() const {
+    if (exponent == 0) return value;
+    constexpr Index enough = 5000;
+    return std::ldexp(value, static_cast<int>(std::clamp(exponent, -enough, enough)));
+  }
+
+ private:
+  // Multiplies fractions, and adds exponents.
+  [[gnu::cold, gnu::noinline]] void multiply_apart(double x) {
+    int own = 0, other = 0;
+    if (value == 0 || x == 0 || !std::isfinite(value) || !std::isfinite(x)) {
+      value *= x;
+    } else {
+      value = std::frexp(value, &own) * std::frexp(x, &other);
+      exponent += own + other;
+    }
+  }
+};
+
+template <class T>
+void fold_product(Ctx<T> c, const Reduction& r) {
+  const std::span<T> y = c.out();
+  if constexpr (std::is_same_v<T, std::int32_t>) {
+    fold(c, r, y, T(1), [](T a, T x) { return static_cast<T>(Modular<T>(a) * Modular<T>(x)); });
+  } else {
+    const Scratch<Product> products(std::ssize(y));
+    std::fill_n(products.data(), y.size(), Product{});
+    const T* x = c.in(0).data();
+    each_element(c.shape(0), r, [&](Index i, Index j) { products[j].multiply(x[i]); });
+    for (Index j = 0; j < std::ssize(y); ++j)
+      y[static_cast<std::size_t>(j)] = static_cast<T>(products[j].number());
+  }
+}
+
+// The product of the others: of those before an element times those after it. No division, so zeros
+// need no special case.
+template <class T>
+void product_gradient(BackwardCtx<T> c, const Reduction& r) {
+  const Index n = c.shape(0).size(), results = c.out_shape().size();
+  const Scratch<Index> result(n);
+  each_element(c.shape(0), r, [&](Index i, Index j) { result[i] = j; });
+  const Scratch<Product> before(n), product(results);
+  const T *x = c.in(0), *g = c.g();
+  std::fill_n(product.data(), results, Product{});
+  for (Index i = 0; i < n; ++i) {
+    before[i] = product[result[i]];
+    product[result[i]].multiply(x[i]);
+  }
+  for (Index j = 0; j < results; ++j) product[j] = {static_cast<double>(g[j])};
+  for (Index i = n - 1; i >= 0; --i) {
+    Product& after = product[result[i]];
+    before[i].multiply(after.value);
+    before[i].exponent += after.exponent;
+    c.grad(0)[i] = static_cast<T>(before[i].number());
+    after.multiply(x[i]);
+  }
+}
+
 REEL_EARLY const Op<Reduction> prod_op{{
     .name = "prod",
     .arguments = {"x"},
     .shape = any_reduction,
-    .forward =
-        []<class T>(Ctx<T> c, const Reduction& r) {
-          fold(c, r, c.out(), T(1),
-               [](T y, T x) { return static_cast<T>(Modular<T>(y) * Modular<T>(x)); });
-        },
-    .gradient = fused(
-        []<Real T>(BackwardCtx<T> c, const Reduction& r) {
-          // The product of the others: of those before an element times those after it. No
-          // division, so zeros need no special case.
-          const Index n = c.shape(0).size();
-          const Scratch<Index> result(n);
-          each_element(c.shape(0), r, [&](Index i, Index j) { result[i] = j; });
-          const Scratch<T> product(c.out_shape().size());
-          const T *x = c.in(0), *g = c.g();
-          T* to = c.grad(0);
-          std::fill_n(product.data(), c.out_shape().size(), T(1));
-          for (Index i = 0; i < n; ++i) {
-            to[i] = product[result[i]];
-            product[result[i]] *= x[i];
-          }
-          std::copy_n(g, c.out_shape().size(), product.data());
-          for (Index i = n - 1; i >= 0; --i) {
-            to[i] *= product[result[i]];
-            product[result[i]] *= x[i];
-          }
-        },
-        [](std::span<const Tensor> in, const Reduction& r) -> Tensors {
-          Tensor y = in[0];
-          for (int axis = 0; axis < y.rank(); ++axis)
-            if (r.axes >> axis & 1) y = product_along(y, axis);
-          return {reshape(y, result_shape(in[0].shape(), r))};
-        },
-        keeps_inputs),
+    .forward = []<class T>(Ctx<T> c, const Reduction& r) { fold_product(c, r); },
+    .gradient = fused([]<Real T>(BackwardCtx<T> c, const Reduction& r) { product_gradient(c, r); },
+                      [](std::span<const Tensor> in, const Reduction& r) -> Tensors {
+                        Tensor y = in[0];
+                        for (int axis = 0; axis < y.rank(); ++axis)
+                          if (r.axes >> axis & 1) y = product_along(y, axis);
+                        return {reshape(y, result_shape(in[0].shape(), r))};
+                      },
+                      keeps_inputs),
     .samples = {with_inputs(normal({3, 4})).attr(Reduction{3, false}),
                 with_inputs(normal({3, 4})).attr(Reduction{1, true}),
                 with_inputs(normal({2, 3, 4})).attr(Reduction{5, false}),
@@ -184,6 +243,17 @@ Tensor deviations(const Tensor& x, const Spread& s) {
   return centred(centred(x));
 }
 
+// Whether the difference of an element and the mean may be infinite, given the standard deviations:
+// it is at most √n times these.
+bool may_overflow(const Tensor& deviation, const Shape& input, const Spread& s) {
+  const double root = std::sqrt(static_cast<double>(group_size(input, s.over)));
+  return dispatch_real(deviation.dtype(), [&]<class T>() {
+    const double limit = static_cast<double>(std::numeric_limits<T>::max()) / 4 / root;
+    return std::ranges::any_of(deviation.values<T>(),
+                               [=](T y) { return static_cast<double>(y) > limit; });
+  });
+}
+
 // a / b, and 0 where b is 0.
 Tensor quotient_or_zero(const Tensor& a, const Tensor& b) {
   const Tensor one = scalar(1, b.dtype()), zero = scalar(0, b.dtype());
@@ -245,8 +315,11 @@ REEL_EARLY const Op<Spread> std_op{{
           v.add(0, [&] {
             const Tensor slope = v.g() / degrees_of_freedom(v.shape(), s);
             const Tensor deviation = restored(v.out(), v.shape(), s.over);
-            return restored(slope, v.shape(), s.over) *
-                   quotient_or_zero(deviations(v.in(), s), deviation);
+            const Tensor quotient =
+                may_overflow(v.out(), v.shape(), s)
+                    ? quotient_or_zero(deviations(v.in() * 0.125, s), deviation * 0.125)
+                    : quotient_or_zero(deviations(v.in(), s), deviation);
+            return restored(slope, v.shape(), s.over) * quotient;
           });
         },
         keeps_all),
