@@ -45,7 +45,7 @@ class SiteScope {
   /// `site`, or that of the outermost scope if there is one.
   static Site resolve(Site site) { return active_ ? site_ : site; }
   /// Where an error says that it happened, within a scope.
-  static std::string place() { return site_.str(); }
+  static std::string place() { return (active_ ? site_ : Site(nullptr)).str(); }
 
  private:
   friend struct Site;

@@ -4,9 +4,10 @@
 
 namespace reel::optim {
 
-Adam::Adam(const Params& params, const AdamOptions& options) : Adam("adam", params, options, 0) {}
+Adam::Adam(const nn::ModuleParams& params, const AdamOptions& options)
+    : Adam("adam", params, options, 0) {}
 
-Adam::Adam(std::string name, const Params& params, const AdamOptions& options,
+Adam::Adam(std::string name, const nn::ModuleParams& params, const AdamOptions& options,
            double decoupled_decay)
     : Optimizer(std::move(name), params, options.learning_rate,
                 {{"beta1", options.beta1, 1},

@@ -27,11 +27,12 @@ struct AdamOptions {
 class Adam : public Optimizer {
  public:
   /// Throws ValueError if an option is negative, a beta is 1 or more, or epsilon is too small.
-  explicit Adam(const Params& params, const AdamOptions& options = {});
+  explicit Adam(const nn::ModuleParams& params, const AdamOptions& options = {});
 
  protected:
   /// With decoupled weight decay (see AdamW).
-  Adam(std::string name, const Params& params, const AdamOptions& options, double decoupled_decay);
+  Adam(std::string name, const nn::ModuleParams& params, const AdamOptions& options,
+       double decoupled_decay);
 
  private:
   void update(const Slot& slot, const Tensor& gradient, const Range& piece) const override;

@@ -2,7 +2,7 @@
 
 namespace reel::optim {
 
-AdamW::AdamW(const Params& params, const AdamWOptions& options)
+AdamW::AdamW(const nn::ModuleParams& params, const AdamWOptions& options)
     : Adam("adamw", params,
            {.learning_rate = options.learning_rate,
             .beta1 = options.beta1,

@@ -20,7 +20,7 @@ struct AdamWOptions {
 class AdamW final : public Adam {
  public:
   /// Throws ValueError if an option is negative, a beta is 1 or more, or epsilon is too small.
-  explicit AdamW(const Params& params, const AdamWOptions& options = {});
+  explicit AdamW(const nn::ModuleParams& params, const AdamWOptions& options = {});
 };
 
 }  // namespace reel::optim

@@ -32,7 +32,7 @@ bool any_from(double limit, const T* numbers, Index count) {
 
 }  // namespace
 
-Optimizer::Optimizer(std::string name, const Params& params, double learning_rate,
+Optimizer::Optimizer(std::string name, const nn::ModuleParams& params, double learning_rate,
                      std::initializer_list<Setting> settings, std::vector<Moment> moments,
                      double weight_decay)
     : name_(std::move(name)),
@@ -47,14 +47,19 @@ Optimizer::Optimizer(std::string name, const Params& params, double learning_rat
       slot.moments.push_back(zeros(param.shape(), param.dtype()));
   }
   if (slots_.empty())
-    throw ValueError(fmt::format(
-        "{}: there are no parameters to train; construct the model before the optimizer", name_));
+    fail("there are no parameters to train; construct the model before the optimizer: " +
+         params.what_there_is());
+}
+
+void Optimizer::fail(const std::string& why) const {
+  throw ValueError(
+      fmt::format("{}{}{} ({})", name_, name_.empty() ? "" : ": ", why, SiteScope::place()));
 }
 
 void Optimizer::check(const Setting& setting) const {
   if (!(setting.value >= 0 && setting.value < setting.limit))
-    throw ValueError(fmt::format("{}: {} is {}, but has to be in [0, {})", name_, setting.name,
-                                 setting.value, setting.limit));
+    fail(fmt::format("{} is {}, but has to be in [0, {})", setting.name, setting.value,
+                     setting.limit));
 }
 
 void Optimizer::check_epsilon(double epsilon, double decay) const {
@@ -64,15 +69,15 @@ void Optimizer::check_epsilon(double epsilon, double decay) const {
     });
     const double least = std::sqrt(smallest / (1 - decay));
     if (epsilon < least)
-      throw ValueError(
-          fmt::format("{}: epsilon is {}, but has to be at least {:.2g} for {} parameters such as "
-                      "{}, where squares of smaller gradients underflow",
-                      name_, epsilon, least, name_of(slot.param.dtype()), slot.param.name()));
+      fail(
+          fmt::format("epsilon is {}, but has to be at least {:.2g} for {} parameters such as {}, "
+                      "where squares of smaller gradients underflow",
+                      epsilon, least, name_of(slot.param.dtype()), slot.param.name()));
   }
 }
 
 void Optimizer::check(const Gradients& gradients) const {
-  if (slots_.empty()) throw ValueError("an optimizer that was moved from takes no steps");
+  if (slots_.empty()) fail("an optimizer that was moved from takes no steps");
   std::size_t count = 0;
   bool ours = false;
   params_.each([&](const std::shared_ptr<ParamEntry>& entry) {
@@ -80,22 +85,25 @@ void Optimizer::check(const Gradients& gradients) const {
     ours |= gradients.params().contains(*entry);
   });
   if (count != slots_.size())
-    throw ValueError(fmt::format(
-        "{}: {} parameters were created after the optimizer; construct the whole model before it",
-        name_, count - slots_.size()));
+    fail(fmt::format(
+        "{} parameters were created after the optimizer; construct the whole model before it",
+        count - slots_.size()));
   if (!ours)
-    throw ValueError(fmt::format(
-        "{}: these gradients are of another store: parameter {} is not in it; take them with "
-        "respect to the parameters that the optimizer was given",
-        name_, slots_.front().param.name()));
+    fail(
+        fmt::format("these gradients are of another {}: parameter {} is not in it; take them with "
+                    "respect to the parameters that the optimizer was given",
+                    params_.shares_store_with(gradients.params()) ? "part" : "store",
+                    slots_.front().param.name()));
 }
 
-void Optimizer::set_learning_rate(double learning_rate) {
+void Optimizer::set_learning_rate(double learning_rate, Site site) {
+  const SiteScope scope(site);
   check({"learning_rate", learning_rate});
   learning_rate_ = learning_rate;
 }
 
-void Optimizer::step(const Gradients& gradients) {
+void Optimizer::step(const Gradients& gradients, Site site) {
+  const SiteScope scope(site);
   check(gradients);
   PoolVector<Slot*> slots;
   PoolVector<const Tensor*> found;
@@ -155,14 +163,14 @@ void Optimizer::check_moments(const Slot& slot, const Tensor& gradient) const {
         const std::string place = coordinate_name(*slot.param.entry(), i);
         const std::string moment = key(moments_[k].name, slot);
         if (weight_decay_ * std::abs(double{p}) > std::abs(double{g}))
-          throw ValueError(fmt::format(
-              "{}: the parameter {} is {}, and with its weight_decay of {}, {} would be infinite, "
-              "and the parameter frozen; choose a smaller weight_decay",
-              name_, place, p, weight_decay_, moment));
-        throw ValueError(fmt::format(
-            "{}: the gradient of {} is {}, with which {} would be infinite, and the parameter "
-            "frozen; clip the gradients, for instance by clip_by_norm",
-            name_, place, g, moment));
+          fail(
+              fmt::format("the parameter {} is {}, and with its weight_decay of {}, {} would be "
+                          "infinite, and the parameter frozen; choose a smaller weight_decay",
+                          place, p, weight_decay_, moment));
+        fail(
+            fmt::format("the gradient of {} is {}, with which {} would be infinite, and the "
+                        "parameter frozen; clip the gradients, for instance by clip_by_norm",
+                        place, g, moment));
       }
   });
 }
@@ -200,6 +208,7 @@ nn::NamedTensors Optimizer::state() const {
 }
 
 void Optimizer::restore(const nn::NamedTensors& state) {
+  if (slots_.empty()) throw ValueError("an optimizer that was moved from takes no state");
   auto unclaimed = state.tensors;
   const auto claim = [&](const std::string& entry, const Shape& shape, DType dtype) {
     const auto node = unclaimed.extract(entry);

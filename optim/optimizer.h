@@ -9,6 +9,7 @@
 
 #include <reel/autograd/gradients.h>
 #include <reel/nn/named_tensors.h>
+#include <reel/nn/sizes.h>
 
 /// Optimizers, which update parameters from gradients.
 namespace reel::optim {
@@ -27,11 +28,11 @@ class Optimizer {
   /// Throws ValueError, having changed nothing, if the gradients belong to another store, if
   /// parameters were created after the optimizer, or if a finite gradient, or a parameter with
   /// weight decay, is so large that a moment would become infinite and the parameter frozen.
-  void step(const Gradients& gradients);
+  void step(const Gradients& gradients, Site site = {});
 
   double learning_rate() const { return learning_rate_; }
   /// Throws ValueError unless 0 <= learning_rate < infinity.
-  void set_learning_rate(double learning_rate);
+  void set_learning_rate(double learning_rate, Site site = {});
 
   /// "sgd", "adam", ...: how the names of its state begin.
   const std::string& name() const { return name_; }
@@ -76,7 +77,7 @@ class Optimizer {
   /// `moments` names the arrays stored for each parameter, moments of the gradient plus
   /// `weight_decay` times the parameter. Throws ValueError if a setting is out of range or there
   /// are no parameters.
-  Optimizer(std::string name, const Params& params, double learning_rate,
+  Optimizer(std::string name, const nn::ModuleParams& params, double learning_rate,
             std::initializer_list<Setting> settings, std::vector<Moment> moments,
             double weight_decay = 0);
 
@@ -106,6 +107,9 @@ class Optimizer {
       (std::make_index_sequence<count>());
     });
   }
+
+  /// Throws ValueError with the optimizer's name and the line of the call.
+  [[noreturn]] void fail(const std::string& why) const;
 
  private:
   virtual void update(const Slot& slot, const Tensor& gradient, const Range& piece) const = 0;

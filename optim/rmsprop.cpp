@@ -4,7 +4,7 @@
 
 namespace reel::optim {
 
-RmsProp::RmsProp(const Params& params, const RmsPropOptions& options)
+RmsProp::RmsProp(const nn::ModuleParams& params, const RmsPropOptions& options)
     : Optimizer("rmsprop", params, options.learning_rate,
                 {{"alpha", options.alpha, 1},
                  {"epsilon", options.epsilon},

@@ -26,7 +26,7 @@ class RmsProp final : public Optimizer {
  public:
   /// Throws ValueError if an option is negative, alpha or the momentum is 1 or more, or epsilon is
   /// too small.
-  explicit RmsProp(const Params& params, const RmsPropOptions& options = {});
+  explicit RmsProp(const nn::ModuleParams& params, const RmsPropOptions& options = {});
 
  private:
   void update(const Slot& slot, const Tensor& gradient, const Range& piece) const override;

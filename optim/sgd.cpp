@@ -2,14 +2,14 @@
 
 namespace reel::optim {
 
-Sgd::Sgd(const Params& params, const SgdOptions& options)
+Sgd::Sgd(const nn::ModuleParams& params, const SgdOptions& options)
     : Optimizer("sgd", params, options.learning_rate,
                 {{"momentum", options.momentum, 1}, {"weight_decay", options.weight_decay}},
                 options.momentum != 0 ? std::vector<Moment>{{"m"}} : std::vector<Moment>{},
                 options.weight_decay),
       options_(options) {
   if (options.nesterov && options.momentum == 0)
-    throw ValueError("sgd: nesterov needs a momentum; set one, such as 0.9");
+    fail("nesterov needs a momentum; set one, such as 0.9");
 }
 
 void Sgd::update(const Slot& slot, const Tensor& gradient, const Range& piece) const {

@@ -23,7 +23,7 @@ class Sgd final : public Optimizer {
  public:
   /// Throws ValueError if an option is negative, the momentum is 1 or more, or Nesterov is set
   /// without momentum.
-  explicit Sgd(const Params& params, const SgdOptions& options = {});
+  explicit Sgd(const nn::ModuleParams& params, const SgdOptions& options = {});
 
  private:
   void update(const Slot& slot, const Tensor& gradient, const Range& piece) const override;
