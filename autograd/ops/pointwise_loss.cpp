@@ -15,8 +15,9 @@ using namespace op;
 namespace {
 
 using detail::product;
+using detail::skipped;
 using detail::unless_zero;
-using detail::without_uncounted;
+using detail::weight_slope;
 
 template <class T>
 struct Slopes {
@@ -239,19 +240,25 @@ void loss_gradient(BackwardCtx<T> c, const Call<Loss>& call) {
   }
   const double average = call.mean() ? static_cast<double>(*c.out()) : 0;
   for (Index r = 0; dw && r < runs.count; ++r)
-    dw[r] = static_cast<T>(
-        scale * (run_loss<Loss>(runs, r, x, targets, call.attr) - average * runs.positions));
+    dw[r] = static_cast<T>(scale * weight_slope(static_cast<double>(weights[r]),
+                                                run_loss<Loss>(runs, r, x, targets, call.attr),
+                                                average * runs.positions));
 }
 
 template <class Loss>
 Tensors loss_in_ops(std::span<const Tensor> in, const Call<Loss>& call) {
   const Runs runs(in[0].shape(), in[2].shape(), Loss::rows);
-  const Tensor weights = reshape(in[2], {runs.count, 1});
-  const auto counted = [&](const Tensor& x) {
-    return reshape(without_uncounted(reshape(x, {runs.count, runs.length}), weights), x.shape());
+  const auto losses_of = [&](const Tensor& x, const Tensor& targets) {
+    return sum(reshape(Loss::in_ops(x, targets, call.attr), {runs.count, runs.length}), 1);
   };
-  const Tensor losses = Loss::in_ops(counted(in[0]), counted(in[1]), call.attr);
-  const Tensor total = sum(reshape(losses, {runs.count, runs.length}) * weights);
+  Tensor weights = reshape(in[2], {runs.count});
+  const Tensor skip = skipped(weights, losses_of(in[0].detach(), in[1].detach()));
+  const auto counted = [&](const Tensor& x) {
+    const Tensor elements = reshape(x, {runs.count, runs.length});
+    return reshape(masked_fill(elements, expand(skip, -1), 0), x.shape());
+  };
+  weights = masked_fill(weights, skip, 0);
+  const Tensor total = sum(losses_of(counted(in[0]), counted(in[1])) * weights);
   return {call.mean() ? total / (runs.positions * sum(weights)) : total};
 }
 
