@@ -55,28 +55,38 @@ LogSums<const T> log_sums(BackwardCtx<T> c) {
   return {c.out(1), c.out(2)};
 }
 
-// d = factor · (p Σ k - k) for a row x with the shares p = softmax(x) and the coefficients k(i) of
-// -ln p. Where p is largest, nearly 1 or 1/2, that may be a small difference: there Σ k and 1 are
-// split into the terms of the largest elements and the others.
+// d = p at the largest elements of a row x, becomes factor · (p Σ k - k) there, where Σ k and 1 are
+// split into the terms of those elements and of the others.
 template <class T, class K>
-void shares_minus(const T* x, Index n, const LogSum<T>& sum, double factor, K k, T* d) {
-  const T largest = sum.largest;
+void correct_largest(const T* x, Index n, T largest, double factor, K k, T* d) {
   const auto sum_where = [=](bool hit, auto term) {
     return kernels::sum_of<double>(
         n, [=](Index i) { return (x[i] == largest) == hit ? static_cast<double>(term(i)) : 0.0; });
   };
-  for (Index i = 0; i < n; ++i) d[i] = kernels::vexp(sum.log_share(x[i]));
   const double hits = sum_where(true, [](Index) { return 1; });
   const double hit_sum = sum_where(true, k), other_sum = sum_where(false, k);
-  const double other_shares = sum_where(false, [=](Index i) { return d[i]; });
-  const T all = static_cast<T>(factor * (hit_sum + other_sum));
-  for (Index i = 0; i < n; ++i) {
-    const auto p = static_cast<double>(d[i]);
-    const T difference = all * d[i] - static_cast<T>(factor * k(i));
-    d[i] = difference;
+  const double others = sum_where(false, [=](Index i) { return d[i]; });
+  for (Index i = 0; i < n; ++i)
     if (x[i] == largest)
-      d[i] = static_cast<T>(factor *
-                            (p * ((hit_sum - hits * k(i)) + other_sum) - k(i) * other_shares));
+      d[i] = static_cast<T>(
+          factor *
+          (static_cast<double>(d[i]) * ((hit_sum - hits * k(i)) + other_sum) - k(i) * others));
+}
+
+// d = factor · (p Σ k - k) for a row x with the shares p = softmax(x) and the coefficients k(i) of
+// -ln p. Where the largest p are nearly all of their sum, that may be a small difference.
+template <class T, class K>
+void shares_minus(const T* x, Index n, LogSum<T> sum, double factor, K k, T* d) {
+  const T largest = sum.largest;
+  for (Index i = 0; i < n; ++i) d[i] = kernels::vexp(sum.log_share(x[i]));
+  std::int32_t hits = 0;
+  for (Index i = 0; i < n; ++i) hits += x[i] == largest;
+  const T all = static_cast<T>(factor * kernels::sum_of<double>(n, k));
+  const bool small = static_cast<T>(hits) * kernels::vexp(-sum.rest) < T(0.5);
+  if (!small) correct_largest(x, n, largest, factor, k, d);
+  for (Index i = 0; i < n; ++i) {
+    const T difference = all * d[i] - static_cast<T>(factor * k(i));
+    d[i] = small || x[i] != largest ? difference : d[i];
   }
 }
 
@@ -159,7 +169,7 @@ void class_loss(const char* name, Ctx<T> c, const ClassTargets& attr) {
 
 // d = factor · (p - 1) at the target, factor · p elsewhere.
 template <class T>
-void share_minus_one(const T* x, Index n, const LogSum<T>& sum, double factor, Index target, T* d) {
+void share_minus_one(const T* x, Index n, LogSum<T> sum, double factor, Index target, T* d) {
   const T all = static_cast<T>(factor), share = sum.log_share(x[target]);
   if (sum.largest < std::numeric_limits<T>::infinity())
     for (Index i = 0; i < n; ++i) d[i] = all * kernels::vexp((x[i] - sum.largest) - sum.rest);

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include <reel/autograd/engine/op.h>
@@ -118,7 +119,9 @@ struct BceWithLogits {
     const Parts<T> p(x, t, a);
     const T w = static_cast<T>(a.weight);
     return {p.negative * kernels::vsigmoid(x) - p.positive * kernels::vsigmoid(-x),
-            (w - 1) * p.common - (x < 0 ? w * x : x)};
+            (w - 1) * p.common - (x >= 0   ? x
+                                  : w == 0 ? T(0)
+                                           : w * x)};
   }
   static Tensor in_ops(const Tensor& x, const Tensor& t, const PositiveWeight& a) {
     return product(a.weight * t, softplus(-x)) + product(1 - t, softplus(x));
@@ -346,11 +349,18 @@ Tensor huber(const Tensor& x, const Tensor& targets, Arg<double> delta, const Lo
   if (!(delta > 0))
     throw ValueError(fmt::format("huber: delta must be positive, not {} ({})", delta,
                                  SiteScope::resolve(site).str()));
+  if (x.defined() && x.dtype() == f32 && delta < double{std::numeric_limits<float>::min()})
+    throw ValueError(fmt::format("huber: delta {} is 0 in f32; convert x with to(f64) ({})", delta,
+                                 SiteScope::resolve(site).str()));
   return weighted(huber_op, x, targets, options.weights, {{delta}, options.reduction}, site);
 }
 
 Tensor bce_with_logits(const Tensor& logits, const Tensor& targets, const BceOptions& options,
                        Site site) {
+  if (!(options.positive_weight >= 0) || std::isinf(options.positive_weight))
+    throw ValueError(fmt::format(
+        "bce_with_logits: the positive weight must be finite and not negative, not {} ({})",
+        options.positive_weight, SiteScope::resolve(site).str()));
   return weighted(bce_with_logits_op, logits, targets, options.weights,
                   {{options.positive_weight}, options.reduction}, site);
 }

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include <reel/autograd/ops/elementwise.h>
 #include <reel/autograd/ops/reduction.h>
 
 namespace reel {
@@ -245,8 +246,8 @@ REEL_EARLY const Op<Spread> std_op{{
           v.add(0, [&] {
             const Tensor slope = v.g() / degrees_of_freedom(v.shape(), s);
             const Tensor deviation = restored(v.out(), v.shape(), s.over);
-            return restored(slope, v.shape(), s.over) *
-                   quotient_or_zero(deviations(v.in(), s), deviation);
+            return times_slope(restored(slope, v.shape(), s.over),
+                               quotient_or_zero(deviations(v.in(), s), deviation));
           });
         },
         keeps_all),
@@ -264,8 +265,8 @@ REEL_EARLY const Op<Reduction> norm_op{{
     .gradient = rule(
         [](Vjp& v, const Reduction& r) {
           v.add(0, [&] {
-            return restored(v.g(), v.shape(), r) *
-                   quotient_or_zero(v.in(), restored(v.out(), v.shape(), r));
+            return times_slope(restored(v.g(), v.shape(), r),
+                               quotient_or_zero(v.in(), restored(v.out(), v.shape(), r)));
           });
         },
         keeps_all),

@@ -29,24 +29,29 @@ struct Jacobian {
 
 Tensor times_jacobian(const Tensor& v, const Tensor& w, std::int64_t axis, bool transposed);
 
+// Below this the largest share, of one or several equal elements, is not nearly all of the sum.
+constexpr double small_share = 0.25;
+
 // Σ w (v[i] - v) / Σ w, with differences from the v of a largest w.
 template <class T>
 void times_jacobian_itself(const T* v, const T* w, T* y, Index n) {
   const T top = detail::largest(Line<T>{w, 1, n});
-  Index k = 0;
-  while (k + 1 < n && w[k] != top) ++k;
-  const T origin = std::isfinite(v[k]) ? v[k] : T(0);
+  T origin = 0;
+  if (top > T(small_share)) {
+    Index k = 0;
+    while (k + 1 < n && w[k] != top) ++k;
+    if (std::isfinite(v[k])) origin = v[k];
+  }
   const double total = kernels::sum_of<T>(n, [=](Index i) { return w[i]; });
   const T mean = static_cast<T>(
       kernels::sum_of<T>(n, [=](Index i) { return w[i] * (v[i] - origin); }) / total);
   for (Index i = 0; i < n; ++i) y[i] = (v[i] - origin) - mean;
 }
 
-// v - w Σ v / Σ w, where w is the largest: (w (hits v - Σ of hits) + v Σ other w - w Σ other v) /
-// Σ w.
+// The elements of y = v - w Σ v / Σ w whose w is the largest: (w (hits v - Σ of their v) + v Σ
+// other w - w Σ other v) / Σ w.
 template <class T>
-void times_transposed_jacobian(const T* v, const T* w, T* y, Index n) {
-  const T top = detail::largest(Line<T>{w, 1, n});
+void correct_largest(const T* v, const T* w, T* y, Index n, T top) {
   const auto sum_where = [=](bool hit, auto term) {
     return kernels::sum_of<T>(n, [=](Index i) { return (w[i] == top) == hit ? term(i) : T(0); });
   };
@@ -56,14 +61,21 @@ void times_transposed_jacobian(const T* v, const T* w, T* y, Index n) {
   const double others = sum_where(false, [=](Index i) { return w[i]; });
   const auto largest = static_cast<double>(top);
   const double total = hits * largest + others;
-  const T slope = static_cast<T>((hit_sum + other_sum) / total);
-  for (Index i = 0; i < n; ++i) y[i] = v[i] - w[i] * slope;
   for (Index i = 0; std::isfinite(total) && i < n; ++i)
     if (w[i] == top) {
       const auto x = static_cast<double>(v[i]);
       y[i] = static_cast<T>((largest * (hits * x - hit_sum) + (x * others - largest * other_sum)) /
                             total);
     }
+}
+
+template <class T>
+void times_transposed_jacobian(const T* v, const T* w, T* y, Index n) {
+  const double total = kernels::sum_of<T>(n, [=](Index i) { return w[i]; });
+  const T slope = static_cast<T>(kernels::sum_of<T>(n, [=](Index i) { return v[i]; }) / total);
+  for (Index i = 0; i < n; ++i) y[i] = v[i] - w[i] * slope;
+  const T top = detail::largest(Line<T>{w, 1, n});
+  if (top > T(small_share)) correct_largest(v, w, y, n, top);
 }
 
 template <class T>
@@ -265,11 +277,11 @@ Tensor logsumexp(const Tensor& x, const Axes& axes, Arg<bool> keepdims, Site sit
 }
 
 Tensor softmax(const Tensor& x, Arg<int> axis, Site site) {
-  return softmax_op({&x}, {normalized_axis(axis, x.rank(), "softmax", site)}, site);
+  return softmax_op({&x}, {axis_of(x, axis, "softmax", site)}, site);
 }
 
 Tensor log_softmax(const Tensor& x, Arg<int> axis, Site site) {
-  return log_softmax_op({&x}, {normalized_axis(axis, x.rank(), "log_softmax", site)}, site);
+  return log_softmax_op({&x}, {axis_of(x, axis, "log_softmax", site)}, site);
 }
 
 }  // namespace reel
