@@ -55,39 +55,50 @@ LogSums<const T> log_sums(BackwardCtx<T> c) {
   return {c.out(1), c.out(2)};
 }
 
-// d = p at the largest elements of a row x, becomes factor · (p Σ k - k) there, where Σ k and 1 are
-// split into the terms of those elements and of the others.
+// d = factor · (p Σ k - k) at the largest elements of a row x with the shares p, where Σ k and 1
+// are split into the terms of those elements and of the others.
 template <class T, class K>
-void correct_largest(const T* x, Index n, T largest, double factor, K k, T* d) {
+void correct_largest(const T* x, const T* p, Index n, T largest, double factor, K k, T* d) {
   const auto sum_where = [=](bool hit, auto term) {
     return kernels::sum_of<double>(
         n, [=](Index i) { return (x[i] == largest) == hit ? static_cast<double>(term(i)) : 0.0; });
   };
   const double hits = sum_where(true, [](Index) { return 1; });
   const double hit_sum = sum_where(true, k), other_sum = sum_where(false, k);
-  const double others = sum_where(false, [=](Index i) { return d[i]; });
+  const double others = sum_where(false, [=](Index i) { return p[i]; });
   for (Index i = 0; i < n; ++i)
     if (x[i] == largest)
       d[i] = static_cast<T>(
           factor *
-          (static_cast<double>(d[i]) * ((hit_sum - hits * k(i)) + other_sum) - k(i) * others));
+          (static_cast<double>(p[i]) * ((hit_sum - hits * k(i)) + other_sum) - k(i) * others));
 }
 
-// d = factor · (p Σ k - k) for a row x with the shares p = softmax(x) and the coefficients k(i) of
-// -ln p. Where the largest p are nearly all of their sum, that may be a small difference.
+// Calls f(i, p) for each share p of softmax(x).
+template <class T, class F>
+void each_share(const T* x, Index n, LogSum<T> sum, F f) {
+  if (sum.largest < std::numeric_limits<T>::infinity())
+    for (Index i = 0; i < n; ++i) f(i, kernels::vexp((x[i] - sum.largest) - sum.rest));
+  else
+    for (Index i = 0; i < n; ++i) f(i, kernels::vexp(sum.log_share(x[i])));
+}
+
+// d = factor · (p Σ k - k) for a row x with the shares p = softmax(x), where k(i), the coefficients
+// of -ln p, have `extra` added at the target, and the sum `total`. Where the largest p are nearly
+// all of their sum, that may be a small difference.
 template <class T, class K>
-void shares_minus(const T* x, Index n, LogSum<T> sum, double factor, K k, T* d) {
-  const T largest = sum.largest;
-  for (Index i = 0; i < n; ++i) d[i] = kernels::vexp(sum.log_share(x[i]));
+void shares_minus(const T* x, Index n, LogSum<T> sum, double factor, double total, K k,
+                  Index target, double extra, T* d) {
+  const T largest = sum.largest, all = static_cast<T>(factor * total);
+  each_share(x, n, sum, [=](Index i, T p) { d[i] = all * p - static_cast<T>(factor * k(i)); });
+  d[target] -= static_cast<T>(factor * extra);
   std::int32_t hits = 0;
   for (Index i = 0; i < n; ++i) hits += x[i] == largest;
-  const T all = static_cast<T>(factor * kernels::sum_of<double>(n, k));
-  const bool small = static_cast<T>(hits) * kernels::vexp(-sum.rest) < T(0.5);
-  if (!small) correct_largest(x, n, largest, factor, k, d);
-  for (Index i = 0; i < n; ++i) {
-    const T difference = all * d[i] - static_cast<T>(factor * k(i));
-    d[i] = small || x[i] != largest ? difference : d[i];
-  }
+  if (static_cast<T>(hits) * kernels::vexp(-sum.rest) < T(0.5)) return;
+  const Scratch<T> shares(n);
+  T* const p = shares.data();
+  each_share(x, n, sum, [=](Index i, T share) { p[i] = share; });
+  correct_largest(
+      x, p, n, largest, factor, [=](Index i) { return k(i) + (i == target ? extra : 0); }, d);
 }
 
 // --- targets that are classes: nll and cross_entropy ---
@@ -171,10 +182,7 @@ void class_loss(const char* name, Ctx<T> c, const ClassTargets& attr) {
 template <class T>
 void share_minus_one(const T* x, Index n, LogSum<T> sum, double factor, Index target, T* d) {
   const T all = static_cast<T>(factor), share = sum.log_share(x[target]);
-  if (sum.largest < std::numeric_limits<T>::infinity())
-    for (Index i = 0; i < n; ++i) d[i] = all * kernels::vexp((x[i] - sum.largest) - sum.rest);
-  else
-    for (Index i = 0; i < n; ++i) d[i] = all * kernels::vexp(sum.log_share(x[i]));
+  each_share(x, n, sum, [=](Index i, T p) { d[i] = all * p; });
   // Without the cancellation where p is near 1.
   d[target] = share > T(-0.5) ? static_cast<T>(factor * kernels::vexpm1(static_cast<double>(share)))
                               : d[target] - all;
@@ -189,6 +197,8 @@ void class_loss_gradient(BackwardCtx<T> c, const ClassTargets& attr) {
   const double scale = static_cast<double>(*c.g()) / (mean ? call.total_weight() : 1);
   const double average = mean ? static_cast<double>(*c.out()) : 0;
   if (T* dx = c.grad(0)) {
+    const double class_sum =
+        kernels::sum_of<double>(classes, [&](Index i) { return call.class_weight(i); });
     each_row(rows, [&](Index r) {
       T* d = dx + r * classes;
       const Index target = call.targets[r];
@@ -197,17 +207,17 @@ void class_loss_gradient(BackwardCtx<T> c, const ClassTargets& attr) {
       if (factor == 0) return;
       const double smooth = call.smooth_share();
       const double hard = call.hard_share() * call.class_weight(target);
-      const auto coefficient = [&](Index i) {
-        return (i == target ? hard : 0) + smooth * call.class_weight(i);
-      };
+      const auto smoothed = [=](Index i) { return smooth * call.class_weight(i); };
       if constexpr (softmax) {
         const T* x = call.x + r * classes;
-        if (attr.smoothing != 0) return shares_minus(x, classes, sums[r], factor, coefficient, d);
-        share_minus_one(x, classes, sums[r], factor * hard, target, d);
+        if (attr.smoothing == 0)
+          return share_minus_one(x, classes, sums[r], factor * hard, target, d);
+        shares_minus(x, classes, sums[r], factor, smooth * class_sum + hard, smoothed, target, hard,
+                     d);
       } else {
         for (Index i = 0; attr.smoothing != 0 && i < classes; ++i)
-          d[i] = static_cast<T>(-factor * coefficient(i));
-        d[target] = static_cast<T>(-factor * coefficient(target));
+          d[i] = static_cast<T>(-factor * smoothed(i));
+        d[target] -= static_cast<T>(factor * hard);
       }
     });
   }
@@ -403,10 +413,11 @@ void soft_loss_gradient(BackwardCtx<T> c, const SoftTargets& attr) {
     const double factor = scale * call.weight(r);
     const LogSum<double> sum = in_double(sums[r]);
     if (dx && factor == 0) std::fill_n(dx + begin, classes, T(0));
-    if (dx && factor != 0)
-      shares_minus(
-          call.logits + begin, classes, sums[r], factor, [&](Index i) { return call.factor(r, i); },
-          dx + begin);
+    if (dx && factor != 0) {
+      const auto k = [=](Index i) { return call.factor(r, i); };
+      shares_minus(call.logits + begin, classes, sums[r], factor,
+                   kernels::sum_of<double>(classes, k), k, 0, 0.0, dx + begin);
+    }
     for (Index i = 0; dq && i < classes; ++i)
       dq[begin + i] = static_cast<T>(unless_zero(factor * call.hard_share() * call.class_weight(i),
                                                  [&] { return call.surprise(r, i, sum); }));
