@@ -80,9 +80,11 @@ Tensor div(const Operand& a, const Operand& b, Site site = {});
 Tensor pow(const Operand& a, const Operand& b, Site site = {});
 /// a + w (b - a), f32 or f64, with a tensor or a number as w: exactly a for w = 0, b for w = 1.
 Tensor lerp(const Operand& a, const Operand& b, const Operand& w, Site site = {});
-/// max(a, b); ties split the gradient equally. NaN where a or b is.
+/// max(a, b); ties split the gradient equally. NaN where a or b is. The operand that was not taken
+/// gets the gradient 0, also where the result's is infinite or NaN: log(maximum(x, 0)) has the
+/// gradient 0 where x < 0.
 Tensor maximum(const Operand& a, const Operand& b, Site site = {});
-/// min(a, b); ties and NaN as for maximum.
+/// min(a, b); ties, NaN and what was not taken as for maximum.
 Tensor minimum(const Operand& a, const Operand& b, Site site = {});
 /// condition ? a : b, with an i32 condition; nonzero is true. Either or both may be numbers. Both
 /// are computed, and the one that is not selected gets a gradient of 0, which is multiplied by its
@@ -292,8 +294,8 @@ template <class Number>
 requires(std::is_arithmetic_v<Number>) Tensor
     norm(const Tensor& x, Number, Arg<bool> = false, Site = {})
 = delete;  // norm(x, {axis})
-/// The largest element, also i32, or NaN if there is one; ties share the gradient equally. Throws
-/// ShapeError for an empty axis.
+/// The largest element, also i32, or NaN if there is one; ties share the gradient equally, and the
+/// others get 0, also where the result's is infinite or NaN. Throws ShapeError for an empty axis.
 Tensor max(const Tensor& x, const Axes& axes = {}, Arg<bool> keepdims = false, Site site = {});
 /// The smallest element; otherwise as max.
 Tensor min(const Tensor& x, const Axes& axes = {}, Arg<bool> keepdims = false, Site site = {});

@@ -116,6 +116,7 @@ void add_operands(References& table) {
   add("div", [](double a, double b) { return a / b; });
   add("pow", [](double a, double b) { return std::pow(a, b); });
   table["pow"].slopes = false;  // with respect to b it is NaN where a < 0
+  add("times_slope", [](double g, double slope) { return slope == 0 ? 0 : g * slope; });
   add("lerp", [](double a, double b, double w) { return a + w * (b - a); });
   table["lerp"].elementwise = table["lerp"].special = false;  // other formulas differ there
   const auto either = [](double a, double b, double y) {

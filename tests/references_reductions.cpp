@@ -141,6 +141,29 @@ void softmax(Group& line) {
   for (double& x : line) x = std::exp(x);
 }
 
+struct Jacobian {
+  std::int64_t axis;
+  bool transposed;
+};
+
+// v - Σ w v / Σ w along the axis, or transposed v - w Σ v / Σ w.
+Arrays times_jacobian(const Arrays& in, const Jacobian& j) {
+  const Array &v = in[0], &w = in[1];
+  const int axis = static_cast<int>(j.axis);
+  const Index size = v.shape[axis];
+  Array y = v;
+  each_place(v.shape, [&](const Place& place, Index i) {
+    double total = 0, sum = 0;
+    for (Index k = 0; k < size; ++k) {
+      const Index other = position(v.shape, moved_to(place, axis, k));
+      total += w[other];
+      sum += j.transposed ? w[i] * v[other] : w[other] * v[other];
+    }
+    y[i] = v[i] - sum / total;
+  });
+  return {y};
+}
+
 template <bool centred>
 Arrays normalized(const Arrays& in, const Epsilon& e) {
   Array y = in[0];
@@ -165,6 +188,7 @@ void add_reduction_references(References& table) {
   add_reductions(table);
   table["softmax"] = line_reference(softmax);
   table["log_softmax"] = line_reference(log_softmax);
+  table["times_log_softmax_jacobian"] = reference<Jacobian>(times_jacobian);
   table["layer_norm"] = reference<Epsilon>(normalized<true>);
   table["rms_norm"] = reference<Epsilon>(normalized<false>);
 }

@@ -149,3 +149,22 @@ TEST_CASE("cross_entropy says what both kinds of targets need") {
   CHECK(same_bits(cross_entropy(zeros({2, 3}), classes, ones({2})),
                   cross_entropy(zeros({2, 3}), classes, {.weights = ones({2})})));
 }
+
+TEST_CASE("an undefined tensor is called that, not one without axes") {
+  const Tensor none;
+  const auto undefined = Contains("is undefined: it was never given a value");
+  CHECK_THROWS_WITH_AS(softmax(none), undefined, ValueError);
+  CHECK_THROWS_WITH_AS(log_softmax(none), undefined, ValueError);
+  CHECK_THROWS_WITH_AS(select(none, 0, 0), undefined, ValueError);
+  CHECK_THROWS_WITH_AS(none[0], undefined, ValueError);
+  CHECK_THROWS_WITH_AS(sum(none, 0), undefined, ValueError);
+  CHECK_THROWS_WITH_AS(argmax(none, 0), undefined, ValueError);
+  CHECK_THROWS_WITH_AS(transpose(none, 0, 1), undefined, ValueError);
+  CHECK_THROWS_WITH_AS(split(none, 2, 0), undefined, ValueError);
+}
+
+TEST_CASE("topk names itself in its errors") {
+  const Tensor x = zeros({2});
+  CHECK_THROWS_WITH_AS(topk(x, 3), Contains("topk: there are no 3 largest"), ShapeError);
+  CHECK_THROWS_WITH_AS(topk_indices(x, 3), Contains("topk_indices: there are no"), ShapeError);
+}

@@ -123,6 +123,11 @@ void add_numbers(Calls& calls) {
       },
       {1, -0.1, NAN});
   add("huber", [](const Tensor& x, double a) { huber(x, x, a); }, {0, -1, NAN});
+  add("leaky_relu", [](const Tensor& x, double a) { leaky_relu(x, a); }, {NAN, INFINITY});
+  add("elu", [](const Tensor& x, double a) { elu(x, a); }, {NAN, INFINITY});
+  add("bce_with_logits",
+      [](const Tensor& x, double a) { bce_with_logits(x, x, {.positive_weight = a}); },
+      {NAN, -1, INFINITY});
   const Tensor targets = full({3}, 1, i32);
   add("cross_entropy",
       [=](const Tensor& x, double a) { cross_entropy(x, targets, {.label_smoothing = a}); },
@@ -172,16 +177,14 @@ TEST_CASE("attributes out of range are refused, and the error names op and call"
 
 TEST_CASE("every op with attributes refuses some values, or accepts all") {
   const std::set<std::string> take_all{"pow_scalar",
-                                       "leaky_relu",
-                                       "elu",     // any number
                                        "matmul",  // transposed or not
                                        "tril",
                                        "triu",  // diagonals outside of the matrix, too
-                                       "bce_with_logits",
                                        "kl_div",
                                        "l1",
                                        "mse",
                                        "soft_cross_entropy",
+                                       "times_log_softmax_jacobian",
                                        "times_sech_square",
                                        "layer_norm",
                                        "rms_norm"};
@@ -200,4 +203,11 @@ TEST_CASE("an attribute that is not checked is caught") {
   CHECK(fault_of("x", [](const Tensor&) { throw Error("x"); }) == "does not name the call: x");
   CHECK(fault_of("x", [](const Tensor&) { throw std::logic_error("x"); }) ==
         "an error of the wrong type: x");
+}
+
+TEST_CASE("a threshold that is 0 in the element type is refused") {
+  const Tensor x = ones({1});
+  CHECK_THROWS_WITH_AS(huber(x, x, 1e-50), doctest::Contains("huber: delta 1e-50 is 0 in f32"),
+                       ValueError);
+  CHECK(huber(x.to(f64), zeros({1}, f64), 1e-50).item() == doctest::Approx(1e-50));
 }

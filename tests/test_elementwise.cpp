@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <functional>
+#include <limits>
 
 #include <reel/autograd/ops.h>
 #include <reel/autograd/tape.h>
@@ -150,4 +152,95 @@ TEST_CASE("integers wrap around instead of overflowing") {
   CHECK(prod(vector({most, 2}, i32)).item() == -2);
   check_equal(cumsum(vector({most, 1, 1}, i32)), {most, least, least + 1});
   check_equal(outer(vector({most}, i32), vector({2}, i32)), {-2});
+}
+
+namespace {
+
+const double infinity = std::numeric_limits<double>::infinity();
+
+using Function = std::function<Tensor(const Tensor&)>;
+
+std::vector<double> slopes(const Function& f, const std::vector<double>& at, DType dtype = f32,
+                           bool graph = false) {
+  Tape tape;
+  const Tensor x = tape.watch(tensor({static_cast<Index>(at.size())}, at, dtype));
+  return tape.gradient(sum(f(x)), {x}, {.create_graph = graph})[0].to_vector();
+}
+
+std::vector<double> second_slopes(const Function& f, const std::vector<double>& at, DType dtype) {
+  Tape tape;
+  const Tensor x = tape.watch(tensor({static_cast<Index>(at.size())}, at, dtype));
+  const Tensor g = tape.gradient(sum(f(x)), {x}, {.create_graph = true})[0];
+  return tape.gradient(sum(g), {x})[0].to_vector();
+}
+
+using Numbers = std::vector<double>;
+
+}  // namespace
+
+TEST_CASE("what was not taken has the gradient 0 under an infinite one") {
+  for (const bool graph : {false, true}) {
+    CAPTURE(graph);
+    const auto at = [&](const Function& f, const Numbers& x) { return slopes(f, x, f32, graph); };
+    CHECK(at([](const Tensor& x) { return log(maximum(x, 0.0)); }, {-1}) == Numbers{0});
+    CHECK(at([](const Tensor& x) { return log(maximum(0.0, x)); }, {-1}) == Numbers{0});
+    CHECK(at([](const Tensor& x) { return log(-minimum(x, 0.0)); }, {1}) == Numbers{0});
+    CHECK(at([](const Tensor& x) { return maximum(x, 2.0); }, {1, 2, 3}) == Numbers{0, 0.5, 1});
+    CHECK(at([](const Tensor& x) { return sqrt(max(x)); }, {-1, 0}) == Numbers{0, infinity});
+    CHECK(at([](const Tensor& x) { return sqrt(-min(x)); }, {1, 0}) == Numbers{0, -infinity});
+    CHECK(at([](const Tensor& x) { return max(x); }, {1, 3, 3}) == Numbers{0, 0.5, 0.5});
+    CHECK(at([](const Tensor& x) { return log(abs(x)); }, {0}) == Numbers{0});
+    CHECK(at([](const Tensor& x) { return log(leaky_relu(x, 0)); }, {-1}) == Numbers{0});
+    CHECK(at([](const Tensor& x) { return log(elu(x, 0)); }, {-1}) == Numbers{0});
+    CHECK(at([](const Tensor& x) { return log(norm(x)); }, {0, 0}) == Numbers{0, 0});
+    CHECK(at([](const Tensor& x) { return log(reel::std(x)); }, {2, 2}) == Numbers{0, 0});
+  }
+}
+
+TEST_CASE("second derivatives vanish at infinity") {
+  const Function functions[] = {
+      [](const Tensor& x) { return erf(x); }, [](const Tensor& x) { return erfc(x); },
+      [](const Tensor& x) { return gelu(x); }, [](const Tensor& x) { return silu(x); }};
+  for (const Function& f : functions)
+    for (const DType dtype : {f32, f64})
+      CHECK(second_slopes(f, {-infinity, infinity}, dtype) == Numbers{0, 0});
+  CHECK(slopes(functions[2], {-infinity, infinity}, f32, true) == Numbers{0, 1});
+  CHECK(slopes(functions[3], {-infinity, infinity}, f32, true) == Numbers{0, 1});
+}
+
+TEST_CASE("silu and gelu are 0 only where the result is subnormal") {
+  const auto near = [](double found, double expected, double error) {
+    CAPTURE(found);
+    CAPTURE(expected);
+    CHECK(std::abs(found - expected) <= error * std::abs(expected));
+  };
+  const Function of_silu = [](const Tensor& x) { return silu(x); };
+  const Function of_gelu = [](const Tensor& x) { return gelu(x); };
+  near(silu(tensor({1}, Numbers{-88})).item(), -88 * std::exp(-88.0), 1e-6);
+  near(slopes(of_silu, {-88})[0], -87 * std::exp(-88.0), 1e-6);
+  near(silu(tensor({1}, Numbers{-709.5}, f64)).item(), -709.5 * std::exp(-706.0) * std::exp(-3.5),
+       1e-12);
+  near(slopes(of_silu, {-709.5}, f64)[0], -708.5 * std::exp(-706.0) * std::exp(-3.5), 1e-12);
+  near(silu(tensor({1}, Numbers{-81}, f64)).item(), -81 * std::exp(-81.0), 1e-14);
+  near(gelu(tensor({1}, Numbers{-13})).item(), -13 * std::erfc(13 / std::sqrt(2.0)) / 2, 1e-6);
+  const double density = std::exp(-84.5) / std::sqrt(2 * std::acos(-1.0));
+  near(slopes(of_gelu, {-13})[0], std::erfc(13 / std::sqrt(2.0)) / 2 - 13 * density, 1e-6);
+  // x Φ(x) ≈ -φ(x) (1 - 1/x² + 3/x⁴ - 15/x⁶ + 105/x⁸)
+  const double x = -37.6, q = 1 / (x * x);
+  const double tail = -std::exp(-x * x / 2 + 10) * std::exp(-10.0) / std::sqrt(2 * std::acos(-1.0));
+  near(gelu(tensor({1}, Numbers{x}, f64)).item(),
+       tail * (1 - q + 3 * q * q - 15 * q * q * q + 105 * q * q * q * q), 1e-10);
+}
+
+TEST_CASE("slopes at -0, of the power 0 and of a target without a weight") {
+  CHECK(slopes([](const Tensor& x) { return sqrt(x); }, {-0.0}) == Numbers{infinity});
+  const Tensor zero = zeros({1});
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  CHECK(slopes([&](const Tensor& x) { return pow(x, zero); }, {nan}) == Numbers{0});
+  CHECK(slopes([](const Tensor& x) { return pow(x, 0.0); }, {nan}) == Numbers{0});
+  const Tensor lowest = full({1}, -infinity);
+  for (const bool graph : {false, true})
+    CHECK(
+        slopes([&](const Tensor& t) { return bce_with_logits(lowest, t, {.positive_weight = 0}); },
+               {1}, f32, graph) == Numbers{0});
 }

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -12,6 +14,7 @@ namespace {
 
 using detail::map;
 using detail::map_gradient;
+using detail::times_slope;
 
 // ln(1 + e^x), without overflow.
 template <class T>
@@ -132,7 +135,8 @@ REEL_EARLY const Op<Slope> leaky_relu_op{{
         [](Vjp& v, const Slope& slope) {
           v.add(0, [&] {
             const Tensor x = v.in().detach();
-            return v.g() * where(x > 0, scalar(1, x.dtype()), scalar(slope.below, x.dtype()));
+            const Tensor one = scalar(1, x.dtype()), below = scalar(slope.below, x.dtype());
+            return times_slope(v.g(), where(x > 0, one, below));
           });
         },
         keeps_inputs),
@@ -162,7 +166,7 @@ REEL_EARLY const Op<Alpha> elu_op{{
             const Tensor one = scalar(1, v.g().dtype()), positive = v.in().detach() > 0;
             const Tensor below =
                 exp(masked_fill(v.in(), positive, 0));  // masked elsewhere, to avoid overflow
-            return v.g() * where(positive, one, below * alpha.value);
+            return times_slope(v.g(), where(positive, one, below * alpha.value));
           });
         },
         keeps_inputs),
@@ -172,18 +176,40 @@ REEL_EARLY const Op<Alpha> elu_op{{
                 with_inputs(normal({0})).attr(Alpha{1})},
 }};
 
-// x, or the largest finite number where it is infinite: then 0 times it is 0, the limit.
+// x, or the lowest finite number for -∞: then x times 0 is 0, the limit.
 template <class T>
-T finite(T x) {
-  constexpr T most = std::numeric_limits<T>::max();
-  x = x > most ? most : x;
-  return x < -most ? -most : x;
+[[gnu::always_inline]] inline T finite(T x) {
+  constexpr T lowest = std::numeric_limits<T>::lowest();
+  return x < lowest ? lowest : x;
 }
+
+// Below this, Φ(x) may be subnormal where xΦ(x) is not; the wider type has the exponents for both.
+template <class T>
+constexpr T gelu_tail = sizeof(T) == 4 ? -12 : -36;
+template <class T>
+using Wider = std::conditional_t<sizeof(T) == 4, double, long double>;
 
 // The standard normal cumulative distribution function, accurate in its lower tail.
 template <class T>
 T normal_cdf(T x) {
   return std::erfc(-x / std::numbers::sqrt2_v<T>) / 2;
+}
+
+// x Φ(x)
+template <class T>
+T times_normal_cdf(T x) {
+  return finite(x) * normal_cdf(x);
+}
+
+// Φ(x) + x φ(x)
+template <class T>
+T gelu_slope(T x) {
+  constexpr T peak = std::numbers::inv_sqrtpi_v<T> / std::numbers::sqrt2_v<T>;
+  const T most = x > std::numeric_limits<T>::max() ? std::numeric_limits<T>::max() : finite(x);
+  if constexpr (Real<T>)
+    return normal_cdf(x) + most * (peak * kernels::vexp(-x * x / 2));
+  else
+    return normal_cdf(x) + most * (peak * std::exp(-x * x / 2));
 }
 
 REEL_EARLY const Op<> gelu_op{{
@@ -192,21 +218,37 @@ REEL_EARLY const Op<> gelu_op{{
     .shape = same_shape,
     .forward =
         []<Real T>(Ctx<T> c) {
-          map(c, [](T x) { return (x > 0 ? x : finite(x)) * normal_cdf(x); });
+          map(c, [](T x) {
+            return x < gelu_tail<T> ? static_cast<T>(times_normal_cdf(Wider<T>(x)))
+                                    : times_normal_cdf(x);
+          });
         },
     .gradient = fused(
         []<Real T>(BackwardCtx<T> c) {
           map_gradient(c, [](T x) {
-            constexpr T peak = std::numbers::inv_sqrtpi_v<T> / std::numbers::sqrt2_v<T>;
-            return normal_cdf(x) + finite(x) * (peak * kernels::vexp(-x * x / 2));
+            return x < gelu_tail<T> ? static_cast<T>(gelu_slope(Wider<T>(x))) : gelu_slope(x);
           });
         },
         [](std::span<const Tensor> in) -> Tensors {
-          return {in[0] * (0.5 * erfc(in[0] / -std::numbers::sqrt2))};
+          // Beyond the bounds Φ is 0 or 1, and so it is at an infinity, which no slope multiplies.
+          return {in[0] * (0.5 * erfc(clamp(in[0], -100.0, 100.0) / -std::numbers::sqrt2))};
         },
         keeps_inputs),
     .samples = {normal({3, 4}), normal({17}), values({-40, 0, 40}), normal({0})},
 }};
+
+// The sigmoid of x as two factors: below -80 it may be subnormal where x sigmoid(x) is not. There
+// it is eˣ = e^(x + 16) e^-16.
+template <class T>
+struct SigmoidFactors {
+  T sigmoid, scale;
+};
+template <class T>
+[[gnu::always_inline]] inline SigmoidFactors<T> sigmoid_factors(T x) {
+  constexpr T shift = 16, unit = T(1.12535174719259114514e-7L);  // e^-16
+  const bool tail = x < T(-80);
+  return {kernels::vsigmoid(tail ? x + shift : x), tail ? unit : T(1)};
+}
 
 REEL_EARLY const Op<> silu_op{{
     .name = "silu",
@@ -214,16 +256,24 @@ REEL_EARLY const Op<> silu_op{{
     .shape = same_shape,
     .forward =
         []<Real T>(Ctx<T> c) {
-          map(c, [](T x) { return (x > 0 ? x : finite(x)) * kernels::vsigmoid(x); });
+          map(c, [](T x) {
+            const auto [sigmoid, scale] = sigmoid_factors(x);
+            return finite(x) * sigmoid * scale;
+          });
         },
     .gradient = fused(
         []<Real T>(BackwardCtx<T> c) {
           map_gradient(c, [](T x) {
-            const T s = kernels::vsigmoid(x);
-            return s * (1 + finite(x) * kernels::vsigmoid(-x));
+            constexpr T most = std::numeric_limits<T>::max();
+            const auto [sigmoid, scale] = sigmoid_factors(x);
+            const T bounded = x > most ? most : finite(x);
+            return sigmoid * (1 + bounded * kernels::vsigmoid(-x)) * scale;
           });
         },
-        [](std::span<const Tensor> in) -> Tensors { return {in[0] * sigmoid(in[0])}; },
+        [](std::span<const Tensor> in) -> Tensors {
+          // As for gelu; the sigmoid is 0 or 1 beyond the bounds.
+          return {in[0] * sigmoid(clamp(in[0], -1000.0, 1000.0))};
+        },
         keeps_inputs),
     .samples = {normal({3, 4}), normal({17}), values({-40, 0, 40}), normal({0})},
 }};
@@ -235,10 +285,24 @@ Tensor sigmoid(const Tensor& x, Site site) { return sigmoid_op({&x}, site); }
 Tensor log_sigmoid(const Tensor& x, Site site) { return log_sigmoid_op({&x}, site); }
 Tensor softplus(const Tensor& x, Site site) { return softplus_op({&x}, site); }
 Tensor relu(const Tensor& x, Site site) { return relu_op({&x}, site); }
+namespace {
+
+void check_finite(const char* op, const char* setting, double value, Site site) {
+  if (!std::isfinite(value))
+    throw ValueError(fmt::format("{}: {} must be finite, not {} ({})", op, setting, value,
+                                 SiteScope::resolve(site).str()));
+}
+
+}  // namespace
+
 Tensor leaky_relu(const Tensor& x, Arg<double> slope, Site site) {
+  check_finite("leaky_relu", "the slope", slope, site);
   return leaky_relu_op({&x}, {slope}, site);
 }
-Tensor elu(const Tensor& x, Arg<double> alpha, Site site) { return elu_op({&x}, {alpha}, site); }
+Tensor elu(const Tensor& x, Arg<double> alpha, Site site) {
+  check_finite("elu", "alpha", alpha, site);
+  return elu_op({&x}, {alpha}, site);
+}
 Tensor gelu(const Tensor& x, Site site) { return gelu_op({&x}, site); }
 Tensor silu(const Tensor& x, Site site) { return silu_op({&x}, site); }
 

@@ -98,13 +98,12 @@ REEL_EARLY const Op<Scattering> scatter_along_op{{
 }  // namespace
 
 Tensor take_along(const Tensor& x, const Tensor& indices, Arg<int> axis, Site site) {
-  return take_along_op({&x, &indices}, {normalized_axis(axis, x.rank(), "take_along", site)}, site);
+  return take_along_op({&x, &indices}, {axis_of(x, axis, "take_along", site)}, site);
 }
 
 Tensor scatter_along(const Tensor& source, const Tensor& indices, Arg<Index> size, Arg<int> axis,
                      Site site) {
-  return scatter_along_op({&source, &indices},
-                          {normalized_axis(axis, source.rank(), "scatter_along", site), size},
+  return scatter_along_op({&source, &indices}, {axis_of(source, axis, "scatter_along", site), size},
                           site);
 }
 

@@ -15,6 +15,7 @@ namespace {
 
 using detail::binary;
 using detail::map2;
+using detail::times_slope;
 
 REEL_EARLY const Samples<NoAttr> broadcasting_samples{
     with_inputs(normal({3, 4}), normal({3, 4})),
@@ -97,6 +98,26 @@ REEL_EARLY const Op<> div_op{{
                 with_inputs(normal({0}), away_from_zero({1}))},
 }};
 
+REEL_EARLY const Op<> times_slope_op{{
+    .name = "times_slope",
+    .arguments = {"g", "slope"},
+    .shape = broadcast_shape,
+    .forward =
+        []<Real T>(Ctx<T> c) {
+          map2(c, [](T g, T slope) { return slope == 0 ? T(0) : g * slope; });
+        },
+    .gradient = rule(
+        [](Vjp& v) {
+          v.add(0, [&] { return times_slope(v.g(), v.in(1)); });
+          v.add(1, [&] { return v.g() * v.in(0); });
+        },
+        keeps_inputs),
+    .samples = {with_inputs(normal({3, 4}), normal({3, 4})),
+                with_inputs(normal({3, 1}), normal({3, 4})),
+                with_inputs(normal({}), normal({2, 3})), with_inputs(normal({17}), values({-2})),
+                with_inputs(normal({0}), normal({1}))},
+}};
+
 REEL_EARLY const Op<> pow_op{{
     .name = "pow",
     .arguments = {"a", "b"},
@@ -108,9 +129,9 @@ REEL_EARLY const Op<> pow_op{{
           const Tensor zero = scalar(0, a.dtype()), one = scalar(1, a.dtype());
           v.add(0, [&] {
             // b aᵇ⁻¹, computed as b aᵇ / a for b <= 0, where it overflows only if the result does,
-            // and is 0 at b = 0.
-            const Tensor constant = logical_and(equal(a, zero), b >= 0);
-            const Tensor divided = logical_and(b <= 0, logical_not(constant));
+            // and is 0 at b = 0, also where a is 0 or NaN.
+            const Tensor flat = logical_and(equal(b, zero), abs(a) > 0);
+            const Tensor divided = logical_or(b < 0, flat);
             const Tensor lowered = where(b <= 0, v.in(1), v.in(1) - 1);
             return v.g() * pow(v.in(0), lowered) * v.in(1) / where(divided, v.in(0), one);
           });
@@ -187,6 +208,10 @@ REEL_EARLY const Op<> lerp_op{{
 }};
 
 }  // namespace
+
+Tensor detail::times_slope(const Tensor& g, const Tensor& slope) {
+  return times_slope_op({&g, &slope}, {});
+}
 
 Tensor add(const Operand& a, const Operand& b, Site site) { return binary(add_op, a, b, site); }
 Tensor sub(const Operand& a, const Operand& b, Site site) { return binary(sub_op, a, b, site); }

@@ -150,13 +150,13 @@ REEL_EARLY const Op<> logical_not_op{{
 
 // --- choices ---
 
-// The gradient of maximum and minimum goes to the selected operand; ties split it equally.
+// The gradient of maximum and minimum goes to the selected operand; ties split it equally. It is
+// selected, not multiplied by a share: 0 times an infinity would be NaN.
 void choose_gradient(Vjp& v, Tensor (*first_wins)(const Operand&, const Operand&, Site)) {
   const Tensor a = v.in(0).detach(), b = v.in(1).detach(), zero = scalar(0, a.dtype());
-  const Tensor tie = where(equal(a, b), scalar(0.5, a.dtype()), zero);
-  const Tensor share = where(first_wins(a, b, {}), scalar(1, a.dtype()), tie);
-  v.add(0, [&] { return v.g() * share; });
-  v.add(1, [&] { return v.g() * (1 - share); });
+  const Tensor first = first_wins(a, b, {}), tie = equal(a, b), half = v.g() * 0.5;
+  v.add(0, [&] { return where(first, v.g(), where(tie, half, zero)); });
+  v.add(1, [&] { return where(first, zero, where(tie, half, v.g())); });
 }
 
 REEL_EARLY const Op<> maximum_op{{

@@ -39,6 +39,10 @@ void map_gradient(BackwardCtx<T> c, F f) {
   for (Index i = 0; i < n; ++i) to[i] = g[i] * f(x[i]);
 }
 
+/// g · slope, and 0 where the slope is 0, for an infinite or NaN g too: what an operation did not
+/// take, or holds constant, has no part in its gradient.
+Tensor times_slope(const Tensor& g, const Tensor& slope);
+
 /// The gradient of a piecewise constant function.
 inline constexpr auto flat =
     rule([](Vjp& v) { v.add(0, [&] { return zeros(v.shape(), v.g().dtype()); }); }, keeps_nothing);

@@ -13,13 +13,13 @@ using namespace detail;
 
 // --- max and min ---
 
-// The gradient is split equally among the elements equal to the result.
+// The gradient is split equally among the elements equal to the result, and 0 elsewhere, or NaN if
+// no element is, because the result is NaN.
 constexpr auto extremum_gradient = [](Vjp& v, const Reduction& r) {
   const Tensor one = scalar(1, v.g().dtype()), zero = scalar(0, one.dtype());
-  const Tensor hits =
-      where(equal(v.in().detach(), restored(v.out().detach(), v.shape(), r)), one, zero);
-  const Tensor share = hits / sum_to(hits, reduced(v.shape(), r));
-  v.add(0, [&] { return restored(v.g(), v.shape(), r) * share; });
+  const Tensor hits = equal(v.in().detach(), restored(v.out().detach(), v.shape(), r));
+  const Tensor count = sum_to(where(hits, one, zero), reduced(v.shape(), r));
+  v.add(0, [&] { return where(hits, restored(v.g(), v.shape(), r) / count, zero / count); });
 };
 
 REEL_EARLY const Samples<Reduction> extremum_samples{
@@ -176,11 +176,11 @@ Tensor min(const Tensor& x, const Axes& axes, Arg<bool> keepdims, Site site) {
 }
 
 Tensor argmax(const Tensor& x, Arg<int> axis, Arg<bool> keepdims, Site site) {
-  return argmax_op({&x}, {normalized_axis(axis, x.rank(), "argmax", site), keepdims}, site);
+  return argmax_op({&x}, {axis_of(x, axis, "argmax", site), keepdims}, site);
 }
 
 Tensor argmin(const Tensor& x, Arg<int> axis, Arg<bool> keepdims, Site site) {
-  return argmin_op({&x}, {normalized_axis(axis, x.rank(), "argmin", site), keepdims}, site);
+  return argmin_op({&x}, {axis_of(x, axis, "argmin", site), keepdims}, site);
 }
 
 Tensor any(const Tensor& x, const Axes& axes, Arg<bool> keepdims, Site site) {

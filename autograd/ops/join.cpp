@@ -129,7 +129,7 @@ int axis_of_first(std::span<const Tensor> inputs, int axis, int extra, const cha
     throw ValueError(
         fmt::format("{}: inputs is empty; there is nothing to join and no dtype to join it in ({})",
                     op, SiteScope::resolve(site).str()));
-  return normalized_axis(axis, inputs[0].rank() + extra, op, site);
+  return axis_of(inputs[0], axis, op, site, extra);
 }
 
 }  // namespace
@@ -145,7 +145,7 @@ Tensor stack(std::span<const Tensor> inputs, Arg<int> axis, Site site) {
 }
 
 Tensor repeat(const Tensor& x, Arg<Index> count, Arg<int> axis, Site site) {
-  return repeat_op({&x}, {normalized_axis(axis, x.rank(), "repeat", site), count}, site);
+  return repeat_op({&x}, {axis_of(x, axis, "repeat", site), count}, site);
 }
 
 }  // namespace reel

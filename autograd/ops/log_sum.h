@@ -61,6 +61,24 @@ struct Line {
   }
 };
 
+/// The largest element of a line, in any order of the elements the same: NaN is above all numbers.
+template <class T>
+T largest(const Line<T>& line) {
+  // Compared as integers in numeric order.
+  using Bits = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+  const auto flipped = [](Bits bits) {
+    return bits ^ ((bits >> (8 * sizeof(T) - 1)) & std::numeric_limits<Bits>::max());
+  };
+  Bits top = std::numeric_limits<Bits>::min();
+  line.each_chunk([&](Index, const T* e, Index n) {
+    Bits chunk_top = top;
+    for (Index k = 0; k < n; ++k)
+      chunk_top = std::max(chunk_top, flipped(std::bit_cast<Bits>(e[k])));
+    top = chunk_top;
+  });
+  return std::bit_cast<T>(flipped(top));
+}
+
 /// Σ e^(x - largest) of a line, in a fixed order: `hits` counts the largest elements and `others`
 /// is the sum of the rest, kept apart so that it is not rounded away.
 template <class T>
@@ -68,20 +86,7 @@ struct Powers {
   T largest, hits, others;
 
   explicit Powers(const Line<T>& line) {
-    // Compared as integers in numeric order, with NaN on top, the maximum does not depend on the
-    // order.
-    using Bits = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
-    const auto flipped = [](Bits bits) {
-      return bits ^ ((bits >> (8 * sizeof(T) - 1)) & std::numeric_limits<Bits>::max());
-    };
-    Bits top = std::numeric_limits<Bits>::min();
-    line.each_chunk([&](Index, const T* e, Index n) {
-      Bits chunk_top = top;
-      for (Index k = 0; k < n; ++k)
-        chunk_top = std::max(chunk_top, flipped(std::bit_cast<Bits>(e[k])));
-      top = chunk_top;
-    });
-    const T most = largest = std::bit_cast<T>(flipped(top));
+    const T most = largest = detail::largest(line);
     Index count = 0;
     double sum = 0;
     line.each_chunk([&](Index, const T* e, Index n) {

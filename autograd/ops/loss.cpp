@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include <reel/autograd/engine/op.h>
+#include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/check_indices.h>
 #include <reel/autograd/ops/log_sum.h>
@@ -52,6 +53,52 @@ LogSums<T> log_sums(Ctx<T> c, Scratch<T>& own, Index rows) {
 template <class T>
 LogSums<const T> log_sums(BackwardCtx<T> c) {
   return {c.out(1), c.out(2)};
+}
+
+// d = factor · (p Σ k - k) at the largest elements of a row x with the shares p, where Σ k and 1
+// are split into the terms of those elements and of the others.
+template <class T, class K>
+void correct_largest(const T* x, const T* p, Index n, T largest, double factor, K k, T* d) {
+  const auto sum_where = [=](bool hit, auto term) {
+    return kernels::sum_of<double>(
+        n, [=](Index i) { return (x[i] == largest) == hit ? static_cast<double>(term(i)) : 0.0; });
+  };
+  const double hits = sum_where(true, [](Index) { return 1; });
+  const double hit_sum = sum_where(true, k), other_sum = sum_where(false, k);
+  const double others = sum_where(false, [=](Index i) { return p[i]; });
+  for (Index i = 0; i < n; ++i)
+    if (x[i] == largest)
+      d[i] = static_cast<T>(
+          factor *
+          (static_cast<double>(p[i]) * ((hit_sum - hits * k(i)) + other_sum) - k(i) * others));
+}
+
+// Calls f(i, p) for each share p of softmax(x).
+template <class T, class F>
+void each_share(const T* x, Index n, LogSum<T> sum, F f) {
+  if (sum.largest < std::numeric_limits<T>::infinity())
+    for (Index i = 0; i < n; ++i) f(i, kernels::vexp((x[i] - sum.largest) - sum.rest));
+  else
+    for (Index i = 0; i < n; ++i) f(i, kernels::vexp(sum.log_share(x[i])));
+}
+
+// d = factor · (p Σ k - k) for a row x with the shares p = softmax(x), where k(i), the coefficients
+// of -ln p, have `extra` added at the target, and the sum `total`. Where the largest p are nearly
+// all of their sum, that may be a small difference.
+template <class T, class K>
+void shares_minus(const T* x, Index n, LogSum<T> sum, double factor, double total, K k,
+                  Index target, double extra, T* d) {
+  const T largest = sum.largest, all = static_cast<T>(factor * total);
+  each_share(x, n, sum, [=](Index i, T p) { d[i] = all * p - static_cast<T>(factor * k(i)); });
+  d[target] -= static_cast<T>(factor * extra);
+  std::int32_t hits = 0;
+  for (Index i = 0; i < n; ++i) hits += x[i] == largest;
+  if (static_cast<T>(hits) * kernels::vexp(-sum.rest) < T(0.5)) return;
+  const Scratch<T> shares(n);
+  T* const p = shares.data();
+  each_share(x, n, sum, [=](Index i, T share) { p[i] = share; });
+  correct_largest(
+      x, p, n, largest, factor, [=](Index i) { return k(i) + (i == target ? extra : 0); }, d);
 }
 
 // --- targets that are classes: nll and cross_entropy ---
@@ -131,6 +178,16 @@ void class_loss(const char* name, Ctx<T> c, const ClassTargets& attr) {
   c.out()[0] = static_cast<T>(std::accumulate(losses.data(), losses.data() + rows, 0.0) / total);
 }
 
+// d = factor · (p - 1) at the target, factor · p elsewhere.
+template <class T>
+void share_minus_one(const T* x, Index n, LogSum<T> sum, double factor, Index target, T* d) {
+  const T all = static_cast<T>(factor), share = sum.log_share(x[target]);
+  each_share(x, n, sum, [=](Index i, T p) { d[i] = all * p; });
+  // Without the cancellation where p is near 1.
+  d[target] = share > T(-0.5) ? static_cast<T>(factor * kernels::vexpm1(static_cast<double>(share)))
+                              : d[target] - all;
+}
+
 template <bool softmax, class T>
 void class_loss_gradient(BackwardCtx<T> c, const ClassTargets& attr) {
   const Index rows = c.shape(1).size(), classes = c.shape(3)[0];
@@ -140,43 +197,37 @@ void class_loss_gradient(BackwardCtx<T> c, const ClassTargets& attr) {
   const double scale = static_cast<double>(*c.g()) / (mean ? call.total_weight() : 1);
   const double average = mean ? static_cast<double>(*c.out()) : 0;
   if (T* dx = c.grad(0)) {
-    double class_sum = 0;
-    for (Index i = 0; i < classes; ++i) class_sum += call.class_weight(i);
+    const double class_sum =
+        kernels::sum_of<double>(classes, [&](Index i) { return call.class_weight(i); });
     each_row(rows, [&](Index r) {
       T* d = dx + r * classes;
       const Index target = call.targets[r];
       const double factor = scale * call.weight(r);
       if (!softmax || factor == 0) std::fill_n(d, classes, T(0));
       if (factor == 0) return;
-      const double smooth = factor * call.smooth_share(), all_smooth = smooth * class_sum;
-      const double hard = factor * call.hard_share() * call.class_weight(target);
+      const double smooth = call.smooth_share();
+      const double hard = call.hard_share() * call.class_weight(target);
+      const auto smoothed = [=](Index i) { return smooth * call.class_weight(i); };
       if constexpr (softmax) {
-        const LogSum<T> sum = sums[r];
         const T* x = call.x + r * classes;
-        const T all = static_cast<T>(hard + all_smooth), share = sum.log_share(x[target]);
-        if (sum.largest < std::numeric_limits<T>::infinity())
-          for (Index i = 0; i < classes; ++i)
-            d[i] = all * kernels::vexp((x[i] - sum.largest) - sum.rest);
-        else
-          for (Index i = 0; i < classes; ++i) d[i] = all * kernels::vexp(sum.log_share(x[i]));
-        // p - 1, computed without the cancellation where p is near 1.
-        const double p = static_cast<double>(share);
-        d[target] = share > T(-0.5)
-                        ? static_cast<T>(hard * kernels::vexpm1(p) + all_smooth * kernels::vexp(p))
-                        : d[target] - static_cast<T>(hard);
+        if (attr.smoothing == 0)
+          return share_minus_one(x, classes, sums[r], factor * hard, target, d);
+        shares_minus(x, classes, sums[r], factor, smooth * class_sum + hard, smoothed, target, hard,
+                     d);
       } else {
-        d[target] = static_cast<T>(-hard);
+        for (Index i = 0; attr.smoothing != 0 && i < classes; ++i)
+          d[i] = static_cast<T>(-factor * smoothed(i));
+        d[target] -= static_cast<T>(factor * hard);
       }
-      for (Index i = 0; attr.smoothing != 0 && i < classes; ++i)
-        d[i] -= static_cast<T>(smooth * call.class_weight(i));
     });
   }
   if (T* dw = c.grad(2))
     for (Index r = 0; r < rows; ++r)
-      dw[r] = call.ignored(r)
-                  ? T(0)
-                  : static_cast<T>(scale *
-                                   (call.loss(r) - average * call.class_weight(call.targets[r])));
+      dw[r] =
+          call.ignored(r)
+              ? T(0)
+              : static_cast<T>(scale * weight_slope(call.weight(r), call.loss(r),
+                                                    average * call.class_weight(call.targets[r])));
   if (T* dc = c.grad(3)) {
     Scratch<double> sums_of_classes(classes);
     std::fill_n(sums_of_classes.data(), classes, 0.0);
@@ -192,17 +243,15 @@ void class_loss_gradient(BackwardCtx<T> c, const ClassTargets& attr) {
   }
 }
 
-// What both compute from log-probabilities.
-Tensor class_loss_in_ops(const Tensor& log_p, const Tensor& targets, const Tensor& weights,
-                         const Tensor& class_weights, const ClassTargets& attr) {
+// The losses of the rows from log-probabilities.
+Tensor row_losses(const Tensor& log_p, const Tensor& targets, const Tensor& class_weights,
+                  const Tensor& target_weights, const ClassTargets& attr) {
   const Tensor picked = squeeze(take_along(log_p, expand(targets, -1), -1), -1);
-  const Tensor hard = weights * squeeze(gather_rows(expand(class_weights, -1), targets), -1);
   const double share = attr.smoothing / static_cast<double>(class_weights.size());
-  Tensor total = scalar(0, log_p.dtype());
-  if (attr.smoothing != 1) total = total - (1 - attr.smoothing) * sum(product(hard, picked));
-  if (attr.smoothing != 0)
-    total = total - share * sum(product(expand(weights, -1) * class_weights, log_p));
-  return attr.reduction == LossReduction::sum ? total : total / sum(hard);
+  Tensor losses = scalar(0, log_p.dtype());
+  if (attr.smoothing != 1) losses = losses - (1 - attr.smoothing) * product(target_weights, picked);
+  if (attr.smoothing != 0) losses = losses - share * sum(product(class_weights, log_p), -1);
+  return losses;
 }
 
 // The specification of both; `log_p` converts the scores to log-probabilities.
@@ -214,8 +263,15 @@ Tensors class_loss_specification(std::span<const Tensor> in, const ClassTargets&
     targets = masked_fill(targets, ignored, 0);
     weights = masked_fill(weights, ignored, 0);
   }
-  const Tensor scores = without_uncounted(in[0], expand(weights, -1));
-  return {class_loss_in_ops(log_p(scores), targets, weights, in[3], attr)};
+  const Tensor target_weights = squeeze(gather_rows(expand(in[3], -1), targets), -1);
+  const auto losses_of = [&](const Tensor& scores) {
+    return row_losses(log_p(scores), targets, in[3], target_weights, attr);
+  };
+  const Tensor skip = skipped(weights, losses_of(in[0].detach()));
+  weights = masked_fill(weights, skip, 0);
+  const Tensor total = sum(weights * losses_of(masked_fill(in[0], expand(skip, -1), 0)));
+  const bool is_sum = attr.reduction == LossReduction::sum;
+  return {is_sum ? total : total / sum(weights * target_weights)};
 }
 
 void check_class_targets(const Arguments& in, const ClassTargets& attr) {
@@ -297,36 +353,48 @@ struct SoftTargets {
 template <class T>
 struct SoftRows {
   Index classes;
-  const T *targets, *weights, *class_weights;
+  const T *logits, *targets, *weights, *class_weights;
   SoftTargets attr;
 
-  T hard_share() const { return static_cast<T>(1 - attr.smoothing); }
-  T share(Index r, Index i) const {
-    const T smooth = static_cast<T>(attr.smoothing / static_cast<double>(classes));
-    return hard_share() * targets[r * classes + i] + smooth;
+  double weight(Index r) const { return static_cast<double>(weights[r]); }
+  double class_weight(Index i) const { return static_cast<double>(class_weights[i]); }
+  double hard_share() const { return 1 - attr.smoothing; }
+  double share(Index r, Index i) const {
+    return hard_share() * static_cast<double>(targets[r * classes + i]) +
+           attr.smoothing / static_cast<double>(classes);
   }
-  T factor(Index r, Index i) const { return class_weights[i] * share(r, i); }
+  double factor(Index r, Index i) const { return class_weight(i) * share(r, i); }
+  double total_weight(Index rows) const { return std::accumulate(weights, weights + rows, 0.0); }
+  // -ℓ
+  double surprise(Index r, Index i, const LogSum<double>& sum) const {
+    return -sum.log_share(static_cast<double>(logits[r * classes + i]));
+  }
+  double loss(Index r, const LogSum<double>& sum) const {
+    double loss = 0;
+    for (Index i = 0; i < classes; ++i)
+      loss += unless_zero(factor(r, i), [&] { return surprise(r, i, sum); });
+    return loss;
+  }
 };
+
+template <class T>
+LogSum<double> in_double(const LogSum<T>& sum) {
+  return {static_cast<double>(sum.largest), static_cast<double>(sum.rest)};
+}
 
 template <class T>
 void soft_loss(Ctx<T> c, const SoftTargets& attr) {
   const Index rows = c.shape(2).size(), classes = c.shape(3)[0];
-  const T *logits = c.in(0).data(), *weights = c.in(2).data();
-  const SoftRows<T> call{classes, c.in(1).data(), weights, c.in(3).data(), attr};
+  const SoftRows<T> call{classes,        c.in(0).data(), c.in(1).data(),
+                         c.in(2).data(), c.in(3).data(), attr};
   Scratch<T> own(c.recording() ? 0 : 2 * rows);
   const LogSums<T> sums = log_sums(c, own, rows);
-  const double total =
-      divisor("cross_entropy", attr.reduction, std::accumulate(weights, weights + rows, 0.0));
+  const double total = divisor("cross_entropy", attr.reduction, call.total_weight(rows));
   Scratch<double> losses(rows);
   each_row(rows, [&](Index r) {
-    const T* x = logits + r * classes;
-    const LogSum<T> sum = log_sum_exp(x, classes);
+    const LogSum<T> sum = log_sum_exp(call.logits + r * classes, classes);
     sums.set(r, sum);
-    double loss = 0;
-    for (Index i = 0; weights[r] != 0 && i < classes; ++i)
-      loss -=
-          static_cast<double>(unless_zero(call.factor(r, i), [&] { return sum.log_share(x[i]); }));
-    losses[r] = static_cast<double>(weights[r]) * loss;
+    losses[r] = unless_zero(call.weight(r), [&] { return call.loss(r, in_double(sum)); });
   });
   c.out()[0] = static_cast<T>(std::accumulate(losses.data(), losses.data() + rows, 0.0) / total);
 }
@@ -334,54 +402,49 @@ void soft_loss(Ctx<T> c, const SoftTargets& attr) {
 template <class T>
 void soft_loss_gradient(BackwardCtx<T> c, const SoftTargets& attr) {
   const Index rows = c.shape(2).size(), classes = c.shape(3)[0];
-  const T *logits = c.in(0), *weights = c.in(2);
-  const SoftRows<T> call{classes, c.in(1), weights, c.in(3), attr};
+  const SoftRows<T> call{classes, c.in(0), c.in(1), c.in(2), c.in(3), attr};
   const LogSums<const T> sums = log_sums(c);
   const bool mean = attr.reduction == LossReduction::mean;
-  const double total = mean ? std::accumulate(weights, weights + rows, 0.0) : 1;
-  const T scale = static_cast<T>(static_cast<double>(*c.g()) / total);
-  const T average = mean ? *c.out() : T(0);
+  const double scale = static_cast<double>(*c.g()) / (mean ? call.total_weight(rows) : 1);
+  const double average = mean ? static_cast<double>(*c.out()) : 0;
   T *dx = c.grad(0), *dq = c.grad(1), *dw = c.grad(2), *dc = c.grad(3);
   each_row(rows, [&](Index r) {
-    const T* x = logits + r * classes;
-    const T factor = scale * weights[r];
-    const LogSum<T> sum = sums[r];
-    T mass = 0, loss = 0;
-    Index top = 0;
-    for (Index i = 0; i < classes; ++i) {
-      mass += call.factor(r, i);
-      loss -= unless_zero(call.factor(r, i), [&] { return sum.log_share(x[i]); });
-      if (x[i] == sum.largest) top = i;
+    const Index begin = r * classes;
+    const double factor = scale * call.weight(r);
+    const LogSum<double> sum = in_double(sums[r]);
+    if (dx && factor == 0) std::fill_n(dx + begin, classes, T(0));
+    if (dx && factor != 0) {
+      const auto k = [=](Index i) { return call.factor(r, i); };
+      shares_minus(call.logits + begin, classes, sums[r], factor,
+                   kernels::sum_of<double>(classes, k), k, 0, 0.0, dx + begin);
     }
-    const auto set = [&](T* to, auto value) {
-      for (Index i = 0; to && i < classes; ++i)
-        to[r * classes + i] = factor == 0 ? T(0) : factor * value(i);
-    };
-    set(dx, [&](Index i) { return mass * kernels::vexp(sum.log_share(x[i])) - call.factor(r, i); });
-    if (dx && factor != 0)  // p - 1 without cancellation near 1
-      dx[r * classes + top] =
-          factor * (mass * kernels::vexpm1(sum.log_share(x[top])) + (mass - call.factor(r, top)));
-    set(dq, [&](Index i) {
-      return -unless_zero(call.hard_share() * call.class_weights[i],
-                          [&] { return sum.log_share(x[i]); });
-    });
-    if (dw) dw[r] = scale * (loss - average);
+    for (Index i = 0; dq && i < classes; ++i)
+      dq[begin + i] = static_cast<T>(unless_zero(factor * call.hard_share() * call.class_weight(i),
+                                                 [&] { return call.surprise(r, i, sum); }));
+    if (dw)
+      dw[r] = static_cast<T>(scale * weight_slope(call.weight(r), call.loss(r, sum), average));
   });
   if (!dc) return;
-  std::fill_n(dc, classes, T(0));
+  Scratch<double> sums_of_classes(classes);
+  std::fill_n(sums_of_classes.data(), classes, 0.0);
   for (Index r = 0; r < rows; ++r)
-    for (Index i = 0; weights[r] != 0 && i < classes; ++i)
-      dc[i] -= unless_zero(scale * weights[r] * call.share(r, i),
-                           [&] { return sums[r].log_share(logits[r * classes + i]); });
+    for (Index i = 0; call.weight(r) != 0 && i < classes; ++i)
+      sums_of_classes[i] += unless_zero(call.weight(r) * call.share(r, i),
+                                        [&] { return call.surprise(r, i, in_double(sums[r])); });
+  for (Index i = 0; i < classes; ++i) dc[i] = static_cast<T>(scale * sums_of_classes[i]);
 }
 
 Tensors soft_specification(std::span<const Tensor> in, const SoftTargets& attr) {
   const double smooth = attr.smoothing / static_cast<double>(in[3].size());
-  const Tensor shares = in[3] * ((1 - attr.smoothing) * in[1] + smooth);
-  const Tensor log_p = log_softmax(without_uncounted(in[0], expand(in[2], -1)));
-  const Tensor factors = expand(in[2], -1) * without_uncounted(shares, expand(in[2], -1));
-  const Tensor total = -sum(product(factors, log_p));
-  return {attr.reduction == LossReduction::sum ? total : total / sum(in[2])};
+  const auto losses_of = [&](const Tensor& logits, const Tensor& targets) {
+    const Tensor shares = in[3] * ((1 - attr.smoothing) * targets + smooth);
+    return -sum(product(shares, log_softmax(logits)), -1);
+  };
+  const Tensor skip = skipped(in[2], losses_of(in[0].detach(), in[1].detach()));
+  const Tensor weights = masked_fill(in[2], skip, 0), elements = expand(skip, -1);
+  const Tensor total =
+      sum(weights * losses_of(masked_fill(in[0], elements, 0), masked_fill(in[1], elements, 0)));
+  return {attr.reduction == LossReduction::sum ? total : total / sum(weights)};
 }
 
 REEL_EARLY const Op<SoftTargets> soft_cross_entropy_op{{

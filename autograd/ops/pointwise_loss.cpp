@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include <reel/autograd/engine/op.h>
@@ -15,8 +16,9 @@ using namespace op;
 namespace {
 
 using detail::product;
+using detail::skipped;
 using detail::unless_zero;
-using detail::without_uncounted;
+using detail::weight_slope;
 
 template <class T>
 struct Slopes {
@@ -117,7 +119,9 @@ struct BceWithLogits {
     const Parts<T> p(x, t, a);
     const T w = static_cast<T>(a.weight);
     return {p.negative * kernels::vsigmoid(x) - p.positive * kernels::vsigmoid(-x),
-            (w - 1) * p.common - (x < 0 ? w * x : x)};
+            (w - 1) * p.common - (x >= 0   ? x
+                                  : w == 0 ? T(0)
+                                           : w * x)};
   }
   static Tensor in_ops(const Tensor& x, const Tensor& t, const PositiveWeight& a) {
     return product(a.weight * t, softplus(-x)) + product(1 - t, softplus(x));
@@ -239,19 +243,25 @@ void loss_gradient(BackwardCtx<T> c, const Call<Loss>& call) {
   }
   const double average = call.mean() ? static_cast<double>(*c.out()) : 0;
   for (Index r = 0; dw && r < runs.count; ++r)
-    dw[r] = static_cast<T>(
-        scale * (run_loss<Loss>(runs, r, x, targets, call.attr) - average * runs.positions));
+    dw[r] = static_cast<T>(scale * weight_slope(static_cast<double>(weights[r]),
+                                                run_loss<Loss>(runs, r, x, targets, call.attr),
+                                                average * runs.positions));
 }
 
 template <class Loss>
 Tensors loss_in_ops(std::span<const Tensor> in, const Call<Loss>& call) {
   const Runs runs(in[0].shape(), in[2].shape(), Loss::rows);
-  const Tensor weights = reshape(in[2], {runs.count, 1});
-  const auto counted = [&](const Tensor& x) {
-    return reshape(without_uncounted(reshape(x, {runs.count, runs.length}), weights), x.shape());
+  const auto losses_of = [&](const Tensor& x, const Tensor& targets) {
+    return sum(reshape(Loss::in_ops(x, targets, call.attr), {runs.count, runs.length}), 1);
   };
-  const Tensor losses = Loss::in_ops(counted(in[0]), counted(in[1]), call.attr);
-  const Tensor total = sum(reshape(losses, {runs.count, runs.length}) * weights);
+  Tensor weights = reshape(in[2], {runs.count});
+  const Tensor skip = skipped(weights, losses_of(in[0].detach(), in[1].detach()));
+  const auto counted = [&](const Tensor& x) {
+    const Tensor elements = reshape(x, {runs.count, runs.length});
+    return reshape(masked_fill(elements, expand(skip, -1), 0), x.shape());
+  };
+  weights = masked_fill(weights, skip, 0);
+  const Tensor total = sum(losses_of(counted(in[0]), counted(in[1])) * weights);
   return {call.mean() ? total / (runs.positions * sum(weights)) : total};
 }
 
@@ -339,11 +349,18 @@ Tensor huber(const Tensor& x, const Tensor& targets, Arg<double> delta, const Lo
   if (!(delta > 0))
     throw ValueError(fmt::format("huber: delta must be positive, not {} ({})", delta,
                                  SiteScope::resolve(site).str()));
+  if (x.defined() && x.dtype() == f32 && delta < double{std::numeric_limits<float>::min()})
+    throw ValueError(fmt::format("huber: delta {} is 0 in f32; convert x with to(f64) ({})", delta,
+                                 SiteScope::resolve(site).str()));
   return weighted(huber_op, x, targets, options.weights, {{delta}, options.reduction}, site);
 }
 
 Tensor bce_with_logits(const Tensor& logits, const Tensor& targets, const BceOptions& options,
                        Site site) {
+  if (!(options.positive_weight >= 0) || std::isinf(options.positive_weight))
+    throw ValueError(fmt::format(
+        "bce_with_logits: the positive weight must be finite and not negative, not {} ({})",
+        options.positive_weight, SiteScope::resolve(site).str()));
   return weighted(bce_with_logits_op, logits, targets, options.weights,
                   {{options.positive_weight}, options.reduction}, site);
 }

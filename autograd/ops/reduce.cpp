@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include <reel/autograd/ops/elementwise.h>
 #include <reel/autograd/ops/reduction.h>
 
 namespace reel {
@@ -319,7 +320,7 @@ REEL_EARLY const Op<Spread> std_op{{
                 may_overflow(v.out(), v.shape(), s)
                     ? quotient_or_zero(deviations(v.in() * 0.125, s), deviation * 0.125)
                     : quotient_or_zero(deviations(v.in(), s), deviation);
-            return restored(slope, v.shape(), s.over) * quotient;
+            return times_slope(restored(slope, v.shape(), s.over), quotient);
           });
         },
         keeps_all),
@@ -337,8 +338,8 @@ REEL_EARLY const Op<Reduction> norm_op{{
     .gradient = rule(
         [](Vjp& v, const Reduction& r) {
           v.add(0, [&] {
-            return restored(v.g(), v.shape(), r) *
-                   quotient_or_zero(v.in(), restored(v.out(), v.shape(), r));
+            return times_slope(restored(v.g(), v.shape(), r),
+                               quotient_or_zero(v.in(), restored(v.out(), v.shape(), r)));
           });
         },
         keeps_all),

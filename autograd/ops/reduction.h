@@ -91,7 +91,7 @@ void fold_sum(Ctx<T> c, const Reduction& r, F term) {
 /// The reduction that a call requests. Throws ShapeError, naming the op, for an axis out of range.
 inline Reduction reduction(const Tensor& x, const Axes& axes, bool keepdims, const char* op,
                            Site site) {
-  return {axes.mask(x.rank(), op, site), keepdims};
+  return {x.defined() ? axes.mask(x.rank(), op, site) : 0, keepdims};  // undefined: the op throws
 }
 
 }  // namespace reel::detail

@@ -48,7 +48,7 @@ REEL_EARLY const Op<Scan> cumsum_op{{
 }  // namespace
 
 Tensor cumsum(const Tensor& x, Arg<int> axis, Arg<bool> reverse, Site site) {
-  return cumsum_op({&x}, {normalized_axis(axis, x.rank(), "cumsum", site), reverse}, site);
+  return cumsum_op({&x}, {axis_of(x, axis, "cumsum", site), reverse}, site);
 }
 
 }  // namespace reel

@@ -324,7 +324,7 @@ Tensor reshape(const Tensor& x, std::initializer_list<Index> shape, Site site) {
 }
 
 Tensor squeeze(const Tensor& x, Arg<int> axis, Site site) {
-  return squeeze_op({&x}, {1u << normalized_axis(axis, x.rank(), "squeeze", site)}, site);
+  return squeeze_op({&x}, {1u << axis_of(x, axis, "squeeze", site)}, site);
 }
 
 Tensor squeeze(const Tensor& x, Site site) {
@@ -335,14 +335,14 @@ Tensor squeeze(const Tensor& x, Site site) {
 }
 
 Tensor expand(const Tensor& x, Arg<int> axis, Site site) {
-  return expand_op({&x}, {normalized_axis(axis, x.rank() + 1, "expand", site)}, site);
+  return expand_op({&x}, {axis_of(x, axis, "expand", site, 1)}, site);
 }
 
 Tensor permute(const Tensor& x, std::span<const int> axes, Site site) {
   AxisOrder order{};
   std::uint32_t seen = 0;
   for (std::size_t a = 0; a < std::min<std::size_t>(axes.size(), Shape::max_rank); ++a) {
-    order[a] = normalized_axis(axes[a], x.rank(), "permute", site);
+    order[a] = axis_of(x, axes[a], "permute", site);
     seen |= 1u << order[a];
   }
   if (axes.size() != static_cast<std::size_t>(x.rank()) || seen != (1u << x.rank()) - 1)
@@ -358,10 +358,8 @@ Tensor permute(const Tensor& x, std::initializer_list<Arg<int>> axes, Site site)
 }
 
 Tensor transpose(const Tensor& x, Arg<int> axis0, Arg<int> axis1, Site site) {
-  return transpose_op({&x},
-                      {normalized_axis(axis0, x.rank(), "transpose", site),
-                       normalized_axis(axis1, x.rank(), "transpose", site)},
-                      site);
+  return transpose_op(
+      {&x}, {axis_of(x, axis0, "transpose", site), axis_of(x, axis1, "transpose", site)}, site);
 }
 
 Tensor broadcast_to(const Tensor& x, const Shape& shape, Site site) {

@@ -160,11 +160,11 @@ void check_pieces(const Tensor& x, int axis, std::span<const Index> sizes, Site 
 
 Tensor slice(const Tensor& x, Arg<int> axis, Arg<Index> begin, Arg<Index> end, Arg<Index> step,
              Site site) {
-  return slice_op({&x}, {normalized_axis(axis, x.rank(), "slice", site), begin, end, step}, site);
+  return slice_op({&x}, {axis_of(x, axis, "slice", site), begin, end, step}, site);
 }
 
 Tensor select(const Tensor& x, Arg<int> along, Arg<Index> element, Site site) {
-  const int axis = normalized_axis(along, x.rank(), "select", site);
+  const int axis = axis_of(x, along, "select", site);
   const Index i = element, size = x.shape()[axis];
   if (i < -size || i >= size)
     throw ShapeError(fmt::format("select: axis {} of shape {} has no element {} ({})", axis,
@@ -179,15 +179,15 @@ Tensor Tensor::operator[](const Place& place) const {
 
 Tensor pad(const Tensor& x, Arg<int> axis, Arg<Index> before, Arg<Index> after, Arg<Index> step,
            Site site) {
-  return pad_op({&x}, {normalized_axis(axis, x.rank(), "pad", site), before, after, step}, site);
+  return pad_op({&x}, {axis_of(x, axis, "pad", site), before, after, step}, site);
 }
 
 Tensor flip(const Tensor& x, Arg<int> axis, Site site) {
-  return flip_op({&x}, {normalized_axis(axis, x.rank(), "flip", site)}, site);
+  return flip_op({&x}, {axis_of(x, axis, "flip", site)}, site);
 }
 
 Tensors split(const Tensor& x, std::span<const Index> sizes, Arg<int> along, Site site) {
-  const int axis = normalized_axis(along, x.rank(), "split", site);
+  const int axis = axis_of(x, along, "split", site);
   check_pieces(x, axis, sizes, site);
   Tensors result;
   Index begin = 0;
@@ -199,7 +199,7 @@ Tensors split(const Tensor& x, std::span<const Index> sizes, Arg<int> along, Sit
 }
 
 Tensors split(const Tensor& x, Arg<int> count, Arg<int> along, Site site) {
-  const int axis = normalized_axis(along, x.rank(), "split", site), parts = count;
+  const int axis = axis_of(x, along, "split", site), parts = count;
   const Index size = x.shape()[axis];
   if (parts < 1 || size % parts != 0)
     throw ShapeError(

@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <cmath>
 
+#include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/ops/lines.h>
 #include <reel/autograd/ops/log_sum.h>
 #include <reel/autograd/ops/reduction.h>
@@ -13,6 +15,124 @@ using detail::Line;
 using detail::LogSum;
 using detail::Powers;
 using detail::Reduction;
+
+// --- the Jacobian of log_softmax ---
+
+// With p = w / Σ w and J = I - 1 pᵀ, the Jacobian of log_softmax where it is ln p: the lines of v
+// times J, v - Σ p v, or times Jᵀ, v - p Σ v. The Jacobian of softmax is diag(p) J. If the largest
+// p is nearly 1, its element of the result is a small difference; so the elements of the largest w
+// are kept apart from the others, by whose shares alone they differ.
+struct Jacobian {
+  std::int64_t axis;
+  bool transposed;
+};
+
+Tensor times_jacobian(const Tensor& v, const Tensor& w, std::int64_t axis, bool transposed);
+
+// Below this the largest share, of one or several equal elements, is not nearly all of the sum.
+constexpr double small_share = 0.25;
+
+// Σ w (v[i] - v) / Σ w, with differences from the v of a largest w.
+template <class T>
+void times_jacobian_itself(const T* v, const T* w, T* y, Index n) {
+  const T top = detail::largest(Line<T>{w, 1, n});
+  T origin = 0;
+  if (top > T(small_share)) {
+    Index k = 0;
+    while (k + 1 < n && w[k] != top) ++k;
+    if (std::isfinite(v[k])) origin = v[k];
+  }
+  const double total = kernels::sum_of<T>(n, [=](Index i) { return w[i]; });
+  const T mean = static_cast<T>(
+      kernels::sum_of<T>(n, [=](Index i) { return w[i] * (v[i] - origin); }) / total);
+  for (Index i = 0; i < n; ++i) y[i] = (v[i] - origin) - mean;
+}
+
+// The elements of y = v - w Σ v / Σ w whose w is the largest: (w (hits v - Σ of their v) + v Σ
+// other w - w Σ other v) / Σ w.
+template <class T>
+void correct_largest(const T* v, const T* w, T* y, Index n, T top) {
+  const auto sum_where = [=](bool hit, auto term) {
+    return kernels::sum_of<T>(n, [=](Index i) { return (w[i] == top) == hit ? term(i) : T(0); });
+  };
+  const auto value = [=](Index i) { return v[i]; };
+  const double hits = sum_where(true, [](Index) { return T(1); });
+  const double hit_sum = sum_where(true, value), other_sum = sum_where(false, value);
+  const double others = sum_where(false, [=](Index i) { return w[i]; });
+  const auto largest = static_cast<double>(top);
+  const double total = hits * largest + others;
+  for (Index i = 0; std::isfinite(total) && i < n; ++i)
+    if (w[i] == top) {
+      const auto x = static_cast<double>(v[i]);
+      y[i] = static_cast<T>((largest * (hits * x - hit_sum) + (x * others - largest * other_sum)) /
+                            total);
+    }
+}
+
+template <class T>
+void times_transposed_jacobian(const T* v, const T* w, T* y, Index n) {
+  const double total = kernels::sum_of<T>(n, [=](Index i) { return w[i]; });
+  const T slope = static_cast<T>(kernels::sum_of<T>(n, [=](Index i) { return v[i]; }) / total);
+  for (Index i = 0; i < n; ++i) y[i] = v[i] - w[i] * slope;
+  const T top = detail::largest(Line<T>{w, 1, n});
+  if (top > T(small_share)) correct_largest(v, w, y, n, top);
+}
+
+template <class T>
+void times_jacobian(Ctx<T> c, const Jacobian& j) {
+  const int axis = static_cast<int>(j.axis);
+  const Index n = c.shape(0)[axis], stride = c.shape(0).stride(axis);
+  const T *v = c.in(0).data(), *w = c.in(1).data();
+  T* y = c.out().data();
+  const auto apply = j.transposed ? &times_transposed_jacobian<T> : &times_jacobian_itself<T>;
+  const Scratch<T> lines(stride == 1 ? 0 : 3 * n);
+  T *const own_v = lines.data(), *const own_w = own_v + n, *const own_y = own_w + n;
+  if (n == 0) return;
+  detail::each_line(c.shape(0), axis, [&](Index first, Index) {
+    if (stride == 1) return apply(v + first, w + first, y + first, n);
+    for (Index i = 0; i < n; ++i) own_v[i] = v[first + i * stride];
+    for (Index i = 0; i < n; ++i) own_w[i] = w[first + i * stride];
+    apply(own_v, own_w, own_y, n);
+    for (Index i = 0; i < n; ++i) y[first + i * stride] = own_y[i];
+  });
+}
+
+REEL_EARLY const Op<Jacobian> times_jacobian_op{{
+    .name = "times_log_softmax_jacobian",
+    .arguments = {"v", "w"},
+    .shape = [](const Arguments& in) -> Shape {
+      if (in[0] != in[1]) in.fail("v and w must have one shape");
+      return in[0];
+    },
+    .forward = []<Real T>(Ctx<T> c, const Jacobian& j) { times_jacobian(c, j); },
+    .gradient = rule(
+        [](Vjp& v, const Jacobian& j) {
+          const auto line_sum = [&](const Tensor& x) {
+            return sum(x, static_cast<int>(j.axis), true);
+          };
+          v.add(0, [&] { return times_jacobian(v.g(), v.in(1), j.axis, !j.transposed); });
+          v.add(1, [&] {
+            const Tensor slopes =
+                j.transposed ? times_jacobian(v.g(), v.in(1), j.axis, false) : v.out();
+            const Tensor factor = line_sum(j.transposed ? v.in(0) : v.g()) / line_sum(v.in(1));
+            return -(factor * slopes);
+          });
+        },
+        keeps_all),
+    .samples = {with_inputs(normal({3, 4}), positive({3, 4})).attr(Jacobian{1, false}),
+                with_inputs(normal({3, 4}), positive({3, 4})).attr(Jacobian{1, true}),
+                with_inputs(normal({2, 3, 4}), positive({2, 3, 4})).attr(Jacobian{1, false}),
+                with_inputs(normal({2, 17, 3}), positive({2, 17, 3})).attr(Jacobian{1, true}),
+                with_inputs(normal({3, 1}), positive({3, 1})).attr(Jacobian{1, true}),
+                with_inputs(normal({0, 3}), positive({0, 3})).attr(Jacobian{1, false}),
+                with_inputs(normal({3, 0}), positive({3, 0})).attr(Jacobian{1, true})},
+}};
+
+Tensor times_jacobian(const Tensor& v, const Tensor& w, std::int64_t axis, bool transposed) {
+  return times_jacobian_op({&v, &w}, {axis, transposed}, {});
+}
+
+// --- softmax and log_softmax ---
 
 // Calls f(x, y, stride, size) for each line along the axis.
 template <class T, class F>
@@ -39,10 +159,7 @@ REEL_EARLY const Op<Along> softmax_op{{
         },
     .gradient = rule(
         [](Vjp& v, const Along& along) {
-          v.add(0, [&] {
-            const Tensor weighted = v.g() * v.out();
-            return weighted - v.out() * sum(weighted, along.axis, true);
-          });
+          v.add(0, [&] { return v.out() * times_jacobian(v.g(), v.out(), along.axis, false); });
         },
         keeps_output),
     .samples =
@@ -66,7 +183,7 @@ REEL_EARLY const Op<Along> log_softmax_op{{
         },
     .gradient = rule(
         [](Vjp& v, const Along& along) {
-          v.add(0, [&] { return v.g() - exp(v.out()) * sum(v.g(), along.axis, true); });
+          v.add(0, [&] { return times_jacobian(v.g(), exp(v.out()), along.axis, true); });
         },
         keeps_output),
     .samples = {with_inputs(normal({3, 4})).attr(Along{1}),
@@ -117,20 +234,19 @@ void log_sum_gradient(BackwardCtx<T> c, const Reduction& r) {
   });
 }
 
+// Axis by axis, x - log_softmax(x) of a largest x; -∞ if all x are.
 Tensor log_sum_in_ops(const Tensor& x, const Reduction& r) {
   constexpr double infinity = std::numeric_limits<double>::infinity();
-  const auto at = [&](const Tensor& x, double value) {
-    return equal(x.detach(), scalar(value, x.dtype()));
-  };
-  Tensor largest = x.detach();
-  for (int axis = 0; axis < x.rank(); ++axis)
-    if (r.axes >> axis & 1) largest = max(largest, axis, true);
-  largest = masked_fill(largest, at(largest, -infinity), 0);
-  const Tensor distance = masked_fill(x - largest, at(x, infinity), 0);
-  const Tensor powers = sum_to(exp(distance), detail::reduced(x.shape(), r));
-  const Tensor none = at(powers, 0);
-  const Tensor rest = masked_fill(log(masked_fill(powers, none, 1)), none, -infinity);
-  return reshape(largest + rest, detail::result_shape(x.shape(), r));
+  Tensor y = x;
+  for (int axis = 0; axis < x.rank(); ++axis) {
+    if (!(r.axes >> axis & 1) || y.size() == 0) continue;
+    const Tensor top = argmax(y.detach(), axis, true);
+    const Tensor none = equal(take_along(y.detach(), top, axis), scalar(-infinity, x.dtype()));
+    const Tensor some = masked_fill(y, none, 0);
+    y = take_along(some, top, axis) - take_along(log_softmax(some, axis), top, axis);
+    y = masked_fill(y, none, -infinity);
+  }
+  return reshape(y, detail::result_shape(x.shape(), r));
 }
 
 REEL_EARLY const Op<Reduction> logsumexp_op{{
@@ -161,11 +277,11 @@ Tensor logsumexp(const Tensor& x, const Axes& axes, Arg<bool> keepdims, Site sit
 }
 
 Tensor softmax(const Tensor& x, Arg<int> axis, Site site) {
-  return softmax_op({&x}, {normalized_axis(axis, x.rank(), "softmax", site)}, site);
+  return softmax_op({&x}, {axis_of(x, axis, "softmax", site)}, site);
 }
 
 Tensor log_softmax(const Tensor& x, Arg<int> axis, Site site) {
-  return log_softmax_op({&x}, {normalized_axis(axis, x.rank(), "log_softmax", site)}, site);
+  return log_softmax_op({&x}, {axis_of(x, axis, "log_softmax", site)}, site);
 }
 
 }  // namespace reel

@@ -78,15 +78,17 @@ struct Largest {
   Index count;
 };
 
+std::string too_many(Index count, Index size, int axis) {
+  return fmt::format("there are no {} largest among the {} elements of axis {}", count, size, axis);
+}
+
 REEL_EARLY const Op<Largest> topk_indices_op{{
     .name = "topk_indices",
     .arguments = {"x"},
     .shape = [](const Arguments& in, const Largest& l) -> Shape {
       const int axis = static_cast<int>(l.axis);
       check_countable(in, axis);
-      if (l.count < 0 || l.count > in[0][axis])
-        in.fail(fmt::format("there are no {} largest among the {} elements of axis {}", l.count,
-                            in[0][axis], axis));
+      if (l.count < 0 || l.count > in[0][axis]) in.fail(too_many(l.count, in[0][axis], axis));
       return in[0].with(axis, l.count);
     },
     .forward = []<class T>(Ctx<T> c,
@@ -103,11 +105,11 @@ REEL_EARLY const Op<Largest> topk_indices_op{{
 }  // namespace
 
 Tensor argsort(const Tensor& x, Arg<int> axis, Arg<bool> descending, Site site) {
-  return argsort_op({&x}, {normalized_axis(axis, x.rank(), "argsort", site), descending}, site);
+  return argsort_op({&x}, {axis_of(x, axis, "argsort", site), descending}, site);
 }
 
 Tensor topk_indices(const Tensor& x, Arg<Index> k, Arg<int> axis, Site site) {
-  return topk_indices_op({&x}, {normalized_axis(axis, x.rank(), "topk_indices", site), k}, site);
+  return topk_indices_op({&x}, {axis_of(x, axis, "topk_indices", site), k}, site);
 }
 
 Ordered sort(const Tensor& x, Arg<int> axis, Arg<bool> descending, Site site) {
@@ -116,6 +118,12 @@ Ordered sort(const Tensor& x, Arg<int> axis, Arg<bool> descending, Site site) {
 }
 
 Ordered topk(const Tensor& x, Arg<Index> k, Arg<int> axis, Site site) {
+  const int along = axis_of(x, axis, "topk", site);
+  const Index size = x.shape()[along];
+  if (k < 0 || k > size)
+    throw ShapeError(fmt::format("topk: {}; x is {} {} ({})", too_many(k, size, along),
+                                 name_of(x.dtype()), x.shape().str(),
+                                 SiteScope::resolve(site).str()));
   const Tensor largest = topk_indices(x, k, axis, site);
   return {take_along(x, largest, axis, site), largest};
 }

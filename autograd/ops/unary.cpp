@@ -14,6 +14,7 @@ namespace {
 
 using detail::flat;
 using detail::map;
+using detail::times_slope;
 
 // --- powers, exponentials and logarithms ---
 
@@ -39,11 +40,12 @@ REEL_EARLY const Op<> square_op{{
     .samples = {normal({3, 4}), normal({}), normal({0, 2})},
 }};
 
+// The root of -0 is 0, as pow(x, 0.5) has it: its slope is then +∞, the limit.
 REEL_EARLY const Op<> sqrt_op{{
     .name = "sqrt",
     .arguments = {"x"},
     .shape = same_shape,
-    .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return std::sqrt(x); }); },
+    .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return std::sqrt(x + T(0)); }); },
     .gradient = rule([](Vjp& v) { v.add(0, [&] { return v.g() / (2 * v.out()); }); }, keeps_output),
     .samples = {positive({3, 4}), positive({}), positive({17})},
 }};
@@ -152,9 +154,11 @@ REEL_EARLY const Op<> log1p_op{{
 
 // --- trigonometric functions and erf ---
 
-// g 2/√π e^(-x²)
+// g 2/√π e^(-x²), where ln(2/√π) is in the exponent. At 30 this is 0; clamped there, x has no
+// infinity that a second derivative would multiply by 0.
 Tensor erf_slope(const Vjp& v) {
-  return v.g() * exp(-square(v.in())) * (2 * std::numbers::inv_sqrtpi);
+  constexpr double log_peak = 0.120782237635245222;
+  return v.g() * exp(log_peak - square(clamp(v.in(), -30.0, 30.0)));
 }
 
 REEL_EARLY const Op<> sin_op{{
@@ -219,7 +223,8 @@ REEL_EARLY const Op<> abs_op{{
               return x < 0 ? static_cast<T>(-Modular<T>(x)) : x;
           });
         },
-    .gradient = rule([](Vjp& v) { v.add(0, [&] { return v.g() * sign(v.in()); }); }, keeps_inputs),
+    .gradient = rule([](Vjp& v) { v.add(0, [&] { return times_slope(v.g(), sign(v.in())); }); },
+                     keeps_inputs),
     .samples = {away_from_zero({3, 4}), away_from_zero({})},
 }};
 
