@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include <reel/autograd/dtype.h>
@@ -170,7 +172,7 @@ auto sum_of_eight(F at) {
 
 // Σ term(i) in groups of eight; see sum_of.
 template <class T, class F>
-Total<T> sum_in_groups(Index n, F term) {
+[[gnu::always_inline]] inline Total<T> sum_in_groups(Index n, F term) {
   using A = Total<T>;
   constexpr Index lanes = 16;
   A total = 0;
@@ -202,7 +204,7 @@ bool overflowed(Total<T> total) {
   if constexpr (std::is_integral_v<T>)
     return false;
   else
-    return !std::isfinite(total);
+    return !(std::abs(total) <= std::numeric_limits<double>::max());
 }
 
 template <class F>
@@ -214,14 +216,17 @@ template <class F>
 /// Σ term(i) over 0 <= i < n, of terms of type T: groups of eight are added in T, the group sums
 /// into sixteen totals, and those in a fixed order.
 template <class T, class F>
-Total<T> sum_of(Index n, F term) {
-  const Total<T> total = sum_in_groups<T>(n, term);
-  if (!overflowed<T>(total)) [[likely]]
-    return total;
-  if constexpr (std::is_integral_v<T>)
-    return total;
+[[gnu::always_inline]] inline Total<T> sum_of(Index n, F term) {
+  constexpr Index longest = std::is_same_v<T, double> ? 1 : 127;  // that cannot overflow
+  Total<T> total = 0;
+  if (n < 16)
+    for (Index i = 0; i < n; ++i) total += static_cast<Total<T>>(term(i));
   else
-    return wide_sum(n, term);
+    total = sum_in_groups<T>(n, term);
+  if constexpr (!std::is_integral_v<T>)
+    if (n > longest && overflowed<T>(total)) [[unlikely]]
+      return wide_sum(n, term);
+  return total;
 }
 
 // totals[c] += Σ at(r, c) in groups of eight; see add_columns.
@@ -254,9 +259,9 @@ void add_columns(Index rows, Index columns, F at, Total<T>* totals) {
   std::fill_n(totals, columns, Total<T>(0));
   add_in_groups<T>(rows, columns, at, totals);
   if constexpr (!std::is_integral_v<T>) {
-    bool finite = true;
-    for (Index c = 0; c < columns; ++c) finite &= !overflowed<T>(totals[c]);
-    if (!finite) [[unlikely]]
+    std::int64_t any = 0;  // of the totals' size, which gives vector code
+    for (Index c = 0; c < columns; ++c) any |= overflowed<T>(totals[c]) ? 1 : 0;
+    if (any != 0) [[unlikely]]
       wide_columns(rows, columns, at, totals);
   }
 }

@@ -154,10 +154,11 @@ REEL_EARLY const Op<> pow_op{{
 // a + w (b - a), exact at the ends and without overflow in between.
 template <class T>
 T interpolate(T a, T b, T w) {
-  const T step = b - a, from_a = a + w * step, from_b = b - (1 - w) * step;
+  const bool near_a = w < T(0.5);
+  const T from_end = (near_a ? a : b) + (near_a ? w : w - 1) * (b - a);
   const T across_zero = (1 - w) * a + w * b;
-  const bool apart = ((a < 0) != (b < 0)) | !(std::abs(step) <= std::numeric_limits<T>::max());
-  const T inner = apart ? across_zero : w < T(0.5) ? from_a : from_b;
+  const bool undefined = from_end != from_end;  // ∞ - ∞
+  const T inner = ((a < 0) != (b < 0)) | undefined ? across_zero : from_end;
   return w == 0 ? a : w == 1 ? b : inner;
 }
 

@@ -71,7 +71,7 @@ void add_rows(const T* x, std::span<const std::int32_t> rows, const Shape& table
     const Index *own = &sources.order[sources.begin[r]],
                 count = sources.begin[r + 1] - sources.begin[r];
     kernels::add_columns<T>(
-        count, features, [&](Index k, Index f) { return x[own[k] * features + f]; }, total.data());
+        count, features, [=](Index k, Index f) { return x[own[k] * features + f]; }, total.data());
     for (Index f = 0; f < features; ++f) y[f] = static_cast<T>(total[f]);
   }
 }

@@ -52,9 +52,8 @@ WideScale wide_scale(const T* x, Index features, double epsilon) {
   double largest = std::sqrt(epsilon);
   for (Index f = 0; f < features; ++f)
     largest = std::max(largest, std::abs(static_cast<double>(x[f])));
-  const bool scalable = largest > 0 && std::isfinite(largest);
-  const int exponent = scalable ? std::clamp(-std::ilogb(largest), -1021, 1021) : 0;
-  const double factor = std::exp2(exponent);
+  const int exponent = largest > 0 ? std::clamp(-std::ilogb(largest), -1021, 1021) : 0;
+  const double factor = std::isinf(largest) ? 0 : std::exp2(exponent);  // 0 ∞ is not a number
   const auto at = [=](Index f) { return static_cast<double>(x[f]) * factor; };
   const double mean = centred ? mean_of(features, at) : 0;
   const double squares =
@@ -82,7 +81,7 @@ Scale<T> scale_of(const T* x, Index features, double epsilon, double least) {
 
 // y = n gain + bias
 template <bool centred, class T, class N>
-void normalize_row(const N& n, Index features, const T* x, const T* gain, const T* bias, T* y) {
+void normalize_row(N n, Index features, const T* x, const T* gain, const T* bias, T* y) {
   for (Index f = 0; f < features; ++f)
     y[f] = static_cast<T>(n(x[f])) * gain[f] + (centred ? bias[f] : T(0));
 }
@@ -116,12 +115,12 @@ void normalize(Ctx<T> c, const Epsilon& e) {
 
 // With d = g gain: dx = r (d - mean(d) - n mean(d n)), without mean(d) if m does not depend on x.
 template <bool centred, class T, class N>
-void row_gradient(const N& n, Index features, const T* x, const T* gain, const T* g, T* dx) {
+void row_gradient(N n, Index features, const T* x, const T* gain, const T* g, T* dx) {
   using Number = typename N::Number;
   const auto d = [=](Index f) { return static_cast<double>(g[f]) * static_cast<double>(gain[f]); };
   const auto mean_d = centred ? static_cast<Number>(mean_of(features, d)) : Number(0);
   const auto mean_dn = static_cast<Number>(
-      mean_of(features, [&](Index f) { return d(f) * static_cast<double>(n(x[f])); }));
+      mean_of(features, [=](Index f) { return d(f) * static_cast<double>(n(x[f])); }));
   for (Index f = 0; f < features; ++f)
     dx[f] = static_cast<T>(n.slope(static_cast<Number>(g[f]) * static_cast<Number>(gain[f]) -
                                    mean_d - n(x[f]) * mean_dn));
@@ -154,7 +153,7 @@ void normalize_gradient(BackwardCtx<T> c, const Epsilon& e) {
   for (Index row = 0; row < rows; ++row) {
     const T *from = x + row * features, *seed = g + row * features;
     if (dgain)
-      with_scale(row, [&](const auto& n) {
+      with_scale(row, [&](auto n) {
         for (Index f = 0; f < features; ++f)
           gains[f] += static_cast<double>(seed[f] * static_cast<T>(n(from[f])));
       });

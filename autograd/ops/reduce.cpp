@@ -90,27 +90,24 @@ Tensor product_along(Tensor x, int axis) {
   return x;
 }
 
-// A product of any range: value times 2 to the exponent.
-struct Product {
+// Whether a product in double never left the range of normal numbers: once it has, it stays 0,
+// infinite or not a number.
+bool in_range(double product) { return std::abs(product) > 0x1p-1000 && std::isfinite(product); }
+
+struct PlainProduct {
+  double value = 1;
+
+  void multiply(double x) { value *= x; }
+  void multiply(const PlainProduct& other) { value *= other.value; }
+  double number() const { return value; }
+};
+
+// A product of any range, with the same roundings: value times 2 to the exponent.
+struct WideProduct {
   double value = 1;
   Index exponent = 0;
 
   void multiply(double x) {
-    const double y = value * x;
-    if (std::abs(y) > 0x1p-1000 && std::abs(y) < 0x1p1000) [[likely]]
-      value = y;
-    else
-      multiply_apart(x);
-  }
-  double number() const {
-    if (exponent == 0) return value;
-    constexpr Index enough = 5000;
-    return std::ldexp(value, static_cast<int>(std::clamp(exponent, -enough, enough)));
-  }
-
- private:
-  // Multiplies fractions, and adds exponents.
-  [[gnu::cold, gnu::noinline]] void multiply_apart(double x) {
     int own = 0, other = 0;
     if (value == 0 || x == 0 || !std::isfinite(value) || !std::isfinite(x)) {
       value *= x;
@@ -118,6 +115,14 @@ struct Product {
       value = std::frexp(value, &own) * std::frexp(x, &other);
       exponent += own + other;
     }
+  }
+  void multiply(const WideProduct& other) {
+    multiply(other.value);
+    exponent += other.exponent;
+  }
+  double number() const {
+    constexpr Index enough = 5000;
+    return std::ldexp(value, static_cast<int>(std::clamp(exponent, -enough, enough)));
   }
 };
 
@@ -127,37 +132,48 @@ void fold_product(Ctx<T> c, const Reduction& r) {
   if constexpr (std::is_same_v<T, std::int32_t>) {
     fold(c, r, y, T(1), [](T a, T x) { return static_cast<T>(Modular<T>(a) * Modular<T>(x)); });
   } else {
-    const Scratch<Product> products(std::ssize(y));
-    std::fill_n(products.data(), y.size(), Product{});
+    const Scratch<double> plain(std::ssize(y));
+    const std::span<double> products(plain.data(), y.size());
+    fold(c, r, products, 1.0, [](double a, T x) { return a * static_cast<double>(x); });
+    std::ranges::transform(products, y.begin(), [](double p) { return static_cast<T>(p); });
+    if (std::ranges::all_of(products, in_range)) return;
+    const Scratch<WideProduct> wide(std::ssize(y));
+    std::fill_n(wide.data(), y.size(), WideProduct{});
     const T* x = c.in(0).data();
-    each_element(c.shape(0), r, [&](Index i, Index j) { products[j].multiply(x[i]); });
-    for (Index j = 0; j < std::ssize(y); ++j)
-      y[static_cast<std::size_t>(j)] = static_cast<T>(products[j].number());
+    each_element(c.shape(0), r, [&](Index i, Index j) { wide[j].multiply(double{x[i]}); });
+    for (std::size_t j = 0; j < y.size(); ++j)
+      y[j] = static_cast<T>(wide[static_cast<Index>(j)].number());
   }
 }
 
 // The product of the others: of those before an element times those after it. No division, so zeros
-// need no special case.
-template <class T>
-void product_gradient(BackwardCtx<T> c, const Reduction& r) {
+// need no special case. Whether the products were in range.
+template <class P, class T>
+bool product_gradient(BackwardCtx<T> c, const Reduction& r) {
   const Index n = c.shape(0).size(), results = c.out_shape().size();
   const Scratch<Index> result(n);
   each_element(c.shape(0), r, [&](Index i, Index j) { result[i] = j; });
-  const Scratch<Product> before(n), product(results);
+  const Scratch<P> before(n), product(results);
+  const auto all_in_range = [&] {
+    return std::all_of(product.data(), product.data() + results,
+                       [](const P& p) { return in_range(p.value); });
+  };
   const T *x = c.in(0), *g = c.g();
-  std::fill_n(product.data(), results, Product{});
+  T* to = c.grad(0);
+  std::fill_n(product.data(), results, P{});
   for (Index i = 0; i < n; ++i) {
     before[i] = product[result[i]];
-    product[result[i]].multiply(x[i]);
+    product[result[i]].multiply(double{x[i]});
   }
-  for (Index j = 0; j < results; ++j) product[j] = {static_cast<double>(g[j])};
+  const bool were_in_range = all_in_range();
+  for (Index j = 0; j < results; ++j) product[j] = P{double{g[j]}};
   for (Index i = n - 1; i >= 0; --i) {
-    Product& after = product[result[i]];
-    before[i].multiply(after.value);
-    before[i].exponent += after.exponent;
-    c.grad(0)[i] = static_cast<T>(before[i].number());
-    after.multiply(x[i]);
+    P& after = product[result[i]];
+    before[i].multiply(after);
+    to[i] = static_cast<T>(before[i].number());
+    after.multiply(double{x[i]});
   }
+  return were_in_range && all_in_range();
 }
 
 REEL_EARLY const Op<Reduction> prod_op{{
@@ -165,14 +181,17 @@ REEL_EARLY const Op<Reduction> prod_op{{
     .arguments = {"x"},
     .shape = any_reduction,
     .forward = []<class T>(Ctx<T> c, const Reduction& r) { fold_product(c, r); },
-    .gradient = fused([]<Real T>(BackwardCtx<T> c, const Reduction& r) { product_gradient(c, r); },
-                      [](std::span<const Tensor> in, const Reduction& r) -> Tensors {
-                        Tensor y = in[0];
-                        for (int axis = 0; axis < y.rank(); ++axis)
-                          if (r.axes >> axis & 1) y = product_along(y, axis);
-                        return {reshape(y, result_shape(in[0].shape(), r))};
-                      },
-                      keeps_inputs),
+    .gradient = fused(
+        []<Real T>(BackwardCtx<T> c, const Reduction& r) {
+          if (!product_gradient<PlainProduct>(c, r)) product_gradient<WideProduct>(c, r);
+        },
+        [](std::span<const Tensor> in, const Reduction& r) -> Tensors {
+          Tensor y = in[0];
+          for (int axis = 0; axis < y.rank(); ++axis)
+            if (r.axes >> axis & 1) y = product_along(y, axis);
+          return {reshape(y, result_shape(in[0].shape(), r))};
+        },
+        keeps_inputs),
     .samples = {with_inputs(normal({3, 4})).attr(Reduction{3, false}),
                 with_inputs(normal({3, 4})).attr(Reduction{1, true}),
                 with_inputs(normal({2, 3, 4})).attr(Reduction{5, false}),
