@@ -120,8 +120,7 @@ TEST_CASE("topk is the beginning of a descending sort") {
   CHECK(topk(x, 0, 0).values.shape() == Shape{0, 31});
   CHECK_THROWS_WITH_AS(
       topk(x, 6, 0),
-      Contains(
-          "topk: there are no 6 largest among the 5 elements of axis 0; x is f32 [5, 31]"),
+      Contains("topk: there are no 6 largest among the 5 elements of axis 0; x is f32 [5, 31]"),
       ShapeError);
   CHECK_THROWS_AS(topk(x, -1, 0), ShapeError);
 }
