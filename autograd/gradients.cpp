@@ -107,8 +107,7 @@ Gradients& Gradients::operator+=(const Gradients& other) {
   return *this;
 }
 
-Gradients& Gradients::operator*=(Arg<double> by) {
-  const double factor = by;
+Gradients& Gradients::operator*=(Arg<double> factor) {
   PoolVector<Tensor*> gradients;
   each([&](const std::shared_ptr<ParamEntry>&, Tensor& gradient) {
     // Shared buffers are copied here, not in the tasks.
@@ -125,7 +124,7 @@ Gradients& Gradients::operator*=(Arg<double> by) {
           numbers[i] = static_cast<T>(static_cast<decltype(f)>(numbers[i]) * f);
       };
       // The factor may be out of range for f32 even if the products are not.
-      std::isnormal(static_cast<T>(factor)) ? scale(static_cast<T>(factor)) : scale(factor);
+      std::isnormal(static_cast<T>(factor)) ? scale(static_cast<T>(factor)) : scale(double(factor));
     });
   });
   return *this;

@@ -158,14 +158,14 @@ Param Params::create(std::string_view name, const Shape& shape, const Initialize
   return param;
 }
 
-Param Params::operator[](const ParamName& wanted) const {
-  const std::string_view name = wanted;
-  if (auto entry = store_->find(prefix_ + std::string(name))) return Param(std::move(entry));
+Param Params::operator[](const ParamName& name) const {
+  const std::string_view wanted = name;
+  if (auto entry = store_->find(prefix_ + std::string(wanted))) return Param(std::move(entry));
   std::vector<std::string> names;
   each([&](const auto& entry) { names.push_back(entry->name.substr(prefix_.size())); });
   throw ValueError(fmt::format("there is no parameter {}{}{} ({})", printable(prefix_),
-                               printable(name), suggestion(name, names),
-                               SiteScope::resolve(wanted.site()).str()));
+                               printable(wanted), suggestion(wanted, names),
+                               SiteScope::resolve(name.site()).str()));
 }
 
 std::string Params::what_there_is() const {

@@ -178,8 +178,7 @@ Tensor scalar(Arg<double> value, DType dtype, Site site) {
 
 Tensor arange(Arg<Index> end, DType dtype, Site site) { return arange(0, end, 1, dtype, site); }
 
-Tensor arange(Arg<Index> from, Arg<Index> to, Arg<Index> by, DType dtype, Site site) {
-  const Index begin = from, end = to, step = by;
+Tensor arange(Arg<Index> begin, Arg<Index> end, Arg<Index> step, DType dtype, Site site) {
   if (step == 0)
     throw ValueError(
         fmt::format("arange: the step must not be 0 ({})", SiteScope::resolve(site).str()));
@@ -195,7 +194,7 @@ Tensor arange(Arg<Index> from, Arg<Index> to, Arg<Index> by, DType dtype, Site s
   const Index last = static_cast<Index>(unsigned_of(begin) + (count - 1) * unsigned_of(step));
   const Shape shape({n}, site);
   return dispatch(dtype, [&]<class T>() {
-    for (const Index i : {begin, last})
+    for (const Index i : {Index(begin), last})
       if (n > 0) converted<T>(i, true, "arange", site);
     Tensor result = detail::new_tensor("arange", shape, dtype, site);
     Index i = begin;

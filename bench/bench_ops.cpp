@@ -34,7 +34,7 @@ void unary(benchmark::State& state) {
   time(state, 2 * x.size(), [&] { return op(x, {}); });
 }
 
-template <Tensor (*op)(const Tensor&, const Tensor&, Site)>
+template <Tensor (*op)(const Operand&, const Operand&, Site)>
 void binary(benchmark::State& state) {
   const Tensor x = matrix(features), y = matrix(features);
   time(state, 3 * x.size(), [&] { return op(x, y, {}); });

@@ -9,9 +9,8 @@
 
 namespace reel::nn {
 
-Linear::Linear(const ModuleParams& p, Arg<Index> inputs, Arg<Index> outputs,
+Linear::Linear(const ModuleParams& p, Arg<Index> input_size, Arg<Index> output_size,
                const LinearOptions& options) {
-  const Index input_size = inputs, output_size = outputs;
   require_positive(p, "Linear", {{"input_size", input_size}, {"output_size", output_size}});
   const Initializer uniform = init::uniform(1 / std::sqrt(static_cast<double>(input_size)));
   w = p.create("w", {output_size, input_size}, options.weight_init ? options.weight_init : uniform);

@@ -242,10 +242,9 @@ Pool& thread_pool() {
 
 }  // namespace
 
-void set_threads(Arg<int> count, Site site) {
-  const int n = count;
+void set_threads(Arg<int> n, Site site) {
   if (n < 1 || n > max_threads)
-    throw ValueError("set_threads: n is " + std::to_string(n) + ", but must be from 1 to " +
+    throw ValueError("set_threads: n is " + std::to_string(int(n)) + ", but must be from 1 to " +
                      std::to_string(max_threads) + " (" + SiteScope::resolve(site).str() + ")");
   if (inside_job)
     throw Error(

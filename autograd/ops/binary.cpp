@@ -158,7 +158,7 @@ T interpolate(T a, T b, T w) {
   const T from_end = (near_a ? a : b) + (near_a ? w : w - 1) * (b - a);
   const T across_zero = (1 - w) * a + w * b;
   const bool undefined = from_end != from_end;  // ∞ - ∞
-  const T inner = ((a < 0) != (b < 0)) | undefined ? across_zero : from_end;
+  const T inner = (((a < 0) != (b < 0)) | undefined) ? across_zero : from_end;
   return w == 0 ? a : w == 1 ? b : inner;
 }
 

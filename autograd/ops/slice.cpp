@@ -163,14 +163,14 @@ Tensor slice(const Tensor& x, Arg<int> axis, Arg<Index> begin, Arg<Index> end, A
   return slice_op({&x}, {axis_of(x, axis, "slice", site), begin, end, step}, site);
 }
 
-Tensor select(const Tensor& x, Arg<int> along, Arg<Index> element, Site site) {
-  const int axis = axis_of(x, along, "select", site);
-  const Index i = element, size = x.shape()[axis];
+Tensor select(const Tensor& x, Arg<int> axis, Arg<Index> i, Site site) {
+  const int along = axis_of(x, axis, "select", site);
+  const Index size = x.shape()[along];
   if (i < -size || i >= size)
-    throw ShapeError(fmt::format("select: axis {} of shape {} has no element {} ({})", axis,
-                                 x.shape().str(), i, SiteScope::resolve(site).str()));
-  const Index at = i < 0 ? i + size : i;
-  return squeeze(slice(x, axis, at, at + 1, 1, site), axis, site);
+    throw ShapeError(fmt::format("select: axis {} of shape {} has no element {} ({})", along,
+                                 x.shape().str(), Index(i), SiteScope::resolve(site).str()));
+  const Index at = i < 0 ? i + size : Index(i);
+  return squeeze(slice(x, along, at, at + 1, 1, site), along, site);
 }
 
 Tensor Tensor::operator[](const Place& place) const {
@@ -186,26 +186,26 @@ Tensor flip(const Tensor& x, Arg<int> axis, Site site) {
   return flip_op({&x}, {axis_of(x, axis, "flip", site)}, site);
 }
 
-Tensors split(const Tensor& x, std::span<const Index> sizes, Arg<int> along, Site site) {
-  const int axis = axis_of(x, along, "split", site);
-  check_pieces(x, axis, sizes, site);
+Tensors split(const Tensor& x, std::span<const Index> sizes, Arg<int> axis, Site site) {
+  const int along = axis_of(x, axis, "split", site);
+  check_pieces(x, along, sizes, site);
   Tensors result;
   Index begin = 0;
   for (Index size : sizes) {
-    result.push_back(slice(x, axis, begin, begin + size, 1, site));
+    result.push_back(slice(x, along, begin, begin + size, 1, site));
     begin += size;
   }
   return result;
 }
 
-Tensors split(const Tensor& x, Arg<int> count, Arg<int> along, Site site) {
-  const int axis = axis_of(x, along, "split", site), parts = count;
-  const Index size = x.shape()[axis];
+Tensors split(const Tensor& x, Arg<int> parts, Arg<int> axis, Site site) {
+  const int along = axis_of(x, axis, "split", site);
+  const Index size = x.shape()[along];
   if (parts < 1 || size % parts != 0)
     throw ShapeError(
-        fmt::format("split: axis {} of shape {} has {} elements, not a multiple of {} ({})", axis,
-                    x.shape().str(), size, parts, SiteScope::resolve(site).str()));
-  return split(x, PoolVector<Index>(static_cast<std::size_t>(parts), size / parts), axis, site);
+        fmt::format("split: axis {} of shape {} has {} elements, not a multiple of {} ({})", along,
+                    x.shape().str(), size, int(parts), SiteScope::resolve(site).str()));
+  return split(x, PoolVector<Index>(static_cast<std::size_t>(parts), size / parts), along, site);
 }
 
 }  // namespace reel

@@ -38,9 +38,9 @@ std::vector<std::string> lstm_gates() { return {"input", "forget", "cell", "outp
 
 }  // namespace
 
-RnnCell::RnnCell(const ModuleParams& p, Arg<Index> input, Arg<Index> hidden, const Options& options)
+RnnCell::RnnCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
+                 const Options& options)
     : activation(options.activation) {
-  const Index input_size = input, hidden_size = hidden;
   const Initial initial(p, "RnnCell", input_size, hidden_size, options);
   w_ih = p.create("w_ih", {hidden_size, input_size}, initial.weight);
   w_hh = p.create("w_hh", {hidden_size, hidden_size}, initial.weight);
@@ -55,9 +55,9 @@ Output<HiddenState> RnnCell::operator()(const Tensor& x, const State& state, con
   return {next, {next}};
 }
 
-GruCell::GruCell(const ModuleParams& p, Arg<Index> input, Arg<Index> hidden, const Options& options)
+GruCell::GruCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
+                 const Options& options)
     : reset(options.reset) {
-  const Index input_size = input, hidden_size = hidden;
   const Initial initial(p, "GruCell", input_size, hidden_size, options);
   w_ih = p.create("w_ih", {3 * hidden_size, input_size}, initial.weight, gru_gates());
   w_hh = p.create("w_hh", {3 * hidden_size, hidden_size}, initial.weight, gru_gates());
@@ -79,12 +79,11 @@ Output<HiddenState> GruCell::operator()(const Tensor& x, const State& state, con
   return {next, {next}};
 }
 
-LstmCell::LstmCell(const ModuleParams& p, Arg<Index> input, Arg<Index> hidden,
+LstmCell::LstmCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
                    const Options& options) {
   if (options.forget_bias && !std::isfinite(*options.forget_bias))
     throw ValueError(fmt::format("LstmCell: the forget bias must be finite, not {} ({})",
                                  *options.forget_bias, SiteScope::place()));
-  const Index input_size = input, hidden_size = hidden;
   const Initial initial(p, "LstmCell", input_size, hidden_size, options);
   w_ih = p.create("w_ih", {4 * hidden_size, input_size}, initial.weight, lstm_gates());
   w_hh = p.create("w_hh", {4 * hidden_size, hidden_size}, initial.weight, lstm_gates());
