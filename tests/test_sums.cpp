@@ -161,7 +161,7 @@ TEST_CASE("the gradient of a tensor that is used many times") {
     return y;
   };
   const Tensor g = gradient(part, 4);
-  check_all(slice(g, 0, 0, 3), uses / 3 * tenth, 1e-4);
+  check_all(slice(g, 0, 0, 3), double(uses) / 3 * tenth, 1e-4);
   check_all(sum(g), uses * tenth);
   const auto steps = [](const Tensor& x) {
     Tensor y = zeros({1});

@@ -146,7 +146,7 @@ TEST_CASE("an undefined tensor only says so") {
   CHECK(none.str() == "undefined");
   Tensor given = ones({3});
   const Tensor taken = std::move(given);
-  for (Tensor x : {none, given}) {
+  for (Tensor x : {none, given}) {  // NOLINT(bugprone-use-after-move)
     const auto says = [&](const char* call, auto f) {
       const std::string message = testing::error_of<ValueError>(f);
       CHECK(message.starts_with(std::string(call) +
