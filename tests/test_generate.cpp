@@ -154,3 +154,25 @@ TEST_CASE("sample: bad settings and logits") {
   CHECK_THROWS_AS(sample(zeros({3}, i32), {}, rng), DTypeError);
   CHECK(rng.state() == Rng(1).state());
 }
+
+TEST_CASE("a forbidden symbol has probability 0") {
+  Rng rng(3);
+  const Tensor logits = tensor({3}, {0, -INFINITY, 0});
+  std::array<int, 3> counts{};
+  for (int i = 0; i < 1000; ++i) ++counts.at(static_cast<std::size_t>(nn::sample(logits, {}, rng)));
+  CHECK(counts[1] == 0);
+  CHECK(std::abs(counts[0] - 500) < 80);
+  for (int i = 0; i < 100; ++i) {
+    CHECK(nn::sample(tensor({3}, {-INFINITY, 1, -INFINITY}), {.top_k = 2}, rng) == 1);
+    CHECK(nn::sample(tensor({2}, {-INFINITY, -700}, f64), {.temperature = 1e-300}, rng) == 1);
+    CHECK(nn::sample(tensor({3}, {1, -INFINITY, -INFINITY}), {.top_p = 1}, rng) == 0);
+  }
+  CHECK(nn::sample(logits, {.temperature = 0}, rng) == 0);
+  CHECK_THROWS_WITH_AS(
+      nn::sample(full({3}, -INFINITY), {}, rng),
+      doctest::Contains("sample: nothing is left to choose: all 3 logits are -inf"), ValueError);
+  CHECK_THROWS_WITH_AS(nn::sample(tensor({2}, {-INFINITY, NAN}), {}, rng),
+                       doctest::Contains("sample: logit 1 is nan"), ValueError);
+  CHECK_THROWS_WITH_AS(nn::sample(tensor({2}, {INFINITY, 0}), {}, rng),
+                       doctest::Contains("sample: logit 0 is inf"), ValueError);
+}

@@ -1,11 +1,21 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <limits>
+#include <vector>
 
 #include <reel/autograd/error.h>
+#include <reel/autograd/ops.h>
 #include <reel/autograd/rng.h>
+#include <reel/nn/init.h>
 
 using namespace reel;
+using doctest::Contains;
+
+namespace {
+constexpr double infinity = std::numeric_limits<double>::infinity();
+const double quiet_nan = std::numeric_limits<double>::quiet_NaN();
+}  // namespace
 
 // The known answers are those that the Random123 library publishes.
 TEST_CASE("Philox gives the known answers") {
@@ -75,4 +85,74 @@ TEST_CASE("integers are below their bound, and tensors draw as the scalar functi
   for (const double value : x.to_vector()) CHECK(value == 10 + 2 * b.normal());
   CHECK(a.state() == b.state());
   CHECK(a.uniform({3}, -1, 1).dtype() == f32);
+}
+
+TEST_CASE("uniform numbers stay below their bound") {
+  CHECK(Rng(Rng::State{1, 0, 27392119}).uniform({1}, 0, 1).item() < 1);
+  for (const auto& [low, high] :
+       {std::pair{0.0, 1.0}, {-1.0, 0.0}, {1.0, 1 + 1e-6}, {0.1, 0.3}, {1e8, 1e8 + 16}})
+    for (const DType dtype : {f32, f64}) {
+      const Tensor x = Rng(Rng::State{1, 0, 27392119 - 5000}).uniform({10000}, low, high, dtype);
+      CHECK(max(x).item() < high);
+      CHECK(min(x).item() >= low);
+    }
+  CHECK(Rng(1).uniform({3}, 2, 2).to_vector() == std::vector<double>{2, 2, 2});
+  CHECK_THROWS_WITH_AS(Rng(1).uniform({3}, 2, 1), Contains("Rng::uniform: low is 2 and high is 1"),
+                       ValueError);
+  CHECK_THROWS_AS(Rng(1).uniform({3}, 0, infinity), ValueError);
+  CHECK_THROWS_AS(Rng(1).uniform({3}, quiet_nan, 1), ValueError);
+}
+
+TEST_CASE("draws whose settings are out of range") {
+  Rng rng(1);
+  CHECK_THROWS_WITH_AS(rng.uniform({2}, 0, 1e300), Contains("must be finite in f32"), ValueError);
+  CHECK_THROWS_AS(rng.uniform({2}, -1e300, 0), ValueError);
+  CHECK(rng.uniform({2}, 0, 1e300, f64).dtype() == f64);
+  CHECK_THROWS_WITH_AS(rng.normal({2}, 0, -1),
+                       Contains("Rng::normal: deviation is -1, but has to be a finite number >= 0 "
+                                "in f32 (" __FILE__ ":"),
+                       ValueError);
+  CHECK_THROWS_AS(rng.normal({2}, 0, quiet_nan), ValueError);
+  CHECK_THROWS_AS(rng.normal({2}, 0, 1e39), ValueError);
+  CHECK_THROWS_WITH_AS(rng.normal({2}, quiet_nan, 1), Contains("Rng::normal: mean is nan"),
+                       ValueError);
+  CHECK(rng.normal({2}, 3, 0).to_vector() == std::vector<double>{3, 3});
+  CHECK_THROWS_WITH_AS(rng.uniform({2}, 0, 1, i32),
+                       Contains("Rng::uniform: random numbers are f32 or f64, not i32 (" __FILE__),
+                       DTypeError);
+  CHECK_THROWS_WITH_AS(rng.normal({2}, 0, 1, i32), Contains("Rng::normal: random numbers"),
+                       DTypeError);
+  CHECK_THROWS_WITH_AS(nn::init::constant(quiet_nan),
+                       Contains("init::constant: value is nan, but has to be finite (" __FILE__),
+                       ValueError);
+  CHECK_THROWS_WITH_AS(nn::init::normal(-1),
+                       Contains("init::normal: deviation is -1, but has to be a finite number >= 0 "
+                                "(" __FILE__),
+                       ValueError);
+}
+
+TEST_CASE("a stream of a stream is known by its path") {
+  const Rng rng(7);
+  const auto numbers = [](Rng rng) { return rng.next(); };
+  const Rng a = rng.stream("a"), b = rng.stream("b");
+  CHECK(numbers(a.stream("a")) != numbers(rng));
+  CHECK(numbers(a.stream("b")) != numbers(b.stream("a")));
+  CHECK(numbers(a.stream("b")) != numbers(rng.stream("ab")));
+  CHECK(numbers(rng.stream("").stream("")) != numbers(rng));
+  CHECK(numbers(rng.stream("").stream("")) != numbers(rng.stream("")));
+  CHECK(rng.stream("w").state().stream == 0xaf63ea4c86020456);  // FNV-1a of "w"
+}
+
+TEST_CASE("the draws of a tensor are those of the scalar functions") {
+  // A tensor's draws equal those of the scalar functions, whatever its size relative to a block.
+  for (const Index n : {1, 15, 16, 17, 100}) {
+    Rng a(5, 3), b(5, 3);
+    const Tensor z = a.normal({n}, 0, 1, f64), u = a.uniform({n}, 0, 1, f64);
+    for (const double x : z.to_vector()) CHECK(x == b.normal());
+    for (const double x : u.to_vector()) CHECK(x == b.uniform());
+    CHECK(a.state() == b.state());
+  }
+  // Beyond 32-bit positions.
+  Rng a(Rng::State{1, 2, 0xfffffff8}), b(Rng::State{1, 2, 0xfffffff8});
+  for (const double x : a.normal({20}, 0, 1, f64).to_vector()) CHECK(x == b.normal());
 }
