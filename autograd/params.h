@@ -178,6 +178,7 @@ class Params {
 
   /// Whether `param` belongs to this part.
   bool contains(const ParamEntry& param) const;
+  /// Whether both are parts of one store.
   bool shares_store_with(const Params& other) const { return store_ == other.store_; }
   /// Whether `param` belongs to this store, in any part.
   bool store_contains(const ParamEntry& param) const;
