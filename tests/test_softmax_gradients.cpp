@@ -96,6 +96,31 @@ TEST_CASE("a gradient of softmax along a leading axis, in columns") {
                  {p, 1 - p, 0.5, -p, p - 1, -0.5});
 }
 
+TEST_CASE("gradients of softmax in many columns are those in rows") {
+  constexpr Index lines = 150, size = 21;  // more columns than a block has
+  Rng rng(1);
+  const Tensor seed = rng.normal({lines, size}), x = 10 * rng.normal({lines, size});
+  const auto gradient_in = [&](const Function& f, bool columns) {
+    const auto turned = [&](const Tensor& y) { return columns ? transpose(y) : y; };
+    return gradient([&](const Tensor& x) { return sum(seed * turned(f(turned(x)))); }, x)
+        .to_vector();
+  };
+  const auto check = [&](const char* name, const Function& in_rows, const Function& in_columns) {
+    CAPTURE(name);
+    const Values rows = gradient_in(in_rows, false), columns = gradient_in(in_columns, true);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      CAPTURE(i);
+      CHECK(std::abs(rows[i] - columns[i]) <= 3e-5 * std::abs(rows[i]) + 1e-12);
+    }
+  };
+  check(
+      "softmax", [](const Tensor& x) { return softmax(x, 1); },
+      [](const Tensor& x) { return softmax(x, 0); });
+  check(
+      "log_softmax", [](const Tensor& x) { return log_softmax(x, 1); },
+      [](const Tensor& x) { return log_softmax(x, 0); });
+}
+
 TEST_CASE("second derivatives of a normaliser are not lost where a share rounds to 1") {
   for (const Case& c : cases) {
     const double q = c.slope(), odds = c.others();

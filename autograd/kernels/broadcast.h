@@ -166,11 +166,12 @@ using Total = std::conditional_t<std::is_same_v<T, std::int32_t>, std::uint32_t,
 
 /// at(0) + ... + at(7), pairwise, with only three roundings.
 template <class F>
-auto sum_of_eight(F at) {
+[[gnu::always_inline]] inline auto sum_of_eight(F at) {
   return ((at(0) + at(1)) + (at(2) + at(3))) + ((at(4) + at(5)) + (at(6) + at(7)));
 }
 
-// Σ term(i) in groups of eight; see sum_of.
+// Σ term(i) in groups of eight, then four, two and one; see sum_of. The last loops have no variable
+// bound, as the totals then stay in registers.
 template <class T, class F>
 [[gnu::always_inline]] inline Total<T> sum_in_groups(Index n, F term) {
   using A = Total<T>;
@@ -179,16 +180,27 @@ template <class T, class F>
   Index i = 0;
   if (n >= lanes) {
     std::array<A, lanes> totals{};
-    for (; i + 8 * lanes <= n; i += 8 * lanes)
+    const auto add_rows = [&](auto sum) {
       for (Index l = 0; l < lanes; ++l)
-        totals[static_cast<std::size_t>(l)] += static_cast<A>(sum_of_eight(
-            [&](Index k) { return static_cast<Modular<T>>(term(i + k * lanes + l)); }));
-    for (; i + lanes <= n; i += lanes)
-      for (Index l = 0; l < lanes; ++l)
-        totals[static_cast<std::size_t>(l)] += static_cast<A>(term(i + l));
-    for (std::size_t half = lanes / 2; half > 0; half /= 2)
-      for (std::size_t l = 0; l < half; ++l) totals[l] += totals[l + half];
-    total = totals[0];
+        totals[static_cast<std::size_t>(l)] += static_cast<A>(
+            sum([&](Index k) { return static_cast<Modular<T>>(term(i + k * lanes + l)); }));
+    };
+    for (; i + 8 * lanes <= n; i += 8 * lanes) add_rows([](auto at) { return sum_of_eight(at); });
+    if (n - i >= 4 * lanes) {
+      add_rows([](auto at) { return (at(0) + at(1)) + (at(2) + at(3)); });
+      i += 4 * lanes;
+    }
+    if (n - i >= 2 * lanes) {
+      add_rows([](auto at) { return at(0) + at(1); });
+      i += 2 * lanes;
+    }
+    if (n - i >= lanes) {
+      add_rows([](auto at) { return at(0); });
+      i += lanes;
+    }
+    std::array<A, lanes / 2> halves;
+    for (std::size_t l = 0; l < halves.size(); ++l) halves[l] = totals[l] + totals[l + lanes / 2];
+    total = sum_of_eight([&](Index k) { return halves[static_cast<std::size_t>(k)]; });
   }
   for (; i < n; ++i) total += static_cast<A>(term(i));
   return total;

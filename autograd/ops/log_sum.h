@@ -30,34 +30,18 @@ struct LogSum {
   T log_share(T x) const { return from_largest(x, largest) - rest; }
 };
 
-/// The elements of a line, in contiguous chunks that the compiler can vectorise.
+/// Contiguous numbers, in chunks that the compiler can vectorise.
 template <class T>
 struct Line {
   static constexpr Index chunk = 128;
   using Chunk = std::array<T, chunk>;
   const T* x;
-  Index stride, size;
+  Index size;
 
   /// Calls f(i, e, n) for i = 0, chunk, ..., where e are the n elements starting at i.
   template <class F>
   void each_chunk(F f) const {
-    Chunk own;
-    for (Index i = 0; i < size; i += chunk) {
-      const Index n = std::min(chunk, size - i);
-      if (stride != 1)
-        for (Index k = 0; k < n; ++k) own[static_cast<std::size_t>(k)] = x[(i + k) * stride];
-      f(i, stride == 1 ? x + i : own.data(), n);
-    }
-  }
-  /// Writes f(x) for each element x to a line of the same layout.
-  template <class F>
-  void map(T* y, F f) const {
-    each_chunk([&](Index i, const T* e, Index n) {
-      Chunk results;
-      T* const to = results.data();
-      for (Index k = 0; k < n; ++k) to[k] = f(e[k]);
-      for (Index k = 0; k < n; ++k) y[(i + k) * stride] = to[k];
-    });
+    for (Index i = 0; i < size; i += chunk) f(i, x + i, std::min(chunk, size - i));
   }
 };
 
@@ -117,7 +101,7 @@ struct Powers {
 /// The LogSum of n contiguous numbers.
 template <class T>
 LogSum<T> log_sum_exp(const T* x, Index n) {
-  return Powers<T>(Line<T>{x, 1, n}).log();
+  return Powers<T>(Line<T>{x, n}).log();
 }
 
 }  // namespace reel::detail

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 
 #include <reel/autograd/kernels/broadcast.h>
@@ -32,69 +34,141 @@ Tensor times_jacobian(const Tensor& v, const Tensor& w, std::int64_t axis, bool 
 // Below this the largest share, of one or several equal elements, is not nearly all of the sum.
 constexpr double small_share = 0.25;
 
-// Σ w (v[i] - v) / Σ w, with differences from the v of a largest w.
-template <class T>
-void times_jacobian_itself(const T* v, const T* w, T* y, Index n) {
-  const T top = detail::largest(Line<T>{w, 1, n});
-  T origin = 0;
-  if (top > T(small_share)) {
-    Index k = 0;
-    while (k + 1 < n && w[k] != top) ++k;
-    if (std::isfinite(v[k])) origin = v[k];
+// One contiguous line.
+struct Row {
+  static constexpr std::size_t most = 1;
+  Index n;
+
+  Index lines() const { return 1; }
+  // Calls f(i, line) for each element.
+  template <class F>
+  void each(F f) const {
+    for (Index i = 0; i < n; ++i) f(i, 0);
   }
-  const double total = kernels::sum_of<T>(n, [=](Index i) { return w[i]; });
-  const T mean = static_cast<T>(
-      kernels::sum_of<T>(n, [=](Index i) { return w[i] * (v[i] - origin); }) / total);
-  for (Index i = 0; i < n; ++i) y[i] = (v[i] - origin) - mean;
+  // totals[line] = Σ term(i, line)
+  template <class T, class F>
+  void sum(F term, double* totals) const {
+    *totals = kernels::sum_of<T>(n, [=](Index i) { return term(i, 0); });
+  }
+};
+
+// Lines side by side, whose elements are `stride` apart.
+struct Columns {
+  static constexpr std::size_t most = 64;
+  Index n, columns, stride;
+
+  Index lines() const { return columns; }
+  template <class F>
+  void each(F f) const {
+    for (Index r = 0; r < n; ++r)
+      for (Index c = 0; c < columns; ++c) f(r * stride + c, c);
+  }
+  template <class T, class F>
+  void sum(F term, double* totals) const {
+    kernels::add_columns<T>(
+        n, columns, [term, step = stride](Index r, Index c) { return term(r * step + c, c); },
+        totals);
+  }
+};
+
+template <class T, class Lines>
+using PerLine = std::array<T, Lines::most>;
+
+// The largest w >= 0 of each line, and whether any of them is nearly all of its sum.
+template <class T, class Lines>
+bool find_largest(const T* w, const Lines& lines, PerLine<T, Lines>& top) {
+  using Bits = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;  // in the same order
+  PerLine<Bits, Lines> largest;
+  std::fill_n(largest.data(), lines.lines(), 0);
+  lines.each([&, most = largest.data()](Index i, Index l) {
+    most[l] = std::max(most[l], std::bit_cast<Bits>(w[i]));
+  });
+  bool any = false;
+  for (std::size_t l = 0; l < static_cast<std::size_t>(lines.lines()); ++l) {
+    top[l] = std::bit_cast<T>(largest[l]);
+    any |= top[l] > T(small_share);
+  }
+  return any;
+}
+
+// Σ w (v[i] - v) / Σ w, with differences from the v of a largest w.
+template <class T, class Lines>
+void times_jacobian_itself(const T* v, const T* w, T* y, Lines lines) {
+  PerLine<T, Lines> top, origins, means;
+  std::fill_n(origins.data(), lines.lines(), T(0));
+  T *const origin = origins.data(), *const mean = means.data();
+  if (find_largest(w, lines, top))
+    lines.each([=, largest = top.data()](Index i, Index l) {
+      const bool taken = w[i] == largest[l] && largest[l] > T(small_share) && std::isfinite(v[i]);
+      origin[l] = taken ? v[i] : origin[l];
+    });
+  PerLine<double, Lines> totals, weighted;
+  lines.template sum<T>([=](Index i, Index) { return w[i]; }, totals.data());
+  lines.template sum<T>([=](Index i, Index l) { return w[i] * (v[i] - origin[l]); },
+                        weighted.data());
+  for (std::size_t l = 0; l < static_cast<std::size_t>(lines.lines()); ++l)
+    mean[l] = static_cast<T>(weighted[l] / totals[l]);
+  lines.each([=](Index i, Index l) { y[i] = (v[i] - origin[l]) - mean[l]; });
 }
 
 // The elements of y = v - w Σ v / Σ w whose w is the largest: (w (hits v - Σ of their v) + v Σ
 // other w - w Σ other v) / Σ w.
-template <class T>
-void correct_largest(const T* v, const T* w, T* y, Index n, T top) {
-  const auto sum_where = [=](bool hit, auto term) {
-    return kernels::sum_of<T>(n, [=](Index i) { return (w[i] == top) == hit ? term(i) : T(0); });
+template <class T, class Lines>
+void correct_largest(const T* v, const T* w, T* y, const Lines& lines, const T* top) {
+  PerLine<double, Lines> hits, hit_sum, others, other_sum;
+  const auto sum_where = [&](bool hit, auto term, double* totals) {
+    lines.template sum<T>(
+        [=](Index i, Index l) { return (w[i] == top[l]) == hit ? term(i) : T(0); }, totals);
   };
   const auto value = [=](Index i) { return v[i]; };
-  const double hits = sum_where(true, [](Index) { return T(1); });
-  const double hit_sum = sum_where(true, value), other_sum = sum_where(false, value);
-  const double others = sum_where(false, [=](Index i) { return w[i]; });
-  const auto largest = static_cast<double>(top);
-  const double total = hits * largest + others;
-  for (Index i = 0; std::isfinite(total) && i < n; ++i)
-    if (w[i] == top) {
-      const auto x = static_cast<double>(v[i]);
-      y[i] = static_cast<T>((largest * (hits * x - hit_sum) + (x * others - largest * other_sum)) /
-                            total);
-    }
+  sum_where(
+      true, [](Index) { return T(1); }, hits.data());
+  sum_where(true, value, hit_sum.data());
+  sum_where(
+      false, [=](Index i) { return w[i]; }, others.data());
+  sum_where(false, value, other_sum.data());
+  lines.each([&](Index i, Index line) {
+    if (w[i] != top[line] || !(w[i] > T(small_share))) return;
+    const auto l = static_cast<std::size_t>(line);
+    const double largest = w[i], x = v[i], total = hits[l] * largest + others[l];
+    if (std::isfinite(total))
+      y[i] = static_cast<T>(
+          (largest * (hits[l] * x - hit_sum[l]) + (x * others[l] - largest * other_sum[l])) /
+          total);
+  });
 }
 
-template <class T>
-void times_transposed_jacobian(const T* v, const T* w, T* y, Index n) {
-  const double total = kernels::sum_of<T>(n, [=](Index i) { return w[i]; });
-  const T slope = static_cast<T>(kernels::sum_of<T>(n, [=](Index i) { return v[i]; }) / total);
-  for (Index i = 0; i < n; ++i) y[i] = v[i] - w[i] * slope;
-  const T top = detail::largest(Line<T>{w, 1, n});
-  if (top > T(small_share)) correct_largest(v, w, y, n, top);
+template <class T, class Lines>
+void times_transposed_jacobian(const T* v, const T* w, T* y, Lines lines) {
+  PerLine<double, Lines> totals, sums;
+  PerLine<T, Lines> top, slopes;
+  lines.template sum<T>([=](Index i, Index) { return w[i]; }, totals.data());
+  lines.template sum<T>([=](Index i, Index) { return v[i]; }, sums.data());
+  for (std::size_t l = 0; l < static_cast<std::size_t>(lines.lines()); ++l)
+    slopes[l] = static_cast<T>(sums[l] / totals[l]);
+  lines.each([=, slope = slopes.data()](Index i, Index l) { y[i] = v[i] - w[i] * slope[l]; });
+  if (find_largest(w, lines, top)) correct_largest(v, w, y, lines, top.data());
 }
 
 template <class T>
 void times_jacobian(Ctx<T> c, const Jacobian& j) {
-  const int axis = static_cast<int>(j.axis);
-  const Index n = c.shape(0)[axis], stride = c.shape(0).stride(axis);
-  const T *v = c.in(0).data(), *w = c.in(1).data();
-  T* y = c.out().data();
-  const auto apply = j.transposed ? &times_transposed_jacobian<T> : &times_jacobian_itself<T>;
-  const Scratch<T> lines(stride == 1 ? 0 : 3 * n);
-  T *const own_v = lines.data(), *const own_w = own_v + n, *const own_y = own_w + n;
-  if (n == 0) return;
-  detail::each_line(c.shape(0), axis, [&](Index first, Index) {
-    if (stride == 1) return apply(v + first, w + first, y + first, n);
-    for (Index i = 0; i < n; ++i) own_v[i] = v[first + i * stride];
-    for (Index i = 0; i < n; ++i) own_w[i] = w[first + i * stride];
-    apply(own_v, own_w, own_y, n);
-    for (Index i = 0; i < n; ++i) y[first + i * stride] = own_y[i];
-  });
+  const auto apply = [&](Index first, auto lines) {
+    const T *v = c.in(0).data() + first, *w = c.in(1).data() + first;
+    T* y = c.out().data() + first;
+    if (j.transposed)
+      times_transposed_jacobian(v, w, y, lines);
+    else
+      times_jacobian_itself(v, w, y, lines);
+  };
+  const AxisView view(c.shape(0), static_cast<int>(j.axis));
+  constexpr Index most = Columns::most;
+  for (Index o = 0; view.size > 0 && o < view.outer; ++o)
+    if (view.inner == 1)
+      apply(o * view.size, Row{view.size});
+    else
+      for (Index i = 0; i < view.inner; i += most)
+        apply(o * view.size * view.inner + i,
+              Columns{view.size, std::min(most, view.inner - i), view.inner});
 }
 
 REEL_EARLY const Op<Jacobian> times_jacobian_op{{
@@ -134,13 +208,19 @@ Tensor times_jacobian(const Tensor& v, const Tensor& w, std::int64_t axis, bool 
 
 // --- softmax and log_softmax ---
 
-// Calls f(x, y, stride, size) for each line along the axis.
+// Calls f(x, y, size) for each line along the axis; x and y are contiguous and may be the same.
 template <class T, class F>
 void map_lines(Ctx<T> c, int axis, F f) {
   const Index size = c.shape(0)[axis], stride = c.shape(0).stride(axis);
   if (size == 0) return;
+  const Scratch<T> own(stride == 1 ? 0 : size);
   detail::each_line(c.shape(0), axis, [&](Index first, Index) {
-    f(c.in(0).data() + first, c.out().data() + first, stride, size);
+    const T* x = c.in(0).data() + first;
+    T* y = c.out().data() + first;
+    if (stride == 1) return f(x, y, size);
+    for (Index i = 0; i < size; ++i) own[i] = x[i * stride];
+    f(own.data(), own.data(), size);
+    for (Index i = 0; i < size; ++i) y[i * stride] = own[i];
   });
 }
 
@@ -150,11 +230,11 @@ REEL_EARLY const Op<Along> softmax_op{{
     .shape = same_shape,
     .forward =
         []<Real T>(Ctx<T> c, const Along& along) {
-          map_lines(c, along.axis, [](const T* x, T* y, Index stride, Index size) {
-            const Line<T> line{x, stride, size};
-            const Powers<T> powers(line);
+          map_lines(c, along.axis, [](const T* x, T* y, Index size) {
+            const Powers<T> powers(Line<T>{x, size});
             const T largest = powers.largest, sum = powers.sum();
-            line.map(y, [=](T x) { return kernels::vexp(from_largest(x, largest)) / sum; });
+            for (Index i = 0; i < size; ++i)
+              y[i] = kernels::vexp(from_largest(x[i], largest)) / sum;
           });
         },
     .gradient = rule(
@@ -175,10 +255,9 @@ REEL_EARLY const Op<Along> log_softmax_op{{
     .shape = same_shape,
     .forward =
         []<Real T>(Ctx<T> c, const Along& along) {
-          map_lines(c, along.axis, [](const T* x, T* y, Index stride, Index size) {
-            const Line<T> line{x, stride, size};
-            const LogSum<T> sum = Powers<T>(line).log();
-            line.map(y, [=](T x) { return sum.log_share(x); });
+          map_lines(c, along.axis, [](const T* x, T* y, Index size) {
+            const LogSum<T> sum = detail::log_sum_exp(x, size);
+            for (Index i = 0; i < size; ++i) y[i] = sum.log_share(x[i]);
           });
         },
     .gradient = rule(
