@@ -101,7 +101,7 @@ class TracedFunction {
     for (Index i = 0; i < y.size(); ++i) {
       Tensor seed = zeros(y.shape(), y.dtype());
       dispatch_real(y.dtype(),
-                    [&]<class T>() { seed.edit<T>()[static_cast<std::size_t>(i)] = T(1); });
+                    [&]<class T>() { seed.begin_update<T>()[static_cast<std::size_t>(i)] = T(1); });
       rows.push_back(reshape(gradients(y, x_, seed, false)[0], Shape{x_[0].size()}));
     }
     return rows.empty() ? zeros({0, x_[0].size()}, y.dtype()) : stack(rows);

@@ -101,7 +101,8 @@ Gradients& Gradients::operator+=(const Gradients& other) {
     const kernels::FlushSubnormals flush;
     dispatch_real(theirs.dtype(), [&]<class T>() {
       const std::span<const T> from = theirs.values<T>();
-      std::ranges::transform(ours->edit<T>(), from, ours->edit<T>().begin(), std::plus{});
+      std::ranges::transform(ours->begin_update<T>(), from, ours->begin_update<T>().begin(),
+                             std::plus{});
     });
   });
   return *this;
@@ -111,7 +112,7 @@ Gradients& Gradients::operator*=(Arg<double> factor) {
   PoolVector<Tensor*> gradients;
   each([&](const std::shared_ptr<ParamEntry>&, Tensor& gradient) {
     // Shared buffers are copied here, not in the tasks.
-    dispatch_real(gradient.dtype(), [&]<class T>() { gradient.edit<T>(); });
+    dispatch_real(gradient.dtype(), [&]<class T>() { gradient.begin_update<T>(); });
     gradients.push_back(&gradient);
   });
   const kernels::FlushSubnormals flush;

@@ -38,12 +38,11 @@ void Param::set(const Tensor& value, Site site) {
     throw DTypeError(fmt::format("parameter {} is {}, not {}; convert the value with to() ({})",
                                  name(), name_of(dtype()), name_of(value.dtype()), place));
   data().value = value.detach();
-  data().exposed = false;  // writes through a span of the old value no longer matter
   ++data().version;
 }
 
 void Param::begin_update() {
-  dispatch_real(dtype(), [&]<class T>() { data().value.template edit<T>(); });
+  dispatch_real(dtype(), [&]<class T>() { data().value.template begin_update<T>(); });
   ++data().version;
 }
 
@@ -208,14 +207,13 @@ Params Params::to(DType dtype) const {
   Params copy(store_->rng.state().seed, dtype);
   each([&](const auto& entry) {
     Tensor value = entry->value.to(dtype);
-    dispatch_real(dtype, [&]<class T>() { value.edit<T>(); });  // its own copy
+    dispatch_real(dtype, [&]<class T>() { value.begin_update<T>(); });  // its own copy
     detail::ParamData unclaimed = *entry;
     unclaimed.name = entry->name.substr(prefix_.size());
     unclaimed.value = std::move(value);
     unclaimed.version = 0;
     unclaimed.bound = false;
     unclaimed.imported = true;
-    unclaimed.exposed = false;
     unclaimed.store = copy.store_;
     copy.store_->add(std::move(unclaimed));
   });

@@ -29,8 +29,6 @@ struct ParamData {
   std::vector<std::string> blocks = {};
   bool bound = true;      ///< whether a module has claimed it
   bool imported = false;  ///< created by `clone`, `to` or a file, not by the module
-  /// Whether a writable span of the numbers was ever handed out: its holder may write at any time.
-  bool exposed = false;
   std::weak_ptr<ParamStore> store = {};
 };
 
@@ -82,7 +80,6 @@ class Param {
   std::span<T> edit(Site site = {}) {
     const std::span<T> numbers = data().value.template edit<T>(site);
     ++data().version;
-    data().exposed = true;
     return numbers;
   }
   /// Counts a change, and makes the parameter the only owner of its buffer: for an optimizer, which

@@ -65,7 +65,7 @@ Tensor filled(Rng& rng, const char* call, const Shape& shape, DType dtype, Site 
   Tensor result = detail::new_tensor(call, shape, dtype, site);
   const Rng::State& at = rng.state();
   dispatch_real(dtype, [&]<class T>() {
-    const std::span<T> all = result.edit<T>();
+    const std::span<T> all = result.begin_update<T>();
     const Index n = std::ssize(all);
     for (Index begin = 0; begin < n; begin += lanes) {
       const PhiloxWords words = kernels::philox_blocks(

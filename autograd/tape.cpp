@@ -29,14 +29,14 @@ std::size_t hash(const ParamEntry* entry) {
 }
 
 Tensor copy_of(const Tensor& x) {
-  Tensor copy = x;  // shares, so that edit() copies
-  dispatch_real(x.dtype(), [&]<class T>() { copy.edit<T>(); });
+  Tensor copy = x;  // shares, so that begin_update() copies
+  dispatch(x.dtype(), [&]<class T>() { copy.begin_update<T>(); });
   return copy;
 }
 
-bool same_numbers(const void* a, const Tensor& b) {
+bool same_numbers(const Buffer& a, const Tensor& b) {
   const auto bytes = static_cast<std::size_t>(b.size()) * size_of(b.dtype());
-  return bytes == 0 || std::memcmp(a, b.buffer().data(), bytes) == 0;
+  return bytes == 0 || std::memcmp(a.data(), b.buffer().data(), bytes) == 0;
 }
 
 }  // namespace
@@ -88,6 +88,7 @@ void Tape::drop_records() {
   leaf_table_.clear();
   hooks_.clear();
   held_.clear();
+  copies_.clear();
 }
 
 void Tape::next_generation() {
@@ -134,9 +135,7 @@ Tensor Tape::leaf(const std::shared_ptr<ParamEntry>& entry) {
   }
   std::int32_t& found = leaf_table_[place(entry.get())];
   if (found < 0) {
-    // If someone holds a writable span of the numbers, the version does not tell when they change.
-    const Tensor value = entry->exposed ? copy_of(entry->value) : entry->value;
-    leaves_.push_back({entry, entry->version, add_slot(value, true, true), entry->exposed});
+    leaves_.push_back({entry, entry->version, add_slot(entry->value, true, true)});
     found = static_cast<std::int32_t>(leaves_.size()) - 1;
   }
   const Leaf& leaf = leaves_[static_cast<std::size_t>(found)];
@@ -165,9 +164,24 @@ std::vector<Param> Tape::parameters() const {
 
 std::int32_t Tape::add_slot(const Tensor& value, bool differentiable, bool keep) {
   const std::int32_t slot = checked_tape_index(slots_.size());
-  slots_.push_back(
-      {keep ? value.buffer() : Buffer(), value.shape(), value.dtype(), differentiable});
+  slots_.push_back({keep ? kept(value) : Buffer(), value.shape(), value.dtype(), differentiable});
   return slot;
+}
+
+// What a backward pass reads: the numbers as they are now, also if the holder of a span from edit()
+// writes to them later. What every step uses is copied once.
+Buffer Tape::kept(const Tensor& x) {
+  if (!x.buffer().exposed()) [[likely]]
+    return x.buffer();
+  constexpr std::ptrdiff_t most_looked_at = 16;
+  const auto recent = copies_.end() - std::min(std::ssize(copies_), most_looked_at);
+  const auto found = std::find_if(recent, copies_.end(), [&](const Copy& c) {
+    return c.original == x.buffer().data() && c.copy.size() == x.size() &&
+           c.copy.dtype() == x.dtype() && same_numbers(c.copy.buffer(), x);
+  });
+  if (found != copies_.end()) return found->copy.buffer();
+  copies_.push_back({x.buffer().data(), copy_of(x)});
+  return copies_.back().copy.buffer();
 }
 
 // Consecutive records mostly belong to one module, so the last one is checked first.
@@ -196,7 +210,7 @@ void Tape::on_gradient(const Tensor& x, GradientHook hook, Site site) {
 std::int32_t Tape::slot_of(const Tensor& input, bool keep) {
   if (input.trace().generation != generation()) return add_slot(input, false, keep);
   Slot& slot = slots_[static_cast<std::size_t>(input.trace().slot)];
-  if (keep && !slot.buffer) slot.buffer = input.buffer();
+  if (keep && !slot.buffer) slot.buffer = kept(input);
   return input.trace().slot;
 }
 
@@ -356,7 +370,7 @@ void Tape::check_parameters(Site site) const {
   for (const Leaf& leaf : leaves_) {
     const Buffer& used = slots_[static_cast<std::size_t>(leaf.slot)].buffer;
     if (leaf.version != leaf.entry->version ||
-        (leaf.copied && !same_numbers(used.data(), leaf.entry->value)))
+        (!used.shares(leaf.entry->value.buffer()) && !same_numbers(used, leaf.entry->value)))
       throw StaleTensorError(fmt::format(
           "gradient: parameter {} was changed between forward and backward; take the gradient "
           "before the optimizer's step ({})",

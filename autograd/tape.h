@@ -193,7 +193,10 @@ class Tape {
     std::shared_ptr<ParamEntry> entry;
     std::uint64_t version;
     std::int32_t slot;
-    bool copied;  // the slot has its own copy: others may write to the parameter's numbers
+  };
+  struct Copy {
+    const void* original;
+    Tensor copy;
   };
   struct Hook {
     std::int32_t slot;
@@ -219,6 +222,7 @@ class Tape {
 
   std::int32_t add_slot(const Tensor& value, bool differentiable, bool keep);
   std::int32_t slot_of(const Tensor& input, bool keep);
+  Buffer kept(const Tensor& x);
   std::int32_t input_slot(const Record& record, std::int32_t i) const {
     return input_slots_[static_cast<std::size_t>(record.first_input + i)];
   }
@@ -254,6 +258,7 @@ class Tape {
   PoolVector<Leaf> leaves_;
   PoolVector<std::int32_t> leaf_table_;  // open addressing: entry address -> index in leaves_
   PoolVector<std::shared_ptr<const void>> held_;
+  PoolVector<Copy> copies_;  // of numbers to which others may write
 };
 
 /// Makes a tape, or none if null, the thread's current one for its lifetime.

@@ -128,7 +128,7 @@ Tensor Tensor::to(DType dtype, Site site) const {
   Tensor result = detail::new_tensor("to", shape_, dtype, site);
   dispatch(dtype_, [&]<class From>() {
     dispatch(dtype, [&]<class To>() {
-      std::ranges::transform(values<From>(), result.edit<To>().begin(),
+      std::ranges::transform(values<From>(), result.begin_update<To>().begin(),
                              [site](From x) { return converted<To>(x, false, "to", site); });
     });
   });
@@ -154,7 +154,7 @@ Tensor full(const Shape& shape, Arg<double> value, DType dtype, Site site) {
   return dispatch(dtype, [&]<class T>() {
     const T element = converted<T>(double(value), true, "full", site);
     Tensor result = detail::new_tensor("full", shape, dtype, site);
-    std::ranges::fill(result.edit<T>(), element);
+    std::ranges::fill(result.begin_update<T>(), element);
     return result;
   });
 }
@@ -171,7 +171,7 @@ Tensor scalar(Arg<double> value, DType dtype, Site site) {
   return dispatch(dtype, [&]<class T>() {
     const T element = converted<T>(double(value), true, "scalar", site);
     Tensor result(Shape{}, dtype);
-    result.edit<T>()[0] = element;
+    result.begin_update<T>()[0] = element;
     return result;
   });
 }
@@ -198,7 +198,7 @@ Tensor arange(Arg<Index> begin, Arg<Index> end, Arg<Index> step, DType dtype, Si
       if (n > 0) converted<T>(i, true, "arange", site);
     Tensor result = detail::new_tensor("arange", shape, dtype, site);
     Index i = begin;
-    for (T& element : result.edit<T>()) {
+    for (T& element : result.begin_update<T>()) {
       element = static_cast<T>(i);
       if (i != last) i += step;
     }
@@ -212,7 +212,7 @@ Tensor eye(Arg<Index> rows, Arg<Index> columns, DType dtype, Site site) {
   const Shape shape({rows, columns}, site);
   Tensor result = zeros(shape, dtype, site);
   dispatch(dtype, [&]<class T>() {
-    const auto elements = result.edit<T>();
+    const auto elements = result.begin_update<T>();
     for (Index i = 0; i < std::min(shape[0], shape[1]); ++i)
       elements[static_cast<std::size_t>(i * shape[1] + i)] = T(1);
   });
@@ -228,7 +228,7 @@ Tensor from_values(const Shape& shape, std::span<const From> values, DType dtype
                     values.size(), shape.str(), shape.size(), SiteScope::resolve(site).str()));
   Tensor result = detail::new_tensor("tensor", shape, dtype, site);
   dispatch(dtype, [&]<class To>() {
-    std::ranges::transform(values, result.edit<To>().begin(),
+    std::ranges::transform(values, result.begin_update<To>().begin(),
                            [site](From x) { return converted<To>(x, true, "tensor", site); });
   });
   return result;

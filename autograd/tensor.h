@@ -62,9 +62,18 @@ class Tensor {
   }
 
   /// The numbers, for in-place writes. A buffer that other handles share is copied first (copy on
-  /// write), so they never see the change; this handle is no longer recorded on any tape.
+  /// write), so they never see the change; this handle is no longer recorded on any tape. The span
+  /// may be kept: a tape that reads the numbers in a backward pass copies them when an op uses
+  /// them, as later writes reach every handle of the buffer.
   template <Element T>
   std::span<T> edit(Site site = {}) {
+    const std::span<T> numbers = begin_update<T>(site);
+    buffer_.expose();
+    return numbers;
+  }
+  /// The same for code that writes at once and keeps no span.
+  template <Element T>
+  std::span<T> begin_update(Site site = {}) {
     require(dtype_of<T>, "edit", site);
     own();
     return {static_cast<T*>(buffer_.data()), static_cast<std::size_t>(size())};

@@ -40,8 +40,8 @@ Window Windows::operator[](Index i) const {
   if (i < 0 || i >= count_)
     throw ValueError(fmt::format("there is no window {}; there are {}", i, count_));
   Window window{Tensor({seq_len_, batch_}, i32), Tensor({seq_len_, batch_}, i32)};
-  std::int32_t* input = window.inputs.edit<std::int32_t>().data();
-  std::int32_t* target = window.targets.edit<std::int32_t>().data();
+  std::int32_t* input = window.inputs.begin_update<std::int32_t>().data();
+  std::int32_t* target = window.targets.begin_update<std::int32_t>().data();
   for (Index t = 0; t < seq_len_; ++t) {
     const std::int32_t* token = tokens_.data() + i * seq_len_ + t;
     for (Index b = 0; b < batch_; ++b, token += stream_length_) {

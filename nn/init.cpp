@@ -115,7 +115,7 @@ Initializer orthogonal() {
     const Index block = shape[0] % shape[1] == 0 ? shape[1] : shape[0];
     Tensor result(shape, f64);
     for (Index row = 0; row < shape[0]; row += block)
-      draw_orthonormal(rng, block, shape[1], result.edit<double>().data() + row * shape[1]);
+      draw_orthonormal(rng, block, shape[1], result.begin_update<double>().data() + row * shape[1]);
     return result.to(dtype);
   };
 }

@@ -101,7 +101,8 @@ NamedTensors from_params(const Params& params) {
   params.each([&](const auto& entry) {
     Tensor value = entry->value;
     // Whoever has a span of the numbers may write to them at any time.
-    if (entry->exposed) dispatch_real(value.dtype(), [&]<class T>() { value.edit<T>(); });
+    if (value.buffer().exposed())
+      dispatch_real(value.dtype(), [&]<class T>() { value.begin_update<T>(); });
     result.tensors.emplace(entry->name, std::move(value));
   });
   return result;

@@ -23,7 +23,7 @@ void clip_by_value(Gradients& gradients, Arg<double> limit, Site site) {
                                  double(limit), SiteScope::resolve(site).str()));
   gradients.each([&](const std::shared_ptr<ParamEntry>&, Tensor& gradient) {
     dispatch_real(gradient.dtype(), [&]<class T>() {
-      for (T& g : gradient.edit<T>()) g = std::clamp(g, T(-limit), T(limit));
+      for (T& g : gradient.begin_update<T>()) g = std::clamp(g, T(-limit), T(limit));
     });
   });
 }

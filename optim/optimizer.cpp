@@ -179,7 +179,7 @@ void Optimizer::check_moments(const Slot& slot, const Tensor& gradient) const {
 void Optimizer::Slot::own() {
   dispatch_real(param.dtype(), [&]<class T>() {
     param.begin_update();
-    for (Tensor& moment : moments) moment.edit<T>();
+    for (Tensor& moment : moments) moment.begin_update<T>();
   });
 }
 

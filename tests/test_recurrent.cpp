@@ -339,6 +339,11 @@ TEST_CASE("arguments that do not fit a layer are reported before any work") {
              lstm(zeros({5, 2, 3}), {zeros({3, 4}), zeros({2, 4})});
            }),
            "lstm: the state is f32 [3, 4], but has to be [2, 4] for x [5, 2, 3] (");
+  const nn::LstmCell cell(params / "cell", 3, 4);
+  contains(message([&] {
+             cell(zeros({2, 7}));
+           }),
+           "LstmCell cell: x is f32 [2, 7], but its last axis must have 3 elements (");
   const std::vector<std::int32_t> lengths{5, 6};
   contains(message([&] {
              lstm(zeros({5, 2, 3}), {}, nn::Eval{},

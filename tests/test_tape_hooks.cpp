@@ -221,6 +221,67 @@ TEST_CASE("writing to a span that was kept is seen") {
   }
 }
 
+TEST_CASE("a gradient has the numbers of the call, whoever kept a span of them") {
+  Tensor x = full({2}, 2);
+  const std::span<float> numbers = x.edit<float>();
+  numbers[0] = 3;
+  Tape tape;
+  const Tensor w = tape.watch(ones({2}));
+  const auto gradient = [&](const Tensor& y, const Tensor& input) {
+    return tape.gradient(sum(y), {input})[0].to_vector();
+  };
+  using Numbers = std::vector<double>;
+  SUBCASE("of a constant") {
+    const Tensor y = x * w;
+    numbers[0] = 7;
+    CHECK(gradient(y, w) == Numbers{3, 2});
+  }
+  SUBCASE("of a watched tensor") {
+    const Tensor watched = tape.watch(x), y = square(watched);
+    numbers[0] = 7;
+    CHECK(gradient(y, watched) == Numbers{6, 4});
+  }
+  SUBCASE("of another shape with the same memory") {
+    const Tensor row = reshape(x, {1, 2}), y = row * w;
+    numbers[0] = 7;
+    CHECK(gradient(y, w) == Numbers{3, 2});
+  }
+  SUBCASE("that changed between two uses") {
+    const Tensor before = x * w;
+    numbers[0] = 7;
+    CHECK(gradient(before + x * w, w) == Numbers{10, 4});
+  }
+  SUBCASE("of indices") {
+    Tensor rows = full({1}, 1, i32);
+    const std::span<std::int32_t> row = rows.edit<std::int32_t>();
+    const Tensor y = gather_rows(reshape(w, {2, 1}), rows);
+    row[0] = 0;
+    CHECK(gradient(y, w) == Numbers{0, 1});
+  }
+  SUBCASE("used in every step, which are copied once") {
+    Tensor y = w;
+    for (int step = 0; step < 100; ++step) y = y * x;
+    const std::int64_t held = tape.held_bytes();
+    CHECK(held < 100 * 2 * 64);
+    numbers[0] = 7;
+    CHECK(gradient(y, w)[1] == std::exp2(100));
+  }
+}
+
+TEST_CASE("a span of a tensor that became the value of a parameter") {
+  const Params params(1);
+  Param w = params.create("w", {2}, filled_with_two);
+  Tensor x = ones({2});
+  const std::span<float> numbers = x.edit<float>();
+  w.set(x);
+  Tape tape;
+  const Tensor loss = sum(square(w));
+  numbers[0] = 7;
+  CHECK_THROWS_WITH_AS(tape.gradient(loss, params),
+                       Contains("parameter w was changed between forward and backward"),
+                       StaleTensorError);
+}
+
 TEST_CASE("an edit in the wrong type changes nothing, also not the version") {
   const Params params(1);
   Param w = params.create("w", {2}, filled_with_two);

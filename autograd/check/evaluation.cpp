@@ -36,7 +36,7 @@ Numbers flat(const std::vector<Tensor>& tensors) {
 Tensor moved(const Tensor& x, const Numbers& direction, double distance) {
   Tensor result = x;
   dispatch_real(x.dtype(), [&]<class T>() {
-    const std::span<T> numbers = result.edit<T>();
+    const std::span<T> numbers = result.begin_update<T>();
     for (std::size_t i = 0; i < numbers.size(); ++i)
       if (direction[i] != 0) numbers[i] += static_cast<T>(distance * direction[i]);
   });

@@ -12,7 +12,7 @@ namespace reel::op::detail {
 
 Tensor copy_of(const Tensor& x) {
   Tensor copy = x.detach();
-  dispatch(x.dtype(), [&]<class T>() { copy.edit<T>(); });
+  dispatch(x.dtype(), [&]<class T>() { copy.begin_update<T>(); });
   return copy;
 }
 
@@ -107,7 +107,7 @@ std::string Case::check_direction() const {
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     if (!real(i)) continue;
     const auto g = gradient[next++].values<double>();
-    const auto up = ahead[i].edit<double>(), down = behind[i].edit<double>();
+    const auto up = ahead[i].begin_update<double>(), down = behind[i].begin_update<double>();
     for (std::size_t j = 0; j < g.size(); ++j) {
       const double d = rng.uniform() < 0.5 ? -1 : 1;
       up[j] += h * d;
@@ -178,7 +178,7 @@ std::optional<Case> drawn(const OpSpec& op, const OpSpec::Sample& sample, double
   for (const Generator& generator : sample.inputs) {
     c.inputs.push_back(generator.draw(rng, f64));
     if (scale != 1 && generator.kind == Generator::Kind::normal) {
-      for (double& x : c.inputs.back().edit<double>()) x *= scale;
+      for (double& x : c.inputs.back().begin_update<double>()) x *= scale;
     }
     c.title += ' ' + generator.shape.str();
   }

@@ -84,13 +84,13 @@ Complaints check_jacobian(const OpSpec& op) {
       std::vector<std::vector<double>> rows;
       for (Index k = 0; k < size; ++k) {
         Tensor seed = zeros(y.shape(), f64);
-        seed.edit<double>()[static_cast<std::size_t>(k)] = 1;
+        seed.begin_update<double>()[static_cast<std::size_t>(k)] = 1;
         rows.push_back(tape.gradient(y, {watched}, {.seed = seed, .keep = true})[0].to_vector());
       }
       const NoRecord no_record;
       const auto at = [&](std::size_t j, double distance) {
         std::vector<Tensor> near = c.inputs;
-        near[i].edit<double>()[j] += distance;
+        near[i].begin_update<double>()[j] += distance;
         return c.joined(near).to_vector();
       };
       for (std::size_t j = 0; j < static_cast<std::size_t>(watched.size()); ++j) {

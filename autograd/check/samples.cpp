@@ -28,7 +28,7 @@ Tensor Generator::draw(Rng& rng, DType dtype) const {
     case Kind::away_from_zero: {
       Tensor x = rng.normal(shape, 0, 1, dtype);
       dispatch_real(dtype, [&]<class T>() {
-        for (T& value : x.edit<T>()) value += value < 0 ? T(-0.1) : T(0.1);
+        for (T& value : x.begin_update<T>()) value += value < 0 ? T(-0.1) : T(0.1);
       });
       return x;
     }
@@ -36,7 +36,7 @@ Tensor Generator::draw(Rng& rng, DType dtype) const {
       break;
   }
   Tensor x(shape, i32);
-  for (std::int32_t& value : x.edit<std::int32_t>())
+  for (std::int32_t& value : x.begin_update<std::int32_t>())
     value = static_cast<std::int32_t>(rng.integer(limit));
   return x;
 }

@@ -136,7 +136,7 @@ std::vector<Tensor> with_special_numbers(std::span<const Tensor> inputs, Rng& rn
   std::vector<Tensor> result(inputs.begin(), inputs.end());
   for (Tensor& x : result)
     if (is_real(x.dtype()))
-      for (T& value : x.edit<T>())
+      for (T& value : x.begin_update<T>())
         if (rng.integer(share) == 0)
           value =
               static_cast<T>(numbers[static_cast<std::size_t>(rng.integer(std::ssize(numbers)))]);

@@ -101,7 +101,7 @@ void Backward::set_apart(std::int32_t slot, Many& many) {
   const Tensor sum = tensor_of(slot, gradients_[static_cast<std::size_t>(slot)]);
   if (many.earlier.defined())
     std::ranges::transform(sum.values<float>(), many.earlier.values<double>(),
-                           many.earlier.edit<double>().begin(), std::plus<double>{});
+                           many.earlier.begin_update<double>().begin(), std::plus<double>{});
   else
     many.earlier = sum.to(f64);
   many.contributions = 1;
@@ -146,7 +146,7 @@ bool Backward::add_part(std::int32_t slot, const Tensor& part, int axis, Index b
     });
   } else {
     if (!many->earlier.defined()) many->earlier = zeros(shape, f64);
-    add_to.template operator()<float>(many->earlier.edit<double>().data());
+    add_to.template operator()<float>(many->earlier.begin_update<double>().data());
   }
   return true;
 }

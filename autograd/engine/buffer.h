@@ -51,6 +51,7 @@ struct Header {
   std::size_t bytes;  // of the block, this header included
   std::uint32_t size_class;
   std::atomic<std::uint32_t> references;
+  bool exposed = false;  // see Buffer
 };
 inline constexpr std::size_t header_bytes = 64;
 
@@ -95,6 +96,7 @@ class Buffer {
   /// Throws MemoryError when out of memory.
   explicit Buffer(std::size_t bytes) : block_(header_of(pool::allocate(bytes))) {
     block_->references.store(1, std::memory_order_relaxed);
+    block_->exposed = false;
   }
   Buffer(const Buffer& other) : block_(other.block_) { retain(); }
   Buffer(Buffer&& other) noexcept : block_(std::exchange(other.block_, nullptr)) {}
@@ -109,6 +111,11 @@ class Buffer {
   /// Whether this handle is the only one, so that nobody else can see an in-place write.
   bool unique() const { return block_->references.load(std::memory_order_acquire) == 1; }
   bool shares(const Buffer& other) const { return block_ == other.block_; }
+
+  /// Whether a writable span of the numbers was handed out: its holder may write at any time.
+  bool exposed() const { return block_ && block_->exposed; }
+  /// Only while the handle is unique.
+  void expose() { block_->exposed = true; }
 
  private:
   static pool::Header* header_of(void* block) {

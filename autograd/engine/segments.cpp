@@ -44,7 +44,7 @@ struct Sequence {
  private:
   Tensor lengths_within(Index first, Index last) const {
     Tensor within = lengths;
-    for (std::int32_t& length : within.edit<std::int32_t>())
+    for (std::int32_t& length : within.begin_update<std::int32_t>())
       length = static_cast<std::int32_t>(std::clamp<Index>(length, first, last) - first);
     return within;
   }

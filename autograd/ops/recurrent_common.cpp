@@ -120,7 +120,7 @@ bool all_of_padding(const Tensor& x, const Tensor& lengths, F good) {
 
 Tensor zero_padding(const Tensor& x, const Tensor& lengths, Site site) {
   Tensor real({x.size(0), x.size(1), 1}, i32);
-  std::int32_t* to = real.edit<std::int32_t>().data();
+  std::int32_t* to = real.begin_update<std::int32_t>().data();
   for (Index t = 0; t < x.size(0); ++t)
     for (std::int32_t length : lengths.values<std::int32_t>()) *to++ = t < length;
   return where(real, x, scalar(0, x.dtype()), site);
@@ -142,9 +142,9 @@ Tensor active_rows(const Tensor& lengths, Index t) {
   const auto all = lengths.values<std::int32_t>();
   if (std::ranges::all_of(all, [t](std::int32_t length) { return t < length; })) return {};
   Tensor active({lengths.size(), 1}, i32);
-  std::ranges::transform(all, active.edit<std::int32_t>().begin(), [t](std::int32_t length) {
-    return static_cast<std::int32_t>(t < length);
-  });
+  std::ranges::transform(
+      all, active.begin_update<std::int32_t>().begin(),
+      [t](std::int32_t length) { return static_cast<std::int32_t>(t < length); });
   return active;
 }
 

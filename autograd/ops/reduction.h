@@ -29,6 +29,12 @@ inline Index group_size(const Shape& shape, const Reduction& r) {
   return product;
 }
 
+/// Whether the elements that are reduced to one are contiguous: the reduced axes are the last ones.
+inline bool contiguous(const Shape& shape, const Reduction& r) {
+  const std::uint32_t kept = ~r.axes & ((std::uint32_t{1} << shape.rank()) - 1);
+  return (kept & (kept + 1)) == 0;
+}
+
 /// The shape of the result.
 inline Shape result_shape(const Shape& shape, const Reduction& r) {
   Shape result = reduced(shape, r);

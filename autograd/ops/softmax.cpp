@@ -284,10 +284,21 @@ void log_sum_of_groups(Ctx<T> c, const Reduction& r) {
   T* const largest = c.recording() ? c.out(1).data() : own_largest.data();
   T* const rest = c.recording() ? c.out(2).data() : own_rest.data();
   T* y = c.out().data();
-  detail::fold(c, r, c.out(), -infinity, [](T y, T x) { return x > y || x != x ? x : y; });
-  for (Index j = 0; j < n; ++j) largest[j] = y[j] == -infinity ? T(0) : y[j];
-  detail::fold_sum(c, r, [&](T x, Index j) { return kernels::vexp(from_largest(x, largest[j])); });
-  for (Index j = 0; j < n; ++j) y[j] = largest[j] + (rest[j] = kernels::vlog(y[j]));
+  if (const Index size = detail::group_size(c.shape(0), r); detail::contiguous(c.shape(0), r)) {
+    for (Index j = 0; j < n; ++j) {
+      const LogSum<T> sum = detail::log_sum_exp(c.in(0).data() + j * size, size);
+      const bool none = sum.largest == -infinity;
+      largest[j] = none ? T(0) : sum.largest;
+      rest[j] = none ? -infinity : sum.rest;
+    }
+  } else {
+    detail::fold(c, r, c.out(), -infinity, [](T y, T x) { return x > y || x != x ? x : y; });
+    for (Index j = 0; j < n; ++j) largest[j] = y[j] == -infinity ? T(0) : y[j];
+    detail::fold_sum(c, r,
+                     [&](T x, Index j) { return kernels::vexp(from_largest(x, largest[j])); });
+    for (Index j = 0; j < n; ++j) rest[j] = kernels::vlog(y[j]);
+  }
+  for (Index j = 0; j < n; ++j) y[j] = largest[j] + rest[j];
 }
 
 // g e^(x - largest - rest), and 0 if all terms are e^-∞.

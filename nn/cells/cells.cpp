@@ -50,6 +50,7 @@ RnnCell::RnnCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden
 Output<HiddenState> RnnCell::operator()(const Tensor& x, const State& state, const Mode&,
                                         Site site) const {
   const ModuleScope scope(w_hh.name(), site);
+  require_features("RnnCell", w_ih, x, input_size(), site);
   const Tensor h = defined_state(state.h, x, w_hh);
   const Tensor next = rnn_step(affine(x, w_ih, b), h, w_hh, activation);
   return {next, {next}};
@@ -74,6 +75,7 @@ GruCell::GruCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden
 Output<HiddenState> GruCell::operator()(const Tensor& x, const State& state, const Mode&,
                                         Site site) const {
   const ModuleScope scope(w_hh.name(), site);
+  require_features("GruCell", w_ih, x, input_size(), site);
   const Tensor h = defined_state(state.h, x, w_hh);
   const Tensor next = gru_step(affine(x, w_ih, b), h, w_hh, b_hn, reset);
   return {next, {next}};
@@ -91,7 +93,7 @@ LstmCell::LstmCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidd
     Tensor values = initial.summed_bias(rng, shape, dtype);
     if (options.forget_bias)
       dispatch_real(dtype, [&]<class T>() {
-        std::fill_n(values.edit<T>().begin() + hidden_size, hidden_size,
+        std::fill_n(values.begin_update<T>().begin() + hidden_size, hidden_size,
                     static_cast<T>(*options.forget_bias));
       });
     return values;
@@ -102,6 +104,7 @@ LstmCell::LstmCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidd
 Output<LstmState> LstmCell::operator()(const Tensor& x, const State& state, const Mode&,
                                        Site site) const {
   const ModuleScope scope(w_hh.name(), site);
+  require_features("LstmCell", w_ih, x, input_size(), site);
   const Tensor h = defined_state(state.h, x, w_hh), c = defined_state(state.c, x, w_hh);
   const LstmStep next = lstm_step(affine(x, w_ih, b), h, c, w_hh);
   return {next.h, {next.h, next.c}};

@@ -96,18 +96,21 @@ std::string read_converted(Reader& file, std::span<Value> values, Convert conver
 
 template <class Stored>
 std::string read_integers(Reader& file, Tensor& to) {
-  return read_converted<Stored>(file, to.edit<std::int32_t>(), [](Stored x, std::int32_t& value) {
-    value = static_cast<std::int32_t>(x);  // NOLINT(bugprone-signed-char-misuse): I8 is a number
-    return std::in_range<std::int32_t>(x);
-  });
+  return read_converted<Stored>(
+      file, to.begin_update<std::int32_t>(), [](Stored x, std::int32_t& value) {
+        value =
+            static_cast<std::int32_t>(x);  // NOLINT(bugprone-signed-char-misuse): I8 is a number
+        return std::in_range<std::int32_t>(x);
+      });
 }
 
 template <class Widen>
 std::string read_halves(Reader& file, Tensor& to, Widen widen) {
-  return read_converted<std::uint16_t>(file, to.edit<float>(), [&](std::uint16_t x, float& value) {
-    value = std::bit_cast<float>(widen(x));
-    return true;
-  });
+  return read_converted<std::uint16_t>(file, to.begin_update<float>(),
+                                       [&](std::uint16_t x, float& value) {
+                                         value = std::bit_cast<float>(widen(x));
+                                         return true;
+                                       });
 }
 
 // Reads the numbers of an entry. Returns the reason if they cannot be represented.
@@ -123,7 +126,7 @@ std::string read_values(Reader& file, const Entry& entry, Tensor& to) {
   if (format == "I8") return read_integers<std::int8_t>(file, to);
   if (format == "U8") return read_integers<std::uint8_t>(file, to);
   if (format == "BOOL")
-    return read_converted<std::uint8_t>(file, to.edit<std::int32_t>(),
+    return read_converted<std::uint8_t>(file, to.begin_update<std::int32_t>(),
                                         [](std::uint8_t x, std::int32_t& value) {
                                           value = x != 0;
                                           return true;

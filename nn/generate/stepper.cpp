@@ -56,7 +56,7 @@ InputPart<T> pack_input(const Tensor& w, const Tensor& b, const Embedding* embed
     const Tensor& vectors = embed->w.value();
     Tensor table({vectors.size(0), w.size(0)}, w.dtype());
     kernels::input_product(vectors.begin<T>(), vectors.size(0), vectors.size(1), w.begin<T>(),
-                           b.begin<T>(), w.size(0), table.edit<T>().data());
+                           b.begin<T>(), w.size(0), table.begin_update<T>().data());
     return [table](const Tensor& symbols, T* gates) { copy_rows(table, symbols, gates); };
   }
   const auto affine = std::make_shared<const Affine<T>>(w, b);
@@ -151,7 +151,8 @@ PackedLayer::PackedLayer(const Cell& cell, const Embedding* embed, Site site)
       std::array<const T*, 2> from{};
       std::array<T*, 2> to{};
       std::ranges::transform(before, from.begin(), [](const Tensor& s) { return s.begin<T>(); });
-      std::ranges::transform(after, to.begin(), [](Tensor& s) { return s.edit<T>().data(); });
+      std::ranges::transform(after, to.begin(),
+                             [](Tensor& s) { return s.begin_update<T>().data(); });
       step(rows, gates.data(), from.data(), to.data());
     };
   });
@@ -207,7 +208,7 @@ Stepper<Linear>::Stepper(const Linear& linear)
   product_ = dispatch_real(dtype_, [&]<class T>() -> Product {
     const auto affine = std::make_shared<const Affine<T>>(linear.w.value(), bias);
     return [affine](const Tensor& x, Index rows, Tensor& y) {
-      (*affine)(x.begin<T>(), rows, y.edit<T>().data());
+      (*affine)(x.begin<T>(), rows, y.begin_update<T>().data());
     };
   });
 }
