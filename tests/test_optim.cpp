@@ -148,70 +148,48 @@ TEST_CASE("the learning rate can be changed between steps") {
   CHECK(sgd.learning_rate() == 0.25);
 }
 
+template <class F>
+void check_refused(F make, const std::string& message) {
+  CHECK_THROWS_WITH_AS(make(), doctest::Contains((message + " (" __FILE__ ":").c_str()),
+                       ValueError);
+}
+
 TEST_CASE("options out of range are refused") {
   const Params params = two_parameters();
   CHECK_NOTHROW(Adam(params, {.learning_rate = 0, .beta1 = 0, .beta2 = 0}));
-  CHECK_THROWS_WITH_AS(
-      Adam(params, {.learning_rate = -1e-3}),
-      doctest::Contains("adam: learning_rate is -0.001, but has to be in [0, inf) (" __FILE__ ":"),
-      ValueError);
-  CHECK_THROWS_WITH_AS(
-      Adam(params, {.learning_rate = not_a_number}),
-      doctest::Contains("adam: learning_rate is nan, but has to be in [0, inf) (" __FILE__ ":"),
-      ValueError);
-  CHECK_THROWS_WITH_AS(
-      Adam(params, {.learning_rate = infinity}),
-      doctest::Contains("adam: learning_rate is inf, but has to be in [0, inf) (" __FILE__ ":"),
-      ValueError);
-  CHECK_THROWS_WITH_AS(
-      Adam(params, {.beta1 = 1}),
-      doctest::Contains("adam: beta1 is 1, but has to be in [0, 1) (" __FILE__ ":"), ValueError);
-  CHECK_THROWS_WITH_AS(
-      Adam(params, {.beta2 = -0.1}),
-      doctest::Contains("adam: beta2 is -0.1, but has to be in [0, 1) (" __FILE__ ":"), ValueError);
-  CHECK_THROWS_WITH_AS(
-      Adam(params, {.epsilon = -1}),
-      doctest::Contains("adam: epsilon is -1, but has to be in [0, inf) (" __FILE__ ":"),
-      ValueError);
-  CHECK_THROWS_WITH_AS(
-      AdamW(params, {.weight_decay = -1}),
-      doctest::Contains("adamw: weight_decay is -1, but has to be in [0, inf) (" __FILE__ ":"),
-      ValueError);
-  CHECK_THROWS_WITH_AS(
-      Sgd(params, {.momentum = -0.5}),
-      doctest::Contains("sgd: momentum is -0.5, but has to be in [0, 1) (" __FILE__ ":"),
-      ValueError);
-  CHECK_THROWS_WITH_AS(
-      Sgd(params, {.weight_decay = -0.5}),
-      doctest::Contains("sgd: weight_decay is -0.5, but has to be in [0, inf) (" __FILE__ ":"),
-      ValueError);
-  CHECK_THROWS_WITH_AS(
-      Sgd(params, {.nesterov = true}),
-      doctest::Contains("sgd: nesterov needs a momentum; set one, such as 0.9 (" __FILE__ ":"),
-      ValueError);
-  CHECK_THROWS_WITH_AS(
-      RmsProp(params, {.alpha = 1.5}),
-      doctest::Contains("rmsprop: alpha is 1.5, but has to be in [0, 1) (" __FILE__ ":"),
-      ValueError);
-  CHECK_THROWS_WITH_AS(
-      RmsProp(params, {.epsilon = -1}),
-      doctest::Contains("rmsprop: epsilon is -1, but has to be in [0, inf) (" __FILE__ ":"),
-      ValueError);
-  CHECK_THROWS_WITH_AS(
-      RmsProp(params, {.momentum = not_a_number}),
-      doctest::Contains("rmsprop: momentum is nan, but has to be in [0, 1) (" __FILE__ ":"),
-      ValueError);
+  check_refused([&] { Adam(params, {.learning_rate = -1e-3}); },
+                "adam: learning_rate is -0.001, but has to be in [0, inf)");
+  check_refused([&] { Adam(params, {.learning_rate = not_a_number}); },
+                "adam: learning_rate is nan, but has to be in [0, inf)");
+  check_refused([&] { Adam(params, {.learning_rate = infinity}); },
+                "adam: learning_rate is inf, but has to be in [0, inf)");
+  check_refused([&] { Adam(params, {.beta1 = 1}); }, "adam: beta1 is 1, but has to be in [0, 1)");
+  check_refused([&] { Adam(params, {.beta2 = -0.1}); },
+                "adam: beta2 is -0.1, but has to be in [0, 1)");
+  check_refused([&] { Adam(params, {.epsilon = -1}); },
+                "adam: epsilon is -1, but has to be in [0, inf)");
+  check_refused([&] { AdamW(params, {.weight_decay = -1}); },
+                "adamw: weight_decay is -1, but has to be in [0, inf)");
+  check_refused([&] { Sgd(params, {.momentum = -0.5}); },
+                "sgd: momentum is -0.5, but has to be in [0, 1)");
+  check_refused([&] { Sgd(params, {.weight_decay = -0.5}); },
+                "sgd: weight_decay is -0.5, but has to be in [0, inf)");
+  check_refused([&] { Sgd(params, {.nesterov = true}); },
+                "sgd: nesterov needs a momentum; set one, such as 0.9");
+  check_refused([&] { RmsProp(params, {.alpha = 1.5}); },
+                "rmsprop: alpha is 1.5, but has to be in [0, 1)");
+  check_refused([&] { RmsProp(params, {.epsilon = -1}); },
+                "rmsprop: epsilon is -1, but has to be in [0, inf)");
+  check_refused([&] { RmsProp(params, {.momentum = not_a_number}); },
+                "rmsprop: momentum is nan, but has to be in [0, 1)");
 }
 
 TEST_CASE("a momentum that cannot decay is refused") {
   const Params params = two_parameters();
-  CHECK_THROWS_WITH_AS(
-      Sgd(params, {.momentum = 1}),
-      doctest::Contains("sgd: momentum is 1, but has to be in [0, 1) (" __FILE__ ":"), ValueError);
-  CHECK_THROWS_WITH_AS(
-      RmsProp(params, {.momentum = 2}),
-      doctest::Contains("rmsprop: momentum is 2, but has to be in [0, 1) (" __FILE__ ":"),
-      ValueError);
+  check_refused([&] { Sgd(params, {.momentum = 1}); },
+                "sgd: momentum is 1, but has to be in [0, 1)");
+  check_refused([&] { RmsProp(params, {.momentum = 2}); },
+                "rmsprop: momentum is 2, but has to be in [0, 1)");
   CHECK_NOTHROW(RmsProp(params, {.momentum = 0.999}));
 }
 

@@ -1,5 +1,9 @@
 #pragma once
 
+#include <array>
+#include <type_traits>
+#include <utility>
+
 #include <reel/autograd/engine/op.h>
 #include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/ops.h>
@@ -72,13 +76,39 @@ void each_element(const Shape& shape, const Reduction& r, F f) {
   });
 }
 
-/// y = start, then y = f(y, x) for each x.
+/// y = f(y, x) for each x of a row, in chains that do not wait for each other; GCC makes scalar
+/// code of fewer.
+template <class T, class F>
+T fold_row(const T* x, Index n, T y, T start, F f) {
+  std::array<T, 32> chains;
+  chains.fill(start);
+  const Index whole = n / std::ssize(chains) * std::ssize(chains);
+  for (Index i = 0; i < whole; i += std::ssize(chains))
+    for (std::size_t l = 0; l < chains.size(); ++l)
+      chains[l] = f(chains[l], x[i + static_cast<Index>(l)]);
+  for (Index i = whole; i < n; ++i) y = f(y, x[i]);
+  for (const T chain : chains) y = f(y, chain);
+  return y;
+}
+
+/// y = start, then y = f(y, x) for each x, in an order that depends on the shapes alone, where f is
+/// associative and f(start, x) = x.
 template <class T, class Y, class F>
 void fold(Ctx<T> c, const Reduction& r, std::span<Y> out, Y start, F f) {
   std::ranges::fill(out, start);
+  const Shape small = reduced(c.shape(0), r);
+  const kernels::BroadcastPlan<1> plan(c.shape(0), {&small});
   const T* x = c.in(0).data();
-  Y* y = out.data();
-  each_element(c.shape(0), r, [&](Index i, Index j) { y[j] = f(y[j], x[i]); });
+  plan.each_row([&](const auto& offset, Index n, const auto& stride) {
+    Y* y = out.data() + offset[0];
+    if constexpr (std::is_same_v<T, Y>)
+      if (stride[0] == 0) {
+        *y = fold_row(std::exchange(x, x + n), n, *y, start, f);
+        return;
+      }
+    for (Index i = 0; i < n; ++i) y[i * stride[0]] = f(y[i * stride[0]], x[i]);
+    x += n;
+  });
 }
 
 /// put(j, Σ term(x, j)), accumulated in double if T is floating-point.
