@@ -138,10 +138,10 @@ TEST_CASE("gradients of biases and of what was broadcast") {
 }
 
 TEST_CASE("the gradient of a tensor that is used many times") {
-  const auto gradient = [](auto f, Index size) {
+  const auto gradient = [](auto f, Index size, bool graph = false) {
     Tape tape;
     const Tensor x = tape.watch(ones({size}));
-    return tape.gradient(sum(f(x)), {x})[0];
+    return tape.gradient(sum(f(x)), {x}, {.create_graph = graph})[0].detach();
   };
   constexpr Index uses = 100000;
   const auto loop = [](const Tensor& x) {
@@ -150,10 +150,12 @@ TEST_CASE("the gradient of a tensor that is used many times") {
     return y;
   };
   check_all(gradient(loop, 2), uses * tenth);
+  check_all(gradient(loop, 2, true), uses * tenth);
   const auto copies = [](const Tensor& x) {
     return concat(Tensors(static_cast<std::size_t>(uses), x), 0) * 0.1;
   };
   check_all(gradient(copies, 2), uses * tenth);
+  check_all(gradient(copies, 2, true), uses * tenth);
   // Parts that meet, and parts that do not.
   const auto part = [](const Tensor& x) {
     Tensor y = zeros({1});
@@ -171,6 +173,17 @@ TEST_CASE("the gradient of a tensor that is used many times") {
   const std::vector<double> of_steps = gradient(steps, 500).to_vector();
   for (std::size_t i = 0; i < 500; ++i)
     CHECK(of_steps[i] == doctest::Approx(0.5 + 0.1 * double(i + 1)).epsilon(1e-6));
+}
+
+TEST_CASE("the second gradient of a tensor that is used many times") {
+  constexpr Index uses = 1000;
+  Tape tape;
+  const Tensor x = tape.watch(ones({2}));
+  Tensor y = zeros({2});
+  for (Index i = 0; i < uses; ++i) y = y + square(x) * x * 0.1;
+  const Tensor g = tape.gradient(sum(y), {x}, {.create_graph = true})[0];
+  check_all(g, 3 * uses * tenth);
+  check_all(tape.gradient(sum(g), {x})[0], 6 * uses * tenth);
 }
 
 TEST_CASE("gradients of an embedding") {

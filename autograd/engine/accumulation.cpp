@@ -68,12 +68,11 @@ void Backward::accumulate(std::int32_t slot, Tensor term) {
           fmt::format("check_finite: the gradient of {} is {}", tape_.slot_name(slot), *found));
   Entry& entry = gradients_[static_cast<std::size_t>(slot)];
   if (!entry.buffer) return store(slot, std::move(term));
-  if (options_.create_graph) return store(slot, add(gradient(slot), term));
   if (Many* many = count(slot); many && many->contributions++ >= few) {
     set_apart(slot, *many);
-    entry.buffer = term.take_buffer();
-    return;
+    return store(slot, std::move(term));
   }
+  if (options_.create_graph) return store(slot, add(tensor_of(slot, entry), term));
   if (entry.buffer.unique())
     dispatch_real(of.dtype, [&]<class T>() { add_in_place<T>(entry.buffer, term); });
   else
@@ -96,10 +95,18 @@ Backward::Many* Backward::count(std::int32_t slot) {
   return many(slot);
 }
 
-// Adds the sum in the entry to the earlier ones.
+// Adds the sum in the entry to the earlier ones. A graph has no op that adds in double; there two
+// sums are added once both are of equally many contributions.
 void Backward::set_apart(std::int32_t slot, Many& many) {
-  const Tensor sum = tensor_of(slot, gradients_[static_cast<std::size_t>(slot)]);
-  if (many.earlier.defined())
+  Tensor sum = tensor_of(slot, gradients_[static_cast<std::size_t>(slot)]);
+  if (options_.create_graph) {
+    int doublings = 0;
+    for (; !many.sums.empty() && many.sums.back().doublings == doublings; ++doublings) {
+      sum = add(many.sums.back().sum, sum);
+      many.sums.pop_back();
+    }
+    many.sums.push_back({std::move(sum), doublings});
+  } else if (many.earlier.defined())
     std::ranges::transform(sum.values<float>(), many.earlier.values<double>(),
                            many.earlier.begin_update<double>().begin(), std::plus<double>{});
   else
@@ -110,10 +117,14 @@ void Backward::set_apart(std::int32_t slot, Many& many) {
 // Replaces the sum in the entry by that of all contributions.
 void Backward::unite(std::int32_t slot) {
   Many* many = this->many(slot);
-  if (!many || !many->earlier.defined()) return;
-  set_apart(slot, *many);
-  gradients_[static_cast<std::size_t>(slot)].buffer = many->earlier.to(f32).take_buffer();
-  many->earlier = {};
+  if (!many) return;
+  if (many->earlier.defined()) {
+    set_apart(slot, *many);
+    store(slot, std::exchange(many->earlier, {}).to(f32));
+  }
+  for (; !many->sums.empty(); many->sums.pop_back())
+    store(slot,
+          add(many->sums.back().sum, tensor_of(slot, gradients_[static_cast<std::size_t>(slot)])));
 }
 
 // Whether a part may still be added to the sum in the entry. One that does not lie beside the
@@ -178,7 +189,9 @@ void Backward::add_sum(Products& products) {
 
 void Backward::store(std::int32_t slot, Tensor g) {
   const bool recorded = options_.create_graph && g.trace().generation != 0;
-  gradients_[static_cast<std::size_t>(slot)] = {g.take_buffer(), recorded ? g.trace().slot : -1};
+  Entry& entry = gradients_[static_cast<std::size_t>(slot)];
+  entry.slot = recorded ? g.trace().slot : -1;
+  entry.buffer = g.take_buffer();
 }
 
 }  // namespace reel

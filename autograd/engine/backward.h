@@ -58,8 +58,13 @@ class Backward {
   // twice, and count as one contribution; further parts are added to `earlier` directly.
   static constexpr int few = 64;
   struct Many {
+    struct Sum {
+      Tensor sum;
+      int doublings;
+    };
     Tensor earlier = {};
-    int contributions = few;  // to the sum in the entry
+    PoolVector<Sum> sums = {};  // in place of `earlier` while a graph is made
+    int contributions = few;    // to the sum in the entry
     int axis = -1;
     Index begin = 0, end = 0;  // of the parts so far
 
