@@ -44,7 +44,7 @@ REEL_EARLY const Op<Reduction> max_op{{
     .shape = nonempty_reduction,
     .forward =
         []<class T>(Ctx<T> c, const Reduction& r) {
-          fold(c, r, c.out(), lowest<T>, [](T y, T x) { return (x > y) | (x != x) ? x : y; });
+          fold(c, r, c.out(), lowest<T>, [](T y, T x) { return x > y || x != x ? x : y; });
         },
     .gradient = rule(extremum_gradient, keeps_all),
     .samples = extremum_samples,
@@ -56,7 +56,7 @@ REEL_EARLY const Op<Reduction> min_op{{
     .shape = nonempty_reduction,
     .forward =
         []<class T>(Ctx<T> c, const Reduction& r) {
-          fold(c, r, c.out(), highest<T>, [](T y, T x) { return (x < y) | (x != x) ? x : y; });
+          fold(c, r, c.out(), highest<T>, [](T y, T x) { return x < y || x != x ? x : y; });
         },
     .gradient = rule(extremum_gradient, keeps_all),
     .samples = extremum_samples,

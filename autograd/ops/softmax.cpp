@@ -292,7 +292,7 @@ void log_sum_of_groups(Ctx<T> c, const Reduction& r) {
       rest[j] = none ? -infinity : sum.rest;
     }
   } else {
-    detail::fold(c, r, c.out(), -infinity, [](T y, T x) { return (x > y) | (x != x) ? x : y; });
+    detail::fold(c, r, c.out(), -infinity, [](T y, T x) { return x > y || x != x ? x : y; });
     for (Index j = 0; j < n; ++j) largest[j] = y[j] == -infinity ? T(0) : y[j];
     detail::fold_sum(c, r,
                      [&](T x, Index j) { return kernels::vexp(from_largest(x, largest[j])); });
