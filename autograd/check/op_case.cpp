@@ -99,33 +99,43 @@ bool Case::differentiable() const {
 
 std::string Case::check_direction() const {
   constexpr double h = 0x1p-17;
-  Rng rng(23);
-  std::vector<Tensor> ahead = inputs, behind = inputs;
   const auto gradient = gradients(inputs);
-  double analytic = 0, squares = 0, numeric = 0;
-  std::size_t next = 0;
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    if (!real(i)) continue;
-    const auto g = gradient[next++].values<double>();
-    const auto up = ahead[i].begin_update<double>(), down = behind[i].begin_update<double>();
-    for (std::size_t j = 0; j < g.size(); ++j) {
-      const double d = rng.uniform() < 0.5 ? -1 : 1;
-      up[j] += h * d;
-      down[j] -= h * d;
-      analytic += g[j] * d;
-      squares += g[j] * g[j];
+  double analytic = 0, squares = 0, sizes = 0;
+  // The difference along the direction, and in passing what the gradients say.
+  const auto difference = [&](double step) {
+    Rng rng(23);
+    std::vector<Tensor> ahead = inputs, behind = inputs;
+    analytic = squares = sizes = 0;
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      if (!real(i)) continue;
+      const auto g = gradient[next++].values<double>();
+      const auto up = ahead[i].begin_update<double>(), down = behind[i].begin_update<double>();
+      for (std::size_t j = 0; j < g.size(); ++j) {
+        const double d = rng.uniform() < 0.5 ? -1 : 1;
+        up[j] += step * d;
+        down[j] -= step * d;
+        analytic += g[j] * d;
+        squares += g[j] * g[j];
+      }
     }
-  }
-  const auto a = joined(ahead).to_vector(), b = joined(behind).to_vector();
-  const auto seed = Rng(5).normal({std::ssize(a)}, 0, 1, f64).to_vector();  // as in gradients()
-  double sizes = 0;
-  for (std::size_t k = 0; k < a.size(); ++k) {
-    numeric += seed[k] * (a[k] - b[k]) / (2 * h);
-    sizes += seed[k] * seed[k] * a[k] * a[k];
-  }
-  const double rounding = 0x1p-50 * std::sqrt(sizes) / h;
-  if (std::abs(analytic - numeric) <= 1e-9 + 1e-5 * std::sqrt(squares) + 100 * rounding) return {};
+    const auto a = joined(ahead).to_vector(), b = joined(behind).to_vector();
+    const auto seed = Rng(5).normal({std::ssize(a)}, 0, 1, f64).to_vector();  // as in gradients()
+    double numeric = 0;
+    for (std::size_t k = 0; k < a.size(); ++k) {
+      numeric += seed[k] * (a[k] - b[k]) / (2 * step);
+      sizes += seed[k] * seed[k] * a[k] * a[k];
+    }
+    return numeric;
+  };
+  const double numeric = difference(h), error = std::abs(analytic - numeric);
+  const double rounding = 1e-9 + 100 * 0x1p-50 * std::sqrt(sizes) / h;
+  if (error <= rounding + 1e-5 * std::sqrt(squares)) return {};
   if (!std::isfinite(analytic) || !std::isfinite(numeric)) return {};  // overflow of a product
+  // Near kinks, and in a layer that is chaotic, differences depend on their step, and say
+  // nothing.
+  const double at_most = std::max(rounding, std::min(error, std::abs(numeric)) / 64);
+  if (std::abs(difference(2 * h) - numeric) > at_most) return {};
   return fmt::format("the derivative along a direction is {}, but differences say {}", analytic,
                      numeric);
 }
@@ -150,7 +160,7 @@ std::optional<OpSpec::Sample> resized(const Case& c, const std::function<Index(I
       generator.shape = generator.shape.with(axis, size(generator.shape[axis]));
     if (generator.kind == Generator::Kind::indices) {
       generator.limit = size(generator.limit);
-      if (generator.limit == 0 && generator.shape.size() > 0) return {};
+      if (generator.limit == 0 && !generator.inclusive && generator.shape.size() > 0) return {};
     }
   }
   return sample;

@@ -42,7 +42,7 @@ struct Case {
   std::vector<Tensor> gradients(std::span<const Tensor> x) const;
   bool differentiable() const;
   /// What is wrong with the gradients along one random direction, at first order: much less than
-  /// check_gradients finds, in two evaluations; empty when they pass.
+  /// check_gradients finds, in few evaluations; empty when they pass, or differences say nothing.
   std::string check_direction() const;
 };
 

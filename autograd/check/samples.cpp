@@ -37,7 +37,7 @@ Tensor Generator::draw(Rng& rng, DType dtype) const {
   }
   Tensor x(shape, i32);
   for (std::int32_t& value : x.begin_update<std::int32_t>())
-    value = static_cast<std::int32_t>(rng.integer(limit));
+    value = static_cast<std::int32_t>(rng.integer(inclusive ? limit + 1 : limit));
   return x;
 }
 

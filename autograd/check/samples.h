@@ -14,7 +14,8 @@ struct Generator {
 
   Kind kind;
   Shape shape;
-  Index limit = 0;                 ///< indices: 0 <= index < limit
+  Index limit = 0;  ///< indices: 0 <= index < limit, or <= if it is inclusive
+  bool inclusive = false;
   std::vector<double> fixed = {};  ///< values
   double low = 0, high = 1;        ///< uniform: low <= x < high
 
@@ -43,9 +44,13 @@ inline Generator distinct(const Shape& shape) { return {Generator::Kind::distinc
 inline Generator indices(const Shape& shape, Index limit) {
   return {Generator::Kind::indices, shape, limit};
 }
+/// Lengths of sequences: integers in 0 .. steps.
+inline Generator lengths(const Shape& shape, Index steps) {
+  return {Generator::Kind::indices, shape, steps, true};
+}
 /// Exactly these numbers, as a vector.
 inline Generator values(std::initializer_list<double> numbers) {
-  return {Generator::Kind::values, Shape{static_cast<Index>(numbers.size())}, 0, numbers};
+  return {Generator::Kind::values, Shape{static_cast<Index>(numbers.size())}, 0, false, numbers};
 }
 
 /// The inputs and attributes of one sample call of an op with attributes `Attr`.

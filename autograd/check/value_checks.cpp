@@ -301,8 +301,9 @@ Complaints check_shapes(const OpSpec& op, const Reference& reference) {
 
 namespace {
 
-// A case of about `elements` elements, with one axis size enlarged, or all if that is 0. If all
-// are, sums have more terms and layers more steps; smaller numbers keep them from diverging.
+// A case of about `elements` elements, with one axis size enlarged, or all if that is 0. Sums have
+// more terms then and layers more steps; smaller numbers keep them from diverging, but not so small
+// that differences would be inaccurate.
 std::optional<Case> enlarged(const Case& c, Index one_size, Index elements) {
   std::optional<OpSpec::Sample> best;
   Index count = 0, factor = 2;
@@ -316,7 +317,7 @@ std::optional<Case> enlarged(const Case& c, Index one_size, Index elements) {
     factor = next;
   }
   if (!best) return {};
-  return drawn(c.op, *best, one_size == 0 ? 2 / static_cast<double>(factor) : 1);
+  return drawn(c.op, *best, std::max(2 / static_cast<double>(factor), 1.0 / 16));
 }
 
 void check_large_case(const Case& c, const Reference& reference, const Complain& complain) {

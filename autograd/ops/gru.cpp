@@ -266,7 +266,7 @@ void backward(BackwardCtx<T> c, const Kind& kind) {
 
 SampleInputs sample(Index steps, Index rows, Index features, Index n) {
   return with_inputs(normal({steps, rows, features}), normal({3 * n, features}), normal({3 * n, n}),
-                     normal({3 * n}), normal({n}), normal({rows, n}), indices({rows}, steps + 1));
+                     normal({3 * n}), normal({n}), normal({rows, n}), lengths({rows}, steps));
 }
 
 REEL_EARLY const Op<Kind> gru_op{{

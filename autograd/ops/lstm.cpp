@@ -163,8 +163,7 @@ Tensors specification(std::span<const Tensor> in, const Direction& direction) {
 
 SampleInputs sample(Index steps, Index rows, Index features, Index n) {
   return with_inputs(normal({steps, rows, features}), normal({4 * n, features}), normal({4 * n, n}),
-                     normal({4 * n}), normal({rows, n}), normal({rows, n}),
-                     indices({rows}, steps + 1));
+                     normal({4 * n}), normal({rows, n}), normal({rows, n}), lengths({rows}, steps));
 }
 
 REEL_EARLY const Op<Direction> lstm_op{{

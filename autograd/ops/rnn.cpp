@@ -134,7 +134,7 @@ void backward(BackwardCtx<T> c, const Kind& kind) {
 
 SampleInputs sample(Index steps, Index rows, Index features, Index n) {
   return with_inputs(normal({steps, rows, features}), normal({n, features}), normal({n, n}),
-                     normal({n}), normal({rows, n}), indices({rows}, steps + 1));
+                     normal({n}), normal({rows, n}), lengths({rows}, steps));
 }
 
 REEL_EARLY const Op<Kind> rnn_op{{
