@@ -1,6 +1,7 @@
 // What a hook may do to the tape whose backward pass calls it, and what a span for writing may.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <new>
 #include <optional>
 
