@@ -28,12 +28,6 @@ std::size_t hash(const ParamEntry* entry) {
   return (reinterpret_cast<std::uintptr_t>(entry) >> 4) * 0x9E3779B97F4A7C15;
 }
 
-Tensor copy_of(const Tensor& x) {
-  Tensor copy = x;  // shares, so that begin_update() copies
-  dispatch(x.dtype(), [&]<class T>() { copy.begin_update<T>(); });
-  return copy;
-}
-
 bool same_numbers(const Buffer& a, const Tensor& b) {
   const auto bytes = static_cast<std::size_t>(b.size()) * size_of(b.dtype());
   return bytes == 0 || std::memcmp(a.data(), b.buffer().data(), bytes) == 0;
@@ -180,7 +174,7 @@ Buffer Tape::kept(const Tensor& x) {
            c.copy.dtype() == x.dtype() && same_numbers(c.copy.buffer(), x);
   });
   if (found != copies_.end()) return found->copy.buffer();
-  copies_.push_back({x.buffer().data(), copy_of(x)});
+  copies_.push_back({x.buffer().data(), x.copy()});
   return copies_.back().copy.buffer();
 }
 

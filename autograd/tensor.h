@@ -71,7 +71,8 @@ class Tensor {
     buffer_.expose();
     return numbers;
   }
-  /// The same for code that writes at once and keeps no span.
+  /// The same for code that writes at once and keeps no span. Both throw DTypeError, having changed
+  /// nothing, if T is not the element type.
   template <Element T>
   std::span<T> begin_update(Site site = {}) {
     require(dtype_of<T>, "edit", site);
@@ -105,6 +106,12 @@ class Tensor {
   /// The same numbers without their history. Used for states carried from one window of truncated
   /// backpropagation to the next: the value goes on, the gradient stops.
   Tensor detach() const { return Tensor(buffer_, shape_, dtype_); }
+  /// The same numbers in a buffer of its own, without their history.
+  Tensor copy() const {
+    Tensor result = detach();
+    if (defined()) result.own();
+    return result;
+  }
 
   /// "f32 [2, 2] [[1, 2], [3, 4]]"; long axes are abbreviated.
   std::string str() const;

@@ -99,11 +99,9 @@ void NamedTensors::insert(std::string_view prefix, const NamedTensors& other) {
 NamedTensors from_params(const Params& params) {
   NamedTensors result;
   params.each([&](const auto& entry) {
-    Tensor value = entry->value;
     // Whoever has a span of the numbers may write to them at any time.
-    if (value.buffer().exposed())
-      dispatch_real(value.dtype(), [&]<class T>() { value.begin_update<T>(); });
-    result.tensors.emplace(entry->name, std::move(value));
+    const Tensor& value = entry->value;
+    result.tensors.emplace(entry->name, value.buffer().exposed() ? value.copy() : value);
   });
   return result;
 }

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <ctime>
 
 #include <reel/autograd/ops.h>
 #include <reel/autograd/tape.h>
@@ -283,21 +284,20 @@ TEST_CASE("products that share a parameter are summed as one, wherever it is use
 }
 
 TEST_CASE("a million records go forward and backward in a loop, quickly") {
-  using Clock = std::chrono::steady_clock;
   constexpr int pairs = 500'000;
   Tape tape;
   const Tensor x = tape.watch(full({8}, 0.5)), step = full({8}, 1e-3);
-  const auto start = Clock::now();
+  const std::clock_t start = std::clock();  // of this process: neighbours do not count
   Tensor y = x;
   for (int i = 0; i < pairs; ++i) y = add(tanh(y), step);
-  const auto middle = Clock::now();
+  const std::clock_t middle = std::clock();
   REQUIRE(tape.size() == 2 * pairs);
   const Tensor g = tape.gradient(y, {x}, {.seed = ones({8})})[0];
-  const auto end = Clock::now();
+  const std::clock_t end = std::clock();
   CHECK(std::isfinite(g.at({0})));
 
-  const auto per_record = [](auto duration) {
-    return std::chrono::duration<double, std::nano>(duration).count() / (2 * pairs);
+  const auto per_record = [](std::clock_t time) {
+    return 1e9 * static_cast<double>(time) / CLOCKS_PER_SEC / (2 * pairs);
   };
   const double forward = per_record(middle - start), backward = per_record(end - middle);
   INFO("forward ", forward, " ns, backward ", backward, " ns a record");

@@ -10,12 +10,6 @@
 
 namespace reel::op::detail {
 
-Tensor copy_of(const Tensor& x) {
-  Tensor copy = x.detach();
-  dispatch(x.dtype(), [&]<class T>() { copy.begin_update<T>(); });
-  return copy;
-}
-
 bool same_bits(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() && a.dtype() == b.dtype() &&
          (a.size() == 0 ||
@@ -99,41 +93,39 @@ bool Case::differentiable() const {
 
 std::string Case::check_direction() const {
   constexpr double h = 0x1p-17;
-  const auto gradient = gradients(inputs);
-  double analytic = 0, squares = 0, sizes = 0;
-  // The difference along the direction, and in passing what the gradients say.
-  const auto difference = [&](double step) {
+  // The direction is 1 or -1 for each number.
+  const auto sign = [](Rng& rng) { return rng.uniform() < 0.5 ? -1.0 : 1.0; };
+  const auto values_at = [&](double distance) {
     Rng rng(23);
-    std::vector<Tensor> ahead = inputs, behind = inputs;
-    analytic = squares = sizes = 0;
-    std::size_t next = 0;
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-      if (!real(i)) continue;
-      const auto g = gradient[next++].values<double>();
-      const auto up = ahead[i].begin_update<double>(), down = behind[i].begin_update<double>();
-      for (std::size_t j = 0; j < g.size(); ++j) {
-        const double d = rng.uniform() < 0.5 ? -1 : 1;
-        up[j] += step * d;
-        down[j] -= step * d;
-        analytic += g[j] * d;
-        squares += g[j] * g[j];
-      }
-    }
-    const auto a = joined(ahead).to_vector(), b = joined(behind).to_vector();
-    const auto seed = Rng(5).normal({std::ssize(a)}, 0, 1, f64).to_vector();  // as in gradients()
-    double numeric = 0;
-    for (std::size_t k = 0; k < a.size(); ++k) {
-      numeric += seed[k] * (a[k] - b[k]) / (2 * step);
-      sizes += seed[k] * seed[k] * a[k] * a[k];
-    }
-    return numeric;
+    std::vector<Tensor> x = inputs;
+    for (std::size_t i = 0; i < x.size(); ++i)
+      if (real(i))
+        for (double& number : x[i].begin_update<double>()) number += distance * sign(rng);
+    return joined(x).to_vector();
   };
+  const auto values = values_at(0);
+  const auto seed = Rng(5).normal({std::ssize(values)}, 0, 1, f64).to_vector();  // of gradients()
+  const auto difference = [&](double step) {
+    const auto ahead = values_at(step), behind = values_at(-step);
+    double sum = 0;
+    for (std::size_t k = 0; k < seed.size(); ++k)
+      sum += seed[k] * (ahead[k] - behind[k]) / (2 * step);
+    return sum;
+  };
+  Rng rng(23);
+  double analytic = 0, squares = 0, sizes = 0;
+  for (const Tensor& gradient : gradients(inputs))
+    for (const double g : gradient.values<double>()) {
+      analytic += g * sign(rng);
+      squares += g * g;
+    }
+  for (std::size_t k = 0; k < seed.size(); ++k) sizes += seed[k] * seed[k] * values[k] * values[k];
+
   const double numeric = difference(h), error = std::abs(analytic - numeric);
   const double rounding = 1e-9 + 100 * 0x1p-50 * std::sqrt(sizes) / h;
   if (error <= rounding + 1e-5 * std::sqrt(squares)) return {};
   if (!std::isfinite(analytic) || !std::isfinite(numeric)) return {};  // overflow of a product
-  // Near kinks, and in a layer that is chaotic, differences depend on their step, and say
-  // nothing.
+  // Near kinks and in a chaotic layer differences depend on their step, and say nothing.
   const double at_most = std::max(rounding, std::min(error, std::abs(numeric)) / 64);
   if (std::abs(difference(2 * h) - numeric) > at_most) return {};
   return fmt::format("the derivative along a direction is {}, but differences say {}", analytic,

@@ -12,7 +12,6 @@ namespace reel::op::detail {
 
 inline const Site call_site("caller.cpp", 7);
 
-Tensor copy_of(const Tensor& x);
 bool same_bits(const Tensor& a, const Tensor& b);
 bool same_bits(std::span<const Tensor> a, std::span<const Tensor> b);
 /// The largest difference, relative to the largest element of b or to 1.

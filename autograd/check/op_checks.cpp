@@ -131,7 +131,7 @@ Complaints check_repeated_tensor(const OpSpec& op) {
       for (std::size_t i = 0; i < j; ++i) {
         if (!c.real(i) || !c.real(j) || c.inputs[i].shape() != c.inputs[j].shape()) continue;
         std::vector<Tensor> x = c.inputs;
-        x[i] = copy_of(x[j]);
+        x[i] = x[j].copy();
         const auto is_i = [i](std::size_t n) { return n == i; };
         const auto is_j = [j](std::size_t n) { return n == j; };
         const Tensor sum = c.gradients(x, is_i)[0] + c.gradients(x, is_j)[0];
@@ -150,7 +150,7 @@ Complaints check_repeated_tensor(const OpSpec& op) {
 Complaints check_inputs_unchanged(const OpSpec& op) {
   return over_cases(op, [](const Case& c, auto complain) {
     std::vector<Tensor> before;
-    for (const Tensor& x : c.inputs) before.push_back(copy_of(x));
+    for (const Tensor& x : c.inputs) before.push_back(x.copy());
     c.run(c.inputs);
     if (!same_bits(before, c.inputs)) complain("the forward pass changes its inputs");
     if (!c.differentiable()) return;
@@ -195,7 +195,7 @@ Complaints check_kept_values(const OpSpec& op) {
       if (!c.real(i)) continue;
       Tape tape;
       std::vector<Tensor> x;
-      for (const Tensor& input : c.inputs) x.push_back(copy_of(input));
+      for (const Tensor& input : c.inputs) x.push_back(input.copy());
       const Tensor watched = x[i] = tape.watch(x[i]);
       const Tensors outputs = c.run(x);
       for (std::size_t n = 0; n < x.size(); ++n)

@@ -3,7 +3,7 @@ import os
 import subprocess
 import unittest
 
-from runs import BUILD
+from runs import BUILD, SANITIZED
 
 
 def process(what, **environment):
@@ -35,6 +35,8 @@ class Process(unittest.TestCase):
         run = process("fork", **NO_LEAKS)
         self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
 
+    # Before LLVM 18 a child inherits locks of the allocator that other threads held.
+    @unittest.skipIf(SANITIZED, "the sanitizer's own allocator does not survive such a fork")
     def test_fork_while_another_thread_computes(self):
         run = process("fork_while_busy", **NO_LEAKS)
         self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
