@@ -1,7 +1,6 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <ctime>
 #include <stdexcept>
 
 #include <reel/autograd/ops.h>
@@ -11,6 +10,8 @@
 #include <reel/nn/linear.h>
 #include <reel/nn/stacked.h>
 #include <reel/optim/sgd.h>
+
+#include "testing.h"
 
 using namespace reel;
 using doctest::Contains;
@@ -358,12 +359,12 @@ TEST_CASE("a new parameter has the shape that was asked for") {
 TEST_CASE("creating many parameters takes time in proportion") {
   const auto time_of = [](int count) {
     const Params params(1);
-    const std::clock_t start = std::clock();  // CPU time, not affected by other processes
-    for (int i = 0; i < count; ++i)
-      (params / std::to_string(i)).create("w", {1}, [](Rng&, const Shape& s, DType t) {
-        return zeros(s, t);
-      });
-    return static_cast<double>(std::clock() - start);
+    return testing::cpu_seconds([&] {
+      for (int i = 0; i < count; ++i)
+        (params / std::to_string(i)).create("w", {1}, [](Rng&, const Shape& s, DType t) {
+          return zeros(s, t);
+        });
+    });
   };
   double few = time_of(2'000), many = time_of(32'000);
   for (int i = 0; i < 2; ++i) {

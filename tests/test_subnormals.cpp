@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "optimizers.h"
+#include "testing.h"
 
 using namespace reel;
 using namespace reel::testing;
@@ -30,19 +31,12 @@ namespace {
 
 constexpr float smallest = std::numeric_limits<float>::min();
 
-double seconds(auto f) {
-  using Clock = std::chrono::steady_clock;
-  const auto begin = Clock::now();
-  f();
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
 // The time of f relative to that of g: the best of several alternating runs.
 double ratio(auto f, auto g) {
   double of_f = std::numeric_limits<double>::infinity(), of_g = of_f;
   for (int run = 0; run < 9; ++run) {
-    of_g = std::min(of_g, seconds(g));
-    of_f = std::min(of_f, seconds(f));
+    of_g = std::min(of_g, cpu_seconds(g));
+    of_f = std::min(of_f, cpu_seconds(f));
   }
   return of_f / of_g;
 }

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <exception>
 #include <string>
 
@@ -42,6 +43,14 @@ std::string error_of(F f) {
     return std::string("of the wrong type: ") + e.what();
   }
   return "nothing thrown";
+}
+
+/// The time of the processor, on all threads, that f takes: other processes do not add to it.
+template <class F>
+double cpu_seconds(F f) {
+  const std::clock_t start = std::clock();
+  f();
+  return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
 }
 
 /// Whether shape, dtype and every bit agree.
