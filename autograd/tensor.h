@@ -106,7 +106,8 @@ class Tensor {
   /// The same numbers without their history. Used for states carried from one window of truncated
   /// backpropagation to the next: the value goes on, the gradient stops.
   Tensor detach() const { return Tensor(buffer_, shape_, dtype_); }
-  /// The same numbers in a buffer of its own, without their history.
+  /// The same numbers, shape and dtype in a buffer of its own, without their history; an undefined
+  /// tensor stays undefined. Throws MemoryError if there is not enough memory.
   Tensor copy() const {
     Tensor result = detach();
     if (defined()) result.own();
