@@ -128,8 +128,8 @@ bool is_on(const Tape& tape, const Tensor& x, Site site) {
 void require_defined(const Tensors& inputs, Site site) {
   for (std::size_t i = 0; i < inputs.size(); ++i)
     if (!inputs[i].defined())
-      throw ValueError(fmt::format(
-          "checkpoint: input {} is undefined: it was never given a value ({})", i, site.str()));
+      throw ValueError(
+          fmt::format("checkpoint: input {} is undefined: it was never given a value", i), site);
 }
 
 // The first run, on a separate tape, which tells the parameters that f used and which of its
@@ -167,9 +167,10 @@ Tensors detail::checkpoint(CheckpointedFunction f, const Tensors& inputs, Rng* r
   try {
     results = first_run(*r, *tape, inputs, drawn ? &*drawn : nullptr, site);
   } catch (const StaleTensorError& e) {
-    throw StaleTensorError(fmt::format(
-        "{}; what was recorded outside of a checkpoint has to be one of its inputs ({})", e.what(),
-        site.str()));
+    throw StaleTensorError(
+        fmt::format("{}; what was recorded outside of a checkpoint has to be one of its inputs",
+                    e.what()),
+        site);
   }
   if (rng) *rng = *drawn;
   if (r->recorded.empty()) return results;

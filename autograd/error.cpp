@@ -20,4 +20,13 @@ std::string Site::str() const {
   return text;
 }
 
+namespace {
+std::string with_place(const std::string& message, Site site) {
+  return site.file ? fmt::format("{} ({})", message, site.str()) : message;
+}
+}  // namespace
+
+Error::Error(const std::string& message, Site site)
+    : std::runtime_error(with_place(message, SiteScope::resolve(site))), length_(message.size()) {}
+
 }  // namespace reel

@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -44,8 +45,8 @@ class SiteScope {
 
   /// `site`, or that of the outermost scope if there is one.
   static Site resolve(Site site) { return active_ ? site_ : site; }
-  /// Where an error says that it happened, within a scope.
-  static std::string place() { return (active_ ? site_ : Site(nullptr)).str(); }
+  /// That of the outermost scope; an unknown one if there is none.
+  static Site current() { return resolve(Site(nullptr)); }
 
  private:
   friend struct Site;
@@ -94,7 +95,17 @@ decltype(auto) call_part(const Part& part, Arguments&&... arguments) {
 /// The base of every error that Reel throws. A function that throws has had no effect.
 class Error : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit Error(const std::string& message)
+      : std::runtime_error(message), length_(message.size()) {}
+  /// what() ends with the place, "... (train.cpp:12)": that of the outermost SiteScope, otherwise
+  /// `site`.
+  Error(const std::string& message, Site site);
+
+  /// what() without the place, for those who use a program and do not know its source.
+  std::string_view message() const { return std::string_view(what()).substr(0, length_); }
+
+ private:
+  std::size_t length_;
 };
 
 /// Incompatible shapes, ranks or axes.

@@ -17,31 +17,32 @@ bool recorded(const Tensor& x) { return x.trace().generation != 0 && !Tape::curr
 
 void require_defined(const Tensor& x, const char* call, const std::string& what) {
   if (!x.defined())
-    throw ValueError(fmt::format("{}: {} is undefined ({})", call, what, SiteScope::place()));
+    throw ValueError(fmt::format("{}: {} is undefined", call, what), SiteScope::current());
 }
 
 void require_real(const Tensor& x, const char* call, const std::string& what) {
   require_defined(x, call, what);
   if (!is_real(x.dtype()))
-    throw DTypeError(fmt::format("{}: {} is i32, and integers have no derivative ({})", call, what,
-                                 SiteScope::place()));
+    throw DTypeError(fmt::format("{}: {} is i32, and integers have no derivative", call, what),
+                     SiteScope::current());
 }
 
 void require_like(const Tensor& v, const Tensor& x, const char* call, const std::string& what,
                   const std::string& of) {
   require_defined(v, call, what);
   const std::string text =
-      fmt::format("{}: {} is {} {}, but {} is {} {} ({})", call, what, name_of(v.dtype()),
-                  v.shape().str(), of, name_of(x.dtype()), x.shape().str(), SiteScope::place());
-  if (v.shape() != x.shape()) throw ShapeError(text);
-  if (v.dtype() != x.dtype()) throw DTypeError(text);
+      fmt::format("{}: {} is {} {}, but {} is {} {}", call, what, name_of(v.dtype()),
+                  v.shape().str(), of, name_of(x.dtype()), x.shape().str());
+  if (v.shape() != x.shape()) throw ShapeError(text, SiteScope::current());
+  if (v.dtype() != x.dtype()) throw DTypeError(text, SiteScope::current());
 }
 
 void require_vectors(std::span<const Tensor> vectors, std::span<const Tensor> inputs,
                      const char* call, const char* what) {
   if (vectors.size() != inputs.size())
-    throw ShapeError(fmt::format("{}: there are {} inputs, but {} {}s; give one for each ({})",
-                                 call, inputs.size(), vectors.size(), what, SiteScope::place()));
+    throw ShapeError(fmt::format("{}: there are {} inputs, but {} {}s; give one for each", call,
+                                 inputs.size(), vectors.size(), what),
+                     SiteScope::current());
   for (std::size_t i = 0; i < inputs.size(); ++i)
     require_like(vectors[i], inputs[i], call, fmt::format("{} {}", what, i),
                  fmt::format("input {}", i));
@@ -70,10 +71,11 @@ class TracedFunction {
 
   void require_number() const {
     if (y_.size() != 1)
-      throw ShapeError(fmt::format(
-          "{}: the result of the function has shape {}, not a single number; reduce it with sum() "
-          "or mean() ({})",
-          call_, y_.shape().str(), SiteScope::place()));
+      throw ShapeError(fmt::format("{}: the result of the function has shape {}, not a single "
+                                   "number; reduce it with sum() "
+                                   "or mean()",
+                                   call_, y_.shape().str()),
+                       SiteScope::current());
   }
 
   // A tensor from the caller, for use in here.

@@ -59,7 +59,7 @@ const Tensor& Gradients::operator[](const ParamName& name) const {
   const SiteScope scope(name.site());
   const Param param = params_[name];
   if (const Tensor* gradient = find(param)) return *gradient;
-  throw GradientError(fmt::format("{} ({})", no_gradient(param), SiteScope::place()));
+  throw GradientError(fmt::format("{}", no_gradient(param)), SiteScope::current());
 }
 
 const Tensor& Gradients::operator[](const Param& param) const {

@@ -28,15 +28,16 @@ std::string coordinate_name(const ParamEntry& entry, Index flat) {
 }
 
 void Param::set(const Tensor& value, Site site) {
-  const std::string place = SiteScope::resolve(site).str();
   if (!value.defined())
-    throw ValueError(fmt::format("parameter {}: the new value is undefined ({})", name(), place));
+    throw ValueError(fmt::format("parameter {}: the new value is undefined", name()), site);
   if (value.shape() != shape())
-    throw ShapeError(fmt::format("parameter {} has shape {}, not {} ({})", name(), shape().str(),
-                                 value.shape().str(), place));
+    throw ShapeError(fmt::format("parameter {} has shape {}, not {}", name(), shape().str(),
+                                 value.shape().str()),
+                     site);
   if (value.dtype() != dtype())
-    throw DTypeError(fmt::format("parameter {} is {}, not {}; convert the value with to() ({})",
-                                 name(), name_of(dtype()), name_of(value.dtype()), place));
+    throw DTypeError(fmt::format("parameter {} is {}, not {}; convert the value with to()", name(),
+                                 name_of(dtype()), name_of(value.dtype())),
+                     site);
   data().value = value.detach();
   ++data().version;
 }
@@ -92,22 +93,20 @@ void Param::withdraw() noexcept {
 
 namespace {
 
-void require_name(std::string_view name, const std::string& place) {
+void require_name(std::string_view name, Site site) {
   if (name.empty() || name.front() == '.' || name.back() == '.' ||
       name.find("..") != std::string_view::npos)
-    throw ValueError(fmt::format(
-        "\"{}\" is no name for parameters or a part of them; points join names that are not empty "
-        "({})",
-        name, place));
+    throw ValueError(fmt::format("\"{}\" is no name for parameters or a part of them; points join "
+                                 "names that are not empty",
+                                 name),
+                     site);
 }
 
 }  // namespace
 
 Params::Params(std::uint64_t seed, DType dtype, Site site)
     : store_(std::make_shared<detail::ParamStore>(seed, dtype)) {
-  if (!is_real(dtype))
-    throw DTypeError(fmt::format("Params: parameters are f32 or f64, not i32 ({})",
-                                 SiteScope::resolve(site).str()));
+  if (!is_real(dtype)) throw DTypeError("Params: parameters are f32 or f64, not i32", site);
 }
 
 Params::Params(std::shared_ptr<detail::ParamStore> store, std::string prefix, Site site)
@@ -117,38 +116,41 @@ const std::vector<std::shared_ptr<ParamEntry>>& Params::entries() const { return
 
 Params Params::operator/(const ParamName& name) const {
   const Site site = SiteScope::resolve(name.site());
-  require_name(name, site.str());
+  require_name(name, site);
   return Params(store_, fmt::format("{}{}.", prefix_, std::string_view(name)), site);
 }
 
 Param Params::create(std::string_view name, const Shape& shape, const Initializer& init,
                      const std::vector<std::string>& blocks, Site site) const {
-  const std::string place = SiteScope::resolve(site).str();
-  require_name(name, place);
+  require_name(name, site);
   const std::string full = prefix_ + std::string(name);
   if (!blocks.empty() && (shape.rank() == 0 || shape[0] % std::ssize(blocks) != 0))
     throw ShapeError(
-        fmt::format("parameter {} has shape {}, which is not made of {} blocks of rows ({})", full,
-                    shape.str(), blocks.size(), place));
+        fmt::format("parameter {} has shape {}, which is not made of {} blocks of rows", full,
+                    shape.str(), blocks.size()),
+        site);
   auto entry = store_->find(full);
   if (entry) {
     if (entry->bound)
       throw ValueError(
           fmt::format("parameter {} exists already: give each module a part of its own, as in p / "
-                      "\"name\" ({})",
-                      full, place));
+                      "\"name\"",
+                      full),
+          site);
     if (entry->value.shape() != shape)
-      throw ShapeError(fmt::format("parameter {} has shape {}, but the module asks for {} ({})",
-                                   full, entry->value.shape().str(), shape.str(), place));
+      throw ShapeError(fmt::format("parameter {} has shape {}, but the module asks for {}", full,
+                                   entry->value.shape().str(), shape.str()),
+                       site);
     entry->bound = true;
     entry->blocks = blocks;
   } else {
     Rng rng = store_->rng.stream(full);
     Tensor value = init(rng, shape, store_->dtype).detach();
     if (value.shape() != shape || value.dtype() != store_->dtype)
-      throw ShapeError(fmt::format("parameter {} is {} {}, but its initial values are {} {} ({})",
-                                   full, name_of(store_->dtype), shape.str(),
-                                   name_of(value.dtype()), value.shape().str(), place));
+      throw ShapeError(fmt::format("parameter {} is {} {}, but its initial values are {} {}", full,
+                                   name_of(store_->dtype), shape.str(), name_of(value.dtype()),
+                                   value.shape().str()),
+                       site);
     entry =
         store_->add({.name = full, .value = std::move(value), .blocks = blocks, .store = store_});
   }
@@ -162,9 +164,9 @@ Param Params::operator[](const ParamName& name) const {
   if (auto entry = store_->find(prefix_ + std::string(wanted))) return Param(std::move(entry));
   std::vector<std::string> names;
   each([&](const auto& entry) { names.push_back(entry->name.substr(prefix_.size())); });
-  throw ValueError(fmt::format("there is no parameter {}{}{} ({})", printable(prefix_),
-                               printable(wanted), suggestion(wanted, names),
-                               SiteScope::resolve(name.site()).str()));
+  throw ValueError(fmt::format("there is no parameter {}{}{}", printable(prefix_),
+                               printable(wanted), suggestion(wanted, names)),
+                   name.site());
 }
 
 std::string Params::what_there_is() const {

@@ -95,8 +95,7 @@ std::pair<T, T> within(double low, double high) {
 // The largest number of a dtype that a call can draw.
 double largest_of(const char* call, DType dtype, Site site) {
   if (dtype == i32)
-    throw DTypeError(fmt::format("{}: random numbers are f32 or f64, not i32 ({})", call,
-                                 SiteScope::resolve(site).str()));
+    throw DTypeError(fmt::format("{}: random numbers are f32 or f64, not i32", call), site);
   return dtype == f32 ? double{std::numeric_limits<float>::max()}
                       : std::numeric_limits<double>::max();
 }
@@ -169,8 +168,8 @@ double Rng::normal() {
 Index Rng::integer(Arg<Index> n, Site site) {
   if (n <= 0)
     throw ValueError(
-        fmt::format("Rng::integer: the number of choices must be positive, not {} ({})", Index(n),
-                    SiteScope::resolve(site).str()));
+        fmt::format("Rng::integer: the number of choices must be positive, not {}", Index(n)),
+        site);
   return std::min(static_cast<Index>(uniform() * static_cast<double>(n)), n - 1);
 }
 
@@ -178,9 +177,11 @@ Tensor Rng::uniform(const Shape& shape, Arg<double> low, Arg<double> high, DType
   const double limit = largest_of("Rng::uniform", dtype, site);
   if (!(low <= high && std::abs(low) <= limit && std::abs(high) <= limit &&
         std::isfinite(high - low)))
-    throw ValueError(fmt::format(
-        "Rng::uniform: low is {} and high is {}; they must be finite in {}, with low <= high ({})",
-        low, high, name_of(dtype), SiteScope::resolve(site).str()));
+    throw ValueError(
+        fmt::format(
+            "Rng::uniform: low is {} and high is {}; they must be finite in {}, with low <= high",
+            low, high, name_of(dtype)),
+        site);
   const auto f32_range = within<float>(low, high);
   const auto f64_range = within<double>(low, high);
   const auto number = [=]<class T>(std::uint32_t a, std::uint32_t b, std::uint32_t, std::uint32_t) {
@@ -197,9 +198,9 @@ Tensor Rng::normal(const Shape& shape, Arg<double> mean, Arg<double> deviation, 
   const double limit = largest_of("Rng::normal", dtype, site);
   const auto require = [&](const char* what, double value, double least) {
     if (!(value >= least && value <= limit))
-      throw ValueError(fmt::format(
-          "Rng::normal: {} is {}, but has to be a finite number{} in {} ({})", what, value,
-          least == 0 ? " >= 0" : "", name_of(dtype), SiteScope::resolve(site).str()));
+      throw ValueError(fmt::format("Rng::normal: {} is {}, but has to be a finite number{} in {}",
+                                   what, value, least == 0 ? " >= 0" : "", name_of(dtype)),
+                       site);
   };
   require("mean", mean, -limit);
   require("deviation", deviation, 0);

@@ -13,15 +13,13 @@ std::string Shape::str() const { return fmt::format("[{}]", fmt::join(begin(), e
 std::ostream& operator<<(std::ostream& out, const Shape& shape) { return out << shape.str(); }
 
 void Shape::throw_invalid(const Index* sizes, std::size_t count, Site site) {
-  const Site place = SiteScope::resolve(site);
   const std::string why =
       std::any_of(sizes, sizes + count, [](Index size) { return size < 0; })
           ? "a size must not be negative"
       : count > max_rank
           ? fmt::format("a tensor has at most {} axes; reshape or merge axes first", max_rank)
           : "a tensor has at most 2^59 elements";
-  throw ShapeError(fmt::format("shape [{}]: {}{}", fmt::join(sizes, sizes + count, ", "), why,
-                               place.file ? fmt::format(" ({})", place.str()) : ""));
+  throw ShapeError(fmt::format("shape [{}]: {}", fmt::join(sizes, sizes + count, ", "), why), site);
 }
 
 Shape Shape::insert(int axis, Index size) const {
@@ -42,10 +40,11 @@ Shape Shape::erase(int axis) const {
 int normalized_axis(int axis, int rank, const char* op, Site site) {
   const int normalized = axis < 0 ? axis + rank : axis;
   if (normalized < 0 || normalized >= rank)
-    throw ShapeError(fmt::format(
-        "{}: axis {} is out of range for a tensor of rank {}{} ({})", op, axis, rank,
-        rank > 0 ? fmt::format("; use {} to {}", -rank, rank - 1) : ", which has no axes",
-        SiteScope::resolve(site).str()));
+    throw ShapeError(
+        fmt::format(
+            "{}: axis {} is out of range for a tensor of rank {}{}", op, axis, rank,
+            rank > 0 ? fmt::format("; use {} to {}", -rank, rank - 1) : ", which has no axes"),
+        site);
   return normalized;
 }
 

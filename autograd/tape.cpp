@@ -100,13 +100,10 @@ bool Tape::used_up(const Tensor& x) const { return was_used_up(x.trace().generat
 // ---- Leaves: where differentiation ends.
 
 Tensor Tape::watch(const Tensor& x, Site site) {
-  const auto message = [&](const char* why) {
-    return fmt::format("Tape::watch: {} ({})", why, SiteScope::resolve(site).str());
-  };
   if (!x.defined())
-    throw ValueError(message("the tensor is undefined: it was never given a value"));
+    throw ValueError("Tape::watch: the tensor is undefined: it was never given a value", site);
   if (!is_real(x.dtype()))
-    throw DTypeError(message("integers have no gradient; watch an f32 or f64 tensor"));
+    throw DTypeError("Tape::watch: integers have no gradient; watch an f32 or f64 tensor", site);
   return handle(add_slot(x, true, true));
 }
 
@@ -196,7 +193,7 @@ void Tape::on_gradient(const Tensor& x, GradientHook hook, Site site) {
   site = SiteScope::resolve(site);
   require_no_pass("on_gradient", site);
   const std::int32_t slot = require(x, "on_gradient", "the tensor", site).slot;
-  if (!hook) throw ValueError(fmt::format("on_gradient: the hook is empty ({})", site.str()));
+  if (!hook) throw ValueError("on_gradient: the hook is empty", site);
   hooks_.push_back({slot, std::move(hook)});
 }
 
@@ -290,10 +287,10 @@ void Tape::require_room(const OpSpec& op, std::size_t inputs, std::size_t output
                                      attributes_.size() + 2 * attributes_.block_size});
   if (most <= max_tape_index) [[likely]]
     return;
-  throw ValueError(fmt::format(
-      "{}: the tape is full, it holds no more than {} values; take gradients of shorter windows "
-      "({})",
-      op.name, max_tape_index, site.str()));
+  throw ValueError(fmt::format("{}: the tape is full, it holds no more than {} values; take "
+                               "gradients of shorter windows",
+                               op.name, max_tape_index),
+                   site);
 }
 
 // Describes what became of the tape on which a tensor of another generation was recorded.
@@ -318,9 +315,10 @@ std::string Tape::origin(std::uint64_t generation) const {
 
 void Tape::throw_stale(const OpSpec& op, std::size_t argument, std::uint64_t generation,
                        Site site) const {
-  throw StaleTensorError(fmt::format("{}: {} {} ({})", op.name,
-                                     op.argument(static_cast<int>(argument)).name,
-                                     origin(generation), site.str()));
+  throw StaleTensorError(
+      fmt::format("{}: {} {}", op.name, op.argument(static_cast<int>(argument)).name,
+                  origin(generation)),
+      site);
 }
 
 void Tape::require_no_pass(const char* call, Site site) const {
@@ -328,36 +326,39 @@ void Tape::require_no_pass(const char* call, Site site) const {
     throw GradientError(
         fmt::format("{}: a backward pass over this tape is running, and its hooks cannot change "
                     "the tape; do it "
-                    "before or after ({})",
-                    call, site.str()));
+                    "before or after",
+                    call),
+        site);
 }
 
 Trace Tape::require(const Tensor& x, const char* call, const char* what, Site site) const {
   const Trace trace = x.trace();
-  if (!x.defined())
-    throw ValueError(fmt::format("{}: {} is undefined ({})", call, what, site.str()));
+  if (!x.defined()) throw ValueError(fmt::format("{}: {} is undefined", call, what), site);
   if (!is_real(x.dtype()))
-    throw GradientError(
-        fmt::format("{}: {} is i32, and integers have no gradient ({})", call, what, site.str()));
+    throw GradientError(fmt::format("{}: {} is i32, and integers have no gradient", call, what),
+                        site);
   if (trace.generation == 0)
-    throw GradientError(fmt::format(
-        "{}: {} was not recorded on this tape; watch() the inputs that it depends on, or use "
-        "parameters, while the tape is current; detach() and to() give constants{} ({})",
-        call, what,
-        gave_gradient_ ? "; a gradient that is to be differentiated again is recorded only with "
-                         "{.create_graph = true}"
-                       : "",
-        site.str()));
+    throw GradientError(
+        fmt::format(
+            "{}: {} was not recorded on this tape; watch() the inputs that it depends on, or use "
+            "parameters, while the tape is current; detach() and to() give constants{}",
+            call, what,
+            gave_gradient_
+                ? "; a gradient that is to be differentiated again is recorded only with "
+                  "{.create_graph = true}"
+                : ""),
+        site);
   if (trace.generation == generation()) return trace;
   const std::string ended = origin(0), origin = this->origin(trace.generation);
-  if (origin != ended)
-    throw StaleTensorError(fmt::format("{}: {} {} ({})", call, what, origin, site.str()));
-  throw StaleTensorError(fmt::format(
-      "{}: {} was recorded on another tape, or this tape was used up by an earlier gradient; pass "
-      "{{.keep = true}} to take several{} ({})",
-      call, what,
-      was_used_up(trace.generation) ? ", or {.create_graph = true} to differentiate one again" : "",
-      site.str()));
+  if (origin != ended) throw StaleTensorError(fmt::format("{}: {} {}", call, what, origin), site);
+  throw StaleTensorError(fmt::format("{}: {} was recorded on another tape, or this tape was used "
+                                     "up by an earlier gradient; pass "
+                                     "{{.keep = true}} to take several{}",
+                                     call, what,
+                                     was_used_up(trace.generation)
+                                         ? ", or {.create_graph = true} to differentiate one again"
+                                         : ""),
+                         site);
 }
 
 void Tape::check_parameters(Site site) const {
@@ -365,10 +366,12 @@ void Tape::check_parameters(Site site) const {
     const Buffer& used = slots_[static_cast<std::size_t>(leaf.slot)].buffer;
     if (leaf.version != leaf.entry->version ||
         (!used.shares(leaf.entry->value.buffer()) && !same_numbers(used, leaf.entry->value)))
-      throw StaleTensorError(fmt::format(
-          "gradient: parameter {} was changed between forward and backward; take the gradient "
-          "before the optimizer's step ({})",
-          leaf.entry->name, site.str()));
+      throw StaleTensorError(
+          fmt::format(
+              "gradient: parameter {} was changed between forward and backward; take the gradient "
+              "before the optimizer's step",
+              leaf.entry->name),
+          site);
   }
 }
 
@@ -379,14 +382,15 @@ void Tape::require_used(const Params& params, Site site) const {
   bool none = true, of_store = false;
   params.each([&](const auto&) { none = false; });
   for (const Leaf& leaf : leaves_) of_store |= params.store_contains(*leaf.entry);
-  if (none) throw ValueError(fmt::format("gradient: {} ({})", params.what_there_is(), site.str()));
+  if (none) throw ValueError(fmt::format("gradient: {}", params.what_there_is()), site);
   if (of_store) return;
-  throw ValueError(fmt::format(
-      "gradient: none of these parameters was used on this tape, which has {}; is the model of "
-      "another store? ({})",
-      leaves_.empty() ? "no parameters"
-                      : fmt::format("parameter {} of another store", leaves_[0].entry->name),
-      site.str()));
+  throw ValueError(
+      fmt::format(
+          "gradient: none of these parameters was used on this tape, which has {}; is the model of "
+          "another store?",
+          leaves_.empty() ? "no parameters"
+                          : fmt::format("parameter {} of another store", leaves_[0].entry->name)),
+      site);
 }
 
 // ---- Gradients.
@@ -439,10 +443,11 @@ std::vector<Tensor> Tape::gradient(const Tensor& y, std::span<const Param> param
     });
   };
   if (std::ranges::none_of(params, of_a_store_in_use))
-    throw ValueError(fmt::format(
-        "gradient: none of these {} parameters belongs to a store that was used on this tape; is "
-        "it the list of another model, or of a part that does not exist? ({})",
-        params.size(), SiteScope::resolve(site).str()));
+    throw ValueError(fmt::format("gradient: none of these {} parameters belongs to a store that "
+                                 "was used on this tape; is "
+                                 "it the list of another model, or of a part that does not exist?",
+                                 params.size()),
+                     site);
   Tensors leaves;
   for (const Param& p : params) leaves.push_back(leaf(p.entry()));
   return gradient(y, std::span<const Tensor>(leaves), options, site);

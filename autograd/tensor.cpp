@@ -28,8 +28,7 @@ To converted(From value, bool exact, const char* call, Site site) {
     const double number = static_cast<double>(value), nearest = std::nearbyint(number);
     if (!(nearest >= std::numeric_limits<To>::min() && nearest <= std::numeric_limits<To>::max()) ||
         (exact && nearest != number))
-      throw ValueError(fmt::format("{}: {} cannot become an i32 ({})", call, value,
-                                   SiteScope::resolve(site).str()));
+      throw ValueError(fmt::format("{}: {} cannot become an i32", call, value), site);
     return static_cast<To>(nearest);
   } else {
     return static_cast<To>(value);
@@ -68,16 +67,18 @@ Tensor::Tensor(const Shape& shape, DType dtype)
 
 void Tensor::require_defined(const char* call, Site site) const {
   if (!defined())
-    throw ValueError(fmt::format(
-        "{}: this tensor is undefined: it was never given a value, or was moved from ({})", call,
-        SiteScope::resolve(site).str()));
+    throw ValueError(
+        fmt::format("{}: this tensor is undefined: it was never given a value, or was moved from",
+                    call),
+        site);
 }
 
 void Tensor::throw_not(DType dtype, const char* call, Site site) const {
   require_defined(call, site);
   throw DTypeError(
-      fmt::format("{}: the elements of this tensor are {}, not {}; convert it with to() ({})", call,
-                  name_of(dtype_), name_of(dtype), SiteScope::resolve(site).str()));
+      fmt::format("{}: the elements of this tensor are {}, not {}; convert it with to()", call,
+                  name_of(dtype_), name_of(dtype)),
+      site);
 }
 
 void Tensor::own() {
@@ -92,8 +93,8 @@ void Tensor::own() {
 double Tensor::item(Site site) const {
   require_defined("item", site);
   if (size() != 1)
-    throw ShapeError(fmt::format("item: a tensor of shape {} is not a single number ({})",
-                                 shape_.str(), SiteScope::resolve(site).str()));
+    throw ShapeError(fmt::format("item: a tensor of shape {} is not a single number", shape_.str()),
+                     site);
   return element(*this, 0);
 }
 
@@ -103,14 +104,16 @@ double Tensor::at(std::initializer_list<Index> indices, Site site) const {
   int axis = 0;
   for (Index i : indices) {
     if (axis < rank() && (i < 0 || i >= shape_[axis]))
-      throw ShapeError(fmt::format("at: axis {} of a tensor of shape {} has no element {} ({})",
-                                   axis, shape_.str(), i, SiteScope::resolve(site).str()));
+      throw ShapeError(fmt::format("at: axis {} of a tensor of shape {} has no element {}", axis,
+                                   shape_.str(), i),
+                       site);
     if (axis < rank()) offset += i * shape_.stride(axis);
     ++axis;
   }
   if (axis != rank())
-    throw ShapeError(fmt::format("at: a tensor of shape {} takes {} indices, not {} ({})",
-                                 shape_.str(), rank(), axis, SiteScope::resolve(site).str()));
+    throw ShapeError(fmt::format("at: a tensor of shape {} takes {} indices, not {}", shape_.str(),
+                                 rank(), axis),
+                     site);
   return element(*this, offset);
 }
 
@@ -147,7 +150,7 @@ std::ostream& operator<<(std::ostream& out, const Tensor& x) { return out << x.s
 Tensor detail::new_tensor(const char* call, const Shape& shape, DType dtype, Site site) try {
   return Tensor(shape, dtype);
 } catch (const MemoryError& e) {
-  throw MemoryError(fmt::format("{}: {} ({})", call, e.what(), SiteScope::resolve(site).str()));
+  throw MemoryError(fmt::format("{}: {}", call, e.what()), site);
 }
 
 Tensor full(const Shape& shape, Arg<double> value, DType dtype, Site site) {
@@ -179,9 +182,7 @@ Tensor scalar(Arg<double> value, DType dtype, Site site) {
 Tensor arange(Arg<Index> end, DType dtype, Site site) { return arange(0, end, 1, dtype, site); }
 
 Tensor arange(Arg<Index> begin, Arg<Index> end, Arg<Index> step, DType dtype, Site site) {
-  if (step == 0)
-    throw ValueError(
-        fmt::format("arange: the step must not be 0 ({})", SiteScope::resolve(site).str()));
+  if (step == 0) throw ValueError("arange: the step must not be 0", site);
   // In unsigned arithmetic, which can represent any difference.
   const auto unsigned_of = [](Index i) { return static_cast<std::uint64_t>(i); };
   std::uint64_t count = 0;
@@ -223,9 +224,9 @@ namespace {
 template <class From>
 Tensor from_values(const Shape& shape, std::span<const From> values, DType dtype, Site site) {
   if (static_cast<Index>(values.size()) != shape.size())
-    throw ShapeError(
-        fmt::format("tensor: {} values cannot fill shape {}, which has {} elements ({})",
-                    values.size(), shape.str(), shape.size(), SiteScope::resolve(site).str()));
+    throw ShapeError(fmt::format("tensor: {} values cannot fill shape {}, which has {} elements",
+                                 values.size(), shape.str(), shape.size()),
+                     site);
   Tensor result = detail::new_tensor("tensor", shape, dtype, site);
   dispatch(dtype, [&]<class To>() {
     std::ranges::transform(values, result.begin_update<To>().begin(),

@@ -36,9 +36,9 @@ std::size_t each_symbol(std::string_view text, TextMode mode, F&& f) {
   return offset;
 }
 
-void require_well_formed(std::string_view text, std::size_t end) {
+void require_well_formed(std::string_view text, std::size_t end, Site site) {
   if (end < text.size())
-    throw ValueError(fmt::format("the text is not valid UTF-8 at byte {}", end));
+    throw ValueError(fmt::format("the text is not valid UTF-8 at byte {}", end), site);
 }
 
 // The most bytes a text may have. A pipe's length is not known in advance; a text and its tokens
@@ -149,29 +149,30 @@ std::string name_of(char32_t symbol, TextMode mode) {
   return fmt::format("'{}' (U+{:04X})", printed, number);
 }
 
-Vocabulary::Vocabulary(std::string_view text, TextMode mode) : mode_(mode) {
-  if (text.empty()) throw ValueError("a vocabulary needs a text that is not empty");
+Vocabulary::Vocabulary(std::string_view text, TextMode mode, Site site) : mode_(mode) {
+  if (text.empty()) throw ValueError("a vocabulary needs a text that is not empty", site);
   std::vector<bool> occurs(mode == TextMode::bytes ? 256 : utf8::last_code_point + 1);
-  require_well_formed(text,
-                      each_symbol(text, mode, [&](char32_t c, std::size_t) { occurs[c] = true; }));
+  require_well_formed(
+      text, each_symbol(text, mode, [&](char32_t c, std::size_t) { occurs[c] = true; }), site);
   for (std::size_t c = 0; c < occurs.size(); ++c)
     if (occurs[c]) symbols_.push_back(static_cast<char32_t>(c));
 }
 
-Vocabulary::Vocabulary(std::vector<char32_t> symbols, TextMode mode)
+Vocabulary::Vocabulary(std::vector<char32_t> symbols, TextMode mode, Site site)
     : symbols_(std::move(symbols)), mode_(mode) {
-  if (symbols_.empty()) throw ValueError("a vocabulary needs at least one symbol");
+  if (symbols_.empty()) throw ValueError("a vocabulary needs at least one symbol", site);
   if (std::ranges::adjacent_find(symbols_, std::ranges::greater_equal()) != symbols_.end())
-    throw ValueError("the symbols of a vocabulary must ascend, each occurring once");
+    throw ValueError("the symbols of a vocabulary must ascend, each occurring once", site);
   const char32_t last = mode == TextMode::bytes ? 0xFF : utf8::last_code_point;
   for (char32_t c : symbols_)
     if (c > last || utf8::is_surrogate(c))
-      throw ValueError(fmt::format("the symbol {} of a vocabulary is not a {}",
-                                   static_cast<std::uint32_t>(c),
-                                   mode == TextMode::bytes ? "byte" : "Unicode code point"));
+      throw ValueError(
+          fmt::format("the symbol {} of a vocabulary is not a {}", static_cast<std::uint32_t>(c),
+                      mode == TextMode::bytes ? "byte" : "Unicode code point"),
+          site);
 }
 
-std::vector<std::int32_t> Vocabulary::encode(std::string_view text) const {
+std::vector<std::int32_t> Vocabulary::encode(std::string_view text, Site site) const {
   std::vector<std::int32_t> rank(symbols_.back() + 1, -1);
   for (std::size_t i = 0; i < symbols_.size(); ++i)
     rank[symbols_[i]] = static_cast<std::int32_t>(i);
@@ -181,19 +182,20 @@ std::vector<std::int32_t> Vocabulary::encode(std::string_view text) const {
     if (c >= rank.size() || rank[c] < 0)
       throw ValueError(fmt::format("the {} {} at byte {} is not in the vocabulary of {} symbols",
                                    mode_ == TextMode::bytes ? "byte" : "character",
-                                   name_of(c, mode_), offset, size()));
+                                   name_of(c, mode_), offset, size()),
+                       site);
     tokens.push_back(rank[c]);
   });
-  require_well_formed(text, end);
+  require_well_formed(text, end, site);
   return tokens;
 }
 
-std::string Vocabulary::decode(std::span<const std::int32_t> tokens) const {
+std::string Vocabulary::decode(std::span<const std::int32_t> tokens, Site site) const {
   std::string text;
   for (std::int32_t token : tokens) {
     if (token < 0 || token >= size())
       throw ValueError(
-          fmt::format("there is no token {} in a vocabulary of {} symbols", token, size()));
+          fmt::format("there is no token {} in a vocabulary of {} symbols", token, size()), site);
     const char32_t symbol = symbols_[static_cast<std::size_t>(token)];
     if (mode_ == TextMode::bytes)
       text += static_cast<char>(symbol);

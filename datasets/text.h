@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include <reel/autograd/error.h>
 #include <reel/autograd/shape.h>
 
 namespace reel::datasets {
@@ -28,10 +29,10 @@ class Vocabulary {
  public:
   /// The symbols that occur in `text`. Throws ValueError if it is empty, or not UTF-8 in mode
   /// `utf8`.
-  Vocabulary(std::string_view text, TextMode mode);
+  Vocabulary(std::string_view text, TextMode mode, Site site = {});
   /// The symbols that `symbols()` of another vocabulary returned. Throws ValueError unless there is
   /// at least one, they are in ascending order, and all are code points (or bytes).
-  Vocabulary(std::vector<char32_t> symbols, TextMode mode);
+  Vocabulary(std::vector<char32_t> symbols, TextMode mode, Site site = {});
 
   Index size() const { return static_cast<Index>(symbols_.size()); }
   TextMode mode() const { return mode_; }
@@ -39,9 +40,9 @@ class Vocabulary {
 
   /// The tokens of a text, each in 0 .. size() - 1. Throws ValueError naming the first symbol that
   /// is not in the vocabulary and its byte offset.
-  std::vector<std::int32_t> encode(std::string_view text) const;
+  std::vector<std::int32_t> encode(std::string_view text, Site site = {}) const;
   /// The text of a sequence of tokens. Throws ValueError for one outside 0 .. size() - 1.
-  std::string decode(std::span<const std::int32_t> tokens) const;
+  std::string decode(std::span<const std::int32_t> tokens, Site site = {}) const;
 
   bool operator==(const Vocabulary&) const = default;
 

@@ -6,39 +6,45 @@
 
 namespace reel::datasets {
 
-Split split(std::span<const std::int32_t> tokens, double train_frac) {
+Split split(std::span<const std::int32_t> tokens, Arg<double> train_frac, Site site) {
   if (!(train_frac > 0 && train_frac <= 1))
-    throw ValueError(fmt::format("split: train_frac is {}, not in (0, 1]", train_frac));
+    throw ValueError(fmt::format("split: train_frac is {}, not in (0, 1]", train_frac), site);
   const auto cut = static_cast<std::size_t>(train_frac * static_cast<double>(tokens.size()));
   return {tokens.first(cut), tokens.subspan(cut)};
 }
 
-Windows::Windows(std::span<const std::int32_t> tokens, Index batch, Index seq_len)
+Windows::Windows(std::span<const std::int32_t> tokens, Arg<Index> batch, Arg<Index> seq_len,
+                 Site site)
     : tokens_(tokens), batch_(batch), seq_len_(seq_len) {
-  const Index least = least_tokens(batch, seq_len);
+  const Index least = least_tokens(batch, seq_len, site);
   const auto n = static_cast<Index>(tokens.size());
   if (n < least)
     throw ValueError(
         fmt::format("the text is too short: {} symbols, but batch {} x seq_len {} takes "
                     "at least {}; give a longer text, a smaller batch or a smaller seq_len",
-                    n, batch, seq_len, least));
-  stream_length_ = (n - 1) / batch;
-  count_ = stream_length_ / seq_len;
+                    n, batch_, seq_len_, least),
+        site);
+  stream_length_ = (n - 1) / batch_;
+  count_ = stream_length_ / seq_len_;
 }
 
-Index Windows::least_tokens(Index batch, Index seq_len) {
+Index Windows::least_tokens(Arg<Index> batch, Arg<Index> seq_len, Site site) {
   if (batch < 1 || seq_len < 1)
     throw ValueError(fmt::format("Windows: batch is {} and seq_len is {}; both must be positive",
-                                 batch, seq_len));
+                                 Index(batch), Index(seq_len)),
+                     site);
   Index product = 0;
-  if (__builtin_mul_overflow(batch, seq_len, &product) || product == INT64_MAX)
-    throw ValueError(fmt::format("Windows: batch {} x seq_len {} is too large", batch, seq_len));
+  if (__builtin_mul_overflow(Index(batch), Index(seq_len), &product) || product == INT64_MAX)
+    throw ValueError(
+        fmt::format("Windows: batch {} x seq_len {} is too large", Index(batch), Index(seq_len)),
+        site);
   return product + 1;
 }
 
-Window Windows::operator[](Index i) const {
+Window Windows::operator[](const Tensor::Place& place) const {
+  const Index i = place.index;
   if (i < 0 || i >= count_)
-    throw ValueError(fmt::format("there is no window {}; there are {}", i, count_));
+    throw ValueError(fmt::format("there is no window {}; there are {}", i, count_), place.site);
   Window window{Tensor({seq_len_, batch_}, i32), Tensor({seq_len_, batch_}, i32)};
   std::int32_t* input = window.inputs.begin_update<std::int32_t>().data();
   std::int32_t* target = window.targets.begin_update<std::int32_t>().data();

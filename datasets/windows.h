@@ -15,7 +15,7 @@ struct Split {
 
 /// Splits after the first floor(train_frac · n) of n tokens. Throws ValueError unless 0 <
 /// train_frac <= 1.
-Split split(std::span<const std::int32_t> tokens, double train_frac);
+Split split(std::span<const std::int32_t> tokens, Arg<double> train_frac, Site site = {});
 
 /// One step of truncated backpropagation: i32 tensors [T, B], the targets one token ahead.
 struct Window {
@@ -33,11 +33,12 @@ class Windows {
  public:
   /// Refers to `tokens`, which must outlive it. Throws ValueError unless batch and seq_len are
   /// positive and there are at least `least_tokens(batch, seq_len)` tokens.
-  Windows(std::span<const std::int32_t> tokens, Index batch, Index seq_len);
-  Windows(std::vector<std::int32_t>&& tokens, Index batch, Index seq_len) = delete;
+  Windows(std::span<const std::int32_t> tokens, Arg<Index> batch, Arg<Index> seq_len,
+          Site site = {});
+  Windows(std::vector<std::int32_t>&& tokens, Arg<Index> batch, Arg<Index> seq_len) = delete;
 
   /// The tokens that one window needs: batch · seq_len + 1.
-  static Index least_tokens(Index batch, Index seq_len);
+  static Index least_tokens(Arg<Index> batch, Arg<Index> seq_len, Site site = {});
 
   /// The number of windows: floor(stream_length / T).
   Index count() const { return count_; }
@@ -45,7 +46,7 @@ class Windows {
   Index seq_len() const { return seq_len_; }
 
   /// Window i. Throws ValueError unless 0 <= i < count().
-  Window operator[](Index i) const;
+  Window operator[](const Tensor::Place& i) const;
 
   /// Iteration in order: `for (auto [inputs, targets] : windows)`.
   class Iterator {

@@ -12,8 +12,9 @@ namespace {
 
 void require_setting(const char* initializer, const char* what, double value, Site site) {
   if (!(value >= 0 && std::isfinite(value)))
-    throw ValueError(fmt::format("{}: {} is {}, but has to be a finite number >= 0 ({})",
-                                 initializer, what, value, SiteScope::resolve(site).str()));
+    throw ValueError(
+        fmt::format("{}: {} is {}, but has to be a finite number >= 0", initializer, what, value),
+        site);
 }
 
 // A column-major matrix in double.
@@ -80,8 +81,7 @@ void draw_orthonormal(Rng& rng, Index rows, Index columns, double* to) {
 
 Initializer constant(double value, Site site) {
   if (!std::isfinite(value))
-    throw ValueError(fmt::format("init::constant: value is {}, but has to be finite ({})", value,
-                                 SiteScope::resolve(site).str()));
+    throw ValueError(fmt::format("init::constant: value is {}, but has to be finite", value), site);
   return [value](Rng&, const Shape& shape, DType dtype) { return full(shape, value, dtype); };
 }
 

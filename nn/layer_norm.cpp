@@ -15,8 +15,9 @@ LayerNorm::LayerNorm(const ModuleParams& p, Arg<Index> size, Arg<double> epsilon
     : epsilon(epsilon) {
   require_positive(p, "LayerNorm", {{"size", size}});
   if (!(epsilon > 0 && std::isfinite(epsilon)))
-    throw ValueError(fmt::format("{}: epsilon must be positive and finite, not {} ({})",
-                                 module_name(p, "LayerNorm"), epsilon, SiteScope::place()));
+    throw ValueError(fmt::format("{}: epsilon must be positive and finite, not {}",
+                                 module_name(p, "LayerNorm"), epsilon),
+                     SiteScope::current());
   gain = p.create("gain", {size}, init::constant(1));
   bias = p.create("bias", {size}, init::constant(0));
 }

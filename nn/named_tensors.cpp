@@ -22,14 +22,15 @@ std::string reason_for(const std::vector<std::string>& missing,
   return "was it built with the same settings?";
 }
 
-void check_names(const NamedTensors& source, const Params& params, const std::string& place) {
+void check_names(const NamedTensors& source, const Params& params, Site site) {
   std::vector<std::string> missing, surplus;
   std::set<std::string_view> wanted;
   params.each([&](const auto& entry) {
     wanted.insert(entry->name);
     if (const auto found = source.unread.find(entry->name); found != source.unread.end())
-      throw ValueError(fmt::format("load_params: the tensor {}: {} ({})", printable(entry->name),
-                                   found->second, place));
+      throw ValueError(
+          fmt::format("load_params: the tensor {}: {}", printable(entry->name), found->second),
+          site);
     if (!source.tensors.contains(entry->name)) missing.push_back(printable(entry->name, longest));
   });
   const auto gather = [&](const auto& names) {
@@ -40,25 +41,28 @@ void check_names(const NamedTensors& source, const Params& params, const std::st
   gather(source.unread);
   if (!missing.empty())
     throw ValueError(
-        fmt::format("load_params: the model's parameters {} are not among the tensors; {} ({})",
-                    listed(missing), reason_for(missing, surplus), place));
+        fmt::format("load_params: the model's parameters {} are not among the tensors; {}",
+                    listed(missing), reason_for(missing, surplus)),
+        site);
   if (!surplus.empty())
     throw ValueError(
         "load_params: the tensors " + listed(surplus) +
-        " belong to no parameter of the model; was it built with the same settings? (" + place +
-        ")");
+            " belong to no parameter of the model; was it built with the same settings?",
+        site);
 }
 
-void check_kind(const Tensor& value, const ParamEntry& entry, const std::string& place) {
+void check_kind(const Tensor& value, const ParamEntry& entry, Site site) {
   if (value.shape() != entry.value.shape())
-    throw ShapeError(fmt::format("load_params: {} has shape {}, but the model's parameter {} ({})",
-                                 printable(entry.name), value.shape().str(),
-                                 entry.value.shape().str(), place));
+    throw ShapeError(
+        fmt::format("load_params: {} has shape {}, but the model's parameter {}",
+                    printable(entry.name), value.shape().str(), entry.value.shape().str()),
+        site);
   if (value.dtype() != entry.value.dtype())
-    throw DTypeError(fmt::format(
-        "load_params: {} is {}, but the model's parameter {}; build the model in the same dtype "
-        "({})",
-        printable(entry.name), name_of(value.dtype()), name_of(entry.value.dtype()), place));
+    throw DTypeError(
+        fmt::format("load_params: {} is {}, but the model's parameter {}; build the model in the "
+                    "same dtype",
+                    printable(entry.name), name_of(value.dtype()), name_of(entry.value.dtype())),
+        site);
 }
 
 }  // namespace
@@ -107,9 +111,8 @@ NamedTensors from_params(const Params& params) {
 }
 
 void load_params(const NamedTensors& source, const Params& params, Site site) {
-  const std::string place = SiteScope::resolve(site).str();
-  check_names(source, params, place);
-  params.each([&](const auto& entry) { check_kind(source[entry->name], *entry, place); });
+  check_names(source, params, site);
+  params.each([&](const auto& entry) { check_kind(source[entry->name], *entry, site); });
   params.each([&](const auto& entry) { Param(entry).set(source[entry->name]); });
 }
 

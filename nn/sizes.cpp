@@ -22,23 +22,25 @@ const ModuleParams& require_positive(const ModuleParams& p, const char* module,
                                      std::initializer_list<std::pair<const char*, Index>> sizes) {
   for (const auto& [name, size] : sizes)
     if (size <= 0)
-      throw ValueError(fmt::format("{}: {} must be positive, not {} ({})", module_name(p, module),
-                                   name, size, SiteScope::place()));
+      throw ValueError(
+          fmt::format("{}: {} must be positive, not {}", module_name(p, module), name, size),
+          SiteScope::current());
   return p;
 }
 
 void require_features(const char* module, const Param& w, const Tensor& x, Index size, Site site) {
   if (!x.defined() || (x.rank() > 0 && x.size(-1) == size)) return;
   const std::string_view name = module_of(w.name());
-  throw ShapeError(fmt::format("{}{}{}: x is {} {}, but its last axis must have {} elements ({})",
-                               module, name.empty() ? "" : " ", name, name_of(x.dtype()),
-                               x.shape().str(), size, SiteScope::resolve(site).str()));
+  throw ShapeError(
+      fmt::format("{}{}{}: x is {} {}, but its last axis must have {} elements", module,
+                  name.empty() ? "" : " ", name, name_of(x.dtype()), x.shape().str(), size),
+      site);
 }
 
 void require_rate(const char* module, double rate, Site site) {
   if (!(rate >= 0 && rate < 1))
-    throw ValueError(fmt::format("{}: the dropout rate must be in [0, 1), not {} ({})", module,
-                                 rate, SiteScope::resolve(site).str()));
+    throw ValueError(fmt::format("{}: the dropout rate must be in [0, 1), not {}", module, rate),
+                     site);
 }
 
 }  // namespace reel::nn

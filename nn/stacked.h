@@ -22,8 +22,9 @@ struct StackOptions {
 template <class State>
 void check_depth(const StackedState<State>& state, std::size_t layers, Site site) {
   if (!state.layers.empty() && state.layers.size() != layers)
-    throw ShapeError(fmt::format("Stacked: the state has {} layers, the stack {} ({})",
-                                 state.layers.size(), layers, SiteScope::resolve(site).str()));
+    throw ShapeError(
+        fmt::format("Stacked: the state has {} layers, the stack {}", state.layers.size(), layers),
+        site);
 }
 
 /// Layers on top of each other: the output of one is the input of the next. Parts `0`, `1`, ...

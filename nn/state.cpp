@@ -11,10 +11,10 @@ Tensor defined_state(const Tensor& state, const Tensor& x, const Param& w_hh) {
   if (!state.defined()) return zeros(shape, w_hh.dtype());
   if (x.rank() >= 2 && state.shape() != shape) {
     const std::string_view name = module_of(w_hh.name());
-    throw ShapeError(fmt::format("{}{}the state is {} {}, but has to be {} for x {} ({})", name,
+    throw ShapeError(fmt::format("{}{}the state is {} {}, but has to be {} for x {}", name,
                                  name.empty() ? "" : ": ", name_of(state.dtype()),
-                                 state.shape().str(), shape.str(), x.shape().str(),
-                                 SiteScope::resolve(Site{nullptr}).str()));
+                                 state.shape().str(), shape.str(), x.shape().str()),
+                     SiteScope::current());
   }
   return state;
 }

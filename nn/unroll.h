@@ -51,13 +51,13 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
 
  private:
   static void check_sequence(const Tensor& x) {
-    if (!x.defined())
-      throw ValueError(fmt::format("Unroll: x is undefined ({})", SiteScope::place()));
+    if (!x.defined()) throw ValueError("Unroll: x is undefined", SiteScope::current());
     if (x.rank() != 3 || x.size(0) == 0)
       throw ShapeError(
-          fmt::format("Unroll: {}; x is {} {} ({})",
+          fmt::format("Unroll: {}; x is {} {}",
                       x.rank() != 3 ? "x must be [T, B, D]" : "the sequence has no steps",
-                      name_of(x.dtype()), x.shape().str(), SiteScope::place()));
+                      name_of(x.dtype()), x.shape().str()),
+          SiteScope::current());
   }
 
   // The cell's ops belong to its step, and to the module unless the cell names one itself.

@@ -52,8 +52,8 @@ Optimizer::Optimizer(std::string name, const nn::ModuleParams& params, double le
 }
 
 void Optimizer::fail(const std::string& why) const {
-  throw ValueError(
-      fmt::format("{}{}{} ({})", name_, name_.empty() ? "" : ": ", why, SiteScope::place()));
+  throw ValueError(fmt::format("{}{}{}", name_, name_.empty() ? "" : ": ", why),
+                   SiteScope::current());
 }
 
 void Optimizer::check(const Setting& setting) const {

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <reel/autograd/argument.h>
+#include <reel/autograd/error.h>
+
 namespace reel::optim {
 
 /// Learning rates by epoch, as plain values: `adam.set_learning_rate(schedule.at(epoch))` before
@@ -14,7 +17,7 @@ struct ExponentialDecay {
   int after = 10;
 
   /// Throws ValueError if epoch < 1, or the rate or the factor is negative or not finite.
-  double at(int epoch) const;
+  double at(Arg<int> epoch, Site site = {}) const;
 };
 
 /// A rate that is multiplied by `factor` after every `every` epochs:
@@ -26,7 +29,7 @@ struct StepDecay {
 
   /// Throws ValueError if epoch < 1, every < 1, or the rate or the factor is negative or not
   /// finite.
-  double at(int epoch) const;
+  double at(Arg<int> epoch, Site site = {}) const;
 };
 
 }  // namespace reel::optim

@@ -138,7 +138,7 @@ TEST_CASE("sample: bad settings and logits") {
   CHECK(contains(message({.temperature = nan}), "temperature is nan"));
   CHECK(contains(message({.temperature = infinity}), "temperature is inf"));
   CHECK(contains(message({.top_k = -1}), "top_k is -1"));
-  CHECK(contains(message({.top_p = 0}), "top_p is 0, not in (0, 1]"));
+  CHECK(contains(message({.top_p = 0}), "top_p is 0, not in (0, 1] (" __FILE__ ":"));
   CHECK(contains(message({.top_p = 1.01}), "top_p is 1.01"));
   CHECK(contains(message({.top_p = nan}), "top_p is nan"));
   for (const double bad : {nan, infinity})
@@ -146,12 +146,15 @@ TEST_CASE("sample: bad settings and logits") {
                      sample(tensor({3}, {0, 1, bad}), {.temperature = 0}, rng);
                    }),
                    "sample: logit 2 is "));
-  CHECK_THROWS_AS(sample(tensor({2, 2}, {1, 2, 3, 4}), {}, rng), ShapeError);
+  CHECK_THROWS_WITH_AS(
+      sample(tensor({2, 2}, {1, 2, 3, 4}), {}, rng),
+      doctest::Contains("have shape [2, 2], not [V] or one row [1, V] (" __FILE__ ":"), ShapeError);
   CHECK_THROWS_AS(sample(tensor({2, 1}, {1, 2}), {}, rng), ShapeError);
   CHECK_THROWS_AS(sample(Tensor({0}, f32), {}, rng), ShapeError);
   CHECK_THROWS_AS(sample(scalar(1), {}, rng), ShapeError);
   CHECK_THROWS_AS(sample(Tensor(), {}, rng), ShapeError);
-  CHECK_THROWS_AS(sample(zeros({3}, i32), {}, rng), DTypeError);
+  CHECK_THROWS_WITH_AS(sample(zeros({3}, i32), {}, rng),
+                       doctest::Contains("not f32 or f64 (" __FILE__ ":"), DTypeError);
   CHECK(rng.state() == Rng(1).state());
 }
 
@@ -170,9 +173,13 @@ TEST_CASE("a forbidden symbol has probability 0") {
   CHECK(nn::sample(logits, {.temperature = 0}, rng) == 0);
   CHECK_THROWS_WITH_AS(
       nn::sample(full({3}, -INFINITY), {}, rng),
-      doctest::Contains("sample: nothing is left to choose: all 3 logits are -inf"), ValueError);
-  CHECK_THROWS_WITH_AS(nn::sample(tensor({2}, {-INFINITY, NAN}), {}, rng),
-                       doctest::Contains("sample: logit 1 is nan"), ValueError);
+      doctest::Contains("sample: nothing is left to choose: all 3 logits are -inf, which forbids a "
+                        "symbol (" __FILE__ ":"),
+      ValueError);
+  CHECK_THROWS_WITH_AS(
+      nn::sample(tensor({2}, {-INFINITY, NAN}), {}, rng),
+      doctest::Contains("sample: logit 1 is nan; the model has diverged (" __FILE__ ":"),
+      ValueError);
   CHECK_THROWS_WITH_AS(nn::sample(tensor({2}, {INFINITY, 0}), {}, rng),
                        doctest::Contains("sample: logit 0 is inf"), ValueError);
 }

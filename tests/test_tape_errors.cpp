@@ -46,6 +46,28 @@ TEST_CASE("an error names the user's line") {
   CHECK(error_of<ShapeError>([&] { add(a, b); }) == what + at(__LINE__));
 }
 
+TEST_CASE("the message of an error can be had without the line") {
+  const auto message = [](auto call) -> std::string {
+    try {
+      call();
+    } catch (const Error& error) {
+      const Error copy = error;
+      CHECK(std::string_view(copy.what()).starts_with(copy.message()));
+      return std::string(copy.message());
+    }
+    return "nothing was thrown";
+  };
+  CHECK(message([] { scalar(1).size(3); }) ==
+        "size: axis 3 is out of range for a tensor of rank 0, which has no axes");
+  CHECK(message([] { Shape{-1}; }) == "shape [-1]: a size must not be negative");
+  CHECK(message([] {
+          matmul(zeros({2, 3, 4}), zeros({3, 4, 5}));
+        }) ==
+        "matmul: leading axes: shapes [2] and [3] do not broadcast: sizes 2 and 3 differ and "
+        "neither is 1; a is f32 [2, 3, 4], b is f32 [3, 4, 5]");
+  CHECK(message([] { throw ValueError("of a user (of what)"); }) == "of a user (of what)");
+}
+
 TEST_CASE("an error names op, arguments and shapes") {
   const Tensor a = zeros({2, 2}), b = zeros({3});
   CHECK_THROWS_WITH_AS(concat({a, b}, 0),

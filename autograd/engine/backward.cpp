@@ -23,10 +23,10 @@ Backward::Backward(Tape& tape, const GradientOptions& options, Site site)
       outer_(tape.pass_),
       marks_(tape.slots_.size(), unneeded) {
   if (outer_ && !(outer_->keeps() && keeps()))
-    throw GradientError(fmt::format(
+    throw GradientError(
         "gradient: a backward pass over this tape is running; a hook takes another gradient of the "
-        "tape only where both have {{.keep = true}} ({})",
-        site.str()));
+        "tape only where both have {.keep = true}",
+        site);
   tape_.pass_ = this;
 }
 
@@ -36,14 +36,17 @@ void Backward::run(std::int32_t output) {
   const Tape::Slot& y = tape_.slots_[static_cast<std::size_t>(output)];
   const Tensor& seed = options_.seed;
   if (!seed.defined() && y.shape.size() != 1)
-    throw GradientError(fmt::format(
-        "gradient: the output has shape {}, not a single number; reduce it with sum() or "
-        "mean(), or pass a seed of that shape ({})",
-        y.shape.str(), site_.str()));
+    throw GradientError(
+        fmt::format(
+            "gradient: the output has shape {}, not a single number; reduce it with sum() or "
+            "mean(), or pass a seed of that shape",
+            y.shape.str()),
+        site_);
   if (seed.defined() && (seed.shape() != y.shape || seed.dtype() != y.dtype))
-    throw ShapeError(fmt::format("gradient: the seed is {} {}, but the output is {} {} ({})",
-                                 name_of(seed.dtype()), seed.shape().str(), name_of(y.dtype),
-                                 y.shape.str(), site_.str()));
+    throw ShapeError(
+        fmt::format("gradient: the seed is {} {}, but the output is {} {}", name_of(seed.dtype()),
+                    seed.shape().str(), name_of(y.dtype), y.shape.str()),
+        site_);
   const Tensor start = seed.defined() ? seed : ones(y.shape, y.dtype);
   run(std::span(&output, 1), std::span(&start, 1));
 }

@@ -38,8 +38,9 @@ void register_op(const OpSpec& spec) {
   auto& ops = the_registry().ops;
   const auto place = std::ranges::lower_bound(ops, spec.name, {}, &OpSpec::name);
   if (place != ops.end() && (*place)->name == spec.name)
-    throw ValueError(fmt::format("{}: there is an op of this name already, defined at {} ({})",
-                                 spec.name, (*place)->site.str(), spec.site.str()));
+    throw ValueError(fmt::format("{}: there is an op of this name already, defined at {}",
+                                 spec.name, (*place)->site.place()),
+                     spec.site);
   ops.insert(place, &spec);
 }
 
@@ -58,7 +59,7 @@ std::string Arguments::message(std::string_view why) const {
         repeated ? fmt::format("[{}]", i + 1 - static_cast<int>(op_.arguments.size())) : "",
         name_of(dtype(i)), (*this)[i].str());
   }
-  return text + fmt::format(" ({})", site_.str());
+  return text;
 }
 
 void throw_not_kept(std::string_view what, int i) {
@@ -70,8 +71,6 @@ void Shapes::throw_too_many(std::size_t count) {
   throw ValueError(fmt::format("an op has at most {} outputs, not {}", max_outputs, count));
 }
 
-void Arguments::fail(std::string_view why) const { throw ShapeError(message(why)); }
-
 bool OpSpec::leaves_threads_idle(const Shape& y) const {
   return one_thread && kernels::usable_threads() > 1 && one_thread(y);
 }
@@ -81,8 +80,9 @@ namespace {
 void check_count(const OpSpec& op, std::size_t given, Site site) {
   const std::size_t expected = op.arguments.size();
   if (op.variadic ? given >= expected : given == expected) return;
-  throw ValueError(fmt::format("{}: takes {}{} arguments, not {} ({})", op.name,
-                               op.variadic ? "at least " : "", expected, given, site.str()));
+  throw ValueError(fmt::format("{}: takes {}{} arguments, not {}", op.name,
+                               op.variadic ? "at least " : "", expected, given),
+                   site);
 }
 
 // Whether this is the common case: the right number of defined tensors of one dtype, none of which
@@ -101,9 +101,9 @@ DType check_dtypes(const OpSpec& op, std::span<const Tensor* const> inputs, Site
   if (are_alike(op, inputs)) return inputs[0]->dtype();
   if (!op.shape)
     throw Error(
-        fmt::format("an op was called before its definition was reached, by an object that "
-                    "is initialised earlier; put REEL_EARLY before the op ({})",
-                    site.str()));
+        "an op was called before its definition was reached, by an object that "
+        "is initialised earlier; put REEL_EARLY before the op",
+        site);
   check_count(op, inputs.size(), site);
   const Arguments arguments(op, inputs, site);
   const Tensor* first = nullptr;
@@ -111,39 +111,39 @@ DType check_dtypes(const OpSpec& op, std::span<const Tensor* const> inputs, Site
     const Tensor& x = *inputs[static_cast<std::size_t>(i)];
     const OpSpec::Argument& argument = op.argument(i);
     if (!x.defined())
-      throw ValueError(fmt::format("{}: {} is undefined: it was never given a value ({})", op.name,
-                                   argument.name, site.str()));
+      throw ValueError(
+          fmt::format("{}: {} is undefined: it was never given a value", op.name, argument.name),
+          site);
     if (argument.integer) {
       if (x.dtype() != i32)
-        throw DTypeError(arguments.message(fmt::format("{} must be i32", argument.name)));
+        arguments.fail<DTypeError>(fmt::format("{} must be i32", argument.name));
     } else if (!first) {
       first = &x;
     } else if (x.dtype() != first->dtype()) {
-      throw DTypeError(arguments.message("the arguments differ in dtype; convert one with to()"));
+      arguments.fail<DTypeError>("the arguments differ in dtype; convert one with to()");
     }
   }
   const DType dtype = first ? first->dtype() : i32;
   if (!op.forward[static_cast<std::size_t>(dtype)])
-    throw DTypeError(arguments.message(fmt::format("it does not take {}", name_of(dtype))));
+    arguments.fail<DTypeError>(fmt::format("it does not take {}", name_of(dtype)));
   return dtype;
 }
 
 // Rethrows what a kernel threw, with the op and the call added.
 [[noreturn]] void rethrow_from_kernel(const OpSpec& op, Site site) {
   const auto message = [&](std::string_view what) {
-    return fmt::format("{}{} ({})", what.starts_with(op.name) ? "" : fmt::format("{}: ", op.name),
-                       what, site.str());
+    return fmt::format("{}{}", what.starts_with(op.name) ? "" : fmt::format("{}: ", op.name), what);
   };
   try {
     throw;
   } catch (const MemoryError& e) {
-    throw MemoryError(message(e.what()));
+    throw MemoryError(message(e.what()), site);
   } catch (const std::bad_alloc&) {
-    throw MemoryError(message("there is not enough memory"));
+    throw MemoryError(message("there is not enough memory"), site);
   } catch (const ValueError& e) {
-    throw ValueError(message(e.what()));
+    throw ValueError(message(e.what()), site);
   } catch (const std::exception& e) {
-    throw Error(message(e.what()));
+    throw Error(message(e.what()), site);
   }
 }
 
@@ -202,7 +202,7 @@ class Call {
 
  private:
   [[noreturn, gnu::cold, gnu::noinline]] void throw_no_memory(const MemoryError& e) const {
-    throw MemoryError(Arguments(op_, inputs_, site_).message(e.what()));
+    Arguments(op_, inputs_, site_).fail<MemoryError>(e.what());
   }
   bool can_wait() const {
     const bool watched = tape_ && (tape_->options().profile || tape_->options().check_finite);

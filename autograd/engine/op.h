@@ -213,7 +213,7 @@ inline constexpr auto broadcast_shape = [](const Arguments& in) -> Shape {
     for (int i = 1; i < in.count(); ++i)
       if (in[i] != shape) shape = broadcast(shape, in[i]);
   } catch (const ShapeError& e) {
-    in.fail(e.what());
+    in.fail(e.message());
   }
   return shape;
 };

@@ -50,12 +50,16 @@ class Arguments {
   const Shape& operator[](int i) const { return inputs_[static_cast<std::size_t>(i)]->shape(); }
   DType dtype(int i) const { return inputs_[static_cast<std::size_t>(i)]->dtype(); }
 
-  /// Throws ShapeError naming the op, every argument with its dtype and shape, and the call.
-  [[noreturn]] void fail(std::string_view why) const;
+  /// Throws an error naming the op, every argument with its dtype and shape, and the call:
   /// "matmul: ...; a is f32 [2, 3], b is f32 [4, 5] (train.cpp:12)".
-  std::string message(std::string_view why) const;
+  template <class E = ShapeError>
+  [[noreturn]] void fail(std::string_view why) const {
+    throw E(message(why), site_);
+  }
 
  private:
+  std::string message(std::string_view why) const;
+
   const OpSpec& op_;
   std::span<const Tensor* const> inputs_;
   Site site_;

@@ -57,13 +57,15 @@ bool in_segments(const SequenceOptions& options, const char* op, Site site) {
   if (options.segment < 0)
     throw ValueError(
         fmt::format("{}: a segment of {} steps; give a positive number, or 0 to run all "
-                    "steps at once ({})",
-                    op, options.segment, site.str()));
+                    "steps at once",
+                    op, options.segment),
+        site);
   if (!options.outputs && options.segment == 0)
     throw ValueError(
         fmt::format("{}: all steps at once make all outputs; give a segment too, or drop "
-                    ".outputs = false and ignore y ({})",
-                    op, site.str()));
+                    ".outputs = false and ignore y",
+                    op),
+        site);
   return options.segment > 0;
 }
 

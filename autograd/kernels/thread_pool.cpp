@@ -245,12 +245,13 @@ Pool& thread_pool() {
 void set_threads(Arg<int> n, Site site) {
   if (n < 1 || n > max_threads)
     throw ValueError("set_threads: n is " + std::to_string(int(n)) + ", but must be from 1 to " +
-                     std::to_string(max_threads) + " (" + SiteScope::resolve(site).str() + ")");
+                         std::to_string(max_threads),
+                     site);
   if (inside_job)
     throw Error(
         "set_threads: called by a task that threads of the pool are working on; call it before or "
-        "after (" +
-        SiteScope::resolve(site).str() + ")");
+        "after",
+        site);
   thread_pool().set_threads(n);
 }
 

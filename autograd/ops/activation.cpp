@@ -289,8 +289,7 @@ namespace {
 
 void check_finite(const char* op, const char* setting, double value, Site site) {
   if (!std::isfinite(value))
-    throw ValueError(fmt::format("{}: {} must be finite, not {} ({})", op, setting, value,
-                                 SiteScope::resolve(site).str()));
+    throw ValueError(fmt::format("{}: {} must be finite, not {}", op, setting, value), site);
 }
 
 }  // namespace

@@ -11,8 +11,8 @@ namespace reel {
 /// and ShapeError if there is no such axis.
 inline int axis_of(const Tensor& x, int axis, const char* op, Site site, int extra = 0) {
   if (!x.defined())
-    throw ValueError(fmt::format("{}: the tensor is undefined: it was never given a value ({})", op,
-                                 SiteScope::resolve(site).str()));
+    throw ValueError(fmt::format("{}: the tensor is undefined: it was never given a value", op),
+                     site);
   return normalized_axis(axis, x.rank() + extra, op, site);
 }
 

@@ -229,10 +229,10 @@ const Tensor& Operand::resolve(const Operand& other, Tensor& number) const {
   if (tensor_) return *tensor_;
   const DType dtype = other.tensor_ ? other.tensor_->dtype() : f32;
   if (dtype == i32 && number_ != std::nearbyint(number_))
-    throw DTypeError(
-        fmt::format("the number {} cannot be an operand of an i32 tensor; convert the "
-                    "tensor with to() ({})",
-                    number_, SiteScope::resolve(site_).str()));
+    throw DTypeError(fmt::format("the number {} cannot be an operand of an i32 tensor; convert the "
+                                 "tensor with to()",
+                                 number_),
+                     site_);
   return number = scalar(number_, dtype);
 }
 
@@ -255,9 +255,10 @@ Tensor& assign(const char* name, Function f, Tensor& a, const Operand& b) {
   Tensor number;
   const Tensor& other = b.resolve(a, number);
   if (a.defined() && stretches(a.shape(), other.shape()))
-    throw ShapeError(fmt::format("{}: a would take another shape; a is {} {}, b is {} {} ({})",
-                                 name, name_of(a.dtype()), a.shape().str(), name_of(other.dtype()),
-                                 other.shape().str(), SiteScope::resolve(b.site()).str()));
+    throw ShapeError(fmt::format("{}: a would take another shape; a is {} {}, b is {} {}", name,
+                                 name_of(a.dtype()), a.shape().str(), name_of(other.dtype()),
+                                 other.shape().str()),
+                     b.site());
   return a = f(a, other, b.site());
 }
 

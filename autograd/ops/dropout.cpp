@@ -57,8 +57,7 @@ REEL_EARLY const Op<Mask> dropout_op{{
 
 Tensor dropout(const Tensor& x, Arg<double> rate, Rng& rng, Site site) {
   if (!(rate >= 0 && rate < 1))
-    throw ValueError(fmt::format("dropout: the rate must be in [0, 1), not {} ({})", rate,
-                                 SiteScope::resolve(site).str()));
+    throw ValueError(fmt::format("dropout: the rate must be in [0, 1), not {}", rate), site);
   const Tensor y = dropout_op({&x}, {rng.state(), rate}, site);
   rng.skip(static_cast<std::uint64_t>(x.size() + 3) / 4);
   return y;

@@ -144,7 +144,7 @@ REEL_EARLY const Op<Filling> masked_fill_op{{
       if (broadcast_shape(in) != in[0]) in.fail("the mask must broadcast to the shape of x");
       if (in.dtype(0) == i32 && !(filling.value == std::nearbyint(filling.value) &&
                                   std::abs(filling.value) <= std::numeric_limits<int>::max()))
-        throw ValueError(in.message(fmt::format("{} is not an i32", filling.value)));
+        in.fail<ValueError>(fmt::format("{} is not an i32", filling.value));
       return in[0];
     },
     .forward =

@@ -127,8 +127,8 @@ PoolVector<const Tensor*> pointers(std::span<const Tensor> tensors) {
 int axis_of_first(std::span<const Tensor> inputs, int axis, int extra, const char* op, Site site) {
   if (inputs.empty())
     throw ValueError(
-        fmt::format("{}: inputs is empty; there is nothing to join and no dtype to join it in ({})",
-                    op, SiteScope::resolve(site).str()));
+        fmt::format("{}: inputs is empty; there is nothing to join and no dtype to join it in", op),
+        site);
   return axis_of(inputs[0], axis, op, site, extra);
 }
 

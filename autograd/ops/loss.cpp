@@ -26,9 +26,9 @@ double divisor(const char* op, LossReduction reduction, double weight) {
 }
 
 void check_scores(const Arguments& in, LossReduction reduction) {
-  if (in[0][in[0].rank() - 1] == 0) throw ValueError(in.message("there are no classes"));
+  if (in[0][in[0].rank() - 1] == 0) in.fail<ValueError>("there are no classes");
   if (in[0].size() == 0 && reduction == LossReduction::mean)
-    throw ValueError(in.message("there is nothing to average"));
+    in.fail<ValueError>("there is nothing to average");
 }
 
 // --- targets that are classes: nll and cross_entropy ---
@@ -405,8 +405,9 @@ REEL_EARLY const Op<SoftTargets> soft_cross_entropy_op{{
 // Throws ValueError, naming the call, unless the smoothing is between 0 and 1.
 void check_smoothing(const char* op, const CrossEntropyOptions& options, Site site) {
   if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1))
-    throw ValueError(fmt::format("{}: the label smoothing must be in [0, 1], not {} ({})", op,
-                                 options.label_smoothing, SiteScope::resolve(site).str()));
+    throw ValueError(fmt::format("{}: the label smoothing must be in [0, 1], not {}", op,
+                                 options.label_smoothing),
+                     site);
 }
 
 Tensor ones_unless(const Tensor& given, const Shape& shape, DType dtype) {
@@ -430,10 +431,10 @@ Tensor soft_cross_entropy(const Tensor& logits, const Tensor& targets,
   const SiteScope scope(site);
   check_smoothing("cross_entropy", options, site);
   if (options.ignore_index)
-    throw ValueError(fmt::format(
+    throw ValueError(
         "cross_entropy: ignore_index needs targets that are classes; where they are probabilities "
-        "give a weight of 0 ({})",
-        SiteScope::resolve(site).str()));
+        "give a weight of 0",
+        site);
   const int last = logits.rank() - 1;
   const Index classes = last >= 0 ? logits.size(-1) : 1;
   const Tensor weights = ones_unless(options.weights, logits.shape().erase(last), logits.dtype());

@@ -36,7 +36,7 @@ Shape broadcast_leading(const Arguments& in) {
   try {
     return broadcast(leading(in[0], 2), leading(in[1], 2));
   } catch (const ShapeError& e) {
-    in.fail(fmt::format("leading axes: {}", e.what()));
+    in.fail(fmt::format("leading axes: {}", e.message()));
   }
 }
 

@@ -166,8 +166,8 @@ void normalize_gradient(BackwardCtx<T> c, const Epsilon& e) {
 // The rows of x, one number for each.
 Shape check_features(const Arguments& in, const Epsilon& e, const char* what) {
   if (!(e.epsilon >= 0 && std::isfinite(e.epsilon)))
-    throw ValueError(
-        in.message(fmt::format("epsilon is {}, but has to be a finite number >= 0", e.epsilon)));
+    in.fail<ValueError>(
+        fmt::format("epsilon is {}, but has to be a finite number >= 0", e.epsilon));
   const int last = in[0].rank() - 1;
   if (last < 0 || in[0][last] == 0) in.fail("x must have an axis of features");
   for (int i = 1; i < in.count(); ++i)

@@ -204,8 +204,8 @@ Shape loss_shape(const Arguments& in, const Call<Loss>& call) {
   if (in[2].rank() > free || !std::equal(in[2].begin(), in[2].end(), in[0].begin()))
     in.fail(Loss::rows ? "the weights must have leading axes of x, at most all but the last"
                        : "the weights must have leading axes of x");
-  if (Loss::rows && in[0][last] == 0) throw ValueError(in.message("there are no classes"));
-  if (in[0].size() == 0 && call.mean()) throw ValueError(in.message("there is nothing to average"));
+  if (Loss::rows && in[0][last] == 0) in.fail<ValueError>("there are no classes");
+  if (in[0].size() == 0 && call.mean()) in.fail<ValueError>("there is nothing to average");
   return {};
 }
 
@@ -347,20 +347,20 @@ Tensor mse(const Tensor& x, const Tensor& targets, const LossOptions& options, S
 Tensor huber(const Tensor& x, const Tensor& targets, Arg<double> delta, const LossOptions& options,
              Site site) {
   if (!(delta > 0))
-    throw ValueError(fmt::format("huber: delta must be positive, not {} ({})", delta,
-                                 SiteScope::resolve(site).str()));
+    throw ValueError(fmt::format("huber: delta must be positive, not {}", delta), site);
   if (x.defined() && x.dtype() == f32 && delta < double{std::numeric_limits<float>::min()})
-    throw ValueError(fmt::format("huber: delta {} is 0 in f32; convert x with to(f64) ({})", delta,
-                                 SiteScope::resolve(site).str()));
+    throw ValueError(fmt::format("huber: delta {} is 0 in f32; convert x with to(f64)", delta),
+                     site);
   return weighted(huber_op, x, targets, options.weights, {{delta}, options.reduction}, site);
 }
 
 Tensor bce_with_logits(const Tensor& logits, const Tensor& targets, const BceOptions& options,
                        Site site) {
   if (!(options.positive_weight >= 0) || std::isinf(options.positive_weight))
-    throw ValueError(fmt::format(
-        "bce_with_logits: the positive weight must be finite and not negative, not {} ({})",
-        options.positive_weight, SiteScope::resolve(site).str()));
+    throw ValueError(
+        fmt::format("bce_with_logits: the positive weight must be finite and not negative, not {}",
+                    options.positive_weight),
+        site);
   return weighted(bce_with_logits_op, logits, targets, options.weights,
                   {{options.positive_weight}, options.reduction}, site);
 }

@@ -78,17 +78,18 @@ void check_lengths(const Tensor& lengths, const Tensor& x, const char* op, Site 
   const Index steps = x.size(0), rows = x.size(1);
   const auto message = [&](const std::string& they_are) {
     return fmt::format(
-        "{}: lengths must be i32 [{}], one for each row of x {}, and between 0 and {}; {} ({})", op,
-        rows, x.shape().str(), steps, they_are, SiteScope::resolve(site).str());
+        "{}: lengths must be i32 [{}], one for each row of x {}, and between 0 and {}; {}", op,
+        rows, x.shape().str(), steps, they_are);
   };
-  if (!lengths.defined()) throw ValueError(message("they are undefined"));
+  if (!lengths.defined()) throw ValueError(message("they are undefined"), site);
   const auto kind = [&] {
     return fmt::format("they are {} {}", name_of(lengths.dtype()), lengths.shape().str());
   };
-  if (lengths.dtype() != i32) throw DTypeError(message(kind()));
-  if (lengths.shape() != Shape{rows}) throw ShapeError(message(kind()));
+  if (lengths.dtype() != i32) throw DTypeError(message(kind()), site);
+  if (lengths.shape() != Shape{rows}) throw ShapeError(message(kind()), site);
   for (std::int32_t length : lengths.values<std::int32_t>())
-    if (length < 0 || length > steps) throw ValueError(message(fmt::format("one is {}", length)));
+    if (length < 0 || length > steps)
+      throw ValueError(message(fmt::format("one is {}", length)), site);
 }
 
 }  // namespace

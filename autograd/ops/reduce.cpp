@@ -213,7 +213,7 @@ struct Spread {
 
 constexpr auto spread_shape = [](const Arguments& in, const Spread& s) -> Shape {
   if (s.correction < 0)
-    throw ValueError(in.message(fmt::format("the correction {} is negative", s.correction)));
+    in.fail<ValueError>(fmt::format("the correction {} is negative", s.correction));
   const Shape result = result_shape(in[0], s.over);
   const Index count = group_size(in[0], s.over);
   if (count <= s.correction && result.size() > 0)
@@ -378,9 +378,9 @@ std::uint32_t Axes::mask(int rank, const char* op, Site site) const {
   for (int axis : axes_) {
     const std::uint32_t bit = 1u << normalized_axis(axis, rank, op, site);
     if (bits & bit)
-      throw ShapeError(fmt::format("{}: axes ({}) name an axis of a tensor of rank {} twice ({})",
-                                   op, fmt::join(axes_, ", "), rank,
-                                   SiteScope::resolve(site).str()));
+      throw ShapeError(fmt::format("{}: axes ({}) name an axis of a tensor of rank {} twice", op,
+                                   fmt::join(axes_, ", "), rank),
+                       site);
     bits |= bit;
   }
   return bits;

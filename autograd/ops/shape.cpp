@@ -308,9 +308,10 @@ Tensor reshape(const Tensor& x, std::initializer_list<Index> shape, Site site) {
   const auto open = std::ranges::find(sizes, -1);
   if (open == sizes.end()) return reshape(x, Shape(std::span<const Index>(sizes), site), site);
   const auto fail = [&](std::string_view why) {
-    throw ShapeError(fmt::format("reshape: {} elements cannot take shape [{}]{}; x is {} {} ({})",
-                                 x.size(), fmt::join(shape, ", "), why, name_of(x.dtype()),
-                                 x.shape().str(), SiteScope::resolve(site).str()));
+    throw ShapeError(
+        fmt::format("reshape: {} elements cannot take shape [{}]{}; x is {} {}", x.size(),
+                    fmt::join(shape, ", "), why, name_of(x.dtype()), x.shape().str()),
+        site);
   };
   *open = 1;
   if (std::ranges::any_of(sizes, [](Index size) { return size < 0; }))
@@ -346,9 +347,10 @@ Tensor permute(const Tensor& x, std::span<const int> axes, Site site) {
     seen |= 1u << order[a];
   }
   if (axes.size() != static_cast<std::size_t>(x.rank()) || seen != (1u << x.rank()) - 1)
-    throw ShapeError(fmt::format(
-        "permute: axes ({}) do not name each of the {} axes of shape {} once ({})",
-        fmt::join(axes, ", "), x.rank(), x.shape().str(), SiteScope::resolve(site).str()));
+    throw ShapeError(
+        fmt::format("permute: axes ({}) do not name each of the {} axes of shape {} once",
+                    fmt::join(axes, ", "), x.rank(), x.shape().str()),
+        site);
   return permute_op({&x}, {order}, site);
 }
 

@@ -151,9 +151,9 @@ void check_pieces(const Tensor& x, int axis, std::span<const Index> sizes, Site 
     if (valid) rest -= s;
   }
   if (!valid || rest != 0)
-    throw ShapeError(fmt::format("split: sizes ({}) do not make up axis {} of shape {} ({})",
-                                 fmt::join(sizes, ", "), axis, x.shape().str(),
-                                 SiteScope::resolve(site).str()));
+    throw ShapeError(fmt::format("split: sizes ({}) do not make up axis {} of shape {}",
+                                 fmt::join(sizes, ", "), axis, x.shape().str()),
+                     site);
 }
 
 }  // namespace
@@ -167,8 +167,9 @@ Tensor select(const Tensor& x, Arg<int> axis, Arg<Index> i, Site site) {
   const int along = axis_of(x, axis, "select", site);
   const Index size = x.shape()[along];
   if (i < -size || i >= size)
-    throw ShapeError(fmt::format("select: axis {} of shape {} has no element {} ({})", along,
-                                 x.shape().str(), Index(i), SiteScope::resolve(site).str()));
+    throw ShapeError(fmt::format("select: axis {} of shape {} has no element {}", along,
+                                 x.shape().str(), Index(i)),
+                     site);
   const Index at = i < 0 ? i + size : Index(i);
   return squeeze(slice(x, along, at, at + 1, 1, site), along, site);
 }
@@ -202,9 +203,9 @@ Tensors split(const Tensor& x, Arg<int> parts, Arg<int> axis, Site site) {
   const int along = axis_of(x, axis, "split", site);
   const Index size = x.shape()[along];
   if (parts < 1 || size % parts != 0)
-    throw ShapeError(
-        fmt::format("split: axis {} of shape {} has {} elements, not a multiple of {} ({})", along,
-                    x.shape().str(), size, int(parts), SiteScope::resolve(site).str()));
+    throw ShapeError(fmt::format("split: axis {} of shape {} has {} elements, not a multiple of {}",
+                                 along, x.shape().str(), size, int(parts)),
+                     site);
   return split(x, PoolVector<Index>(static_cast<std::size_t>(parts), size / parts), along, site);
 }
 

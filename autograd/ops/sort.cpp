@@ -121,9 +121,9 @@ Ordered topk(const Tensor& x, Arg<Index> k, Arg<int> axis, Site site) {
   const int along = axis_of(x, axis, "topk", site);
   const Index size = x.shape()[along];
   if (k < 0 || k > size)
-    throw ShapeError(fmt::format("topk: {}; x is {} {} ({})", too_many(k, size, along),
-                                 name_of(x.dtype()), x.shape().str(),
-                                 SiteScope::resolve(site).str()));
+    throw ShapeError(fmt::format("topk: {}; x is {} {}", too_many(k, size, along),
+                                 name_of(x.dtype()), x.shape().str()),
+                     site);
   const Tensor largest = topk_indices(x, k, axis, site);
   return {take_along(x, largest, axis, site), largest};
 }

@@ -275,12 +275,12 @@ REEL_EARLY const Op<Bounds> clamp_op{{
     .arguments = {"x"},
     .shape = [](const Arguments& in, const Bounds& b) -> Shape {
       const auto message = [&](const char* why) {
-        return in.message(fmt::format("low is {} and high is {}; {}", b.low, b.high, why));
+        return fmt::format("low is {} and high is {}; {}", b.low, b.high, why);
       };
-      if (!(b.low <= b.high)) throw ValueError(message("low must not exceed high"));
+      if (!(b.low <= b.high)) in.fail<ValueError>(message("low must not exceed high"));
       if (in.dtype(0) == i32 &&
           (b.low != std::nearbyint(b.low) || b.high != std::nearbyint(b.high)))
-        throw DTypeError(message("the bounds of integers must be whole numbers"));
+        in.fail<DTypeError>(message("the bounds of integers must be whole numbers"));
       return in[0];
     },
     .forward =

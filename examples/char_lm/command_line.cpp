@@ -43,7 +43,7 @@ CLI::Option* add_text(CLI::App& app, std::string_view name, std::string_view val
     try {
       take(text);
     } catch (const Error& error) {
-      throw CLI::ValidationError(fmt::format("--{}", error.what()));
+      throw CLI::ValidationError(fmt::format("--{}", error.message()));
     }
   };
   return app.add_option_function<std::string>(fmt::format("--{}", name), take_or_refuse, help)

@@ -42,7 +42,7 @@ std::vector<std::int32_t> tokens_of(const EvalOptions& options, const RunConfig&
       throw ValueError("the text is too short: it takes at least 2 characters to predict one");
     return tokens;
   } catch (const ValueError& error) {
-    throw FileError(fmt::format("{}: {}", short_path(options.text), error.what()));
+    throw FileError(fmt::format("{}: {}", short_path(options.text), error.message()));
   } catch (const std::bad_alloc&) {
     throw FileError(fmt::format("{}: there is not enough memory for the text; take a part of it",
                                 short_path(options.text)));

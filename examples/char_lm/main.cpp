@@ -29,7 +29,7 @@ struct Run {
   int operator()(const GradcheckCommand& options) const { return gradcheck(options); }
 };
 
-int fail(int code, const std::string& message) {
+int fail(int code, std::string_view message) {
   constexpr std::size_t longest = 2000;
   std::fprintf(stderr, "char_lm: %s\n", printable(message, longest).c_str());
   return code;
@@ -72,6 +72,8 @@ int main(int argc, char** argv) {
     return fail(1, std::visit(MemoryRemedy(), command));
   } catch (const std::bad_alloc&) {
     return fail(1, std::visit(MemoryRemedy(), command));
+  } catch (const reel::Error& error) {  // without the line of the source
+    return fail(1, error.message());
   } catch (const std::exception& error) {
     return fail(1, error.what());
   }

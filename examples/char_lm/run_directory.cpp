@@ -102,7 +102,7 @@ RunConfig RunDirectory::read_config() const {
   try {
     return parse_config(content);
   } catch (const Error& error) {
-    throw FileError(fmt::format("{}: {}", config_file().str(), error.what()));
+    throw FileError(fmt::format("{}: {}", config_file().str(), error.message()));
   }
 }
 

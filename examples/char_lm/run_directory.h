@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -54,7 +56,7 @@ class RunDirectory {
     } catch (const MemoryError&) {
       throw;
     } catch (const Error& error) {
-      throw FileError(model_file().str() + ": " + error.what());
+      throw FileError(fmt::format("{}: {}", model_file().str(), error.message()));
     }
   }
   /// The checkpoint, if it matches this configuration: it was saved with it, has the parameters of

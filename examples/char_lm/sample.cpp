@@ -30,7 +30,7 @@ std::vector<std::int32_t> prime_tokens(const std::string& prime, const Vocabular
       throw ValueError(fmt::format("the model has never seen {}", listed(unknown, 8)));
     return vocabulary.encode(prime);
   } catch (const ValueError& error) {
-    throw ValueError(fmt::format("--prime: {}", error.what()));
+    throw ValueError(fmt::format("--prime: {}", error.message()));
   }
 }
 

@@ -32,7 +32,7 @@ Corpus text_of(const RunConfig& config, const TrainOptions& options) {
     throw FileError(
         fmt::format("{} (the text of the run; if it is elsewhere now, or its path is "
                     "not UTF-8, give it with --text)",
-                    error.what()));
+                    error.message()));
   }
 }
 

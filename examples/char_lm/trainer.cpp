@@ -24,7 +24,7 @@ std::unique_ptr<optim::Optimizer> make_optimizer(const Params& params, const Set
 double learning_rate(const Settings& settings, Index epoch) {
   return optim::ExponentialDecay{
       .learning_rate = settings.lr, .factor = settings.lr_decay, .after = settings.lr_decay_after}
-      .at(static_cast<int>(epoch));
+      .at(epoch);
 }
 
 Error diverged(const std::string& how, Index step, Index saved_step, const RunDirectory& run) {

@@ -239,7 +239,7 @@ void Trainer<L>::append(const Metrics& line) {
       save();
     } catch (const FileError& second) {
       throw FileError(
-          fmt::format("{}; nor can the state be saved: {}", error.what(), second.what()));
+          fmt::format("{}; nor can the state be saved: {}", error.message(), second.message()));
     }
     throw;
   }

@@ -84,8 +84,9 @@ Output<HiddenState> GruCell::operator()(const Tensor& x, const State& state, con
 LstmCell::LstmCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
                    const Options& options) {
   if (options.forget_bias && !std::isfinite(*options.forget_bias))
-    throw ValueError(fmt::format("LstmCell: the forget bias must be finite, not {} ({})",
-                                 *options.forget_bias, SiteScope::place()));
+    throw ValueError(
+        fmt::format("LstmCell: the forget bias must be finite, not {}", *options.forget_bias),
+        SiteScope::current());
   const Initial initial(p, "LstmCell", input_size, hidden_size, options);
   w_ih = p.create("w_ih", {4 * hidden_size, input_size}, initial.weight, lstm_gates());
   w_hh = p.create("w_hh", {4 * hidden_size, hidden_size}, initial.weight, lstm_gates());

@@ -14,16 +14,19 @@ namespace {
 
 // The logits; -infinity means that a symbol is forbidden.
 template <class T>
-std::span<const T> checked_row(const Tensor& logits) {
+std::span<const T> checked_row(const Tensor& logits, Site site) {
   constexpr T infinity = std::numeric_limits<T>::infinity();
   const std::span<const T> row = logits.values<T>();
   for (std::size_t i = 0; i < row.size(); ++i)
     if (!(row[i] < infinity))
-      throw ValueError(fmt::format("sample: logit {} is {}; the model has diverged", i, row[i]));
+      throw ValueError(fmt::format("sample: logit {} is {}; the model has diverged", i, row[i]),
+                       site);
   if (std::ranges::all_of(row, [](T x) { return x == -infinity; }))
-    throw ValueError(fmt::format(
-        "sample: nothing is left to choose: all {} logits are -inf, which forbids a symbol",
-        row.size()));
+    throw ValueError(
+        fmt::format(
+            "sample: nothing is left to choose: all {} logits are -inf, which forbids a symbol",
+            row.size()),
+        site);
   return row;
 }
 
@@ -62,22 +65,23 @@ std::int32_t draw(std::span<const T> logits, const Sampling& sampling, Rng& rng)
 
 }  // namespace
 
-void Sampling::validate() const {
+void Sampling::validate(Site site) const {
   if (!(temperature >= 0 && std::isfinite(temperature)))
-    throw ValueError(fmt::format("temperature is {}, not a finite number >= 0", temperature));
-  if (top_k < 0) throw ValueError(fmt::format("top_k is {}, not >= 0 (0 keeps all)", top_k));
+    throw ValueError(fmt::format("temperature is {}, not a finite number >= 0", temperature), site);
+  if (top_k < 0) throw ValueError(fmt::format("top_k is {}, not >= 0 (0 keeps all)", top_k), site);
   if (!(top_p > 0 && top_p <= 1))
-    throw ValueError(fmt::format("top_p is {}, not in (0, 1]", top_p));
+    throw ValueError(fmt::format("top_p is {}, not in (0, 1]", top_p), site);
 }
 
-std::int32_t sample(const Tensor& logits, const Sampling& sampling, Rng& rng) {
-  sampling.validate();
+std::int32_t sample(const Tensor& logits, const Sampling& sampling, Rng& rng, Site site) {
+  sampling.validate(site);
   if (logits.rank() == 0 || logits.size() == 0 || logits.size(-1) != logits.size())
     throw ShapeError(fmt::format("sample: logits have shape {}, not [V] or one row [1, V]",
-                                 logits.shape().str()));
-  if (!is_real(logits.dtype())) throw DTypeError("sample: logits are i32, not f32 or f64");
-  return dispatch_real(logits.dtype(),
-                       [&]<class T>() { return draw(checked_row<T>(logits), sampling, rng); });
+                                 logits.shape().str()),
+                     site);
+  if (!is_real(logits.dtype())) throw DTypeError("sample: logits are i32, not f32 or f64", site);
+  return dispatch_real(
+      logits.dtype(), [&]<class T>() { return draw(checked_row<T>(logits, site), sampling, rng); });
 }
 
 }  // namespace reel::nn

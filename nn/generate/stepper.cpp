@@ -85,32 +85,31 @@ kernels::StepFunction<T> pack_step(const LstmCell& c) {
 
 void require(const Tensor& x, const char* what, DType dtype, const Shape& shape, Site site) {
   if (x.dtype() == dtype && x.shape() == shape && x.defined()) return;
-  const std::string place = SiteScope::resolve(site).str();
   if (!x.defined())
-    throw ValueError(
-        fmt::format("Stepper: {} is undefined: it was never given a value ({})", what, place));
+    throw ValueError(fmt::format("Stepper: {} is undefined: it was never given a value", what),
+                     site);
   const std::string message =
-      fmt::format("Stepper: {} must be {} {}, not {} {} ({})", what, name_of(dtype), shape.str(),
-                  name_of(x.dtype()), x.shape().str(), place);
-  if (x.dtype() != dtype) throw DTypeError(message);
-  throw ShapeError(message);
+      fmt::format("Stepper: {} must be {} {}, not {} {}", what, name_of(dtype), shape.str(),
+                  name_of(x.dtype()), x.shape().str());
+  if (x.dtype() != dtype) throw DTypeError(message, site);
+  throw ShapeError(message, site);
 }
 
 void require_symbols(const Tensor& x, Index count, Site site) try {
   check_indices("Stepper", "symbol", "symbols", x.values<std::int32_t>(), count);
 } catch (const ValueError& e) {
-  throw ValueError(fmt::format("{} ({})", e.what(), SiteScope::resolve(site).str()));
+  throw ValueError(e.what(), site);
 }
 
 void check_embedding(const Embedding& embed, Index input_size, DType dtype, Site site) {
-  const std::string place = SiteScope::resolve(site).str();
   if (embed.w.dtype() != dtype)
-    throw DTypeError(fmt::format("Stepper: the embedding is {}, the layer {} ({})",
-                                 name_of(embed.w.dtype()), name_of(dtype), place));
+    throw DTypeError(fmt::format("Stepper: the embedding is {}, the layer {}",
+                                 name_of(embed.w.dtype()), name_of(dtype)),
+                     site);
   if (embed.w.shape()[1] != input_size)
-    throw ShapeError(
-        fmt::format("Stepper: the embedding gives {} features, the layer takes {} ({})",
-                    embed.w.shape()[1], input_size, place));
+    throw ShapeError(fmt::format("Stepper: the embedding gives {} features, the layer takes {}",
+                                 embed.w.shape()[1], input_size),
+                     site);
 }
 
 }  // namespace
@@ -120,14 +119,16 @@ namespace detail {
 void PackedParams::check(Site site) const {
   for (const Packed& p : packed_)
     if (p.entry->version != p.version)
-      throw StaleTensorError(fmt::format(
-          "Stepper: parameter {} has changed since it was packed; construct the stepper anew ({})",
-          p.entry->name, SiteScope::resolve(site).str()));
+      throw StaleTensorError(
+          fmt::format(
+              "Stepper: parameter {} has changed since it was packed; construct the stepper anew",
+              p.entry->name),
+          site);
   if (const Tape* tape = Tape::current(); tape && !tape->used_up())
     throw GradientError(
-        fmt::format("Stepper: a tape is current, but steps are never recorded; call the layer "
-                    "itself, or suspend the tape with NoRecord ({})",
-                    SiteScope::resolve(site).str()));
+        "Stepper: a tape is current, but steps are never recorded; call the layer "
+        "itself, or suspend the tape with NoRecord",
+        site);
 }
 
 template <class Cell>

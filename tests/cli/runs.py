@@ -106,6 +106,7 @@ class CharLmTest(unittest.TestCase):
         message = (done.stderr or b"").decode()
         self.assertEqual(done.returncode, code, message)
         self.assertRegex(message, r"\Achar_lm: [^\n]+\n\Z")
+        self.assertNotRegex(message, r"\.(cpp|h):\d", "users have no source")
         for part in [says] if isinstance(says, str) else says:
             self.assertIn(part, message)
         self.assertEqual(hash_of(self.folder), before, "something was changed")

@@ -237,6 +237,14 @@ class OddFiles(runs.CharLmTest):
         self.changed(tensors={"run.optimizer.adam.m.head.b": struct.pack("<f", -1)})
         self.succeed("train", "--resume", "--run", "run", "--epochs", 2)
 
+    def test_weights_whose_logits_overflow(self):
+        self.checkpoint = read_safetensors(self.model)
+        largest, hidden = 3.4e38, 12
+        self.changed(tensors={"head.b": struct.pack("<2f", largest, largest),
+                              "head.w": struct.pack(f"<{2 * hidden}f", *[largest] * hidden,
+                                                    *[-largest] * hidden)})
+        self.refuse(1, "sample", "--run", "run", "--length", 9, says="the model has diverged")
+
     def test_names_with_escapes(self):
         self.checkpoint = read_safetensors(self.model)
         for name in ("head.w", "run.optimizer.adam.m.head.w"):
