@@ -24,10 +24,8 @@ constexpr Index block_rows = 96;
 // Prefetches part `part` of `parts` of the next panel of B, while the current one is used.
 template <class T>
 void prefetch_part(const T* panel, Index elements, Index part, Index parts) {
-  constexpr Index line = 64 / sizeof(T);
-  const Index lines = elements / line;
-  for (Index i = part * lines / parts; i < (part + 1) * lines / parts; ++i)
-    __builtin_prefetch(panel + i * line, 0, 2);
+  const Index begin = part * elements / parts, end = (part + 1) * elements / parts;
+  prefetch(panel + begin, end - begin);
 }
 
 // C = start + A * B for one block of k and rows.
@@ -42,12 +40,15 @@ void multiply_block(MatrixView<T> a, bool packed, Panels<T> b, Index cols, Start
   for (Index p = 0; p < panels;) {
     const bool wide = at_once > 1 && p + at_once <= panels;
     const Index col = p * panel_cols<T>;
+    // Passed by reference: a copy for each tile would be read before it is fully written, which the
+    // processor waits for.
+    const Panels<T> panel = b.at(0, p);
     for (Index t = 0; t < tiling.count; ++t) {
       const Index row = tiling.begin(t);
       const Strip<T> strip{a.data + row * (packed ? a.cols : a.row_stride), a.row_stride};
       if (prefetches && p + 1 < panels)
         prefetch_part(b.at(0, p + 1).data, a.cols * panel_cols<T>, t, tiling.count);
-      tile_function<T>(tiling.height(t), wide, packed)(a.cols, strip, b.at(0, p), cols - col,
+      tile_function<T>(tiling.height(t), wide, packed)(a.cols, strip, panel, cols - col,
                                                        start.at(row, col), c.at(row, col));
     }
     p += wide ? at_once : 1;

@@ -2,6 +2,7 @@
 
 #include <reel/autograd/kernels/matmul.h>
 #include <reel/autograd/kernels/matmul_tile.h>
+#include <reel/autograd/kernels/prefetch.h>
 
 #include <algorithm>
 
@@ -87,12 +88,15 @@ void pack_panel_of_columns(MatrixView<T> b, T* out) {
   constexpr Index width = panel_cols<T>;
   Square<T> square;
   const Index whole = b.cols == width ? b.rows / lanes<T> * lanes<T> : 0;
-  for (Index k = 0; k < whole; k += lanes<T>)
+  const T* next_panel = b.data + width * b.col_stride;
+  for (Index k = 0; k < whole; k += lanes<T>) {
+    prefetch(next_panel + k * width, lanes<T> * width);
     for (Index j = 0; j < width; j += lanes<T>) {
       load_transposed<T>(b.data + j * b.col_stride + k, b.col_stride, lanes<T>, square);
       for (int i = 0; i < lanes<T>; ++i)
         packets::pstoreu(out + (k + i) * width + j, square.packet[i]);
     }
+  }
   for (Index k = whole; k < b.rows; ++k)
     for (Index j = 0; j < width; ++j)
       out[k * width + j] = j < b.cols ? b.data[j * b.col_stride + k] : T(0);
@@ -101,11 +105,12 @@ void pack_panel_of_columns(MatrixView<T> b, T* out) {
 /// Panels of a B with contiguous rows.
 template <class T>
 void pack_panels_of_rows(MatrixView<T> b, T* out, Index panel_stride) {
-  constexpr Index width = panel_cols<T>;
+  constexpr Index width = panel_cols<T>, ahead = 8;  // rows
   const Index whole = b.cols / width, rest = b.cols % width;
   for (Index k = 0; k < b.rows; ++k) {
     const T* from = b.data + k * b.row_stride;
     T* to = out + k * width;
+    prefetch(from + ahead * b.row_stride, b.cols);
     for (Index p = 0; p < whole; ++p, from += width, to += panel_stride)
       for (Index j = 0; j < width; j += lanes<T>)
         packets::pstoreu(to + j, packets::ploadu<Packet<T>>(from + j));

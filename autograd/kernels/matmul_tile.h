@@ -78,7 +78,7 @@ struct Strip {
 
 /// C (Rows x cols, in Count panels) = start + A * B over `depth` k.
 template <class T, int Rows, int Count, bool Packed>
-void tile(Index depth, Strip<T> a, Panels<T> b, Index cols, Start<T> start, Output<T> c) {
+void tile(Index depth, Strip<T> a, const Panels<T>& b, Index cols, Start<T> start, Output<T> c) {
   using P = Packet<T>;
   constexpr int vectors = 2 * Count;
   constexpr Index width = Count * panel_cols<T>;
@@ -131,7 +131,7 @@ void tile(Index depth, Strip<T> a, Panels<T> b, Index cols, Start<T> start, Outp
 constexpr int panels_at_once(Index rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
 
 template <class T>
-using TileFunction = void (*)(Index, Strip<T>, Panels<T>, Index, Start<T>, Output<T>);
+using TileFunction = void (*)(Index, Strip<T>, const Panels<T>&, Index, Start<T>, Output<T>);
 
 // By the number of rows.
 template <class T, bool Wide, bool Packed>

@@ -4,6 +4,7 @@
 
 #include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/kernels/matmul.h>
+#include <reel/autograd/kernels/prefetch.h>
 #include <reel/autograd/kernels/thread_pool.h>
 
 // What the kernels of the recurrent layers share. T steps, B rows, H units, G gates. One thread
@@ -30,6 +31,14 @@ struct Schedule {
   }
   /// The row's first time step; -1 for a row of length 0.
   Index first(Index row) const { return lengths[row] == 0 ? -1 : reverse ? lengths[row] - 1 : 0; }
+
+  /// Prefetches a row of a sequence [T, B, width] for another step, if there is such a step: long
+  /// sequences do not fit in the cache, and loops backward in time are not foreseen.
+  template <Real T>
+  void prefetch(Index step, Index row, Index width, const T* sequence) const {
+    if (step >= 0 && step < steps)
+      kernels::prefetch(sequence + (time(step) * rows + row) * width, width);
+  }
 };
 
 /// The state [B, H] of a row before step t: in the sequence [T, B, H], or the initial one.

@@ -218,6 +218,10 @@ void backward(BackwardCtx<T> c, const Kind& kind) {
           std::fill_n(d_row, width, T(0));
           continue;
         }
+        schedule.prefetch(s - 1, row, 3 * n, c.out(GATES));
+        schedule.prefetch(s - 1, row, n, c.out(INNER));
+        schedule.prefetch(s - 2, row, n, c.out(Y));
+        if (c.g(Y)) schedule.prefetch(s - 1, row, n, c.g(Y));
         const T* gates = c.out(GATES) + token * 3 * n;
         row_backward_mix(n, gates, state_before(row), c.g(Y) ? c.g(Y) + token * n : nullptr,
                          dh.data() + row * n, d_row);

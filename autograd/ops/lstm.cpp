@@ -132,6 +132,9 @@ void backward(BackwardCtx<T> c, const Direction& direction) {
           std::fill_n(d_row, width, T(0));
           continue;
         }
+        schedule.prefetch(s - 1, row, width, gates ? gates : c.out(GATES));
+        schedule.prefetch(s - 2, row, n, c.out(CELLS));
+        if (c.g(Y)) schedule.prefetch(s - 1, row, n, c.g(Y));
         if (!gates) std::copy_n(c.out(GATES) + token * width, width, d_row);
         row_backward(n, d_row, c.out(CELLS) + token * n,
                      kernels::previous_state(schedule, t, row, n, c.out(CELLS), c.in(C0)),

@@ -115,6 +115,8 @@ void backward(BackwardCtx<T> c, const Kind& kind) {
           std::fill_n(d_row, n, T(0));
           continue;
         }
+        schedule.prefetch(s - 1, row, n, gates ? gates : tanh ? c.out(GATES) : c.out(Y));
+        if (c.g(Y)) schedule.prefetch(s - 1, row, n, c.g(Y));
         if (tanh && !gates) std::copy_n(c.out(GATES) + token * n, n, d_row);
         row_backward(n, kind.activation, c.out(Y) + token * n,
                      c.g(Y) ? c.g(Y) + token * n : nullptr, dh.data() + row * n, d_row);
