@@ -56,15 +56,14 @@ std::string no_gradient(const Param& param) {
 }  // namespace
 
 const Tensor& Gradients::operator[](const ParamName& name) const {
-  const SiteScope scope(name.site());
   const Param param = params_[name];
   if (const Tensor* gradient = find(param)) return *gradient;
-  throw GradientError(fmt::format("{}", no_gradient(param)), SiteScope::current());
+  throw GradientError(no_gradient(param), name.site());
 }
 
-const Tensor& Gradients::operator[](const Param& param) const {
-  if (const Tensor* gradient = find(param)) return *gradient;
-  throw GradientError(no_gradient(param));
+const Tensor& Gradients::operator[](const Place& place) const {
+  if (const Tensor* gradient = find(place.param)) return *gradient;
+  throw GradientError(no_gradient(place.param), place.site);
 }
 
 const Tensor* Gradients::find(const Param& param) const {

@@ -12,10 +12,16 @@ class Gradients {
   Gradients() = default;
   explicit Gradients(const Params& params);
 
+  /// A parameter, with the source location where it was written.
+  struct Place {
+    Place(const Param& p, Site here = {}) : param(p), site(here) {}
+    const Param& param;
+    Site site;
+  };
   /// The gradient of one parameter, by name or handle. Throws GradientError if the loss did not
   /// depend on it.
   const Tensor& operator[](const ParamName& name) const;
-  const Tensor& operator[](const Param& param) const;
+  const Tensor& operator[](const Place& place) const;
   /// The same, or null if the loss did not depend on the parameter.
   const Tensor* find(const Param& param) const;
   Tensor* find(const ParamEntry& entry);

@@ -145,6 +145,7 @@ Param Params::create(std::string_view name, const Shape& shape, const Initialize
     entry->blocks = blocks;
   } else {
     Rng rng = store_->rng.stream(full);
+    const SiteScope scope(site);
     Tensor value = init(rng, shape, store_->dtype).detach();
     if (value.shape() != shape || value.dtype() != store_->dtype)
       throw ShapeError(fmt::format("parameter {} is {} {}, but its initial values are {} {}", full,

@@ -134,7 +134,8 @@ Tensor Tape::leaf(const std::shared_ptr<ParamEntry>& entry) {
     throw StaleTensorError(
         fmt::format("parameter {} was changed after this tape recorded a use of it; take the "
                     "gradient first, or start a new tape",
-                    entry->name));
+                    entry->name),
+        SiteScope::current());
   return handle(leaf.slot);
 }
 

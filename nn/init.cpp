@@ -102,7 +102,8 @@ Initializer normal(double deviation, Site site) {
 Initializer xavier_uniform() {
   return [](Rng& rng, const Shape& shape, DType dtype) {
     if (shape.rank() != 2)
-      throw ShapeError("init::xavier_uniform: the parameter must be a matrix, not " + shape.str());
+      throw ShapeError("init::xavier_uniform: the parameter must be a matrix, not " + shape.str(),
+                       SiteScope::current());
     const double bound = std::sqrt(6 / static_cast<double>(shape[0] + shape[1]));
     return rng.uniform(shape, -bound, bound, dtype);
   };
@@ -111,7 +112,8 @@ Initializer xavier_uniform() {
 Initializer orthogonal() {
   return [](Rng& rng, const Shape& shape, DType dtype) {
     if (shape.rank() != 2 || shape.size() == 0)
-      throw ShapeError("init::orthogonal: the parameter must be a matrix, not " + shape.str());
+      throw ShapeError("init::orthogonal: the parameter must be a matrix, not " + shape.str(),
+                       SiteScope::current());
     const Index block = shape[0] % shape[1] == 0 ? shape[1] : shape[0];
     Tensor result(shape, f64);
     for (Index row = 0; row < shape[0]; row += block)

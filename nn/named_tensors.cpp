@@ -67,16 +67,18 @@ void check_kind(const Tensor& value, const ParamEntry& entry, Site site) {
 
 }  // namespace
 
-const Tensor& NamedTensors::operator[](std::string_view name) const {
+const Tensor& NamedTensors::operator[](const ParamName& of) const {
+  const std::string_view name = of;
   const auto found = tensors.find(name);
   if (found != tensors.end()) return found->second;
   if (const auto left = unread.find(name); left != unread.end())
-    throw ValueError(fmt::format("tensor {}: {}", printable(name), left->second));
+    throw ValueError(fmt::format("tensor {}: {}", printable(name), left->second), of.site());
   std::vector<std::string> names;
   for (const auto& [there, value] : tensors) names.push_back(there);
   for (const auto& [there, reason] : unread) names.push_back(there);
   throw ValueError(
-      fmt::format("there is no tensor {}{}", printable(name, longest), suggestion(name, names)));
+      fmt::format("there is no tensor {}{}", printable(name, longest), suggestion(name, names)),
+      of.site());
 }
 
 NamedTensors NamedTensors::part(std::string_view prefix) const {
@@ -90,12 +92,12 @@ NamedTensors NamedTensors::part(std::string_view prefix) const {
   return result;
 }
 
-void NamedTensors::insert(std::string_view prefix, const NamedTensors& other) {
+void NamedTensors::insert(std::string_view prefix, const NamedTensors& other, Site site) {
   std::map<std::string, Tensor, std::less<>> added;
   for (const auto& [name, value] : other.tensors) {
     const auto place = added.emplace_hint(added.end(), fmt::format("{}{}", prefix, name), value);
     if (tensors.contains(place->first))
-      throw ValueError(fmt::format("there is a tensor {} already", printable(place->first)));
+      throw ValueError(fmt::format("there is a tensor {} already", printable(place->first)), site);
   }
   tensors.merge(added);
 }

@@ -17,12 +17,12 @@ struct NamedTensors {
   std::map<std::string, std::string, std::less<>> unread = {};
 
   /// The tensor of that name. Throws ValueError if there is none, or it could not be read.
-  const Tensor& operator[](std::string_view name) const;
+  const Tensor& operator[](const ParamName& name) const;
   /// The tensors, read or not, whose names begin with `prefix`, without it; no metadata.
   NamedTensors part(std::string_view prefix) const;
   /// Adds the tensors of another set, except unread ones, with `prefix` before their names. Throws
   /// ValueError, having added nothing, if a name is taken.
-  void insert(std::string_view prefix, const NamedTensors& other);
+  void insert(std::string_view prefix, const NamedTensors& other, Site site = {});
 };
 
 /// The current values of the parameters under their full names. They share memory with the

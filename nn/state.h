@@ -83,12 +83,13 @@ std::vector<Tensor> flatten(const State& state) {
 /// ... and back: a state with the structure of `like` made of them. Throws ValueError if their
 /// number differs.
 template <RecurrentState State>
-State unflatten(const State& like, std::span<const Tensor> tensors) {
+State unflatten(const State& like, std::span<const Tensor> tensors, Site site = {}) {
   std::size_t next = 0;
   State state = like.map([&](const Tensor&) {
-    return next < tensors.size() ? tensors[next++] : throw ValueError("unflatten: too few tensors");
+    return next < tensors.size() ? tensors[next++]
+                                 : throw ValueError("unflatten: too few tensors", site);
   });
-  if (next != tensors.size()) throw ValueError("unflatten: too many tensors");
+  if (next != tensors.size()) throw ValueError("unflatten: too many tensors", site);
   return state;
 }
 

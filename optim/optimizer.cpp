@@ -193,7 +193,8 @@ void Optimizer::check(const std::string& entry, const Tensor& value, double leas
       if (!std::isfinite(x) || x < static_cast<T>(least))
         throw ValueError(
             fmt::format("{}: entry {} of the state holds {}, which is impossible in training",
-                        name_, printable(entry), x));
+                        name_, printable(entry), x),
+            SiteScope::current());
   });
 }
 
@@ -207,21 +208,25 @@ nn::NamedTensors Optimizer::state() const {
   return state;
 }
 
-void Optimizer::restore(const nn::NamedTensors& state) {
-  if (slots_.empty()) throw ValueError("an optimizer that was moved from takes no state");
+void Optimizer::restore(const nn::NamedTensors& state, Site site) {
+  const SiteScope scope(site);
+  if (slots_.empty()) throw ValueError("an optimizer that was moved from takes no state", site);
   auto unclaimed = state.tensors;
   const auto claim = [&](const std::string& entry, const Shape& shape, DType dtype) {
     const auto node = unclaimed.extract(entry);
     if (!node)
       throw ValueError(
           fmt::format("{}: the state has no entry {}; is it of another optimizer or another model?",
-                      name_, printable(entry)));
+                      name_, printable(entry)),
+          site);
     const Tensor& value = node.mapped();
     if (!value.defined() || value.shape() != shape || value.dtype() != dtype)
-      throw ValueError(fmt::format(
-          "{}: entry {} of the state is {} {}, but has to be {} {}; is it of another model?", name_,
-          printable(entry), value.defined() ? name_of(value.dtype()) : "undefined",
-          value.shape().str(), name_of(dtype), shape.str()));
+      throw ValueError(
+          fmt::format(
+              "{}: entry {} of the state is {} {}, but has to be {} {}; is it of another model?",
+              name_, printable(entry), value.defined() ? name_of(value.dtype()) : "undefined",
+              value.shape().str(), name_of(dtype), shape.str()),
+          site);
     return value.detach();
   };
 
@@ -230,7 +235,8 @@ void Optimizer::restore(const nn::NamedTensors& state) {
     slot.steps = claim(key("steps", slot), {}, f64).item();
     if (!(slot.steps >= 0 && std::isfinite(slot.steps) && slot.steps == std::floor(slot.steps)))
       throw ValueError(fmt::format("{}: entry {} of the state is {}, but has to be a count", name_,
-                                   key("steps", slot), slot.steps));
+                                   key("steps", slot), slot.steps),
+                       site);
     for (std::size_t k = 0; k < moments_.size(); ++k) {
       const std::string entry = key(moments_[k].name, slot);
       slot.moments[k] = claim(entry, slot.param.shape(), slot.param.dtype());
@@ -238,9 +244,10 @@ void Optimizer::restore(const nn::NamedTensors& state) {
     }
   }
   if (!unclaimed.empty())
-    throw ValueError(fmt::format(
-        "{}: the state has an unexpected entry {}; is it of another optimizer or another model?",
-        name_, printable(unclaimed.begin()->first, 80)));
+    throw ValueError(fmt::format("{}: the state has an unexpected entry {}; is it of another "
+                                 "optimizer or another model?",
+                                 name_, printable(unclaimed.begin()->first, 80)),
+                     site);
   slots_ = std::move(restored);
 }
 

@@ -45,7 +45,7 @@ class Optimizer {
   /// Continues from such a state, bit for bit as if it had never stopped. Throws ValueError, having
   /// changed nothing, if an entry is missing, unexpected, of another shape or dtype, or holds an
   /// impossible value: one that is not finite, or a negative mean of squares.
-  void restore(const nn::NamedTensors& state);
+  void restore(const nn::NamedTensors& state, Site site = {});
 
  protected:
   /// A setting of an optimizer, which must be in [0, limit).

@@ -89,10 +89,10 @@ std::optional<std::vector<T>> parsed(std::string_view text) {
 
 void require_own_name(std::string_view what, std::string_view name) {
   if (name.starts_with(reserved))
-    throw ValueError(
-        fmt::format("save_run_state: the {} {} needs a name that does not begin "
-                    "with \"{}\", which a checkpoint keeps for itself",
-                    what, in_quotes(name), reserved));
+    throw ValueError(fmt::format("save_run_state: the {} {} needs a name that does not begin "
+                                 "with \"{}\", which a checkpoint keeps for itself",
+                                 what, in_quotes(name), reserved),
+                     SiteScope::current());
 }
 
 nn::NamedTensors content_of(const RunState& checkpoint) {
@@ -169,14 +169,15 @@ RunState checkpoint_of(const nn::NamedTensors& content) {
 
 }  // namespace
 
-double RunState::number(std::string_view name) const {
+double RunState::number(std::string_view name, Site site) const {
   const auto found = numbers.find(name);
   if (found == numbers.end())
-    throw ValueError(fmt::format("the checkpoint has no number {}", in_quotes(name)));
+    throw ValueError(fmt::format("the checkpoint has no number {}", in_quotes(name)), site);
   return found->second;
 }
 
-void save_run_state(const nn::Location& where, const RunState& checkpoint) {
+void save_run_state(const nn::Location& where, const RunState& checkpoint, Site site) {
+  const SiteScope scope(site);
   nn::save_safetensors(where, content_of(checkpoint));
 }
 
@@ -185,7 +186,7 @@ RunState load_run_state(const nn::Location& where) {
   try {
     return checkpoint_of(content);
   } catch (const ValueError& error) {
-    throw FileError(fmt::format("{}: {}", where.str(), error.what()));
+    throw FileError(fmt::format("{}: {}", where.str(), error.message()));
   }
 }
 

@@ -25,14 +25,14 @@ struct RunState {
   std::map<std::string, std::string, std::less<>> texts = {};
 
   /// The number of that name. Throws ValueError if there is none.
-  double number(std::string_view name) const;
+  double number(std::string_view name, Site site = {}) const;
 };
 
 /// Writes a checkpoint as one safetensors file, replaced as a whole (see nn::AtomicFile). The
 /// parameters keep their own names, so every reader of the format finds the weights; all other
 /// names, including a checksum, begin with "run.". Equal checkpoints make equal files. Throws
 /// ValueError for a parameter or text whose name begins with "run.", FileError if writing fails.
-void save_run_state(const nn::Location& where, const RunState& checkpoint);
+void save_run_state(const nn::Location& where, const RunState& checkpoint, Site site = {});
 
 /// Reads a checkpoint. Throws FileError if the file cannot be read, is damaged, is not a
 /// checkpoint, or has an entry beginning with "run." that is unknown. Whether the tensors fit a

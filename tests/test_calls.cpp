@@ -9,10 +9,12 @@
 #include <reel/nn/cells/lstm.h>
 #include <reel/nn/cells/rnn.h>
 #include <reel/nn/embedding.h>
+#include <reel/nn/files/safetensors.h>
 #include <reel/nn/layer_norm.h>
 #include <reel/nn/linear.h>
 #include <reel/nn/stacked.h>
 #include <reel/nn/unroll.h>
+#include <reel/optim/run_state.h>
 
 #include "testing.h"
 
@@ -129,4 +131,34 @@ TEST_CASE("an unrolled cell says what is wrong with its sequence") {
                        Contains("Unroll: the sequence has no steps"), ShapeError);
   CHECK_THROWS_WITH_AS(rnn(zeros({2, 3})),
                        Contains("Unroll: x must be [T, B, D]; x is f32 [2, 3] ("), ShapeError);
+}
+
+TEST_CASE("errors of calls that are not ops name the line too") {
+  const auto names_line = [](auto call) {
+    CHECK(testing::error_of<Error>(call).find(" (" __FILE__ ":") != std::string::npos);
+  };
+  Params params;
+  const Param w = params.create("w", {2}, nn::init::constant(1)),
+              b = params.create("b", {2}, nn::init::constant(1));
+  Tape tape;
+  const Gradients gradients = tape.gradient(sum(w), params);
+  names_line([&] { gradients[b]; });
+  names_line([&] { gradients["b"]; });
+  names_line([&] { params.create("matrix", {2}, nn::init::orthogonal()); });
+  names_line([&] { params.create("matrix", {2}, nn::init::xavier_uniform()); });
+  names_line([&] { nn::unflatten(nn::HiddenState{}, {}); });
+
+  nn::NamedTensors tensors = nn::from_params(params);
+  names_line([&] { tensors["missing"]; });
+  names_line([&] { tensors.insert("", tensors); });
+  tensors.tensors["undefined"] = Tensor();
+  names_line([&] { nn::save_safetensors("never_written", tensors); });
+  tensors.tensors = {{"run.w", ones({1})}};
+  names_line([&] { optim::save_run_state("never_written", {.params = tensors}); });
+
+  nn::Lstm lstm(params / "lstm", 2, 2);
+  const Tape other;
+  lstm(ones({1, 1, 2}));
+  lstm.cell.b.set(zeros({8}));
+  names_line([&] { lstm(ones({1, 1, 2})); });
 }

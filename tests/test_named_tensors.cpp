@@ -22,7 +22,8 @@ TEST_CASE("named tensors: parts are taken out and put in by prefix") {
   CHECK(all.part("gru.").tensors.empty());
   NamedTensors clash;
   clash.tensors = {{"a", ones({1})}, {"w", ones({1})}};
-  CHECK_THROWS_WITH_AS(all.insert("lstm.", clash), "there is a tensor lstm.w already", ValueError);
+  CHECK(testing::message_without_line<ValueError>([&] { all.insert("lstm.", clash); }) ==
+        "there is a tensor lstm.w already");
   CHECK(all.tensors.size() == 4);
 }
 

@@ -167,7 +167,8 @@ TEST_CASE("restore refuses what is not its state, and changes nothing") {
   const auto refused = [&](const char* message, auto damage) {
     nn::NamedTensors bad = Adam(params).state();
     damage(bad.tensors);
-    CHECK_THROWS_WITH_AS(adam.restore(bad), message, ValueError);
+    CHECK_THROWS_WITH_AS(adam.restore(bad), doctest::Contains(message), ValueError);
+    CHECK_THROWS_WITH_AS(adam.restore(bad), doctest::Contains(" (" __FILE__ ":"), ValueError);
     for (const auto& [name, value] : adam.state().tensors)
       CHECK(value.to_vector() == good[name].to_vector());
   };

@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "safetensors_file.h"
+#include "testing.h"
 
 using namespace reel;
 using namespace reel::nn;
@@ -102,7 +103,7 @@ TEST_CASE("safetensors: a tensor that Reel cannot represent is an error only whe
   CHECK(content["w"].to_vector() == std::vector<double>{1, 2});
   CHECK(content["last"].item() == 3);
   const auto message = [&](const char* name) {
-    return message_of<ValueError>([&] { content[name]; });
+    return testing::message_without_line<ValueError>([&] { content[name]; });
   };
   CHECK(message("long") ==
         "tensor long: its element 1 is 5000000000, which is out of range for i32");

@@ -45,6 +45,17 @@ std::string error_of(F f) {
   return "nothing thrown";
 }
 
+/// The same without the line.
+template <class E, class F>
+std::string message_without_line(F f) {
+  try {
+    f();
+  } catch (const E& e) {
+    return std::string(e.message());
+  }
+  return "nothing thrown";
+}
+
 /// The time of the processor, on all threads, that f takes: other processes do not add to it.
 template <class F>
 double cpu_seconds(F f) {

@@ -142,7 +142,7 @@ void Tape::check_finite(const OpSpec& op, std::span<const Tensor* const> inputs,
       if (const auto cause = first_not_finite(*inputs[i], -1))
         text +=
             fmt::format("; its argument {} is {}", op.argument(static_cast<int>(i)).name, *cause);
-    throw NotFiniteError(fmt::format("{}", text), site);
+    throw NotFiniteError(text, site);
   }
 }
 

@@ -159,13 +159,15 @@ std::string json_string(std::string_view text) {
   try {
     return nlohmann::json(text).dump();
   } catch (const nlohmann::json::type_error&) {
-    throw ValueError(fmt::format("save_safetensors: {} is not valid UTF-8", in_quotes(text)));
+    throw ValueError(fmt::format("save_safetensors: {} is not valid UTF-8", in_quotes(text)),
+                     SiteScope::current());
   }
 }
 
 void check_item(const std::string& name, const Tensor& value) {
   const auto fail = [&](std::string_view reason) {
-    throw ValueError(fmt::format("save_safetensors: tensor {}: {}", in_quotes(name), reason));
+    throw ValueError(fmt::format("save_safetensors: tensor {}: {}", in_quotes(name), reason),
+                     SiteScope::current());
   };
   if (const std::string_view fault = name_fault(name); !fault.empty())
     fail(fmt::format("its name {}", fault));
@@ -175,14 +177,17 @@ void check_item(const std::string& name, const Tensor& value) {
 
 void require_header_size(std::size_t bytes) {
   if (bytes > max_header)
-    throw ValueError(fmt::format(
-        "save_safetensors: names and metadata take {} bytes; {} are allowed", bytes, max_header));
+    throw ValueError(
+        fmt::format("save_safetensors: names and metadata take {} bytes; {} are allowed", bytes,
+                    max_header),
+        SiteScope::current());
 }
 
 std::string header_of(const std::vector<const Item*>& items, const NamedTensors& content) {
   if (const std::size_t count = items.size() + content.metadata.size(); count > max_entries)
     throw ValueError(fmt::format("save_safetensors: there are {} tensors and texts; {} are allowed",
-                                 count, max_entries));
+                                 count, max_entries),
+                     SiteScope::current());
   std::size_t size = 0;
   for (const auto& [key, text] : content.metadata) size += key.size() + text.size();
   require_header_size(size);
@@ -210,11 +215,14 @@ std::string header_of(const std::vector<const Item*>& items, const NamedTensors&
 
 }  // namespace
 
-void save_safetensors(const Location& where, const NamedTensors& content) {
+void save_safetensors(const Location& where, const NamedTensors& content, Site site) {
+  const SiteScope scope(site);
   if (!content.unread.empty())
-    throw ValueError(fmt::format(
-        "save_safetensors: tensor {} was not read ({}) and would be lost; erase it first",
-        in_quotes(content.unread.begin()->first), content.unread.begin()->second));
+    throw ValueError(
+        fmt::format(
+            "save_safetensors: tensor {} was not read ({}) and would be lost; erase it first",
+            in_quotes(content.unread.begin()->first), content.unread.begin()->second),
+        site);
   std::vector<const Item*> items;
   for (const Item& item : content.tensors) {
     check_item(item.first, item.second);

@@ -10,7 +10,7 @@ namespace reel::nn {
 /// (https://github.com/huggingface/safetensors). The file is replaced as a whole, see AtomicFile.
 /// Throws ValueError for a name or text that the format does not allow (not UTF-8, empty, longer
 /// than 1024 bytes, with a NUL), an undefined tensor or `unread` ones, FileError if writing fails.
-void save_safetensors(const Location& where, const NamedTensors& content);
+void save_safetensors(const Location& where, const NamedTensors& content, Site site = {});
 
 /// Reads a safetensors file. The content is untrusted: everything the header says is checked
 /// against the size of the file before memory is allocated.
