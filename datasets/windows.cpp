@@ -41,15 +41,14 @@ Index Windows::least_tokens(Arg<Index> batch, Arg<Index> seq_len, Site site) {
   return product + 1;
 }
 
-Window Windows::operator[](const Tensor::Place& place) const {
-  const Index i = place.index;
-  if (i < 0 || i >= count_)
-    throw ValueError(fmt::format("there is no window {}; there are {}", i, count_), place.site);
+Window Windows::operator[](const Tensor::Place& i) const {
+  if (i.index < 0 || i.index >= count_)
+    throw ValueError(fmt::format("there is no window {}; there are {}", i.index, count_), i.site);
   Window window{Tensor({seq_len_, batch_}, i32), Tensor({seq_len_, batch_}, i32)};
   std::int32_t* input = window.inputs.begin_update<std::int32_t>().data();
   std::int32_t* target = window.targets.begin_update<std::int32_t>().data();
   for (Index t = 0; t < seq_len_; ++t) {
-    const std::int32_t* token = tokens_.data() + i * seq_len_ + t;
+    const std::int32_t* token = tokens_.data() + i.index * seq_len_ + t;
     for (Index b = 0; b < batch_; ++b, token += stream_length_) {
       *input++ = token[0];
       *target++ = token[1];

@@ -67,18 +67,18 @@ void check_kind(const Tensor& value, const ParamEntry& entry, Site site) {
 
 }  // namespace
 
-const Tensor& NamedTensors::operator[](const ParamName& of) const {
-  const std::string_view name = of;
-  const auto found = tensors.find(name);
+const Tensor& NamedTensors::operator[](const ParamName& name) const {
+  const std::string_view wanted = name;
+  const auto found = tensors.find(wanted);
   if (found != tensors.end()) return found->second;
-  if (const auto left = unread.find(name); left != unread.end())
-    throw ValueError(fmt::format("tensor {}: {}", printable(name), left->second), of.site());
+  if (const auto left = unread.find(wanted); left != unread.end())
+    throw ValueError(fmt::format("tensor {}: {}", printable(wanted), left->second), name.site());
   std::vector<std::string> names;
   for (const auto& [there, value] : tensors) names.push_back(there);
   for (const auto& [there, reason] : unread) names.push_back(there);
   throw ValueError(
-      fmt::format("there is no tensor {}{}", printable(name, longest), suggestion(name, names)),
-      of.site());
+      fmt::format("there is no tensor {}{}", printable(wanted, longest), suggestion(wanted, names)),
+      name.site());
 }
 
 NamedTensors NamedTensors::part(std::string_view prefix) const {

@@ -4,12 +4,15 @@
 #include <memory>
 #include <vector>
 
+#include <reel/autograd/gradients.h>
+#include <reel/autograd/tape.h>
 #include <reel/nn/bidirectional.h>
 #include <reel/nn/cells/gru.h>
 #include <reel/nn/cells/lstm.h>
 #include <reel/nn/cells/rnn.h>
 #include <reel/nn/embedding.h>
 #include <reel/nn/files/safetensors.h>
+#include <reel/nn/init.h>
 #include <reel/nn/layer_norm.h>
 #include <reel/nn/linear.h>
 #include <reel/nn/stacked.h>
