@@ -207,6 +207,7 @@ std::int32_t Tape::slot_of(const Tensor& input, bool keep) {
 }
 
 Tensor Tape::handle(std::int32_t slot) const {
+  if (slot < 0) return {};  // an absent input
   const Slot& s = slots_[static_cast<std::size_t>(slot)];
   return Tensor(s.buffer, s.shape, s.dtype, {generation(), slot});
 }
@@ -264,7 +265,8 @@ void Tape::record(const OpSpec& op, std::span<const Tensor* const> inputs,
                 module_id(current_place.module),
                 current_place.step};
   for (std::size_t i = 0; i < inputs.size(); ++i)
-    input_slots_.push_back(slot_of(*inputs[i], kept(op.keeps.inputs, i)));
+    input_slots_.push_back(inputs[i]->defined() ? slot_of(*inputs[i], kept(op.keeps.inputs, i))
+                                                : -1);
   if (op.attr_size > 0) {
     std::array<std::uint64_t, 8> words{};
     std::memcpy(words.data(), attr, op.attr_size);
@@ -290,7 +292,7 @@ void Tape::require_room(const OpSpec& op, std::size_t inputs, std::size_t output
     return;
   throw ValueError(fmt::format("{}: the tape is full, it holds no more than {} values; take "
                                "gradients of shorter windows",
-                               op.name, max_tape_index),
+                               op.called(), max_tape_index),
                    site);
 }
 
@@ -317,7 +319,7 @@ std::string Tape::origin(std::uint64_t generation) const {
 void Tape::throw_stale(const OpSpec& op, std::size_t argument, std::uint64_t generation,
                        Site site) const {
   throw StaleTensorError(
-      fmt::format("{}: {} {}", op.name, op.argument(static_cast<int>(argument)).name,
+      fmt::format("{}: {} {}", op.called(), op.argument(static_cast<int>(argument)).name,
                   origin(generation)),
       site);
 }

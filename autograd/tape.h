@@ -176,7 +176,7 @@ class Tape {
     const op::OpSpec* op;
     const char* file;
     std::int32_t line;
-    std::int32_t first_input;  // in input_slots_
+    std::int32_t first_input;  // in input_slots_, where an absent input is -1
     std::int32_t input_count;
     std::int32_t first_output;  // a slot; outputs are consecutive
     std::int32_t output_count;

@@ -18,12 +18,10 @@ inline const std::vector<Composition>& compositions() {
   using In = std::span<const Tensor>;
   static const std::vector<Composition> all{
       {"select", [](In x) { return select(x[0], 1, -2); }},
-      {"sort", [](In x) { return sort(x[0], 1, true).values; }},
       {"split",
        [](In x) {
          return split(x[0], {1, 2, 3}, 1)[1];
        }},
-      {"topk", [](In x) { return topk(x[0], 3, 0).values; }},
   };
   return all;
 }

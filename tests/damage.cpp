@@ -120,9 +120,10 @@ void damaged_forward(const KernelCall& call, DType dtype) {
 // The op's own gradient, for an input that passes through the damaged identity.
 Tensors damaged_specification(std::span<const Tensor> inputs, const void* attr) {
   std::vector<Tensor> in(inputs.begin(), inputs.end());
-  Tensor& x = in[static_cast<std::size_t>(current.place)];
-  const Tensor* const from[] = {&x};
-  x = run_single(identity(), from, nullptr, {});
+  if (Tensor& x = in[static_cast<std::size_t>(current.place)]; x.defined()) {
+    const Tensor* const from[] = {&x};
+    x = run_single(identity(), from, nullptr, {});
+  }
   std::vector<const Tensor*> pointers;
   for (const Tensor& input : in) pointers.push_back(&input);
   if (current.part == Part::specification) return current.op->specification(in, attr);
@@ -137,7 +138,8 @@ void gradient_of_specification(const BackwardCall& call) {
     in.push_back(call.gradients[i].defined() ? tape.watch(x) : x);
   }
   const Tensors y = damaged_specification(in, call.attr);
-  Tensor projection = scalar(0, y[0].dtype());
+  const auto real = std::ranges::find_if(y, is_real, &Tensor::dtype);
+  Tensor projection = scalar(0, real->dtype());
   for (std::size_t k = 0; k < y.size(); ++k)
     if (call.seeds[k].defined()) projection = projection + sum(y[k] * call.seeds[k]);
   for (std::size_t i = 0; i < in.size(); ++i)

@@ -37,10 +37,12 @@ Tensors run_op(const OpSpec& op, std::span<const Tensor> inputs, const void* att
 }
 
 // Whether the generator works for other shapes: neither fixed numbers nor minimum distances.
-bool any_shape(const Generator& g) { return g.kind != Kind::values && g.kind != Kind::distinct; }
+bool any_shape(const Generator& g) {
+  return g.kind != Kind::values && g.kind != Kind::distinct && g.kind != Kind::absent;
+}
 
 bool differentiable(const OpSpec& op) {
-  return op.derivative != OpSpec::Derivative::none && !op.integer_output &&
+  return op.derivative != OpSpec::Derivative::none &&
          std::ranges::any_of(op.arguments, [](const auto& a) { return !a.integer; });
 }
 
@@ -151,10 +153,12 @@ class Builder {
     const std::size_t always = below(generators.size());  // at least one is not a constant
     for (std::size_t i = 0; i < generators.size(); ++i) {
       const Generator& g = generators[i];
-      const bool flows = g.kind != Kind::indices && (i == always || chance(0.8));
+      const bool can_flow = g.kind != Kind::indices && g.kind != Kind::absent;
+      const bool flows = can_flow && (i == always || chance(0.8));
       const std::size_t source = flows ? any_source() : 0;
       text += fmt::format("{}{}{}", i == 0 ? "" : ", ",
-                          flows ? fmt::format("%{} as ", source) : "constant ", g.shape.str());
+                          flows ? fmt::format("%{} as ", source) : "constant ",
+                          g.kind == Kind::absent ? "absent" : g.shape.str());
       arguments.push_back(flows ? feed(g, source) : constant(draw(g)));
     }
     add(op, text, [&op, attr = sample.attr, arguments](Values values) {
@@ -163,7 +167,8 @@ class Builder {
       const Tensors outputs = run_op(op, x, attr.data());
       if (outputs.size() == 1) return outputs[0];
       std::vector<Tensor> joined;
-      for (const Tensor& y : outputs) joined.push_back(flat(y));
+      for (const Tensor& y : outputs)
+        if (is_real(y.dtype())) joined.push_back(flat(y));
       return concat(joined, 0);
     });
   }

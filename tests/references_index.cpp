@@ -122,6 +122,15 @@ Array ordered(const Array& x, int axis, Index count, bool descending) {
   return y;
 }
 
+// The elements at these positions along an axis, and the positions.
+Arrays with_positions(const Array& x, const Array& positions, int axis) {
+  Array y(positions.shape);
+  each_place(y.shape, [&](const Place& place, Index i) {
+    y[i] = x[position(x.shape, moved_to(place, axis, whole(positions[i])))];
+  });
+  return {y, positions};
+}
+
 void add_lines(References& table) {
   table["take_along"] = reference<Along>([](const Arrays& in, const Along& at) -> Arrays {
     Array y(in[1].shape);
@@ -154,6 +163,14 @@ void add_lines(References& table) {
   table["argmin"] = search_reference([](double a, double b) { return a < b; });
   table["argsort"] = reference<Direction>([](const Arrays& in, const Direction& d) -> Arrays {
     return {ordered(in[0], d.axis, in[0].shape[d.axis], d.descending)};
+  });
+  table["sort"] = reference<Direction>([](const Arrays& in, const Direction& d) -> Arrays {
+    const Index size = in[0].shape[d.axis];
+    return with_positions(in[0], ordered(in[0], d.axis, size, d.descending), d.axis);
+  });
+  table["topk"] = reference<Largest>([](const Arrays& in, const Largest& l) -> Arrays {
+    const int axis = static_cast<int>(l.axis);
+    return with_positions(in[0], ordered(in[0], axis, l.count, true), axis);
   });
   table["topk_indices"] = reference<Largest>([](const Arrays& in, const Largest& l) -> Arrays {
     return {ordered(in[0], static_cast<int>(l.axis), l.count, true)};

@@ -51,7 +51,9 @@ void add_axes(Calls& calls) {
     add("cumsum", [](const Tensor& x, int a) { cumsum(x, a); });
     add("argmax", [](const Tensor& x, int a) { argmax(x, a); });
     add("argmin", [](const Tensor& x, int a) { argmin(x, a); });
+    add("sort", [](const Tensor& x, int a) { sort(x, a); });
     add("argsort", [](const Tensor& x, int a) { argsort(x, a); });
+    add("topk", [](const Tensor& x, int a) { topk(x, 1, a); });
     add("topk_indices", [](const Tensor& x, int a) { topk_indices(x, 1, a); });
     add("concat", [](const Tensor& x, int a) { concat({x, x}, a); });
     add("stack", [](const Tensor& x, int a) { stack({x, x}, a < 0 ? a - 1 : a + 1); });
@@ -91,6 +93,8 @@ void add_sizes(Calls& calls) {
   add("scatter_add_rows", [](const Tensor& x) { scatter_add_rows(x, full({3}, 0, i32), 0); });
   add("one_hot", [](const Tensor&) { one_hot(some_indices(), -1); });
   add("one_hot", [](const Tensor&) { one_hot(some_indices(), 0); });
+  add("topk", [](const Tensor& x) { topk(x, 5, 1); });
+  add("topk", [](const Tensor& x) { topk(x, -1, 1); });
   add("topk_indices", [](const Tensor& x) { topk_indices(x, 5, 1); });
   add("topk_indices", [](const Tensor& x) { topk_indices(x, -1, 1); });
   add("repeat", [](const Tensor& x) { repeat(x, -1, 0); });

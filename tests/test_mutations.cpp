@@ -39,15 +39,17 @@ std::vector<Tensor> gradients(const OpSpec& op, const OpSpec::Sample& sample, in
   Tape tape;
   std::vector<Tensor> x = draw(sample), watched;
   for (Tensor& input : x)
-    if (is_real(input.dtype())) watched.push_back(input = tape.watch(input));
+    if (input.defined() && is_real(input.dtype())) watched.push_back(input = tape.watch(input));
   const auto project = [](const Tensor& y) {
     const Tensor bent = y + 0.5 * tanh(y);
     return sum(bent * Rng(4).normal(y.shape(), 1, 1, f64));
   };
   Tensor loss = scalar(0, f64);
-  for (const Tensor& y : outputs(op, sample, x)) loss = loss + project(y);
+  for (const Tensor& y : outputs(op, sample, x))
+    if (is_real(y.dtype())) loss = loss + project(y);
   if (loss.trace().generation == 0 || place >= std::ssize(x)) return {};
   const Tensor& input = x[static_cast<std::size_t>(place)];
+  if (!input.defined()) return {};  // an absent argument
   const Tensor g = tape.gradient(loss, {input}, {.create_graph = second, .keep = true})[0];
   if (!second) return {g.detach()};
   const Tensor again = project(g);

@@ -11,6 +11,7 @@
 namespace reel::op::detail {
 
 bool same_bits(const Tensor& a, const Tensor& b) {
+  if (!a.defined() || !b.defined()) return a.defined() == b.defined();
   return a.shape() == b.shape() && a.dtype() == b.dtype() &&
          (a.size() == 0 ||
           std::memcmp(a.buffer().data(), b.buffer().data(),
@@ -35,7 +36,7 @@ double relative_difference(const Tensor& a, const Tensor& b) {
 
 std::vector<Tensor> converted(std::span<const Tensor> inputs, DType dtype) {
   std::vector<Tensor> result;
-  for (const Tensor& x : inputs) result.push_back(is_real(x.dtype()) ? x.to(dtype) : x);
+  for (const Tensor& x : inputs) result.push_back(is_given_real(x) ? x.to(dtype) : x);
   return result;
 }
 
@@ -52,7 +53,7 @@ Tensors Case::run(std::span<const Tensor> x) const {
 
 Index Case::elements() const {
   Index count = 0;
-  for (const Tensor& x : inputs) count += x.size();
+  for (const Tensor& x : inputs) count += x.defined() ? x.size() : 0;
   return count;
 }
 
@@ -60,7 +61,8 @@ Tensor Case::joined(std::span<const Tensor> x) const {
   const Tensors outputs = run(x);
   if (outputs.size() == 1) return outputs[0];
   std::vector<Tensor> flat;
-  for (const Tensor& y : outputs) flat.push_back(reshape(y, {-1}));
+  for (const Tensor& y : outputs)
+    if (is_real(y.dtype())) flat.push_back(reshape(y, {-1}));
   return concat(flat, 0);
 }
 
@@ -70,7 +72,7 @@ std::vector<Tensor> Case::gradients(std::span<const Tensor> x,
   Tape tape;
   std::vector<Tensor> all(x.begin(), x.end()), watched;
   for (std::size_t i = 0; i < all.size(); ++i)
-    if (is_real(x[i].dtype()) && wanted(i)) watched.push_back(all[i] = tape.watch(x[i]));
+    if (is_given_real(x[i]) && wanted(i)) watched.push_back(all[i] = tape.watch(x[i]));
   const Tensor y = output < 0 ? joined(all) : run(all)[static_cast<std::size_t>(output)];
   const Tensor seed = Rng(5).normal(y.shape(), 0, 1, f64).to(y.dtype());
   if (y.trace().generation == 0) {
@@ -87,8 +89,7 @@ std::vector<Tensor> Case::gradients(std::span<const Tensor> x) const {
 }
 
 bool Case::differentiable() const {
-  return op.derivative != OpSpec::Derivative::none && !op.integer_output &&
-         std::ranges::any_of(inputs, [](const Tensor& x) { return is_real(x.dtype()); });
+  return op.derivative != OpSpec::Derivative::none && std::ranges::any_of(inputs, is_given_real);
 }
 
 std::string Case::check_direction() const {
@@ -147,6 +148,7 @@ std::vector<Case> cases_of(const OpSpec& op) {
 std::optional<OpSpec::Sample> resized(const Case& c, const std::function<Index(Index)>& size) {
   OpSpec::Sample sample = c.sample;
   for (Generator& generator : sample.inputs) {
+    if (generator.kind == Generator::Kind::absent) continue;
     if (generator.kind == Generator::Kind::values) return {};  // these numbers are fixed
     for (int axis = 0; axis < generator.shape.rank(); ++axis)
       generator.shape = generator.shape.with(axis, size(generator.shape[axis]));
@@ -163,7 +165,9 @@ std::optional<Index> elements_of(const OpSpec& op, const OpSpec::Sample& sample)
   std::vector<const Tensor*> pointers;
   Index count = 0;
   for (const Generator& g : sample.inputs) {
-    inputs.emplace_back(g.shape, g.kind == Generator::Kind::indices ? i32 : f64);
+    inputs.push_back(g.kind == Generator::Kind::absent
+                         ? Tensor()
+                         : Tensor(g.shape, g.kind == Generator::Kind::indices ? i32 : f64));
     count += g.shape.size();
   }
   for (const Tensor& x : inputs) pointers.push_back(&x);
@@ -182,7 +186,7 @@ std::optional<Case> drawn(const OpSpec& op, const OpSpec::Sample& sample, double
     if (scale != 1 && generator.kind == Generator::Kind::normal) {
       for (double& x : c.inputs.back().begin_update<double>()) x *= scale;
     }
-    c.title += ' ' + generator.shape.str();
+    c.title += ' ' + (c.inputs.back().defined() ? generator.shape.str() : "absent");
   }
   c.run(c.inputs);
   return c;

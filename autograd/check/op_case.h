@@ -18,6 +18,7 @@ bool same_bits(std::span<const Tensor> a, std::span<const Tensor> b);
 double relative_difference(const Tensor& a, const Tensor& b);
 /// The floating-point tensors converted to another dtype.
 std::vector<Tensor> converted(std::span<const Tensor> inputs, DType dtype);
+inline bool is_given_real(const Tensor& x) { return x.defined() && is_real(x.dtype()); }
 /// Whether REEL_LONG is set: all variants are tried, not only the quick ones.
 bool long_mode();
 
@@ -26,12 +27,12 @@ struct Case {
   const OpSpec& op;
   OpSpec::Sample sample;
   std::string title;
-  std::vector<Tensor> inputs;  // f64 or i32
+  std::vector<Tensor> inputs;  // f64 or i32; undefined where absent
 
   Tensors run(std::span<const Tensor> x) const;
-  bool real(std::size_t i) const { return is_real(inputs[i].dtype()); }
+  bool real(std::size_t i) const { return is_given_real(inputs[i]); }
   Index elements() const;
-  /// All outputs as one tensor.
+  /// All floating-point outputs as one tensor.
   Tensor joined(std::span<const Tensor> x) const;
   /// The gradients of the floating-point inputs for which `wanted` holds, with a random seed;
   /// `output` is the index of one output, or -1 for all.

@@ -15,7 +15,7 @@ using namespace detail;
 bool smooth(const OpSpec::Sample& sample) {
   return std::ranges::all_of(sample.inputs, [](const Generator& g) {
     return g.kind == Generator::Kind::normal || g.kind == Generator::Kind::uniform ||
-           g.kind == Generator::Kind::indices;
+           g.kind == Generator::Kind::indices || g.kind == Generator::Kind::absent;
   });
 }
 
@@ -59,11 +59,22 @@ Complaints check_precision(const OpSpec& op) {
 Complaints check_derivatives(const OpSpec& op) {
   return over_cases(op, [](const Case& c, auto complain) {
     using Mode = GradcheckOptions::Mode;
-    const auto f = [&](std::span<const Tensor> x) { return c.joined(x); };
+    std::vector<NamedInput> given;  // absent arguments are left out
+    for (std::size_t i = 0; i < c.inputs.size(); ++i)
+      if (c.inputs[i].defined()) given.push_back({fmt::format("x{}", i), c.inputs[i]});
+    const auto f = [&](std::span<const Tensor> x) {
+      std::vector<Tensor> inputs = c.inputs;
+      for (Tensor& input : inputs)
+        if (input.defined()) {
+          input = x.front();
+          x = x.subspan(1);
+        }
+      return c.joined(inputs);
+    };
     const int order = orders_checked(c);
     for (int o = 1; o <= order; ++o) {
       const Mode mode = o == 1 || c.elements() <= 100 ? Mode::slow : Mode::fast;
-      const auto report = check_gradients(f, c.inputs, {.order = o, .mode = mode});
+      const auto report = check_gradients(f, given, {.order = o, .mode = mode});
       if (!report.ok) return complain(report.str());
     }
   });
@@ -199,15 +210,15 @@ Complaints check_kept_values(const OpSpec& op) {
       const Tensor watched = x[i] = tape.watch(x[i]);
       const Tensors outputs = c.run(x);
       for (std::size_t n = 0; n < x.size(); ++n)
-        if (n != i && !declared(c.op.keeps.inputs, n) && !x[n].buffer().unique())
+        if (n != i && x[n].defined() && !declared(c.op.keeps.inputs, n) && !x[n].buffer().unique())
           complain(fmt::format("input {} is held, but not declared", n));
       for (std::size_t k = 0; k < outputs.size(); ++k)
         if (!declared(c.op.keeps.outputs, k) && !c.op.shares_input && !outputs[k].buffer().unique())
           complain(fmt::format("output {} is held, but not declared", k));
-      const Tensor& y = outputs[0];
+      const Tensor& y = *std::ranges::find_if(outputs, is_given_real);
       tape.gradient(y, {watched}, {.seed = ones(y.shape(), y.dtype())});
       for (std::size_t n = 0; n < x.size(); ++n)
-        if (n != i && !x[n].buffer().unique())
+        if (n != i && x[n].defined() && !x[n].buffer().unique())
           complain(fmt::format("input {} is still held after the backward pass", n));
     }
   });
@@ -216,7 +227,7 @@ Complaints check_kept_values(const OpSpec& op) {
 namespace {
 
 // Runs a call that may throw, and checks the error if it does. `names_all`: the error must also
-// name arguments and shapes.
+// name the given arguments, with their shapes, and no absent ones.
 template <class E>
 bool throws(const Case& c, std::span<const Tensor> x, bool names_all, auto complain) {
   std::string message;
@@ -229,9 +240,15 @@ bool throws(const Case& c, std::span<const Tensor> x, bool names_all, auto compl
     complain(fmt::format("an error of the wrong type: {}", e.what()));
     return true;
   }
-  std::vector<std::string> words{std::string(c.op.name), call_site.str()};
+  std::vector<std::string> words{std::string(c.op.called()), call_site.str()};
   for (std::size_t i = 0; names_all && i < x.size(); ++i) {
     const std::size_t first_of_many = c.op.arguments.size() - 1;
+    if (!x[i].defined()) {
+      const auto name = c.op.argument(static_cast<int>(i)).name;
+      if (message.find(fmt::format(", {} is ", name)) != std::string::npos)
+        complain(fmt::format("an error names {}, which is absent: {}", name, message));
+      continue;
+    }
     words.push_back(fmt::format(
         "{}{} is {} {}", c.op.argument(static_cast<int>(i)).name,
         c.op.variadic && i >= first_of_many ? fmt::format("[{}]", i - first_of_many) : "",
@@ -259,12 +276,14 @@ std::vector<Shape> variants(const Shape& shape, bool other_ranks) {
 Complaints check_bad_arguments(const OpSpec& op) {
   bool any_shape_error = false;
   Complaints complaints = over_cases(op, [&](const Case& c, auto complain) {
-    const std::ptrdiff_t reals =
-        std::ranges::count_if(c.inputs, [](const Tensor& x) { return is_real(x.dtype()); });
+    const std::ptrdiff_t reals = std::ranges::count_if(c.inputs, is_given_real);
     for (std::size_t i = 0; i < c.inputs.size(); ++i) {
+      if (!c.inputs[i].defined()) continue;
       std::vector<Tensor> x = c.inputs;
       x[i] = Tensor();
-      if (!throws<ValueError>(c, x, false, complain)) complain("an undefined input passes");
+      if (!c.op.argument(static_cast<int>(i)).optional &&
+          !throws<ValueError>(c, x, false, complain))
+        complain("an undefined input passes");
 
       const bool takes_integers = c.op.forward[static_cast<std::size_t>(i32)] != nullptr;
       x[i] = c.inputs[i].to(c.real(i) ? i32 : f64);
@@ -294,6 +313,21 @@ Complaints check_bad_arguments(const OpSpec& op) {
   return complaints;
 }
 
+Complaints check_optional_arguments(const OpSpec& op) {
+  Complaints complaints;
+  for (std::size_t i = 0; i < op.arguments.size(); ++i) {
+    if (!op.arguments[i].optional) continue;
+    const auto absent = std::ranges::count_if(op.samples, [&](const OpSpec::Sample& sample) {
+      return sample.inputs[i].kind == Generator::Kind::absent;
+    });
+    if (absent == 0 || absent == std::ssize(op.samples))
+      complaints.push_back(fmt::format("{}: no sample has {} {}", op.name,
+                                       absent == 0 ? "an absent" : "a given",
+                                       op.arguments[i].name));
+  }
+  return complaints;
+}
+
 Complaints check_specification(const OpSpec& op) {
   if (op.derivative != OpSpec::Derivative::fused) return {};
   return over_cases(op, [](const Case& c, auto complain) {
@@ -313,6 +347,7 @@ Complaints check_specification(const OpSpec& op) {
     const auto all = [](std::size_t) { return true; };
     const int last = static_cast<int>(outputs.size()) - 1;
     for (int k = last == 0 ? 0 : -1; k <= last; ++k) {
+      if (k >= 0 && !is_real(outputs[static_cast<std::size_t>(k)].dtype())) continue;
       const auto kernel = c.gradients(c.inputs, all, k),
                  graph = c.gradients(c.inputs, all, k, true);
       for (std::size_t i = 0; i < kernel.size(); ++i)
@@ -323,8 +358,12 @@ Complaints check_specification(const OpSpec& op) {
 }
 
 Complaints check_none(const OpSpec& op) {
-  if (op.derivative != OpSpec::Derivative::none) return {};
   return over_cases(op, [](const Case& c, auto complain) {
+    if (c.op.derivative != OpSpec::Derivative::none) {
+      if (std::ranges::none_of(c.run(c.inputs), is_given_real))
+        complain("its results are integers, but it has a gradient");
+      return;
+    }
     if (c.op.why_none.empty()) complain("it does not say why there is no gradient");
     Tape tape;
     std::vector<Tensor> x = c.inputs, watched;
@@ -332,7 +371,7 @@ Complaints check_none(const OpSpec& op) {
       if (c.real(i)) watched.push_back(x[i] = tape.watch(x[i]));
     const Tensor y = c.run(x)[0];
     const std::string reason =
-        c.op.integer_output ? "integers have no gradient" : std::string(c.op.why_none);
+        is_real(y.dtype()) ? std::string(c.op.why_none) : "integers have no gradient";
     try {
       tape.gradient(y, watched, {.seed = ones(y.shape(), y.dtype())});
       complain("its gradient is not refused");

@@ -42,9 +42,11 @@ Complaints check_same_bits(const OpSpec& op);
 Complaints check_kept_values(const OpSpec& op);
 /// Errors have the right type and name the op, the arguments, their shapes and the call.
 Complaints check_bad_arguments(const OpSpec& op);
+/// Each optional argument is given in a sample and absent in another.
+Complaints check_optional_arguments(const OpSpec& op);
 /// A fused kernel computes what its specification does, values and gradients.
 Complaints check_specification(const OpSpec& op);
-/// An op without a gradient says why.
+/// An op without a gradient, such as one whose results are integers, says why.
 Complaints check_none(const OpSpec& op);
 /// No result depends on what its memory held before.
 Complaints check_memory(const OpSpec& op);
@@ -75,6 +77,7 @@ inline constexpr Check all_checks[] = {
     {"same bits", check_same_bits},
     {"kept values", check_kept_values},
     {"bad arguments", check_bad_arguments},
+    {"optional arguments", check_optional_arguments},
     {"specification", check_specification},
     {"none", check_none},
     {"memory", check_memory},

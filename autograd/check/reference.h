@@ -8,7 +8,8 @@
 
 namespace reel::op {
 
-/// The numbers of one tensor in row-major order, for formulas in plain arithmetic.
+/// The numbers of one tensor in row-major order, for formulas in plain arithmetic. `Array()` is an
+/// absent optional argument.
 struct Array {
   Shape shape;
   std::vector<double> x;
@@ -18,6 +19,7 @@ struct Array {
       : shape(shape), x(static_cast<std::size_t>(shape.size()), value) {}
 
   Index size() const { return static_cast<Index>(x.size()); }
+  bool given() const { return size() == shape.size(); }
   double& operator[](Index i) { return x[static_cast<std::size_t>(i)]; }
   double operator[](Index i) const { return x[static_cast<std::size_t>(i)]; }
 };

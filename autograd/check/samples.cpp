@@ -32,6 +32,8 @@ Tensor Generator::draw(Rng& rng, DType dtype) const {
       });
       return x;
     }
+    case Kind::absent:
+      return {};
     case Kind::indices:
       break;
   }

@@ -10,7 +10,7 @@ namespace reel::op {
 /// Describes one input of a sample, from which tests draw a tensor. Generators keep away from kinks
 /// of the op, so that checks can use tight tolerances.
 struct Generator {
-  enum class Kind { normal, uniform, away_from_zero, distinct, indices, values };
+  enum class Kind { normal, uniform, away_from_zero, distinct, indices, values, absent };
 
   Kind kind;
   Shape shape;
@@ -19,7 +19,7 @@ struct Generator {
   std::vector<double> fixed = {};  ///< values
   double low = 0, high = 1;        ///< uniform: low <= x < high
 
-  /// Draws a tensor; indices are i32 whatever `dtype` is.
+  /// Draws a tensor; indices are i32 whatever `dtype` is. An absent one is undefined.
   Tensor draw(Rng& rng, DType dtype) const;
 };
 
@@ -52,6 +52,9 @@ inline Generator lengths(const Shape& shape, Index steps) {
 inline Generator values(std::initializer_list<double> numbers) {
   return {Generator::Kind::values, Shape{static_cast<Index>(numbers.size())}, 0, false, numbers};
 }
+
+/// An optional argument that is not given.
+inline Generator absent() { return {Generator::Kind::absent, Shape{0}}; }
 
 /// The inputs and attributes of one sample call of an op with attributes `Attr`.
 template <class Attr>

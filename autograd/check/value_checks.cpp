@@ -19,8 +19,10 @@ using namespace detail;
 Arrays arrays_of(std::span<const Tensor> tensors) {
   Arrays arrays;
   for (const Tensor& x : tensors) {
-    arrays.emplace_back(x.shape());
-    arrays.back().x = x.to_vector();
+    Array& array = arrays.emplace_back();
+    if (!x.defined()) continue;
+    array.shape = x.shape();
+    array.x = x.to_vector();
   }
   return arrays;
 }
@@ -105,8 +107,7 @@ void check_against(const Case& c, const Reference& reference, DType dtype, const
 Complaints check_values(const OpSpec& op, const Reference& reference) {
   return over_reference(op, reference, [&](const Case& c, const Complain& complain) {
     for (const DType dtype : {f64, f32, i32}) {
-      const bool any_real =
-          std::ranges::any_of(c.inputs, [](const Tensor& x) { return is_real(x.dtype()); });
+      const bool any_real = std::ranges::any_of(c.inputs, is_given_real);
       if (c.op.forward[static_cast<std::size_t>(dtype)] && (any_real || dtype == i32))
         check_against(c, reference, dtype, std::string(name_of(dtype)), complain);
     }
@@ -135,7 +136,7 @@ std::vector<Tensor> with_special_numbers(std::span<const Tensor> inputs, Rng& rn
                                          const std::vector<double>& numbers) {
   std::vector<Tensor> result(inputs.begin(), inputs.end());
   for (Tensor& x : result)
-    if (is_real(x.dtype()))
+    if (is_given_real(x))
       for (T& value : x.begin_update<T>())
         if (rng.integer(share) == 0)
           value =
@@ -246,8 +247,9 @@ Complaints check_special_values(const OpSpec& op, const Reference& reference) {
     };
     if (takes(f64)) check_special<double>(c, reference, rng, complain);
     if (takes(f32)) check_special<float>(c, reference, rng, complain);
-    const bool one_to_one = std::ranges::all_of(
-        c.inputs, [&](const Tensor& x) { return x.shape() == c.inputs[0].shape(); });
+    const bool one_to_one = std::ranges::all_of(c.inputs, [&](const Tensor& x) {
+      return !x.defined() || x.shape() == c.inputs[0].shape();
+    });
     if (reference.elementwise && reference.slopes && c.differentiable() && one_to_one)
       check_special_gradients(c, reference, rng, complain);
   });

@@ -70,7 +70,7 @@ void Backward::run(std::span<const std::int32_t> outputs, std::span<const Tensor
 
 void Backward::start(std::int32_t output, const Tensor& seed) {
   if (!is_needed(output)) return;
-  if (marks_[static_cast<std::size_t>(output)] & blocked) throw_blocked(output);
+  if (marks_of(output) & blocked) throw_blocked(output);
   accumulate(output, seed);
 }
 
@@ -81,10 +81,10 @@ void Backward::throw_blocked(std::int32_t slot) const {
     if (!record.makes(slot)) continue;
     if (record.op->derivative == OpSpec::Derivative::none)
       throw GradientError(fmt::format("gradient: {} has no gradient: {} (recorded at {})",
-                                      record.op->name, record.op->why_none, where(record)));
+                                      record.op->called(), record.op->why_none, where(record)));
     for (int i = 0; i < record.input_count; ++i) {
       const std::int32_t from = tape_.input_slot(record, i);
-      if (marks_[static_cast<std::size_t>(from)] & blocked) slot = from;
+      if (marks_of(from) & blocked) slot = from;
     }
   }
 }
@@ -96,8 +96,7 @@ void Backward::mark_from(std::size_t first_record) {
   for (std::size_t r = first_record; r < tape_.records_.size(); ++r) {
     const Tape::Record& record = tape_.records_[r];
     unsigned marks = unneeded;
-    for (int i = 0; i < record.input_count; ++i)
-      marks |= marks_[static_cast<std::size_t>(tape_.input_slot(record, i))];
+    for (int i = 0; i < record.input_count; ++i) marks |= marks_of(tape_.input_slot(record, i));
     if (marks == unneeded) continue;
     marks = needed | (marks & blocked);
     if (record.op->derivative == OpSpec::Derivative::none) marks |= blocked;
@@ -117,7 +116,7 @@ void Backward::step(std::size_t r) {
   if (is_reached(record)) {
     guarded([&] { serve(r); },
             [&] {
-              return fmt::format("in the gradient of {} recorded at {}", record.op->name,
+              return fmt::format("in the gradient of {} recorded at {}", record.op->called(),
                                  where(record));
             });
   }
@@ -279,8 +278,10 @@ Backward::FusedGradient Backward::prepare_fused(const Tape::Record& record) {
   return fused;
 }
 
+// A gradient arrived, so one of the outputs is not an integer.
 void Backward::FusedGradient::compute() noexcept try {
-  op->backward[static_cast<std::size_t>(outputs[0].dtype())](
+  const auto real = std::ranges::find_if(outputs, is_real, &Tensor::dtype);
+  op->backward[static_cast<std::size_t>(real->dtype())](
       {inputs, outputs, seeds, gradients, attr, products});
 } catch (...) {
   error = std::current_exception();
@@ -360,6 +361,7 @@ Tensor Vjp::g(int k) const {
 }
 
 Shape Vjp::shape(int i) const {
+  if (!has(i)) return {};
   return backward_.tape_.slots_[static_cast<std::size_t>(slot(i))].shape;
 }
 

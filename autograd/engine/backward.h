@@ -102,9 +102,11 @@ class Backward {
   void apply_specification(const Tape::Record& record);
   void release(const Tape::Record& record);
 
-  bool is_needed(std::int32_t slot) const {
-    return marks_[static_cast<std::size_t>(slot)] != unneeded;
+  // Of an absent input, whose slot is -1, nothing is marked.
+  unsigned marks_of(std::int32_t slot) const {
+    return slot < 0 ? unneeded : marks_[static_cast<std::size_t>(slot)];
   }
+  bool is_needed(std::int32_t slot) const { return marks_of(slot) != unneeded; }
   bool is_reached(const Tape::Record& record) const;
   bool needs_inputs(const Tape::Record& record) const;
   bool leaves_threads_idle(const Tape::Record& record) const;

@@ -71,7 +71,8 @@ void Tape::print(std::ostream& out) const {
     const Record& record = records_[r];
     std::vector<std::string> inputs, outputs;
     for (std::int32_t i = 0; i < record.input_count; ++i)
-      inputs.push_back(described(input_slot(record, i)));
+      if (const std::int32_t slot = input_slot(record, i); slot >= 0)
+        inputs.push_back(described(slot));
     std::int64_t bytes = 0, held = 0;
     for (std::int32_t k = 0; k < record.output_count; ++k) {
       const Slot& slot = slots_[static_cast<std::size_t>(record.first_output + k)];
@@ -124,6 +125,7 @@ std::string Tape::dot() const {
     text += fmt::format("  r{} [label=\"{}{}{}\", style=rounded];\n", r, record.op->name,
                         module.empty() ? "" : "\\n", module);
     for (std::int32_t i = 0; i < record.input_count; ++i) {
+      if (input_slot(record, i) < 0) continue;  // absent
       const auto slot = static_cast<std::size_t>(input_slot(record, i));
       text +=
           fmt::format("  {} -> r{} [label=\"{}\"];\n", maker[slot], r, slots_[slot].shape.str());
@@ -137,7 +139,7 @@ void Tape::check_finite(const OpSpec& op, std::span<const Tensor* const> inputs,
   for (std::size_t k = 0; k < outputs.size(); ++k) {
     const auto found = first_not_finite(outputs[k], current_place.step);
     if (!found) continue;
-    std::string text = fmt::format("check_finite: output {} of {} is {}", k, op.name, *found);
+    std::string text = fmt::format("check_finite: output {} of {} is {}", k, op.called(), *found);
     for (std::size_t i = 0; i < inputs.size(); ++i)
       if (const auto cause = first_not_finite(*inputs[i], -1))
         text +=

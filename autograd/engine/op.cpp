@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <mutex>
 #include <new>
+#include <utility>
 
 #include <reel/autograd/engine/scope.h>
 #include <reel/autograd/engine/side_by_side.h>
@@ -50,12 +51,14 @@ void unregister_op(const OpSpec& spec) {
 }
 
 std::string Arguments::message(std::string_view why) const {
-  std::string text = fmt::format("{}: {}", op_.name, why);
+  std::string text = fmt::format("{}: {}", op_.called(), why);
+  const char* separator = "; ";
   for (int i = 0; i < count(); ++i) {
+    if (!has(i)) continue;
     const std::string_view name = op_.argument(i).name;
     const bool repeated = op_.variadic && i + 1 >= static_cast<int>(op_.arguments.size());
     text += fmt::format(
-        "{}{}{} is {} {}", i == 0 ? "; " : ", ", name,
+        "{}{}{} is {} {}", std::exchange(separator, ", "), name,
         repeated ? fmt::format("[{}]", i + 1 - static_cast<int>(op_.arguments.size())) : "",
         name_of(dtype(i)), (*this)[i].str());
   }
@@ -80,7 +83,7 @@ namespace {
 void check_count(const OpSpec& op, std::size_t given, Site site) {
   const std::size_t expected = op.arguments.size();
   if (op.variadic ? given >= expected : given == expected) return;
-  throw ValueError(fmt::format("{}: takes {}{} arguments, not {}", op.name,
+  throw ValueError(fmt::format("{}: takes {}{} arguments, not {}", op.called(),
                                op.variadic ? "at least " : "", expected, given),
                    site);
 }
@@ -110,10 +113,11 @@ DType check_dtypes(const OpSpec& op, std::span<const Tensor* const> inputs, Site
   for (int i = 0; i < arguments.count(); ++i) {
     const Tensor& x = *inputs[static_cast<std::size_t>(i)];
     const OpSpec::Argument& argument = op.argument(i);
+    if (!x.defined() && argument.optional) continue;
     if (!x.defined())
-      throw ValueError(
-          fmt::format("{}: {} is undefined: it was never given a value", op.name, argument.name),
-          site);
+      throw ValueError(fmt::format("{}: {} is undefined: it was never given a value", op.called(),
+                                   argument.name),
+                       site);
     if (argument.integer) {
       if (x.dtype() != i32)
         arguments.fail<DTypeError>(fmt::format("{} must be i32", argument.name));
@@ -132,7 +136,8 @@ DType check_dtypes(const OpSpec& op, std::span<const Tensor* const> inputs, Site
 // Rethrows what a kernel threw, with the op and the call added.
 [[noreturn]] void rethrow_from_kernel(const OpSpec& op, Site site) {
   const auto message = [&](std::string_view what) {
-    return fmt::format("{}{}", what.starts_with(op.name) ? "" : fmt::format("{}: ", op.name), what);
+    const bool is_named = what.starts_with(op.called());
+    return fmt::format("{}{}", is_named ? "" : fmt::format("{}: ", op.called()), what);
   };
   try {
     throw;
@@ -180,7 +185,7 @@ class Call {
   Tensor new_output(int k) const {
     if (op_.shares_input) return Tensor(inputs_[0]->buffer(), shapes_[k], dtype_);
     try {
-      return Tensor(shapes_[k], op_.integer_output ? i32 : dtype_);
+      return Tensor(shapes_[k], shapes_.is_integer(k) ? i32 : dtype_);
     } catch (const MemoryError& e) {
       throw_no_memory(e);
     }

@@ -66,10 +66,11 @@ struct NoGradient {
 constexpr NoGradient none(const char* why) { return {why}; }
 
 /// Names of the arguments in order; `integer("rows")` takes an i32 tensor, `several("inputs")` any
-/// number of tensors.
+/// number of tensors, and `optional("b")` or `optional(integer("lengths"))` also an undefined one:
+/// an absent argument.
 struct ArgumentName {
   std::string_view name;
-  bool integer = false, variadic = false;
+  bool integer = false, variadic = false, optional = false;
   ArgumentName(const char* argument) : name(argument) {}
 };
 inline ArgumentName integer(const char* name) {
@@ -81,6 +82,10 @@ inline ArgumentName several(const char* name) {
   ArgumentName a(name);
   a.variadic = true;
   return a;
+}
+inline ArgumentName optional(ArgumentName argument) {
+  argument.optional = true;
+  return argument;
 }
 
 /// The parts of a definition that are lambdas. Each is a captureless generic lambda; those of ops
@@ -161,7 +166,7 @@ struct Definition {
   ForwardKernel<Attr> forward;
   GradientRule<Attr> gradient;
   Samples<Attr> samples;
-  bool integer_output = false;
+  const char* function = "";  ///< what errors call it, if not by its name
   int hidden_outputs = 0;
   bool (*one_thread)(const Shape& y) = nullptr;  ///< see OpSpec
 };
@@ -188,6 +193,7 @@ class Op {
   Op(const Op&) = delete;
   Op& operator=(const Op&) = delete;
 
+  /// A call; absent optional arguments are undefined tensors.
   Tensor operator()(std::initializer_list<const Tensor*> inputs, const Attr& attr,
                     Site site) const {
     return run_single(spec_, {inputs.begin(), inputs.size()}, &attr, site);
@@ -223,11 +229,11 @@ Op<Attr>::Op(const Definition<Attr>& d, Site site) {
   spec_.name = d.name;
   spec_.site = site;
   for (const ArgumentName& a : d.arguments) {
-    spec_.arguments.push_back({a.name, a.integer});
+    spec_.arguments.push_back({a.name, a.integer, a.optional});
     spec_.variadic |= a.variadic;
     spec_.takes_integers |= a.integer;
   }
-  spec_.integer_output = d.integer_output;
+  spec_.function = d.function;
   spec_.hidden_outputs = d.hidden_outputs;
   spec_.shares_input = d.forward.shares_input;
   spec_.one_thread = d.one_thread;

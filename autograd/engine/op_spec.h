@@ -17,19 +17,36 @@ namespace reel::op {
 
 struct OpSpec;
 
-/// The shapes of the results of an op: most ops have one, the recurrent layers several.
+/// The shape of a result, which has the dtype of the call, or is i32: `integer(shape)`.
+struct OutputShape {
+  Shape shape;
+  bool integer = false;
+  OutputShape(const Shape& shape) : shape(shape) {}
+};
+inline OutputShape integer(const Shape& shape) {
+  OutputShape output(shape);
+  output.integer = true;
+  return output;
+}
+
 inline constexpr int max_outputs = 6;
 
+/// The shapes of the results of an op: most ops have one, the recurrent layers several.
 class Shapes {
  public:
   Shapes(const Shape& only) : count_(1) { std::construct_at(items_, only); }
+  Shapes(const OutputShape& only) : Shapes({only}) {}
   /// Throws ValueError for more than `max_outputs`.
-  Shapes(std::initializer_list<Shape> several) : count_(static_cast<int>(several.size())) {
+  Shapes(std::initializer_list<OutputShape> several) {
     if (several.size() > max_outputs) throw_too_many(several.size());
-    std::uninitialized_copy(several.begin(), several.end(), items_);
+    for (const OutputShape& output : several) {
+      integers_ |= static_cast<unsigned>(output.integer) << count_;
+      std::construct_at(items_ + count_++, output.shape);
+    }
   }
   int count() const { return count_; }
   const Shape& operator[](int k) const { return items_[k]; }
+  bool is_integer(int k) const { return (integers_ >> k & 1) != 0; }
 
  private:
   [[noreturn]] static void throw_too_many(std::size_t count);
@@ -37,20 +54,24 @@ class Shapes {
   union {  // only the first `count_` are constructed
     Shape items_[max_outputs];
   };
-  int count_;
+  int count_ = 0;
+  unsigned integers_ = 0;  // bit k: whether output k is i32
 };
 
-/// The arguments of a call, as a shape rule sees them: shapes and dtypes, no values.
+/// The arguments of a call, as a shape rule sees them: shapes and dtypes, no values. An absent one
+/// has the shape [].
 class Arguments {
  public:
   Arguments(const OpSpec& op, std::span<const Tensor* const> inputs, Site site)
       : op_(op), inputs_(inputs), site_(site) {}
 
   int count() const { return static_cast<int>(inputs_.size()); }
+  /// Whether an optional argument was given.
+  bool has(int i) const { return inputs_[static_cast<std::size_t>(i)]->defined(); }
   const Shape& operator[](int i) const { return inputs_[static_cast<std::size_t>(i)]->shape(); }
   DType dtype(int i) const { return inputs_[static_cast<std::size_t>(i)]->dtype(); }
 
-  /// Throws an error naming the op, every argument with its dtype and shape, and the call:
+  /// Throws an error naming the op, every given argument with its dtype and shape, and the call:
   /// "matmul: ...; a is f32 [2, 3], b is f32 [4, 5] (train.cpp:12)".
   template <class E = ShapeError>
   [[noreturn]] void fail(std::string_view why) const {
@@ -72,8 +93,11 @@ struct KernelCall {
   const void* attr;
   bool recording;  ///< whether outputs that only a backward pass reads are needed
 
+  bool has(int i) const { return inputs[static_cast<std::size_t>(i)]->defined(); }
+  /// Empty if absent.
   template <class T>
   std::span<const T> in(int i) const {
+    if (!has(i)) return {};
     return inputs[static_cast<std::size_t>(i)]->values<T>();
   }
   template <class T>
@@ -90,13 +114,15 @@ class Ctx {
   explicit Ctx(const KernelCall& call) : call_(call) {}
 
   int count() const { return static_cast<int>(call_.inputs.size()); }
+  /// Whether an optional argument was given; an absent one is empty.
+  bool has(int i) const { return call_.has(i); }
   std::span<const T> in(int i) const { return call_.in<T>(i); }
   /// An integer argument.
   std::span<const std::int32_t> indices(int i) const { return call_.in<std::int32_t>(i); }
   const Shape& shape(int i) const { return call_.inputs[static_cast<std::size_t>(i)]->shape(); }
 
   std::span<T> out(int k = 0) const { return call_.out<T>(k); }
-  /// The output of an op with integer results.
+  /// An output with the shape integer(...).
   std::span<std::int32_t> integer_out(int k = 0) const { return call_.out<std::int32_t>(k); }
   const Shape& out_shape(int k = 0) const {
     return call_.outputs[static_cast<std::size_t>(k)].shape();
@@ -132,11 +158,17 @@ class BackwardCtx {
  public:
   explicit BackwardCtx(const BackwardCall& call) : call_(call) {}
 
-  /// The value of input i or output k. Throws Error unless the op declared that it reads it.
+  /// Whether an optional argument was given.
+  bool has(int i) const { return is_given(call_.inputs[static_cast<std::size_t>(i)]); }
+  /// The value of input i, null if absent, or of output k. Throws Error unless the op declared that
+  /// it reads it.
   const T* in(int i) const { return kept<T>(call_.inputs, i, "input"); }
   const std::int32_t* indices(int i) const { return kept<std::int32_t>(call_.inputs, i, "input"); }
   const Shape& shape(int i) const { return call_.inputs[static_cast<std::size_t>(i)].shape(); }
   const T* out(int k = 0) const { return kept<T>(call_.outputs, k, "output"); }
+  const std::int32_t* out_indices(int k = 0) const {
+    return kept<std::int32_t>(call_.outputs, k, "output");
+  }
   const Shape& out_shape(int k = 0) const {
     return call_.outputs[static_cast<std::size_t>(k)].shape();
   }
@@ -146,7 +178,7 @@ class BackwardCtx {
     const Tensor& output = call_.outputs[static_cast<std::size_t>(k)];
     return output.buffer().unique() ? static_cast<T*>(output.buffer().data()) : nullptr;
   }
-  /// The gradient of output k, or null if none arrived (it is then zero).
+  /// The gradient of output k, or null if none arrived (it is then zero), as for integers.
   const T* g(int k = 0) const {
     const Tensor& seed = call_.seeds[static_cast<std::size_t>(k)];
     return seed.defined() ? seed.values<T>().data() : nullptr;
@@ -158,9 +190,12 @@ class BackwardCtx {
   }
 
  private:
+  // What is given has a slot on the tape, whether or not its value is kept.
+  static bool is_given(const Tensor& t) { return t.defined() || t.trace().slot >= 0; }
   template <Element U>
   static const U* kept(std::span<const Tensor> tensors, int i, const char* what) {
     const Tensor& t = tensors[static_cast<std::size_t>(i)];
+    if (!is_given(t)) return nullptr;
     if (!t.defined()) throw_not_kept(what, i);
     return t.values<U>().data();
   }
@@ -172,6 +207,7 @@ struct Keeps {
   std::uint32_t inputs = 0, outputs = 0;
 
   static constexpr Keeps input(int i) { return {1u << i, 0}; }
+  static constexpr Keeps output(int k) { return {0, 1u << k}; }
   constexpr Keeps operator|(Keeps other) const {
     return {inputs | other.inputs, outputs | other.outputs};
   }
@@ -189,7 +225,10 @@ class Vjp {
  public:
   Vjp(Backward& backward, std::size_t record);
 
-  /// The value of input i. Throws Error unless the rule declared that it reads it.
+  /// Whether an optional argument was given.
+  bool has(int i) const { return slot(i) >= 0; }
+  /// The value of input i, undefined if absent. Throws Error unless the rule declared that it reads
+  /// it.
   Tensor in(int i = 0) const;
   /// The value of output k. Throws as in() does.
   Tensor out(int k = 0) const;
@@ -231,6 +270,7 @@ struct OpSpec {
   struct Argument {
     std::string_view name;
     bool integer = false;
+    bool optional = false;
   };
   enum class Derivative { rule, fused, none };
   struct Sample {
@@ -241,13 +281,13 @@ struct OpSpec {
   using FusedBackward = void (*)(const BackwardCall&);
 
   std::string_view name;
-  Site site{nullptr, 0};  ///< of the definition
+  std::string_view function;  ///< see called()
+  Site site{nullptr, 0};      ///< of the definition
   std::vector<Argument> arguments;
   bool variadic = false;        ///< the last argument stands for any number of inputs
   bool takes_integers = false;  ///< whether an argument must be i32
-  bool integer_output = false;
-  int hidden_outputs = 0;     ///< trailing outputs that only the backward pass reads
-  bool shares_input = false;  ///< no kernel: see SharedInput
+  int hidden_outputs = 0;       ///< trailing outputs that only the backward pass reads
+  bool shares_input = false;    ///< no kernel: see SharedInput
   std::size_t attr_size = 0;
   /// Whether a call with this first output has enough work for one thread but not for two; null:
   /// never.
@@ -265,6 +305,8 @@ struct OpSpec {
 
   std::vector<Sample> samples;
 
+  /// What errors call the op: by the name of the function that calls it.
+  std::string_view called() const { return function.empty() ? name : function; }
   /// The argument that input i of a call stands for.
   const Argument& argument(int i) const {
     return arguments[std::min(static_cast<std::size_t>(i), arguments.size() - 1)];

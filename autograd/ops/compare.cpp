@@ -21,6 +21,7 @@ void compare(Ctx<T> c, F f) {
 }
 
 constexpr auto step = none("a comparison is a step");
+constexpr auto integer_broadcast = [](const Arguments& in) { return integer(broadcast_shape(in)); };
 
 // Pairs that are nowhere close to equal.
 REEL_EARLY const Samples<NoAttr> unequal_samples{
@@ -34,61 +35,55 @@ REEL_EARLY const Samples<NoAttr> unequal_samples{
 REEL_EARLY const Op<> less_op{{
     .name = "less",
     .arguments = {"a", "b"},
-    .shape = broadcast_shape,
+    .shape = integer_broadcast,
     .forward = []<class T>(Ctx<T> c) { compare(c, std::less<T>{}); },
     .gradient = step,
     .samples = unequal_samples,
-    .integer_output = true,
 }};
 
 REEL_EARLY const Op<> less_equal_op{{
     .name = "less_equal",
     .arguments = {"a", "b"},
-    .shape = broadcast_shape,
+    .shape = integer_broadcast,
     .forward = []<class T>(Ctx<T> c) { compare(c, std::less_equal<T>{}); },
     .gradient = step,
     .samples = unequal_samples,
-    .integer_output = true,
 }};
 
 REEL_EARLY const Op<> greater_op{{
     .name = "greater",
     .arguments = {"a", "b"},
-    .shape = broadcast_shape,
+    .shape = integer_broadcast,
     .forward = []<class T>(Ctx<T> c) { compare(c, std::greater<T>{}); },
     .gradient = step,
     .samples = unequal_samples,
-    .integer_output = true,
 }};
 
 REEL_EARLY const Op<> greater_equal_op{{
     .name = "greater_equal",
     .arguments = {"a", "b"},
-    .shape = broadcast_shape,
+    .shape = integer_broadcast,
     .forward = []<class T>(Ctx<T> c) { compare(c, std::greater_equal<T>{}); },
     .gradient = step,
     .samples = unequal_samples,
-    .integer_output = true,
 }};
 
 REEL_EARLY const Op<> equal_op{{
     .name = "equal",
     .arguments = {"a", "b"},
-    .shape = broadcast_shape,
+    .shape = integer_broadcast,
     .forward = []<class T>(Ctx<T> c) { compare(c, std::equal_to<T>{}); },
     .gradient = step,
     .samples = unequal_samples,
-    .integer_output = true,
 }};
 
 REEL_EARLY const Op<> not_equal_op{{
     .name = "not_equal",
     .arguments = {"a", "b"},
-    .shape = broadcast_shape,
+    .shape = integer_broadcast,
     .forward = []<class T>(Ctx<T> c) { compare(c, std::not_equal_to<T>{}); },
     .gradient = step,
     .samples = unequal_samples,
-    .integer_output = true,
 }};
 
 // --- logic ---
@@ -109,7 +104,6 @@ REEL_EARLY const Op<> logical_and_op{{
     .forward = [](Ctx<std::int32_t> c) { compare(c, std::logical_and<std::int32_t>{}); },
     .gradient = truth,
     .samples = truth_samples,
-    .integer_output = true,
 }};
 
 REEL_EARLY const Op<> logical_or_op{{
@@ -119,7 +113,6 @@ REEL_EARLY const Op<> logical_or_op{{
     .forward = [](Ctx<std::int32_t> c) { compare(c, std::logical_or<std::int32_t>{}); },
     .gradient = truth,
     .samples = truth_samples,
-    .integer_output = true,
 }};
 
 REEL_EARLY const Op<> logical_xor_op{{
@@ -132,7 +125,6 @@ REEL_EARLY const Op<> logical_xor_op{{
         },
     .gradient = truth,
     .samples = truth_samples,
-    .integer_output = true,
 }};
 
 REEL_EARLY const Op<> logical_not_op{{
@@ -145,7 +137,6 @@ REEL_EARLY const Op<> logical_not_op{{
         },
     .gradient = truth,
     .samples = {indices({3, 4}, 3), indices({}, 2), indices({17}, 2), indices({0}, 2)},
-    .integer_output = true,
 }};
 
 // --- choices ---

@@ -69,9 +69,9 @@ struct Search {
   bool keepdims;
 };
 
-constexpr auto search_shape = [](const Arguments& in, const Search& search) -> Shape {
+constexpr auto search_shape = [](const Arguments& in, const Search& search) -> OutputShape {
   if (in[0][search.axis] == 0) in.fail(fmt::format("axis {} is empty", search.axis));
-  return search.keepdims ? in[0].with(search.axis, 1) : in[0].erase(search.axis);
+  return integer(search.keepdims ? in[0].with(search.axis, 1) : in[0].erase(search.axis));
 };
 
 // Writes the index along the axis of the first extremal element; NaN beats all numbers.
@@ -111,7 +111,6 @@ REEL_EARLY const Op<Search> argmax_op{{
         },
     .gradient = position,
     .samples = search_samples,
-    .integer_output = true,
 }};
 
 REEL_EARLY const Op<Search> argmin_op{{
@@ -124,12 +123,14 @@ REEL_EARLY const Op<Search> argmin_op{{
         },
     .gradient = position,
     .samples = search_samples,
-    .integer_output = true,
 }};
 
 // --- any and all ---
 
 constexpr auto truth = none("a truth value has no slope");
+constexpr auto truth_shape = [](const Arguments& in, const Reduction& r) {
+  return integer(any_reduction(in, r));
+};
 
 REEL_EARLY const Samples<Reduction> truth_samples{
     with_inputs(values({0, 2, 0})).attr(Reduction{1, false}),
@@ -142,27 +143,25 @@ REEL_EARLY const Samples<Reduction> truth_samples{
 REEL_EARLY const Op<Reduction> any_op{{
     .name = "any",
     .arguments = {"x"},
-    .shape = any_reduction,
+    .shape = truth_shape,
     .forward =
         []<class T>(Ctx<T> c, const Reduction& r) {
           fold(c, r, c.integer_out(), 0, [](std::int32_t y, T x) { return y | (x != 0); });
         },
     .gradient = truth,
     .samples = truth_samples,
-    .integer_output = true,
 }};
 
 REEL_EARLY const Op<Reduction> all_op{{
     .name = "all",
     .arguments = {"x"},
-    .shape = any_reduction,
+    .shape = truth_shape,
     .forward =
         []<class T>(Ctx<T> c, const Reduction& r) {
           fold(c, r, c.integer_out(), 1, [](std::int32_t y, T x) { return y & (x != 0); });
         },
     .gradient = truth,
     .samples = truth_samples,
-    .integer_output = true,
 }};
 
 }  // namespace

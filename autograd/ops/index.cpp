@@ -128,7 +128,6 @@ REEL_EARLY const Op<Classes> one_hot_op{{
                 with_inputs(indices({2, 1, 5}, 1)).attr(Classes{1}),
                 with_inputs(indices({}, 7)).attr(Classes{7}),
                 with_inputs(indices({0}, 7)).attr(Classes{7})},
-    .integer_output = true,
 }};
 
 // --- masked_fill ---
