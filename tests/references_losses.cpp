@@ -28,6 +28,8 @@ struct Call {
 Arrays result(double sum, double weights, LossReduction reduction) {
   return {Array(Shape{}, reduction == LossReduction::mean ? sum / weights : sum)};
 }
+// A weight, 1 if there are none.
+double weight_at(const Array& weights, Index i) { return weights.given() ? weights[i] : 1; }
 // Terms of weight 0 are skipped.
 double part(double weight, double loss) { return weight == 0 ? 0 : weight * loss; }
 
@@ -49,7 +51,7 @@ std::vector<double> log_softmax(const double* x, Index classes) {
 // Σ p ((1 - e) c[t] (-l[t]) + e / V Σ c (-l)) / Σ p c[t]; terms of weight 0 are skipped.
 template <bool from_logits>
 Arrays class_loss(const Arrays& in, const ClassTargets& attr) {
-  const Index classes = in[3].size(), rows = in[1].size();
+  const Index rows = in[1].size(), classes = in[0].shape[in[0].shape.rank() - 1];
   const double share = attr.smoothing / static_cast<double>(classes);
   double sum = 0, weights = 0;
   for (Index r = 0; r < rows; ++r) {
@@ -60,18 +62,19 @@ Arrays class_loss(const Arrays& in, const ClassTargets& attr) {
     const auto of_class = [&](double weight, Index i) {
       return part(weight, -l[static_cast<std::size_t>(i)]);
     };
-    double loss = of_class((1 - attr.smoothing) * in[3][target], target);
+    const double weight = weight_at(in[2], r), target_weight = weight_at(in[3], target);
+    double loss = of_class((1 - attr.smoothing) * target_weight, target);
     for (Index i = 0; i < classes && attr.smoothing != 0; ++i)
-      loss += of_class(share * in[3][i], i);
-    sum += part(in[2][r], loss);
-    weights += in[2][r] * in[3][target];
+      loss += of_class(share * weight_at(in[3], i), i);
+    sum += part(weight, loss);
+    weights += weight * target_weight;
   }
   return result(sum, weights, attr.reduction);
 }
 
 // Σ p Σ c ((1 - e) q + e / V) (-l) / Σ p
 Arrays soft_cross_entropy(const Arrays& in, const SoftTargets& attr) {
-  const Index rows = in[2].size(), classes = in[3].size();
+  const Index classes = in[0].shape[in[0].shape.rank() - 1], rows = in[0].size() / classes;
   double sum = 0, weights = 0;
   for (Index r = 0; r < rows; ++r) {
     const auto l = log_softmax(in[0].x.data() + r * classes, classes);
@@ -79,10 +82,10 @@ Arrays soft_cross_entropy(const Arrays& in, const SoftTargets& attr) {
     for (Index i = 0; i < classes; ++i) {
       const double q = (1 - attr.smoothing) * in[1][r * classes + i] +
                        attr.smoothing / static_cast<double>(classes);
-      loss += part(in[3][i] * q, -l[static_cast<std::size_t>(i)]);
+      loss += part(weight_at(in[3], i) * q, -l[static_cast<std::size_t>(i)]);
     }
-    sum += part(in[2][r], loss);
-    weights += in[2][r];
+    sum += part(weight_at(in[2], r), loss);
+    weights += weight_at(in[2], r);
   }
   return result(sum, weights, attr.reduction);
 }
@@ -96,8 +99,9 @@ Arrays weighted_mean(const Arrays& in, LossReduction reduction, bool rows, F f) 
   const double positions = static_cast<double>(rows ? length / shape[shape.rank() - 1] : length);
   double sum = 0, weights = 0;
   for (Index i = 0; i < in[0].size(); ++i)
-    if (const double w = in[2][i / length]; w != 0) sum += w * f(in[0][i], in[1][i]);
-  for (double w : in[2].x) weights += w * positions;
+    if (const double w = weight_at(in[2], i / length); w != 0) sum += w * f(in[0][i], in[1][i]);
+  for (Index run = 0; run < (in[2].given() ? in[2].size() : 1); ++run)
+    weights += weight_at(in[2], run) * positions;
   return result(sum, weights, reduction);
 }
 

@@ -1,9 +1,13 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <functional>
+#include <sstream>
 
 #include <reel/autograd/ops.h>
 #include <reel/autograd/tape.h>
+
+#include "testing.h"
 
 // Golden values are PyTorch 1.13's in float64; the comments say which call gives them, with F for
 // torch.nn.functional.
@@ -177,6 +181,125 @@ TEST_CASE("the losses of extreme numbers are finite") {
     CHECK(tape.gradient(bce_with_logits(w, tensor({2}, {0, 1}, dtype)), {w})[0].to_vector() ==
           Values{0.5, -0.5});
   }
+}
+
+namespace {
+
+// A loss of a matrix x [4, 3], called with and without weights, and its weights of 1.
+struct Weighted {
+  const char* name;
+  std::function<Tensor(const Tensor& x, const Tensor& weights, const Tensor& class_weights)> loss;
+  Shape weights;
+};
+
+std::vector<Weighted> weighted_losses() {
+  const Tensor p = probabilities(), t = i32s(targets);
+  const auto options = [](const Tensor& w, const Tensor& c) {
+    return CrossEntropyOptions{.weights = w, .class_weights = c, .label_smoothing = 0.25};
+  };
+  return {
+      {"cross_entropy",
+       [=](const Tensor& x, const Tensor& w, const Tensor& c) {
+         return cross_entropy(x, t, options(w, c));
+       },
+       {4}},
+      {"nll",
+       [=](const Tensor& x, const Tensor& w, const Tensor& c) { return nll(x, t, options(w, c)); },
+       {4}},
+      {"cross_entropy of probabilities",
+       [=](const Tensor& x, const Tensor& w, const Tensor& c) {
+         return cross_entropy(x, p, options(w, c));
+       },
+       {4}},
+      {"mse", [=](const Tensor& x, const Tensor& w, const Tensor&) { return mse(x, p, {w}); }, {}},
+      {"l1", [=](const Tensor& x, const Tensor& w, const Tensor&) { return l1(x, p, {w}); }, {}},
+      {"huber",
+       [=](const Tensor& x, const Tensor& w, const Tensor&) { return huber(x, p, 1, {w}); },
+       {}},
+      {"bce_with_logits",
+       [=](const Tensor& x, const Tensor& w, const Tensor&) {
+         return bce_with_logits(x, p, {.weights = w});
+       },
+       {}},
+      {"kl_div",
+       [=](const Tensor& x, const Tensor& w, const Tensor&) { return kl_div(x, p, {w}); },
+       {}},
+  };
+}
+
+// How many values a tape has, as its last line says.
+std::string values_on(const Tape& tape) {
+  std::ostringstream out;
+  tape.print(out);
+  const std::string text = out.str();
+  const std::size_t end = text.rfind(" values, "), begin = text.rfind(' ', end - 1) + 1;
+  return text.substr(begin, end - begin);
+}
+
+}  // namespace
+
+TEST_CASE("weights that are not given are 1, bit for bit, and not on the tape") {
+  for (const Weighted& l : weighted_losses()) {
+    CAPTURE(std::string(l.name));
+    const bool classes = l.weights.rank() > 0;
+    Tape with, without;
+    const auto gradients = [&](Tape& tape, const Tensor& w, const Tensor& c) {
+      const TapeScope scope(&tape);
+      const Tensor x = tape.watch(logits()), y = l.loss(x, w, c);
+      // The scores, the targets, the value, and what softmax keeps.
+      const int hidden = std::string_view(l.name).starts_with("cross_entropy") ? 2 : 0;
+      if (!w.defined()) CHECK(values_on(tape) == std::to_string(3 + hidden));
+      const Tensor g = tape.gradient(y, {x}, {.create_graph = true})[0];
+      std::vector<Tensor> results{y.detach(), g.detach()};
+      if (g.trace().generation != 0)  // not constant
+        results.push_back(tape.gradient(sum(square(g)), {x})[0]);
+      return results;
+    };
+    const auto given = gradients(with, ones(l.weights, f64), classes ? ones({3}, f64) : Tensor());
+    const auto absent = gradients(without, {}, {});
+    REQUIRE(given.size() == absent.size());
+    for (std::size_t i = 0; i < given.size(); ++i) CHECK(testing::same_bits(given[i], absent[i]));
+  }
+}
+
+TEST_CASE("errors of losses name what the user called and gave") {
+  using testing::error_of;
+  const Site site("train.cpp", 12);
+  const Tensor x = zeros({2, 3}), q = full({2, 3}, 0.25), t = zeros({2}, i32);
+  CHECK(error_of<ShapeError>([&] {
+          cross_entropy(x, zeros({2, 2}), {}, site);
+        }) ==
+        "cross_entropy: targets that are classes are i32 in the shape of the logits without the "
+        "last axis, and targets that are probabilities have the shape of the logits; logits is f32 "
+        "[2, 3], targets is f32 [2, 2] (train.cpp:12)");
+  CHECK(error_of<ShapeError>([&] { cross_entropy(x, q, {.class_weights = ones({2})}, site); }) ==
+        "cross_entropy: there must be a class weight for each class; logits is f32 [2, 3], targets "
+        "is f32 [2, 3], class_weights is f32 [2] (train.cpp:12)");
+  CHECK(error_of<DTypeError>([&] { cross_entropy(x, q, {.weights = ones({2}, f64)}, site); }) ==
+        "cross_entropy: the arguments differ in dtype; convert one with to(); logits is f32 [2, "
+        "3], targets is f32 [2, 3], weights is f64 [2] (train.cpp:12)");
+  CHECK(error_of<ValueError>([&] { cross_entropy(x, q, {.weights = zeros({2})}, site); }) ==
+        "cross_entropy: there is nothing to average: the weights that count sum to 0 "
+        "(train.cpp:12)");
+  CHECK(error_of<ValueError>([&] { cross_entropy({}, q, {}, site); }) ==
+        "cross_entropy: logits is undefined: it was never given a value (train.cpp:12)");
+  CHECK(error_of<ShapeError>([&] { cross_entropy(x, zeros({3}, i32), {}, site); }) ==
+        "cross_entropy: the targets must have the axes of the scores but the last, which is the "
+        "classes; logits is f32 [2, 3], targets is i32 [3] (train.cpp:12)");
+  CHECK(error_of<ShapeError>([&] { nll(scalar(1), t, {}, site); }) ==
+        "nll: the targets must have the axes of the scores but the last, which is the classes; "
+        "log_probabilities is f32 [], targets is i32 [2] (train.cpp:12)");
+  CHECK(error_of<ShapeError>([&] { mse(x, zeros({2}), {}, site); }) ==
+        "mse: the targets must have the shape of x; loss functions do not broadcast; x is f32 [2, "
+        "3], targets is f32 [2] (train.cpp:12)");
+  Tape tape;
+  const Tensor w = tape.watch(q);
+  const Tensor loss = cross_entropy(x, w, {}, site);
+  tape.gradient(loss, {w});
+  Tape other;
+  CHECK(error_of<StaleTensorError>([&] {
+          cross_entropy(other.watch(x), w, {}, site);
+        }).starts_with("cross_entropy: targets was recorded on "));
 }
 
 TEST_CASE("a weight applies to all elements under it") {

@@ -25,6 +25,38 @@ double divisor(const char* op, LossReduction reduction, double weight) {
   return weight;
 }
 
+Index classes_of(const Shape& scores) { return scores[scores.rank() - 1]; }
+
+// Weights of a call; they are 1 if they were not given.
+template <class T>
+struct Weights {
+  const T* given;
+
+  double operator[](Index i) const { return given ? static_cast<double>(given[i]) : 1; }
+  double sum(Index count) const {
+    return given ? std::accumulate(given, given + count, 0.0) : static_cast<double>(count);
+  }
+};
+
+// Calls f(w), where w(i) is weight i without a branch, for loops over elements.
+template <class T, class F>
+void with_function_of(const Weights<T>& weights, F f) {
+  if (const T* given = weights.given)
+    f([given](Index i) { return static_cast<double>(given[i]); });
+  else
+    f([](Index) { return 1.0; });
+}
+
+// The same for the specifications.
+Tensor or_ones(const Tensor& weights, const Shape& shape, DType dtype) {
+  return weights.defined() ? weights : ones(shape, dtype);
+}
+
+void check_class_weights(const Arguments& in) {
+  if (in.has(3) && in[3] != Shape{classes_of(in[0])})
+    in.fail("there must be a class weight for each class");
+}
+
 void check_scores(const Arguments& in, LossReduction reduction) {
   if (in[0][in[0].rank() - 1] == 0) in.fail<ValueError>("there are no classes");
   if (in[0].size() == 0 && reduction == LossReduction::mean)
@@ -50,15 +82,16 @@ struct ClassTargets {
 // and the result is Σ p l, divided by Σ p c[y] for a mean. Terms with a factor of 0 are skipped.
 template <class T>
 struct Rows {
-  const T *x, *weights, *class_weights;
+  const T* x;
+  Weights<T> weights, class_weights;
   LogSums<const T> sums;  // none for log-probabilities
   const std::int32_t* targets;
   Index rows, classes;
   ClassTargets attr;
 
   bool ignored(Index r) const { return attr.ignores && targets[r] == attr.ignored; }
-  double weight(Index r) const { return ignored(r) ? 0 : static_cast<double>(weights[r]); }
-  double class_weight(Index i) const { return static_cast<double>(class_weights[i]); }
+  double weight(Index r) const { return ignored(r) ? 0 : weights[r]; }
+  double class_weight(Index i) const { return class_weights[i]; }
   double total_weight() const {
     double sum = 0;
     for (Index r = 0; r < rows; ++r)
@@ -86,14 +119,14 @@ struct Rows {
 
 template <bool softmax, class T>
 void class_loss(const char* name, Ctx<T> c, const ClassTargets& attr) {
-  const Index rows = c.shape(1).size(), classes = c.shape(3)[0];
+  const Index rows = c.shape(1).size(), classes = classes_of(c.shape(0));
   const T* x = c.in(0).data();
   check_indices(name, "target", "classes", c.indices(1), classes, attr.exempt());
   Scratch<T> own(softmax && !c.recording() ? 2 * rows : 0);
   const LogSums<T> sums = softmax ? log_sums(c, own, rows) : LogSums<T>{};
   const Rows<T> call{x,
-                     c.in(2).data(),
-                     c.in(3).data(),
+                     {c.in(2).data()},
+                     {c.in(3).data()},
                      {sums.largest, sums.rest},
                      c.indices(1).data(),
                      rows,
@@ -110,9 +143,9 @@ void class_loss(const char* name, Ctx<T> c, const ClassTargets& attr) {
 
 template <bool softmax, class T>
 void class_loss_gradient(BackwardCtx<T> c, const ClassTargets& attr) {
-  const Index rows = c.shape(1).size(), classes = c.shape(3)[0];
+  const Index rows = c.shape(1).size(), classes = classes_of(c.shape(0));
   const LogSums<const T> sums = softmax ? log_sums(c) : LogSums<const T>{};
-  const Rows<T> call{c.in(0), c.in(2), c.in(3), sums, c.indices(1), rows, classes, attr};
+  const Rows<T> call{c.in(0), {c.in(2)}, {c.in(3)}, sums, c.indices(1), rows, classes, attr};
   const bool mean = attr.reduction == LossReduction::mean;
   const double scale = static_cast<double>(*c.g()) / (mean ? call.total_weight() : 1);
   const double average = mean ? static_cast<double>(*c.out()) : 0;
@@ -127,16 +160,18 @@ void class_loss_gradient(BackwardCtx<T> c, const ClassTargets& attr) {
       if (factor == 0) return;
       const double smooth = call.smooth_share();
       const double hard = call.hard_share() * call.class_weight(target);
-      const auto smoothed = [=](Index i) { return smooth * call.class_weight(i); };
       if constexpr (softmax) {
         const T* x = call.x + r * classes;
         if (attr.smoothing == 0)
           return share_minus_one(x, classes, sums[r], factor * hard, target, d);
-        shares_minus(x, classes, sums[r], factor, smooth * class_sum + hard, smoothed, target, hard,
-                     d);
+        with_function_of(call.class_weights, [&](auto weight) {
+          shares_minus(
+              x, classes, sums[r], factor, smooth * class_sum + hard,
+              [=](Index i) { return smooth * weight(i); }, target, hard, d);
+        });
       } else {
         for (Index i = 0; attr.smoothing != 0 && i < classes; ++i)
-          d[i] = static_cast<T>(-factor * smoothed(i));
+          d[i] = static_cast<T>(-factor * (smooth * call.class_weight(i)));
         d[target] -= static_cast<T>(factor * hard);
       }
     });
@@ -177,15 +212,17 @@ Tensor row_losses(const Tensor& log_p, const Tensor& targets, const Tensor& clas
 // The specification of both; `log_p` converts the scores to log-probabilities.
 template <class LogP>
 Tensors class_loss_specification(std::span<const Tensor> in, const ClassTargets& attr, LogP log_p) {
-  Tensor targets = in[1], weights = in[2];
+  const DType dtype = in[0].dtype();
+  const Tensor class_weights = or_ones(in[3], {classes_of(in[0].shape())}, dtype);
+  Tensor targets = in[1], weights = or_ones(in[2], targets.shape(), dtype);
   if (attr.ignores) {
     const Tensor ignored = equal(targets, scalar(attr.ignored, i32));
     targets = masked_fill(targets, ignored, 0);
     weights = masked_fill(weights, ignored, 0);
   }
-  const Tensor target_weights = squeeze(gather_rows(expand(in[3], -1), targets), -1);
+  const Tensor target_weights = squeeze(gather_rows(expand(class_weights, -1), targets), -1);
   const auto losses_of = [&](const Tensor& scores) {
-    return row_losses(log_p(scores), targets, in[3], target_weights, attr);
+    return row_losses(log_p(scores), targets, class_weights, target_weights, attr);
   };
   const Tensor skip = skipped(weights, losses_of(in[0].detach()));
   weights = masked_fill(weights, skip, 0);
@@ -198,8 +235,8 @@ void check_class_targets(const Arguments& in, const ClassTargets& attr) {
   const int last = in[0].rank() - 1;
   if (last < 0 || in[0].erase(last) != in[1])
     in.fail("the targets must have the axes of the scores but the last, which is the classes");
-  if (in[2] != in[1]) in.fail("the weights must have the shape of the targets");
-  if (in[3] != Shape{in[0][last]}) in.fail("there must be a class weight for each class");
+  if (in.has(2) && in[2] != in[1]) in.fail("the weights must have the shape of the targets");
+  check_class_weights(in);
   check_scores(in, attr.reduction);
 }
 
@@ -207,24 +244,28 @@ REEL_EARLY const Samples<ClassTargets> class_target_samples{
     with_inputs(normal({5, 4}), indices({5}, 4), positive({5}), positive({4})),
     with_inputs(normal({2, 3, 17}), indices({2, 3}, 17), positive({2, 3}), positive({17}))
         .attr(ClassTargets{.smoothing = 0.1}),
-    with_inputs(normal({6, 3}), indices({6}, 3), positive({6}), positive({3}))
+    with_inputs(normal({6, 3}), indices({6}, 3), positive({6}), absent())
         .attr(ClassTargets{.smoothing = 0.3, .ignored = 1, .ignores = true}),
-    with_inputs(normal({4, 2}), indices({4}, 2), positive({4}), positive({2}))
+    with_inputs(normal({4, 2}), indices({4}, 2), absent(), absent())
         .attr(ClassTargets{.ignored = -100, .ignores = true}),
     with_inputs(normal({3}), indices({}, 3), positive({}), positive({3})),
+    with_inputs(normal({3}), indices({}, 3), absent(), positive({3})),
     with_inputs(normal({4, 1}), indices({4}, 1), positive({4}), positive({1})),
-    with_inputs(normal({130, 2}), indices({130}, 2), positive({130}), positive({2})),
+    with_inputs(normal({130, 2}), indices({130}, 2), absent(), absent()),
     with_inputs(values({700, -700, 3}), indices({}, 3), positive({}), positive({3}))
         .attr(ClassTargets{.smoothing = 0.1}),
-    with_inputs(normal({5, 4}), indices({5}, 4), positive({5}), positive({4}))
+    with_inputs(normal({5, 4}), indices({5}, 4), absent(), positive({4}))
         .attr(ClassTargets{.smoothing = 0.2, .reduction = LossReduction::sum}),
     with_inputs(normal({3, 4}), indices({3}, 4), positive({3}), positive({4}))
         .attr(ClassTargets{.smoothing = 1}),
+    with_inputs(normal({3, 4}), indices({3}, 4), absent(), absent())
+        .attr(ClassTargets{.smoothing = 0.5}),
 };
 
 REEL_EARLY const Op<ClassTargets> nll_op{{
     .name = "nll",
-    .arguments = {"log_probabilities", integer("targets"), "weights", "class_weights"},
+    .arguments = {"log_probabilities", integer("targets"), optional("weights"),
+                  optional("class_weights")},
     .shape = [](const Arguments& in, const ClassTargets& attr) -> Shape {
       check_class_targets(in, attr);
       return {};
@@ -243,7 +284,7 @@ REEL_EARLY const Op<ClassTargets> nll_op{{
 // The hidden outputs hold the two parts of each row's ln Σ eˣ.
 REEL_EARLY const Op<ClassTargets> cross_entropy_op{{
     .name = "cross_entropy",
-    .arguments = {"logits", integer("targets"), "weights", "class_weights"},
+    .arguments = {"logits", integer("targets"), optional("weights"), optional("class_weights")},
     .shape = [](const Arguments& in, const ClassTargets& attr) -> Shapes {
       check_class_targets(in, attr);
       const Shape rows{in[1].size()};
@@ -273,18 +314,18 @@ struct SoftTargets {
 template <class T>
 struct SoftRows {
   Index classes;
-  const T *logits, *targets, *weights, *class_weights;
+  const T *logits, *targets;
+  Weights<T> weights, class_weights;
   SoftTargets attr;
 
-  double weight(Index r) const { return static_cast<double>(weights[r]); }
-  double class_weight(Index i) const { return static_cast<double>(class_weights[i]); }
+  double weight(Index r) const { return weights[r]; }
   double hard_share() const { return 1 - attr.smoothing; }
   double share(Index r, Index i) const {
     return hard_share() * static_cast<double>(targets[r * classes + i]) +
            attr.smoothing / static_cast<double>(classes);
   }
-  double factor(Index r, Index i) const { return class_weight(i) * share(r, i); }
-  double total_weight(Index rows) const { return std::accumulate(weights, weights + rows, 0.0); }
+  double factor(Index r, Index i) const { return class_weights[i] * share(r, i); }
+  double total_weight(Index rows) const { return weights.sum(rows); }
   // -ℓ
   double surprise(Index r, Index i, const LogSum<double>& sum) const {
     return -sum.log_share(static_cast<double>(logits[r * classes + i]));
@@ -304,9 +345,9 @@ LogSum<double> in_double(const LogSum<T>& sum) {
 
 template <class T>
 void soft_loss(Ctx<T> c, const SoftTargets& attr) {
-  const Index rows = c.shape(2).size(), classes = c.shape(3)[0];
-  const SoftRows<T> call{classes,        c.in(0).data(), c.in(1).data(),
-                         c.in(2).data(), c.in(3).data(), attr};
+  const Index classes = classes_of(c.shape(0)), rows = c.shape(0).size() / classes;
+  const SoftRows<T> call{classes,          c.in(0).data(),   c.in(1).data(),
+                         {c.in(2).data()}, {c.in(3).data()}, attr};
   Scratch<T> own(c.recording() ? 0 : 2 * rows);
   const LogSums<T> sums = log_sums(c, own, rows);
   const double total = divisor("cross_entropy", attr.reduction, call.total_weight(rows));
@@ -321,8 +362,8 @@ void soft_loss(Ctx<T> c, const SoftTargets& attr) {
 
 template <class T>
 void soft_loss_gradient(BackwardCtx<T> c, const SoftTargets& attr) {
-  const Index rows = c.shape(2).size(), classes = c.shape(3)[0];
-  const SoftRows<T> call{classes, c.in(0), c.in(1), c.in(2), c.in(3), attr};
+  const Index classes = classes_of(c.shape(0)), rows = c.shape(0).size() / classes;
+  const SoftRows<T> call{classes, c.in(0), c.in(1), {c.in(2)}, {c.in(3)}, attr};
   const LogSums<const T> sums = log_sums(c);
   const bool mean = attr.reduction == LossReduction::mean;
   const double scale = static_cast<double>(*c.g()) / (mean ? call.total_weight(rows) : 1);
@@ -334,12 +375,14 @@ void soft_loss_gradient(BackwardCtx<T> c, const SoftTargets& attr) {
     const LogSum<double> sum = in_double(sums[r]);
     if (dx && factor == 0) std::fill_n(dx + begin, classes, T(0));
     if (dx && factor != 0) {
-      const auto k = [=](Index i) { return call.factor(r, i); };
-      shares_minus(call.logits + begin, classes, sums[r], factor,
-                   kernels::sum_of<double>(classes, k), k, 0, 0.0, dx + begin);
+      with_function_of(call.class_weights, [&](auto weight) {
+        const auto k = [=](Index i) { return weight(i) * call.share(r, i); };
+        shares_minus(call.logits + begin, classes, sums[r], factor,
+                     kernels::sum_of<double>(classes, k), k, 0, 0.0, dx + begin);
+      });
     }
     for (Index i = 0; dq && i < classes; ++i)
-      dq[begin + i] = static_cast<T>(unless_zero(factor * call.hard_share() * call.class_weight(i),
+      dq[begin + i] = static_cast<T>(unless_zero(factor * call.hard_share() * call.class_weights[i],
                                                  [&] { return call.surprise(r, i, sum); }));
     if (dw)
       dw[r] = static_cast<T>(scale * weight_slope(call.weight(r), call.loss(r, sum), average));
@@ -355,13 +398,16 @@ void soft_loss_gradient(BackwardCtx<T> c, const SoftTargets& attr) {
 }
 
 Tensors soft_specification(std::span<const Tensor> in, const SoftTargets& attr) {
-  const double smooth = attr.smoothing / static_cast<double>(in[3].size());
+  const Index classes = classes_of(in[0].shape());
+  const Tensor class_weights = or_ones(in[3], {classes}, in[0].dtype());
+  const Tensor given = or_ones(in[2], in[0].shape().erase(in[0].rank() - 1), in[0].dtype());
+  const double smooth = attr.smoothing / static_cast<double>(classes);
   const auto losses_of = [&](const Tensor& logits, const Tensor& targets) {
-    const Tensor shares = in[3] * ((1 - attr.smoothing) * targets + smooth);
+    const Tensor shares = class_weights * ((1 - attr.smoothing) * targets + smooth);
     return -sum(product(shares, log_softmax(logits)), -1);
   };
-  const Tensor skip = skipped(in[2], losses_of(in[0].detach(), in[1].detach()));
-  const Tensor weights = masked_fill(in[2], skip, 0), elements = expand(skip, -1);
+  const Tensor skip = skipped(given, losses_of(in[0].detach(), in[1].detach()));
+  const Tensor weights = masked_fill(given, skip, 0), elements = expand(skip, -1);
   const Tensor total =
       sum(weights * losses_of(masked_fill(in[0], elements, 0), masked_fill(in[1], elements, 0)));
   return {attr.reduction == LossReduction::sum ? total : total / sum(weights)};
@@ -369,7 +415,7 @@ Tensors soft_specification(std::span<const Tensor> in, const SoftTargets& attr) 
 
 REEL_EARLY const Op<SoftTargets> soft_cross_entropy_op{{
     .name = "soft_cross_entropy",
-    .arguments = {"logits", "targets", "weights", "class_weights"},
+    .arguments = {"logits", "targets", optional("weights"), optional("class_weights")},
     .shape = [](const Arguments& in, const SoftTargets& attr) -> Shapes {
       const int last = in[0].rank() - 1;
       if (last < 0 || in[1] != in[0])
@@ -377,11 +423,11 @@ REEL_EARLY const Op<SoftTargets> soft_cross_entropy_op{{
             "targets that are classes are i32 in the shape of the logits without the last axis, "
             "and "
             "targets that are probabilities have the shape of the logits");
-      if (in[2] != in[0].erase(last))
+      const Shape positions = in[0].erase(last), rows{positions.size()};
+      if (in.has(2) && in[2] != positions)
         in.fail("the weights must have the axes of the logits but the last");
-      if (in[3] != Shape{in[0][last]}) in.fail("there must be a class weight for each class");
+      check_class_weights(in);
       check_scores(in, attr.reduction);
-      const Shape rows{in[2].size()};
       return {Shape{}, rows, rows};
     },
     .forward = []<Real T>(Ctx<T> c, const SoftTargets& attr) { soft_loss(c, attr); },
@@ -397,8 +443,12 @@ REEL_EARLY const Op<SoftTargets> soft_cross_entropy_op{{
                 with_inputs(normal({3}), positive({3}), positive({}), positive({3}))
                     .attr(SoftTargets{.smoothing = 0.2, .reduction = LossReduction::sum}),
                 with_inputs(normal({4, 1}), positive({4, 1}), positive({4}), positive({1})),
-                with_inputs(normal({70, 2}), positive({70, 2}), positive({70}), positive({2})),
+                with_inputs(normal({5, 2}), positive({5, 2}), absent(), positive({2})),
+                with_inputs(normal({2, 3, 2}), positive({2, 3, 2}), positive({2, 3}), absent())
+                    .attr(SoftTargets{.smoothing = 0.1}),
+                with_inputs(normal({70, 2}), positive({70, 2}), absent(), absent()),
                 with_inputs(values({70, -70, 3}), positive({3}), positive({}), positive({3}))},
+    .function = "cross_entropy",
     .hidden_outputs = 2,
 }};
 
@@ -410,17 +460,10 @@ void check_smoothing(const char* op, const CrossEntropyOptions& options, Site si
                      site);
 }
 
-Tensor ones_unless(const Tensor& given, const Shape& shape, DType dtype) {
-  return given.defined() ? given : ones(shape, dtype);
-}
-
 Tensor class_loss(const Op<ClassTargets>& op, const Tensor& scores, const Tensor& targets,
                   const CrossEntropyOptions& options, Site site) {
   check_smoothing(op.spec().name.data(), options, site);
-  const Index classes = scores.rank() > 0 ? scores.size(-1) : 1;
-  const Tensor weights = ones_unless(options.weights, targets.shape(), scores.dtype());
-  const Tensor class_weights = ones_unless(options.class_weights, {classes}, scores.dtype());
-  return op({&scores, &targets, &weights, &class_weights},
+  return op({&scores, &targets, &options.weights, &options.class_weights},
             {options.label_smoothing, options.ignore_index.value_or(0),
              options.ignore_index.has_value(), options.reduction},
             site);
@@ -428,18 +471,13 @@ Tensor class_loss(const Op<ClassTargets>& op, const Tensor& scores, const Tensor
 
 Tensor soft_cross_entropy(const Tensor& logits, const Tensor& targets,
                           const CrossEntropyOptions& options, Site site) {
-  const SiteScope scope(site);
   check_smoothing("cross_entropy", options, site);
   if (options.ignore_index)
     throw ValueError(
         "cross_entropy: ignore_index needs targets that are classes; where they are probabilities "
         "give a weight of 0",
         site);
-  const int last = logits.rank() - 1;
-  const Index classes = last >= 0 ? logits.size(-1) : 1;
-  const Tensor weights = ones_unless(options.weights, logits.shape().erase(last), logits.dtype());
-  const Tensor class_weights = ones_unless(options.class_weights, {classes}, logits.dtype());
-  return soft_cross_entropy_op({&logits, &targets, &weights, &class_weights},
+  return soft_cross_entropy_op({&logits, &targets, &options.weights, &options.class_weights},
                                {options.label_smoothing, options.reduction}, site);
 }
 

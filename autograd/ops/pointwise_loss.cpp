@@ -148,7 +148,14 @@ struct KlDiv {
   }
 };
 
-// The elements in runs that share a weight; each run counts as a number of positions.
+// The weight of a run; 1 if no weights were given.
+template <class T>
+double weight_of(const T* weights, Index run) {
+  return weights ? static_cast<double>(weights[run]) : 1;
+}
+
+// The elements in runs that share a weight; each run counts as a number of positions. Without
+// weights all are one run.
 struct Runs {
   Index count, length;
   double positions;
@@ -159,7 +166,7 @@ struct Runs {
   }
   template <class T>
   double total(const T* weights) const {
-    return positions * std::accumulate(weights, weights + count, 0.0);
+    return positions * (weights ? std::accumulate(weights, weights + count, 0.0) : 1);
   }
 };
 
@@ -219,7 +226,7 @@ void loss_value(Ctx<T> c, const Call<Loss>& call) {
         fmt::format("{}: there is nothing to average: the weights sum to 0", Loss::name));
   double sum = 0;
   for (Index r = 0; r < runs.count; ++r)
-    sum += unless_zero(static_cast<double>(weights[r]),
+    sum += unless_zero(weight_of(weights, r),
                        [&] { return run_loss<Loss>(runs, r, x, targets, call.attr); });
   c.out()[0] = static_cast<T>(sum / total);
 }
@@ -231,7 +238,7 @@ void loss_gradient(BackwardCtx<T> c, const Call<Loss>& call) {
   const double scale = static_cast<double>(*c.g()) / (call.mean() ? runs.total(weights) : 1);
   T *dx = c.grad(0), *dt = c.grad(1), *dw = c.grad(2);
   for (Index r = 0; (dx || dt) && r < runs.count; ++r) {
-    const T factor = static_cast<T>(scale * static_cast<double>(weights[r]));
+    const T factor = static_cast<T>(scale * weight_of(weights, r));
     const Index begin = r * runs.length, end = begin + runs.length;
     if (dx && factor == 0) std::fill_n(dx + begin, runs.length, T(0));
     if (dt && factor == 0) std::fill_n(dt + begin, runs.length, T(0));
@@ -243,7 +250,7 @@ void loss_gradient(BackwardCtx<T> c, const Call<Loss>& call) {
   }
   const double average = call.mean() ? static_cast<double>(*c.out()) : 0;
   for (Index r = 0; dw && r < runs.count; ++r)
-    dw[r] = static_cast<T>(scale * weight_slope(static_cast<double>(weights[r]),
+    dw[r] = static_cast<T>(scale * weight_slope(weight_of(weights, r),
                                                 run_loss<Loss>(runs, r, x, targets, call.attr),
                                                 average * runs.positions));
 }
@@ -254,7 +261,7 @@ Tensors loss_in_ops(std::span<const Tensor> in, const Call<Loss>& call) {
   const auto losses_of = [&](const Tensor& x, const Tensor& targets) {
     return sum(reshape(Loss::in_ops(x, targets, call.attr), {runs.count, runs.length}), 1);
   };
-  Tensor weights = reshape(in[2], {runs.count});
+  Tensor weights = in[2].defined() ? reshape(in[2], {runs.count}) : ones({1}, in[0].dtype());
   const Tensor skip = skipped(weights, losses_of(in[0].detach(), in[1].detach()));
   const auto counted = [&](const Tensor& x) {
     const Tensor elements = reshape(x, {runs.count, runs.length});
@@ -268,7 +275,7 @@ Tensors loss_in_ops(std::span<const Tensor> in, const Call<Loss>& call) {
 template <class Loss>
 Definition<Call<Loss>> pointwise(const Samples<Call<Loss>>& samples) {
   return {.name = Loss::name,
-          .arguments = {"x", "targets", "weights"},
+          .arguments = {"x", "targets", optional("weights")},
           .shape = [](const Arguments& in, const Call<Loss>& call) -> Shape {
             return loss_shape<Loss>(in, call);
           },
@@ -286,6 +293,7 @@ REEL_EARLY const Op<Call<L1>> l1_op{pointwise<L1>({
     with_inputs(positive({2, 3}), distinct({2, 3}), positive({2, 3})),
     with_inputs(values({1, -2, 3}), values({0.5, 1, 700}), positive({})),
     with_inputs(distinct({}), positive({}), positive({})),
+    with_inputs(distinct({2, 3}), positive({2, 3}), absent()),
     with_inputs(distinct({1, 1}), positive({1, 1}), positive({1})),
     with_inputs(distinct({3}), positive({3}), positive({3})).attr(Call<L1>{{}, LossReduction::sum}),
 })};
@@ -294,6 +302,8 @@ REEL_EARLY const Op<Call<Mse>> mse_op{pointwise<Mse>({
     with_inputs(normal({3, 4}), normal({3, 4}), positive({})),
     with_inputs(normal({2, 3, 2}), normal({2, 3, 2}), positive({2, 3})),
     with_inputs(normal({7}), normal({7}), positive({7})),
+    with_inputs(normal({2, 3}), normal({2, 3}), absent()),
+    with_inputs(normal({2, 3}), normal({2, 3}), absent()).attr(Call<Mse>{{}, LossReduction::sum}),
     with_inputs(normal({}), normal({}), positive({})),
     with_inputs(normal({1, 1}), normal({1, 1}), positive({1})),
     with_inputs(normal({3}), normal({3}), positive({3})).attr(Call<Mse>{{}, LossReduction::sum}),
@@ -305,7 +315,7 @@ REEL_EARLY const Op<Call<Huber>> huber_op{pointwise<Huber>({
     with_inputs(distinct({2, 3}), distinct({2, 3}), positive({2})).attr(Call<Huber>{{2}}),
     with_inputs(distinct({2, 3}), positive({2, 3}), positive({2, 3})).attr(Call<Huber>{{0.1}}),
     with_inputs(normal({}), normal({}), positive({})).attr(Call<Huber>{{9}}),
-    with_inputs(normal({1, 17}), normal({1, 17}), positive({})).attr(Call<Huber>{{9}}),
+    with_inputs(normal({1, 17}), normal({1, 17}), absent()).attr(Call<Huber>{{9}}),
 })};
 
 REEL_EARLY const Op<Call<BceWithLogits>> bce_with_logits_op{pointwise<BceWithLogits>({
@@ -314,7 +324,7 @@ REEL_EARLY const Op<Call<BceWithLogits>> bce_with_logits_op{pointwise<BceWithLog
         .attr(Call<BceWithLogits>{{3}}),
     with_inputs(values({700, -700, 0, 0.5}), values({0.2, 0.9, 1, 0}), positive({})),
     with_inputs(normal({}), normal({}), positive({})).attr(Call<BceWithLogits>{{0.25}}),
-    with_inputs(normal({17}), normal({17}), positive({})),
+    with_inputs(normal({17}), normal({17}), absent()),
 })};
 
 REEL_EARLY const Op<Call<KlDiv>> kl_div_op{pointwise<KlDiv>({
@@ -322,26 +332,20 @@ REEL_EARLY const Op<Call<KlDiv>> kl_div_op{pointwise<KlDiv>({
     with_inputs(normal({2, 3, 2}), positive({2, 3, 2}), positive({2})),
     with_inputs(normal({5}), positive({5}), positive({})),
     with_inputs(normal({4, 1}), positive({4, 1}), positive({})),
+    with_inputs(normal({3, 2}), positive({3, 2}), absent()),
     with_inputs(values({-700, -1, 0}), values({0.1, 0.5, 0.4}), positive({})),
     with_inputs(normal({3, 4}), positive({3, 4}), positive({3}))
         .attr(Call<KlDiv>{{}, LossReduction::sum}),
 })};
 
-template <class Loss>
-Tensor weighted(const Op<Call<Loss>>& op, const Tensor& x, const Tensor& targets,
-                const Tensor& weights, const Call<Loss>& call, Site site) {
-  const Tensor w = weights.defined() ? weights : scalar(1, x.dtype());
-  return op({&x, &targets, &w}, call, site);
-}
-
 }  // namespace
 
 Tensor l1(const Tensor& x, const Tensor& targets, const LossOptions& options, Site site) {
-  return weighted(l1_op, x, targets, options.weights, {{}, options.reduction}, site);
+  return l1_op({&x, &targets, &options.weights}, {{}, options.reduction}, site);
 }
 
 Tensor mse(const Tensor& x, const Tensor& targets, const LossOptions& options, Site site) {
-  return weighted(mse_op, x, targets, options.weights, {{}, options.reduction}, site);
+  return mse_op({&x, &targets, &options.weights}, {{}, options.reduction}, site);
 }
 
 Tensor huber(const Tensor& x, const Tensor& targets, Arg<double> delta, const LossOptions& options,
@@ -351,7 +355,7 @@ Tensor huber(const Tensor& x, const Tensor& targets, Arg<double> delta, const Lo
   if (x.defined() && x.dtype() == f32 && delta < double{std::numeric_limits<float>::min()})
     throw ValueError(fmt::format("huber: delta {} is 0 in f32; convert x with to(f64)", delta),
                      site);
-  return weighted(huber_op, x, targets, options.weights, {{delta}, options.reduction}, site);
+  return huber_op({&x, &targets, &options.weights}, {{delta}, options.reduction}, site);
 }
 
 Tensor bce_with_logits(const Tensor& logits, const Tensor& targets, const BceOptions& options,
@@ -361,14 +365,13 @@ Tensor bce_with_logits(const Tensor& logits, const Tensor& targets, const BceOpt
         fmt::format("bce_with_logits: the positive weight must be finite and not negative, not {}",
                     options.positive_weight),
         site);
-  return weighted(bce_with_logits_op, logits, targets, options.weights,
-                  {{options.positive_weight}, options.reduction}, site);
+  return bce_with_logits_op({&logits, &targets, &options.weights},
+                            {{options.positive_weight}, options.reduction}, site);
 }
 
 Tensor kl_div(const Tensor& log_probabilities, const Tensor& targets, const LossOptions& options,
               Site site) {
-  return weighted(kl_div_op, log_probabilities, targets, options.weights, {{}, options.reduction},
-                  site);
+  return kl_div_op({&log_probabilities, &targets, &options.weights}, {{}, options.reduction}, site);
 }
 
 }  // namespace reel
