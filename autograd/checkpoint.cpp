@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <list>
 #include <optional>
 
 #include <reel/autograd/engine/backward.h>
@@ -69,6 +70,13 @@ void backward(const BackwardCall& call) {
     const Tensor x = call.inputs[i].detach();
     const bool wanted = call.gradients[i].defined();
     sources.push_back(i < input_count && wanted ? tape.watch(x) : x);
+  }
+  // A pass over several tapes (Backward::through) may go back to before an update of parameters.
+  std::list<ScopedParamValue> as_they_were;
+  for (std::size_t p = 0; p < r.params.size(); ++p) {
+    const Tensor& then = call.inputs[input_count + p];
+    if (!then.buffer().shares(r.params[p].value().buffer()))
+      as_they_were.emplace_back(r.params[p]).assign(then.detach());
   }
   std::vector<std::int32_t> outputs;
   Tensors seeds;

@@ -405,16 +405,9 @@ Gradients Tape::gradient(const Tensor& loss, const Params& params, const Gradien
   require_used(params, site);
   check_parameters(site);
   Backward backward(*this, options, site);
-  const std::size_t count = leaves_.size();  // hooks may add some, which are not requested
-  for (std::size_t i = 0; i < count; ++i)
-    if (params.contains(*leaves_[i].entry)) backward.want(leaves_[i].slot);
+  backward.want(params);
   backward.run(y.slot);
-
-  Gradients gradients(params);
-  for (std::size_t i = 0; i < count; ++i)
-    if (params.contains(*leaves_[i].entry))
-      if (Tensor gradient = backward.result(leaves_[i].slot); gradient.defined())
-        gradients.set(*leaves_[i].entry, std::move(gradient));
+  Gradients gradients = backward.result(params);
   backward.finish();
   return gradients;
 }

@@ -137,6 +137,23 @@ TEST_CASE("docs: truncated backpropagation") {
     CHECK(state.h.shape() == Shape{3, 8});
   }
   CHECK(last < 1);
+  {
+    // [k1_k2]
+    optim::Tbptt<nn::LstmState> tbptt(params, {.k1 = 5, .k2 = 20});
+    const auto model = [&](const Tensor& inputs, const Tensor& targets,
+                           const nn::LstmState& state) {
+      const auto [y, next] = lstm(embed(inputs), state);
+      return std::pair(cross_entropy(head(y), targets), next);
+    };
+    const auto update = [&](const Gradients& gradients, double loss) {
+      adam.step(gradients);
+      last = loss;
+    };
+    for (const auto& [inputs, targets] : windows) tbptt.run({inputs, targets}, model, update);
+    // [/k1_k2]
+    CHECK(tbptt.position() == 5 * windows.count());
+  }
+  CHECK(last < 1);
 
   Rng rng(1);
   std::vector<std::int32_t> text;

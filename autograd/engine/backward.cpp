@@ -32,6 +32,23 @@ Backward::Backward(Tape& tape, const GradientOptions& options, Site site)
 
 Backward::~Backward() { tape_.pass_ = outer_; }
 
+void Backward::want(const Params& params) {
+  for (const Tape::Leaf& leaf : tape_.leaves_)
+    if (params.contains(*leaf.entry)) want(leaf.slot);
+}
+
+// Hooks may have added parameters, which were not requested.
+Gradients Backward::result(const Params& params) {
+  Gradients gradients(params);
+  for (const Tape::Leaf& leaf : tape_.leaves_) {
+    const auto slot = static_cast<std::size_t>(leaf.slot);
+    if (slot >= marks_.size() || (marks_[slot] & wanted) == 0) continue;
+    if (Tensor found = gradient(leaf.slot); found.defined())
+      gradients.set(*leaf.entry, std::move(found));
+  }
+  return gradients;
+}
+
 void Backward::run(std::int32_t output) {
   const Tape::Slot& y = tape_.slots_[static_cast<std::size_t>(output)];
   const Tensor& seed = options_.seed;
@@ -52,6 +69,12 @@ void Backward::run(std::int32_t output) {
 }
 
 void Backward::run(std::span<const std::int32_t> outputs, std::span<const Tensor> seeds) {
+  propagate(outputs, seeds);
+  complete();
+}
+
+// Everything except what is due when a parameter's gradient has all its contributions.
+void Backward::propagate(std::span<const std::int32_t> outputs, std::span<const Tensor> seeds) {
   const TapeScope scope(options_.create_graph ? &tape_ : nullptr);
   const kernels::FlushSubnormals flush;
   for (const Tape::Hook& hook : tape_.hooks_) mark(static_cast<std::size_t>(hook.slot), needed);
@@ -59,13 +82,26 @@ void Backward::run(std::span<const std::int32_t> outputs, std::span<const Tensor
     if (is_needed(leaf.slot)) mark(static_cast<std::size_t>(leaf.slot), parameter);
   gradients_.grow_to(tape_.slots_.size());
   mark_from(0);
+  if (later_) take_over();
   for (std::size_t k = 0; k < outputs.size(); ++k)
     if (seeds[k].defined()) start(outputs[k], seeds[k]);
   pass(0);
+  apply_hooks_of_leaves(false);
+}
+
+void Backward::complete() {
+  const TapeScope scope(options_.create_graph ? &tape_ : nullptr);
+  const kernels::FlushSubnormals flush;
   for (Products& products : products_)
     guarded([&] { add_sum(products); }, [] { return std::string("in a sum of products"); });
-  for (const Tape::Hook& hook : tape_.hooks_)  // of values without a record
-    guarded([&] { apply_hooks(hook.slot); }, [] { return std::string("in a hook"); });
+  apply_hooks_of_leaves(true);
+}
+
+// The hooks of values without a record.
+void Backward::apply_hooks_of_leaves(bool parameters) {
+  for (const Tape::Hook& hook : tape_.hooks_)
+    if (parameters || (marks_[static_cast<std::size_t>(hook.slot)] & parameter) == 0)
+      guarded([&] { apply_hooks(hook.slot); }, [] { return std::string("in a hook"); });
 }
 
 void Backward::start(std::int32_t output, const Tensor& seed) {

@@ -18,6 +18,8 @@ class Backward {
 
   /// Requests the gradient of a slot.
   void want(std::int32_t slot) { mark(static_cast<std::size_t>(slot), wanted); }
+  /// The same for the parameters of this part of a store that were used on the tape.
+  void want(const Params& params);
   /// Hands the products that contribute to gradients of wanted slots to `receive`, so that they
   /// join those of the enclosing pass.
   using Receive = std::function<void(std::int32_t slot, const Tensor& left, const Tensor& right)>;
@@ -28,8 +30,29 @@ class Backward {
   void run(std::span<const std::int32_t> outputs, std::span<const Tensor> seeds);
   /// The gradient of a wanted slot; undefined where nothing reached it.
   Tensor result(std::int32_t slot) { return gradient(slot); }
+  /// The gradients of the wanted parameters.
+  Gradients result(const Params& params);
   /// Empties the tape, unless the options keep it.
   void finish();
+
+  /// An output of one tape that is an input of the next one, a leaf there: their slots.
+  struct Join {
+    std::int32_t output, input;
+  };
+  /// One of the tapes of a computation that consecutive tapes recorded.
+  struct Stretch {
+    Tape* tape;
+    std::span<const Join> joins;  // with the tape before it
+    Tensor loss = {};             // undefined if it has none
+    double weight = 1;            // of its loss
+    bool keep = false;
+    bool updated_since = false;  // its parameters have changed: the values of the call count
+  };
+  /// The gradients of Σ weight · loss over consecutive tapes, the last one first. Every sum is
+  /// added in the order of a pass over one tape with all their records, so the bits are the same.
+  /// Throws like Tape::gradient; after an error within a pass only tapes that are kept, and those
+  /// that it did not get to, can be used again.
+  static Gradients through(std::span<const Stretch> stretches, const Params& params, Site site);
 
  private:
   friend class op::Vjp;
@@ -85,6 +108,11 @@ class Backward {
     marks_[slot] = static_cast<std::uint8_t>(marks_[slot] | bits);
   }
   void mark_from(std::size_t first_record);
+  void propagate(std::span<const std::int32_t> outputs, std::span<const Tensor> seeds);
+  void complete();
+  void continue_from(Backward& later, std::span<const Join> joins, const Params& params);
+  void take_over();
+  void take_over(const Join& join);
   void start(std::int32_t output, const Tensor& seed);
   void throw_blocked(std::int32_t slot) const;
   void pass(std::size_t first_record);
@@ -96,6 +124,7 @@ class Backward {
   bool keeps() const { return options_.keep || options_.create_graph; }
   std::string where(const Tape::Record& record) const;
   void apply_hooks(std::int32_t slot);
+  void apply_hooks_of_leaves(bool parameters);
   void apply_fused(std::size_t record);
   FusedGradient prepare_fused(const Tape::Record& record);
   bool may_go_ahead(std::size_t record) const;
@@ -140,6 +169,8 @@ class Backward {
   PoolVector<Many> many_;
   PoolVector<Products> products_;
   Receive receive_product_;
+  Backward* later_ = nullptr;           // the pass over the next tape, where this one continues it
+  PoolVector<Join> joins_;              // with that tape, parameters included
   std::optional<FusedGradient> ahead_;  // of the record that is processed next
 };
 

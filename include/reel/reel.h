@@ -31,3 +31,4 @@
 #include <reel/optim/run_state.h>
 #include <reel/optim/schedule.h>
 #include <reel/optim/sgd.h>
+#include <reel/optim/tbptt.h>
