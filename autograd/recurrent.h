@@ -69,18 +69,31 @@ LstmResult lstm(const Tensor& x, const Tensor& w_ih, const Tensor& w_hh, const T
                 const Tensor& h0, const Tensor& c0, const SequenceOptions& options = {},
                 Site site = {});
 
+/// Variants of the LSTM that differ from it in one part (Greff et al., "LSTM: a search space
+/// odyssey", 2015; there with peepholes, as is possible with each): f = 1 - i (CIFG), i = 1 (NIG),
+/// f = 1 (NFG), o = 1 (NOG), g without its tanh (NIAF), h' = o ∘ c' (NOAF). A gate that is constant
+/// has no parameters.
+enum class LstmVariant {
+  standard,
+  coupled,
+  no_input_gate,
+  no_forget_gate,
+  no_output_gate,
+  no_input_activation,
+  no_output_activation
+};
+
 // For layers that run over a sequence in ops.
-/// The lengths, or T for every row of x [T, B, ..] if none are given. Throws DTypeError or
+/// The lengths of the rows of x [T, B, ..], undefined if none are given. Throws DTypeError or
 /// ShapeError unless they are i32 [B], ValueError for one outside 0 .. T; both name the op.
 Tensor resolve_lengths(const SequenceOptions& options, const Tensor& x, const char* op,
                        Site site = {});
-/// x [T, B, D] with zeros in the padding; x itself if the padding is zero already.
+/// x [T, B, D] with zeros in the padding; x itself if there are no lengths.
 Tensor with_zero_padding(const Tensor& x, const Tensor& lengths, Site site = {});
 /// i32 [B, 1]: whether step t is within each row's length; undefined if it is within all of them.
 Tensor active_rows(const Tensor& lengths, Index t);
 
-// One step in ops, from the gates' input projection p = W x + b. These are the equations above; the
-// layers' specifications and the cells of nn both use them.
+// One step in ops, from the gates' input projection p = W x + b: the equations above.
 Tensor rnn_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, Activation activation);
 Tensor gru_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, const Tensor& b_hn,
                 Reset reset);

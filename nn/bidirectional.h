@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include <reel/autograd/engine/side_by_side.h>
 #include <reel/autograd/ops.h>
 #include <reel/nn/calls.h>
 #include <reel/nn/layer.h>
@@ -34,12 +33,11 @@ struct Bidirectional : SequenceCalls<Bidirectional<L>, BidirectionalState<StateO
     const SiteScope scope(site);
     SequenceOptions reversed = options;
     reversed.reverse = !options.reverse;
-    const auto run = [&] {
-      return std::pair{call_part(forward, x, state.forward, mode, options),
-                       call_part(backward, x, state.backward, mode, reversed)};
-    };
-    const bool one_op = OneOpLayer<L> && options.segment == 0;
-    auto [there, back] = one_op ? side_by_side(run) : run();
+    if constexpr (RunsBothWays<L>)
+      if (L::can_run_both(forward, backward))
+        return L::run_both(forward, backward, x, state, options, site);
+    auto there = call_part(forward, x, state.forward, mode, options);
+    auto back = call_part(backward, x, state.backward, mode, reversed);
     Tensor y = options.outputs ? concat({there.y, back.y}, -1) : Tensor();
     return {std::move(y), {std::move(there.state), std::move(back.state)}};
   }

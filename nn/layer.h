@@ -73,9 +73,10 @@ constexpr bool check_layer() {
   return true;
 }
 
-/// A layer that is one op and returns its results unchanged, so that its kernel may be deferred
-/// (see side_by_side.h). It declares `static constexpr bool one_op = true`.
+/// A layer that runs over a sequence in both directions as one op.
 template <class L>
-concept OneOpLayer = Layer<L> && L::one_op;
+concept RunsBothWays = Layer<L> && requires(const L& layer) {
+  { L::can_run_both(layer, layer) } -> std::same_as<bool>;
+};
 
 }  // namespace reel::nn

@@ -93,6 +93,9 @@ State unflatten(const State& like, std::span<const Tensor> tensors, Site site = 
   return state;
 }
 
+/// `state`, for an input x [B, D] or [T, B, D] and recurrent weights [.., H]. Throws ShapeError
+/// unless it is undefined or [B, H].
+const Tensor& checked_state(const Tensor& state, const Tensor& x, const Param& w_hh);
 /// `state`, or zeros [B, H] where it is undefined, for an input x [B, D] or [T, B, D] and recurrent
 /// weights [.., H]. Throws ShapeError for a state of another shape.
 Tensor defined_state(const Tensor& state, const Tensor& x, const Param& w_hh);

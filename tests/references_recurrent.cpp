@@ -1,23 +1,11 @@
 #include <cmath>
 
-#include <reel/autograd/recurrent.h>
+#include <reel/autograd/cell.h>
 
 #include "references.h"
 
 namespace reel::testing {
 namespace {
-
-struct RnnKind {
-  Activation activation;
-  bool reverse;
-};
-struct GruKind {
-  Reset reset;
-  bool reverse;
-};
-struct LstmKind {
-  bool reverse;
-};
 
 using Vector = std::vector<double>;
 
@@ -40,72 +28,125 @@ Vector row_of(const Array& x, Index row, Index size) {
   return Vector(x.x.begin() + row * size, x.x.begin() + (row + 1) * size);
 }
 
-// Runs step(p, states), p = W x + b, over each row of x [T, B, D] up to its length. Returns y, the
-// first of the states at all steps and zero beyond the length, and the last states.
+// The inputs of one direction.
+struct Parameters {
+  Array w_ih, w_hh, b, recurrent_bias, weights;
+  Arrays states;
+};
+
+Parameters parameters_of(const Arrays& in, const CellCall& call, Index direction) {
+  const auto states = static_cast<std::size_t>(call.cell->layout.states);
+  std::size_t next = 2 + static_cast<std::size_t>(direction) *
+                             (3 + call.takes_recurrent_bias + call.takes_weights + states);
+  Parameters p;
+  for (Array* to : {&p.w_ih, &p.w_hh, &p.b}) *to = in[next++];
+  if (call.takes_recurrent_bias) p.recurrent_bias = in[next++];
+  if (call.takes_weights) p.weights = in[next++];
+  for (std::size_t k = 0; k < states; ++k) p.states.push_back(in[next++]);
+  return p;
+}
+
+// Runs step(p, states, parameters), p = W x + b, over each row of x [T, B, D] up to its length, in
+// each direction. Returns y, the first of the states at all steps and zero beyond the length, and
+// the last states.
 template <class Step>
-Arrays over_sequence(const Arrays& in, const Arrays& initial, bool reverse, Step step) {
-  const Array &x = in[0], &w_ih = in[1], &b = in[3], &lengths = in.back();
+Arrays over_sequence(const Arrays& in, const CellCall& call, Step step) {
+  const Array &x = in[0], &lengths = in[1];
+  const auto states = static_cast<std::size_t>(call.cell->layout.states);
   const Index steps = x.shape[0], rows = x.shape[1], features = x.shape[2];
-  const Index units = in[2].shape[1];
-  Arrays out{Array(Shape{steps, rows, units})};
-  out.insert(out.end(), initial.begin(), initial.end());
-  for (Index row = 0; row < rows; ++row) {
-    std::vector<Vector> states;
-    for (const Array& state : initial) states.push_back(row_of(state, row, units));
-    for (Index s = 0; s < steps; ++s) {
-      const Index t = reverse ? steps - 1 - s : s;
-      if (static_cast<double>(t) >= lengths[row]) continue;
-      Vector p = product(w_ih, 0, b.size(), row_of(x, t * rows + row, features));
-      for (std::size_t k = 0; k < p.size(); ++k) p[k] += b.x[k];
-      step(p, states);
-      std::copy(states[0].begin(), states[0].end(), out[0].x.begin() + (t * rows + row) * units);
+  const Index directions = call.both ? 2 : 1;
+  const Index units = parameters_of(in, call, 0).w_ih.shape[0] / call.cell->layout.inputs;
+  Arrays out{Array(Shape{steps, rows, directions * units})};
+  for (Index d = 0; d < directions; ++d) {
+    const Parameters parameters = parameters_of(in, call, d);
+    const bool reverse = call.reverse != (d == 1);
+    const std::size_t first = out.size();
+    for (std::size_t k = 0; k < states; ++k) out.emplace_back(Shape{rows, units});
+    for (Index row = 0; row < rows; ++row) {
+      std::vector<Vector> state;
+      for (const Array& initial : parameters.states)
+        state.push_back(initial.given() ? row_of(initial, row, units)
+                                        : Vector(static_cast<std::size_t>(units)));
+      for (Index s = 0; s < steps; ++s) {
+        const Index t = reverse ? steps - 1 - s : s;
+        if (lengths.given() && static_cast<double>(t) >= lengths[row]) continue;
+        const Index gates = parameters.w_ih.shape[0];
+        Vector p = product(parameters.w_ih, 0, gates, row_of(x, t * rows + row, features));
+        for (std::size_t k = 0; parameters.b.given() && k < p.size(); ++k)
+          p[k] += parameters.b.x[k];
+        step(p, state, parameters);
+        std::copy(state[0].begin(), state[0].end(),
+                  out[0].x.begin() + ((t * rows + row) * directions + d) * units);
+      }
+      for (std::size_t k = 0; k < states; ++k)
+        std::copy(state[k].begin(), state[k].end(), out[first + k].x.begin() + row * units);
     }
-    for (std::size_t i = 0; i < states.size(); ++i)
-      std::copy(states[i].begin(), states[i].end(), out[i + 1].x.begin() + row * units);
   }
   return out;
 }
 
-Arrays rnn(const Arrays& in, const RnnKind& kind) {
-  return over_sequence(in, {in[4]}, kind.reverse, [&](const Vector& p, auto& states) {
-    const Vector u = product(in[2], 0, std::ssize(p), states[0]);
+Arrays rnn(const Arrays& in, const CellCall& call) {
+  const bool tanh = call.cell == &rnn_cell(Activation::tanh).spec;
+  return over_sequence(in, call, [&](const Vector& p, auto& states, const Parameters& w) {
+    const Vector u = product(w.w_hh, 0, std::ssize(p), states[0]);
     for (std::size_t j = 0; j < p.size(); ++j) {
       const double sum = p[j] + u[j];
-      states[0][j] = kind.activation == Activation::tanh ? std::tanh(sum) : sum < 0 ? 0 : sum;
+      states[0][j] = tanh ? std::tanh(sum) : sum < 0 ? 0 : sum;
     }
   });
 }
 
-Arrays lstm(const Arrays& in, const LstmKind& kind) {
-  return over_sequence(in, {in[4], in[5]}, kind.reverse, [&](const Vector& p, auto& states) {
-    const Vector u = product(in[2], 0, std::ssize(p), states[0]);
+Arrays lstm(const Arrays& in, const CellCall& call) {
+  using enum LstmVariant;
+  LstmVariant variant = standard;
+  bool peepholes = false;
+  for (int v = 0; v < 7; ++v)
+    for (const bool holes : {false, true})
+      if (call.cell == &lstm_cell(static_cast<LstmVariant>(v), holes).spec) {
+        variant = static_cast<LstmVariant>(v);
+        peepholes = holes;
+      }
+  return over_sequence(in, call, [&](const Vector& p, auto& states, const Parameters& w) {
     const std::size_t n = states[0].size();
+    const Vector u = product(w.w_hh, 0, std::ssize(p), states[0]);
     for (std::size_t j = 0; j < n; ++j) {
-      const auto sum = [&](std::size_t gate) { return p[gate * n + j] + u[gate * n + j]; };
       double& c = states[1][j];
-      c = sigmoid(sum(1)) * c + sigmoid(sum(0)) * std::tanh(sum(2));
-      states[0][j] = sigmoid(sum(3)) * std::tanh(c);
+      std::size_t next = 0, next_hole = 0;
+      const auto sum = [&] {
+        const std::size_t k = next++ * n + j;
+        return p[k] + u[k];
+      };
+      const auto gate = [&](double cell) {
+        return sigmoid(sum() + (peepholes ? w.weights.x[next_hole++ * n + j] * cell : 0));
+      };
+      const double i = variant == no_input_gate ? 1 : gate(c);
+      const double f = variant == no_forget_gate ? 1 : variant == coupled ? 1 - i : gate(c);
+      const double candidate = sum();
+      c = f * c + i * (variant == no_input_activation ? candidate : std::tanh(candidate));
+      const double o = variant == no_output_gate ? 1 : gate(c);
+      states[0][j] = o * (variant == no_output_activation ? c : std::tanh(c));
     }
   });
 }
 
-Arrays gru(const Arrays& in, const GruKind& kind) {
-  return over_sequence(in, {in[5]}, kind.reverse, [&](const Vector& p, auto& states) {
+Arrays gru(const Arrays& in, const CellCall& call) {
+  const bool before_product = call.cell == &gru_cell(Reset::before).spec;
+  return over_sequence(in, call, [&](const Vector& p, auto& states, const Parameters& w) {
     Vector& h = states[0];
     const std::size_t n = h.size();
     const Index units = std::ssize(h);
-    const Vector u = product(in[2], 0, 2 * units, h);
-    Vector r(n), z(n), before(n);
+    const Vector u = product(w.w_hh, 0, 2 * units, h);
+    Vector r(n), z(n), operand(n);
     for (std::size_t j = 0; j < n; ++j) {
       r[j] = sigmoid(p[j] + u[j]);
       z[j] = sigmoid(p[n + j] + u[n + j]);
-      before[j] = kind.reset == Reset::before ? r[j] * h[j] : h[j];
+      operand[j] = before_product ? r[j] * h[j] : h[j];
     }
-    const Vector inner = product(in[2], 2 * units, units, before);
+    const Vector inner = product(w.w_hh, 2 * units, units, operand);
     for (std::size_t j = 0; j < n; ++j) {
-      const double recurrent = inner[j] + in[4].x[j];
+      const double recurrent = inner[j] + (w.recurrent_bias.given() ? w.recurrent_bias.x[j] : 0);
       const double candidate =
-          std::tanh(p[2 * n + j] + (kind.reset == Reset::after ? r[j] * recurrent : recurrent));
+          std::tanh(p[2 * n + j] + (before_product ? recurrent : r[j] * recurrent));
       h[j] = (1 - z[j]) * candidate + z[j] * h[j];
     }
   });
@@ -114,9 +155,9 @@ Arrays gru(const Arrays& in, const GruKind& kind) {
 }  // namespace
 
 void add_recurrent_references(References& table) {
-  table["rnn"] = reference<RnnKind>(rnn);
-  table["gru"] = reference<GruKind>(gru);
-  table["lstm"] = reference<LstmKind>(lstm);
+  table["rnn"] = reference<CellCall>(rnn);
+  table["gru"] = reference<CellCall>(gru);
+  table["lstm"] = reference<CellCall>(lstm);
 }
 
 }  // namespace reel::testing

@@ -145,9 +145,10 @@ TEST_CASE("a state that is undefined stands for zeros") {
   CHECK_THROWS_AS(nn::defined_state(ones({2, 4}, f64), zeros({2, 5}, f64), w), ShapeError);
 }
 
-TEST_CASE("lengths are those given, or all steps, and say which rows are active") {
+TEST_CASE("lengths are those given, or none, and say which rows are active") {
   const Tensor x = zeros({4, 3, 2});
-  CHECK(resolve_lengths({}, x, "op").to_vector() == Numbers{4, 4, 4});
+  CHECK_FALSE(resolve_lengths({}, x, "op").defined());
+  CHECK_FALSE(active_rows({}, 1).defined());
   const Tensor lengths = tensor({3}, std::vector<std::int32_t>{4, 0, 2});
   CHECK(resolve_lengths({.lengths = lengths}, x, "op").to_vector() == Numbers{4, 0, 2});
   CHECK(testing::error_of<ValueError>([&] {

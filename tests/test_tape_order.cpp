@@ -291,9 +291,9 @@ TEST_CASE("generations do not run out with 32 bits, and handles have not grown")
 
 TEST_CASE("more outputs than an op can have are refused") {
   const Shape s{1};
-  CHECK(op::Shapes({s, s, s, s, s, s}).count() == op::max_outputs);
-  CHECK_THROWS_WITH_AS(op::Shapes({s, s, s, s, s, s, s}), "an op has at most 6 outputs, not 7",
-                       ValueError);
+  op::Shapes shapes({s, s});
+  while (shapes.count() < op::max_outputs) shapes.add(s);
+  CHECK_THROWS_WITH_AS(shapes.add(s), "an op has at most 12 outputs, not 13", ValueError);
 }
 
 TEST_CASE("errors say whose tape a tensor is on") {

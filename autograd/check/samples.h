@@ -88,6 +88,7 @@ class Samples {
     Item(const TypedSample<Attr>& sample) : TypedSample<Attr>(sample) {}
   };
   Samples(std::initializer_list<Item> items) : items_(items) {}
+  Samples(std::vector<Item> items) : items_(std::move(items)) {}
   const std::vector<Item>& items() const { return items_; }
 
  private:

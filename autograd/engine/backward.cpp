@@ -231,7 +231,7 @@ void Backward::serve(std::size_t r) {
   } else if (options_.create_graph) {
     apply_specification(record);
   } else {
-    apply_fused(r);
+    apply_fused(record);
   }
   if (timed)
     tape_.profile_.add(op.name, Profile::Pass::backward, current_place.module, record.step, begin,
@@ -277,67 +277,30 @@ void Backward::release(const Tape::Record& record) {
   }
 }
 
-// The kernel of the preceding record, which comes next, runs concurrently if possible. Its results,
-// or its exception, are held back until that record is processed, so sums and errors keep their
-// order.
-void Backward::apply_fused(std::size_t r) {
-  const Tape::Record& record = tape_.records_[r];
-  std::optional<FusedGradient> fused = std::exchange(ahead_, {});
-  if (!fused) {
-    fused = prepare_fused(record);
-    if (r > 0 && may_go_ahead(r - 1)) ahead_ = prepare_fused(tape_.records_[r - 1]);
-    kernels::parallel_for(ahead_ ? 2 : 1,
-                          [&](Index task) { (task == 0 ? fused : ahead_)->compute(); });
-  }
-  if (fused->error) std::rethrow_exception(fused->error);
-  for (int i = 0; i < record.input_count; ++i)
-    if (Tensor& g = fused->gradients[static_cast<std::size_t>(i)]; g.defined())
-      accumulate(tape_.input_slot(record, i), std::move(g));
-  for (const GradientProduct& p : fused->products)
-    add_product(tape_.input_slot(record, p.input), p.left, p.right);
-}
-
-Backward::FusedGradient Backward::prepare_fused(const Tape::Record& record) {
-  FusedGradient fused{record.op, attributes(record)};
+void Backward::apply_fused(const Tape::Record& record) {
+  Tensors inputs, outputs, seeds, gradients;
+  PoolVector<GradientProduct> products;
   for (int i = 0; i < record.input_count; ++i) {
     const std::int32_t slot = tape_.input_slot(record, i);
-    const Tensor& input = fused.inputs.emplace_back(tape_.handle(slot));
-    fused.gradients.push_back(is_needed(slot) ? Tensor(input.shape(), input.dtype()) : Tensor());
+    const Tensor& input = inputs.emplace_back(tape_.handle(slot));
+    gradients.push_back(is_needed(slot) ? Tensor(input.shape(), input.dtype()) : Tensor());
   }
   for (int k = 0; k < record.output_count; ++k) {
-    fused.outputs.push_back(tape_.handle(record.first_output + k));
-    fused.seeds.push_back(gradient(record.first_output + k));
+    outputs.push_back(tape_.handle(record.first_output + k));
+    seeds.push_back(gradient(record.first_output + k));
     // Nothing else reads a hidden output of a tape that is used up: the kernel may overwrite it.
     if (k >= record.output_count - record.op->hidden_outputs && !options_.keep)
       tape_.slots_[static_cast<std::size_t>(record.first_output + k)].buffer = {};
   }
-  return fused;
-}
-
-// A gradient arrived, so one of the outputs is not an integer.
-void Backward::FusedGradient::compute() noexcept try {
-  const auto real = std::ranges::find_if(outputs, is_real, &Tensor::dtype);
-  op->backward[static_cast<std::size_t>(real->dtype())](
-      {inputs, outputs, seeds, gradients, attr, products});
-} catch (...) {
-  error = std::current_exception();
-}
-
-// Whether the kernel of a record can run concurrently with that of the following one, and both
-// benefit: all gradients that it reads are available, and nothing has to be done between the two.
-bool Backward::may_go_ahead(std::size_t r) const {
-  const Tape::Record &record = tape_.records_[r], &next = tape_.records_[r + 1];
-  if (!leaves_threads_idle(next) || !leaves_threads_idle(record)) return false;
-  if (tape_.options_.profile || !tape_.hooks_.empty()) return false;
-  for (int i = 0; i < next.input_count; ++i)
-    if (record.makes(tape_.input_slot(next, i))) return false;
-  return is_reached(record) && needs_inputs(record);
-}
-
-bool Backward::leaves_threads_idle(const Tape::Record& record) const {
-  const auto slot = static_cast<std::size_t>(record.first_output);
-  return record.op->derivative == OpSpec::Derivative::fused &&
-         record.op->leaves_threads_idle(tape_.slots_[slot].shape);
+  // A gradient arrived, so one of the outputs is not an integer.
+  const DType dtype = std::ranges::find_if(outputs, is_real, &Tensor::dtype)->dtype();
+  record.op->backward[static_cast<std::size_t>(dtype)](
+      {inputs, outputs, seeds, gradients, attributes(record), products});
+  for (int i = 0; i < record.input_count; ++i)
+    if (Tensor& g = gradients[static_cast<std::size_t>(i)]; g.defined())
+      accumulate(tape_.input_slot(record, i), std::move(g));
+  for (const GradientProduct& p : products)
+    add_product(tape_.input_slot(record, p.input), p.left, p.right);
 }
 
 // Records the specification in place of the fused op, seeds it with the gradients of the op's

@@ -1,8 +1,5 @@
 #pragma once
 
-#include <exception>
-#include <optional>
-
 #include <reel/autograd/tape.h>
 
 namespace reel {
@@ -93,17 +90,6 @@ class Backward {
 
     bool takes(int part_axis, Index part_begin, Index part_end);
   };
-  // What the backward kernel of a fused op reads and writes, and what it threw.
-  struct FusedGradient {
-    const op::OpSpec* op;
-    const void* attr;
-    Tensors inputs{}, outputs{}, seeds{}, gradients{};
-    PoolVector<op::GradientProduct> products{};
-    std::exception_ptr error{};
-
-    void compute() noexcept;
-  };
-
   void mark(std::size_t slot, unsigned bits) {
     marks_[slot] = static_cast<std::uint8_t>(marks_[slot] | bits);
   }
@@ -125,20 +111,17 @@ class Backward {
   std::string where(const Tape::Record& record) const;
   void apply_hooks(std::int32_t slot);
   void apply_hooks_of_leaves(bool parameters);
-  void apply_fused(std::size_t record);
-  FusedGradient prepare_fused(const Tape::Record& record);
-  bool may_go_ahead(std::size_t record) const;
+  void apply_fused(const Tape::Record& record);
   void apply_specification(const Tape::Record& record);
   void release(const Tape::Record& record);
 
   // Of an absent input, whose slot is -1, nothing is marked.
   unsigned marks_of(std::int32_t slot) const {
-    return slot < 0 ? unneeded : marks_[static_cast<std::size_t>(slot)];
+    return slot < 0 ? std::uint8_t{unneeded} : marks_[static_cast<std::size_t>(slot)];
   }
   bool is_needed(std::int32_t slot) const { return marks_of(slot) != unneeded; }
   bool is_reached(const Tape::Record& record) const;
   bool needs_inputs(const Tape::Record& record) const;
-  bool leaves_threads_idle(const Tape::Record& record) const;
   const void* attributes(const Tape::Record& record) const;
   Tensor tensor_of(std::int32_t slot, Entry entry) const;
   Tensor gradient(std::int32_t slot);
@@ -171,7 +154,6 @@ class Backward {
   Receive receive_product_;
   Backward* later_ = nullptr;           // the pass over the next tape, where this one continues it
   PoolVector<Join> joins_;              // with that tape, parameters included
-  std::optional<FusedGradient> ahead_;  // of the record that is processed next
 };
 
 }  // namespace reel

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include <reel/autograd/engine/scope.h>
-#include <reel/autograd/engine/side_by_side.h>
 #include <reel/autograd/kernels/flush_subnormals.h>
 #include <reel/autograd/kernels/thread_pool.h>
 #include <reel/autograd/tape.h>
@@ -72,10 +71,6 @@ void throw_not_kept(std::string_view what, int i) {
 
 void Shapes::throw_too_many(std::size_t count) {
   throw ValueError(fmt::format("an op has at most {} outputs, not {}", max_outputs, count));
-}
-
-bool OpSpec::leaves_threads_idle(const Shape& y) const {
-  return one_thread && kernels::usable_threads() > 1 && one_thread(y);
 }
 
 namespace {
@@ -195,10 +190,7 @@ class Call {
     const bool timed = tape_ && tape_->options().profile;
     const auto begin = timed ? Profile::TimePoint::now() : Profile::TimePoint();
     const KernelCall call{inputs_, outputs, attr_, tape_ != nullptr};
-    if (auto* deferred = detail::DeferredKernels::current(); deferred && can_wait())
-      deferred->add(op_, dtype_, call, site_);
-    else
-      run_kernel(op_, dtype_, call, site_);
+    run_kernel(op_, dtype_, call, site_);
     if (timed) tape_->add_to_profile(op_, outputs, begin);
     if (tape_) tape_->record(op_, inputs_, outputs, attr_, site_);
     if (used_up_ != 0)
@@ -208,10 +200,6 @@ class Call {
  private:
   [[noreturn, gnu::cold, gnu::noinline]] void throw_no_memory(const MemoryError& e) const {
     Arguments(op_, inputs_, site_).fail<MemoryError>(e.what());
-  }
-  bool can_wait() const {
-    const bool watched = tape_ && (tape_->options().profile || tape_->options().check_finite);
-    return !watched && op_.leaves_threads_idle(shapes_[0]);
   }
 
   const OpSpec& op_;
@@ -249,31 +237,3 @@ Tensor run_single(const OpSpec& op, std::span<const Tensor* const> inputs, const
 }
 
 }  // namespace reel::op
-
-namespace reel {
-
-void detail::DeferredKernels::add(const op::OpSpec& op, DType dtype, const op::KernelCall& call,
-                                  Site site) {
-  DeferredCall& kernel =
-      kernels_.emplace_back(DeferredCall{&op, dtype, {}, {}, {}, call.recording, site, nullptr});
-  for (const Tensor* x : call.inputs) kernel.inputs.push_back(*x);
-  kernel.outputs.assign(call.outputs.begin(), call.outputs.end());
-  std::memcpy(kernel.attr.data(), call.attr, op.attr_size);
-}
-
-void detail::DeferredKernels::run() {
-  kernels::parallel_for(std::ssize(kernels_),
-                        [&](Index i) { kernels_[static_cast<std::size_t>(i)].run(); });
-  for (const DeferredCall& kernel : kernels_)
-    if (kernel.error) std::rethrow_exception(kernel.error);
-}
-
-void detail::DeferredKernels::DeferredCall::run() noexcept try {
-  PoolVector<const Tensor*> pointers;
-  for (const Tensor& x : inputs) pointers.push_back(&x);
-  op::run_kernel(*op, dtype, {pointers, outputs, attr.data(), recording}, site);
-} catch (...) {
-  error = std::current_exception();
-}
-
-}  // namespace reel

@@ -168,7 +168,6 @@ struct Definition {
   Samples<Attr> samples;
   const char* function = "";  ///< what errors call it, if not by its name
   int hidden_outputs = 0;
-  bool (*one_thread)(const Shape& y) = nullptr;  ///< see OpSpec
 };
 
 /// An op that can be called. Constructing it registers it; throws ValueError if the registry has an
@@ -236,7 +235,6 @@ Op<Attr>::Op(const Definition<Attr>& d, Site site) {
   spec_.function = d.function;
   spec_.hidden_outputs = d.hidden_outputs;
   spec_.shares_input = d.forward.shares_input;
-  spec_.one_thread = d.one_thread;
   spec_.attr_size = std::is_empty_v<Attr> ? 0 : sizeof(Attr);
   spec_.shape = d.shape.call;
   spec_.forward = d.forward.by_dtype;

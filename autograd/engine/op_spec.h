@@ -29,7 +29,7 @@ inline OutputShape integer(const Shape& shape) {
   return output;
 }
 
-inline constexpr int max_outputs = 6;
+inline constexpr int max_outputs = 12;
 
 /// The shapes of the results of an op: most ops have one, the recurrent layers several.
 class Shapes {
@@ -43,6 +43,12 @@ class Shapes {
       integers_ |= static_cast<unsigned>(output.integer) << count_;
       std::construct_at(items_ + count_++, output.shape);
     }
+  }
+  /// Throws ValueError for more than `max_outputs`.
+  void add(const OutputShape& output) {
+    if (count_ == max_outputs) throw_too_many(max_outputs + 1);
+    integers_ |= static_cast<unsigned>(output.integer) << count_;
+    std::construct_at(items_ + count_++, output.shape);
   }
   int count() const { return count_; }
   const Shape& operator[](int k) const { return items_[k]; }
@@ -289,9 +295,6 @@ struct OpSpec {
   int hidden_outputs = 0;       ///< trailing outputs that only the backward pass reads
   bool shares_input = false;    ///< no kernel: see SharedInput
   std::size_t attr_size = 0;
-  /// Whether a call with this first output has enough work for one thread but not for two; null:
-  /// never.
-  bool (*one_thread)(const Shape& y) = nullptr;
 
   Shapes (*shape)(const Arguments&, const void* attr) = nullptr;
   std::array<Forward, 3> forward{};  ///< by dtype; null if not supported
@@ -311,9 +314,6 @@ struct OpSpec {
   const Argument& argument(int i) const {
     return arguments[std::min(static_cast<std::size_t>(i), arguments.size() - 1)];
   }
-  /// Whether the kernels of a call with this first output benefit from running concurrently with
-  /// others.
-  bool leaves_threads_idle(const Shape& y) const;
 };
 
 /// The ops that are currently defined, sorted by name. An op at namespace scope is registered

@@ -42,7 +42,8 @@ struct Sequence {
   }
 
  private:
-  Tensor lengths_within(Index first, Index last) const {
+  std::optional<Tensor> lengths_within(Index first, Index last) const {
+    if (!lengths.defined()) return {};
     Tensor within = lengths;
     for (std::int32_t& length : within.begin_update<std::int32_t>())
       length = static_cast<std::int32_t>(std::clamp<Index>(length, first, last) - first);
@@ -78,7 +79,7 @@ void each_segment(const Tensor& x, const SequenceOptions& options, const char* o
   const Tensor lengths = resolve_lengths(options, x, op, site);
   const Index steps = x.rank() == 3 ? x.shape()[0] : 0;
   if (steps == 0)  // the shape rule reports the error
-    return f(x, {0, 0, x.rank() > 0 ? x.shape()[0] : 0, {.lengths = lengths}});
+    return f(x, {0, 0, x.rank() > 0 ? x.shape()[0] : 0, {.lengths = options.lengths}});
   const Sequence sequence{steps, options.segment, options, lengths, f};
   const Index count = sequence.count();
   if (x.trace().generation != 0) return sequence.halve(x, 0, count);

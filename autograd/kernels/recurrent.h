@@ -1,157 +1,177 @@
 #pragma once
 
-#include <algorithm>
+#include <array>
+#include <deque>
+#include <span>
 
-#include <reel/autograd/kernels/broadcast.h>
+#include <reel/autograd/engine/buffer.h>
+#include <reel/autograd/kernels/cell.h>
 #include <reel/autograd/kernels/matmul.h>
-#include <reel/autograd/kernels/prefetch.h>
-#include <reel/autograd/kernels/thread_pool.h>
 
-// What the kernels of the recurrent layers share. T steps, B rows, H units, G gates. One thread
-// takes a block of batch rows through all steps: rows are independent, so there is one fork and
-// join per layer and none per step, and no bit depends on how the rows are split. Only if the batch
-// has fewer rows than threads are large products split by columns, step by step.
-//
-// A layer's work on one row of one step is a function that is not inlined: only pointer parameters
-// keep `__restrict`, without which its loop is not vectorised.
+// The recurrent layers: one driver for all cells, which has the steps, the rows, the products, the
+// directions and the threads. T steps, B rows, D features, H units.
 namespace reel::kernels {
 
-/// The order of the steps, and which rows take part in them.
-struct Schedule {
-  Index steps, rows;
-  bool reverse;
-  const std::int32_t* lengths;
+/// Which rows take part in which steps. Rows that have ended leave the computation: the rows are
+/// sorted by length, so that those of a step are a prefix, and tokens are numbered step by step
+/// without the padding. A token's arithmetic does not depend on the rows beside it, so the results
+/// have the same bits as those of a row by itself.
+class Steps {
+ public:
+  /// `lengths` [B] may be null: all rows have all steps.
+  Steps(Index steps, Index rows, const std::int32_t* lengths);
 
-  Index time(Index step) const { return reverse ? steps - 1 - step : step; }
-  bool active(Index t, Index row) const { return t < lengths[row]; }
-  /// The time step of the row's state before step t, or -1 for the initial state.
-  Index previous(Index t, Index row) const {
+  Index total() const { return total_; }  ///< T
+  Index count() const { return std::ssize(first_) - 1; }
+  Index rows() const { return rows_; }
+  /// The token of the first row of step t.
+  Index first(Index t) const { return first_[static_cast<std::size_t>(t)]; }
+  /// How many rows take part in step t.
+  Index active(Index t) const { return first(t + 1) - first(t); }
+  Index tokens() const { return first_.back(); }
+  /// Whether all rows have the same length, so that tokens are in the order of the batch.
+  bool uniform() const { return order_.empty(); }
+  /// The row of the batch.
+  Index row(Index r) const { return uniform() ? r : order_[static_cast<std::size_t>(r)]; }
+  /// The step that a layer processes as its s-th.
+  Index time(Index s, bool reverse) const { return reverse ? count() - 1 - s : s; }
+  /// The step before step t of row r; -1 if t is its first.
+  Index previous(Index t, Index r, bool reverse) const {
     const Index before = reverse ? t + 1 : t - 1;
-    return before < 0 || before >= lengths[row] ? -1 : before;
+    return before < 0 || before >= count() || r >= active(before) ? -1 : before;
   }
-  /// The row's first time step; -1 for a row of length 0.
-  Index first(Index row) const { return lengths[row] == 0 ? -1 : reverse ? lengths[row] - 1 : 0; }
+  /// Where the batch [T, B, ..] has row r of step t.
+  Index place(Index t, Index r) const { return t * rows_ + row(r); }
+  /// Calls f(token, place) for every token.
+  template <class F>
+  void each_token(F f) const {
+    for (Index t = 0; t < count(); ++t)
+      for (Index r = 0; r < active(t); ++r) f(first(t) + r, place(t, r));
+  }
+  /// Where the rows are split into blocks of about equal work: block b has the rows from bounds[b]
+  /// to bounds[b + 1].
+  PoolVector<Index> blocks(Index at_most) const;
 
-  /// Prefetches a row of a sequence [T, B, width] for another step, if there is such a step: long
-  /// sequences do not fit in the cache, and loops backward in time are not foreseen.
-  template <Real T>
-  void prefetch(Index step, Index row, Index width, const T* sequence) const {
-    if (step >= 0 && step < steps)
-      kernels::prefetch(sequence + (time(step) * rows + row) * width, width);
-  }
+ private:
+  Index total_, rows_;
+  PoolVector<Index> order_, first_;
 };
-
-/// The state [B, H] of a row before step t: in the sequence [T, B, H], or the initial one.
-template <Real T>
-const T* previous_state(const Schedule& s, Index t, Index row, Index h_size, const T* sequence,
-                        const T* initial) {
-  const Index before = s.previous(t, row);
-  return before < 0 ? initial + row * h_size : sequence + (before * s.rows + row) * h_size;
-}
-
-/// The number of blocks that the batch's rows are split into.
-inline Index row_blocks(Index rows) {
-  constexpr Index smallest_block = 4;
-  return std::max<Index>(1, std::min<Index>(threads(), rows / smallest_block));
-}
-
-/// Calls f(begin, end) for blocks of the batch's rows, in parallel.
-template <class F>
-void each_row_block(Index rows, F f) {
-  const Index blocks = row_blocks(rows);
-  const Index size = (rows + blocks - 1) / blocks;
-  parallel_for(blocks, [&](Index block) {
-    const Index begin = block * size, end = std::min(rows, begin + size);
-    if (begin < end) f(begin, end);
-  });
-}
 
 /// The product of one step: c = or += a · w. With fewer rows than threads the columns of a large
 /// one are split, at the cost of a fork and join per step, which a smaller one would not recover.
 template <Real T>
-void step_product(MatrixView<T> a, const PackedMatrix<T>& w, T* c, Index ldc, Write write) {
-  constexpr Index worth_a_fork = 1 << 22;  // multiplications
-  if (a.rows < threads() && a.rows * a.cols * w.cols() >= worth_a_fork)
-    matmul(a, w, c, ldc, write);
-  else
-    multiply(a, w, c, ldc, write);
-}
-
-/// p [N, M] = x [N, D] · wᵀ + b, the gates' input projection for all steps at once.
-template <Real T>
-void input_product(const T* x, Index n, Index d, const T* w, const T* b, Index m, T* p) {
-  matmul(MatrixView<T>::row_major(x, n, d), MatrixView<T>::row_major(w, m, d).transposed(), b, 0, p,
-         m);
-}
+void step_product(MatrixView<T> a, const PackedMatrix<T>& w, T* c, Index ldc, Write write);
 
 /// out [M] = the sums of the columns of d [N, M].
 template <Real T>
-void column_sums(MatrixView<T> d, T* out) {
-  constexpr Index worth_a_fork = 1 << 20;  // elements
-  const Index block = d.rows * d.cols < worth_a_fork ? std::max<Index>(1, d.cols) : 256;
-  parallel_for((d.cols + block - 1) / block, [&](Index task) {
-    const Index begin = task * block, end = std::min(d.cols, begin + block);
-    sum_columns(
-        d.data + begin, d.rows, end - begin, d.row_stride, [](T x, Index) { return x; },
-        [&](Index c, double total) { out[begin + c] = static_cast<T>(total); });
-  });
-}
+void column_sums(MatrixView<T> d, T* out);
 
-/// The initial gradient of a state in the backward pass: `gradient`, or zeros if none arrived.
+/// The recurrent weights of a cell, packed for the products of its steps, or, transposed, for those
+/// of their gradients.
 template <Real T>
-void start_gradient(const T* gradient, Index count, T* to) {
-  gradient ? std::copy_n(gradient, count, to) : std::fill_n(to, count, T(0));
-}
+struct PackedCell {
+  enum class Pass { forward, backward };
+  PackedCell(const CellKernels<T>& kernels, const T* w_hh, Index n, Pass pass);
 
-/// dh [n] += dy, or nothing if no gradient arrived.
-template <Real T>
-void add_gradient(const T* __restrict dy, Index n, T* __restrict dh) {
-  if (dy)
-    for (Index j = 0; j < n; ++j) dh[j] += dy[j];
-}
-
-/// From the gradients d [N, M] of p = x wᵀ: dx [N, D] = or += d w and dw [M, D] = dᵀ x, each only
-/// if requested.
-template <Real T>
-void input_gradients(MatrixView<T> d, const T* x, const T* w, Index features, Write write_dx, T* dx,
-                     T* dw) {
-  if (dx) matmul(d, MatrixView<T>::row_major(w, d.cols, features), dx, features, write_dx);
-  if (dw)
-    matmul(d.transposed(), MatrixView<T>::row_major(x, d.rows, features), dw, features,
-           Write::assign);
-}
-
-/// dw [M, H] = Σ over steps of dᵀ · (state before the step): d [T·B, M] with rows `stride` apart is
-/// the gradient of the gates, y [T, B, H] the states after the steps.
-template <Real T>
-void recurrent_weight_gradient(const Schedule& s, const T* d, Index m, Index stride, const T* y,
-                               const T* h0, Index h_size, T* dw) {
-  // The first step of each row uses the initial state, whose values must be ignored where the row
-  // has no steps ...
-  Scratch<T> first(s.rows * m), initial(s.rows * h_size);
-  for (Index row = 0; row < s.rows; ++row) {
-    const Index t = s.first(row);
-    if (t < 0) {
-      std::fill_n(first.data() + row * m, m, T(0));
-      std::fill_n(initial.data() + row * h_size, h_size, T(0));
-    } else {
-      std::copy_n(d + (t * s.rows + row) * stride, m, first.data() + row * m);
-      std::copy_n(h0 + row * h_size, h_size, initial.data() + row * h_size);
+  /// Advances rows by one step: h [rows, H], sums and operands those of the rows; `row_at(r)` is
+  /// the UnitRow of a row.
+  template <class RowAt>
+  void step(const T* h, Index rows, T* sums, T* operands, RowAt row_at) const {
+    const Index width = cell.layout.sums * units;
+    const auto add_product = [&](const T* a, const PackedMatrix<T>& w, CellLayout::Range range) {
+      step_product(MatrixView<T>::row_major(a, rows, units), w, sums + range.begin * units, width,
+                   Write::add);
+    };
+    if (cell.layout.recurrent.count > 0) add_product(h, first, cell.layout.recurrent);
+    if (cell.layout.second.count > 0) {
+      for (Index r = 0; r < rows; ++r) cell.operand(row_at(r));
+      add_product(operands, second, cell.layout.second);
     }
+    for (Index r = 0; r < rows; ++r) cell.unit(row_at(r));
   }
-  const auto product = [&](const T* gates, Index rows, Index gate_stride, const T* states,
-                           Write write) {
-    matmul(MatrixView<T>::row_major(gates, rows, m, gate_stride).transposed(),
-           MatrixView<T>::row_major(states, rows, h_size), dw, h_size, write);
+
+  const CellKernels<T>& cell;
+  Index units;
+  PackedMatrix<T> first, second;
+};
+
+/// The biases of all sums [sums, H], from b [inputs, H] and the bias of the recurrent product,
+/// either of which may be null.
+template <Real T>
+void sum_biases(const CellLayout& layout, Index n, const T* b, const T* recurrent_bias, T* biases);
+
+/// sums [tokens, sums, H] = biases + W x.
+template <Real T>
+void input_sums(const CellLayout& layout, Index n, const T* x, Index tokens, Index features,
+                const T* w_ih, const T* biases, T* sums);
+
+/// W x and the biases, for single steps: input_sums with the weights packed once.
+template <Real T>
+class PackedInput {
+ public:
+  /// `biases` are those of sum_biases.
+  PackedInput(const CellLayout& layout, Index n, const T* w_ih, Index features,
+              PoolVector<T> biases);
+  /// sums [rows, sums, H] = biases + W x.
+  void operator()(const T* x, Index rows, T* sums) const;
+
+ private:
+  struct Run {
+    Run(int first_sum, MatrixView<T> view) : sum(first_sum), w(view) {}
+    int sum;
+    PackedMatrix<T> w;
   };
-  product(first.data(), s.rows, m, initial.data(), Write::assign);
-  // ... and later steps use the output of the previous step, in one product for all. Before a row
-  // begins, that output is zero.
-  const Index later = (s.steps - 1) * s.rows;
-  if (later <= 0) return;
-  const T* gates = s.reverse ? d : d + s.rows * stride;
-  const T* states = s.reverse ? y + s.rows * h_size : y;
-  product(gates, later, stride, states, Write::add);
-}
+  CellLayout layout_;
+  Index n_, features_;
+  PoolVector<T> biases_;
+  std::deque<Run> runs_;  // which cannot be moved
+};
+
+/// The tensors of one direction. Null pointers: no bias, an initial state of zeros.
+template <Real T>
+struct Direction {
+  bool reverse;
+  const T *w_ih, *w_hh, *b, *recurrent_bias, *weights;
+  std::array<const T*, max_states> initial;  ///< [B, H]
+};
+
+/// What a forward pass writes for one direction.
+template <Real T>
+struct DirectionResults {
+  T* y;                             ///< its first number in y [T, B, ..]
+  std::array<T*, max_states> last;  ///< [B, H]
+  T* sums;                          ///< [tokens, sums, H]
+  std::array<T*, max_states> kept;  ///< [tokens, H] of states after h; null: not needed
+};
+
+/// What a backward pass reads and writes for one direction.
+template <Real T>
+struct DirectionGradients {
+  const T *y, *dy;                          ///< as in the results; dy may be null
+  std::array<const T*, max_states> d_last;  ///< may be null
+  T* sums;                                  ///< overwritten by their gradients
+  std::array<const T*, max_states> kept;
+  // Null where not needed.
+  T *dw_ih, *dw_hh, *db, *d_recurrent_bias, *d_weights;
+  std::array<T*, max_states> d_initial;
+};
+
+/// A layer over a sequence x [T, B, D], in one or both directions. The tokens of y [T, B, ..] are
+/// `y_stride` numbers apart.
+template <Real T>
+struct Recurrence {
+  const CellKernels<T>& cell;
+  const Steps& steps;
+  Index features, units, y_stride;
+  const T* x;
+  std::span<const Direction<T>> directions;
+
+  void forward(std::span<const DirectionResults<T>> results) const;
+  /// dx may be null.
+  void backward(std::span<const DirectionGradients<T>> gradients, T* dx) const;
+
+ private:
+  void input_gradient(std::span<const DirectionGradients<T>> gradients, T* dx) const;
+};
 
 }  // namespace reel::kernels

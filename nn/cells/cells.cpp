@@ -41,25 +41,16 @@ std::vector<std::string> lstm_gates() { return {"input", "forget", "cell", "outp
 RnnCell::RnnCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
                  const Options& options)
     : activation(options.activation) {
-  const Initial initial(p, "RnnCell", input_size, hidden_size, options);
+  const Initial initial(p, RnnCell::name, input_size, hidden_size, options);
   w_ih = p.create("w_ih", {hidden_size, input_size}, initial.weight);
   w_hh = p.create("w_hh", {hidden_size, hidden_size}, initial.weight);
   b = p.create("b", {hidden_size}, initial.summed_bias);
 }
 
-Output<HiddenState> RnnCell::operator()(const Tensor& x, const State& state, const Mode&,
-                                        Site site) const {
-  const ModuleScope scope(w_hh.name(), site);
-  require_features("RnnCell", w_ih, x, input_size(), site);
-  const Tensor h = defined_state(state.h, x, w_hh);
-  const Tensor next = rnn_step(affine(x, w_ih, b), h, w_hh, activation);
-  return {next, {next}};
-}
-
 GruCell::GruCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
                  const Options& options)
     : reset(options.reset) {
-  const Initial initial(p, "GruCell", input_size, hidden_size, options);
+  const Initial initial(p, GruCell::name, input_size, hidden_size, options);
   w_ih = p.create("w_ih", {3 * hidden_size, input_size}, initial.weight, gru_gates());
   w_hh = p.create("w_hh", {3 * hidden_size, hidden_size}, initial.weight, gru_gates());
   // The gates r and z have the sum of both biases in b, n has one in b and one in b_hn.
@@ -72,22 +63,13 @@ GruCell::GruCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden
   b_hn = p.create("b_hn", {hidden_size}, initial.bias);
 }
 
-Output<HiddenState> GruCell::operator()(const Tensor& x, const State& state, const Mode&,
-                                        Site site) const {
-  const ModuleScope scope(w_hh.name(), site);
-  require_features("GruCell", w_ih, x, input_size(), site);
-  const Tensor h = defined_state(state.h, x, w_hh);
-  const Tensor next = gru_step(affine(x, w_ih, b), h, w_hh, b_hn, reset);
-  return {next, {next}};
-}
-
 LstmCell::LstmCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
                    const Options& options) {
   if (options.forget_bias && !std::isfinite(*options.forget_bias))
     throw ValueError(
         fmt::format("LstmCell: the forget bias must be finite, not {}", *options.forget_bias),
         SiteScope::current());
-  const Initial initial(p, "LstmCell", input_size, hidden_size, options);
+  const Initial initial(p, LstmCell::name, input_size, hidden_size, options);
   w_ih = p.create("w_ih", {4 * hidden_size, input_size}, initial.weight, lstm_gates());
   w_hh = p.create("w_hh", {4 * hidden_size, hidden_size}, initial.weight, lstm_gates());
   const auto bias = [&](Rng& rng, const Shape& shape, DType dtype) {
@@ -100,55 +82,6 @@ LstmCell::LstmCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidd
     return values;
   };
   b = p.create("b", {4 * hidden_size}, bias, lstm_gates());
-}
-
-Output<LstmState> LstmCell::operator()(const Tensor& x, const State& state, const Mode&,
-                                       Site site) const {
-  const ModuleScope scope(w_hh.name(), site);
-  require_features("LstmCell", w_ih, x, input_size(), site);
-  const Tensor h = defined_state(state.h, x, w_hh), c = defined_state(state.c, x, w_hh);
-  const LstmStep next = lstm_step(affine(x, w_ih, b), h, c, w_hh);
-  return {next.h, {next.h, next.c}};
-}
-
-Rnn::Rnn(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
-         const Options& options)
-    : cell(require_positive(p, "Rnn", {{"input_size", input_size}, {"hidden_size", hidden_size}}),
-           input_size, hidden_size, options) {}
-
-Output<HiddenState> Rnn::operator()(const Tensor& x, const State& state, const Mode&,
-                                    const SequenceOptions& options, Site site) const {
-  const ModuleScope scope(cell.w_hh.name(), site);
-  const auto [y, h] = reel::rnn(x, cell.w_ih, cell.w_hh, cell.b,
-                                defined_state(state.h, x, cell.w_hh), cell.activation, options);
-  return {y, {h}};
-}
-
-Gru::Gru(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
-         const Options& options)
-    : cell(require_positive(p, "Gru", {{"input_size", input_size}, {"hidden_size", hidden_size}}),
-           input_size, hidden_size, options) {}
-
-Output<HiddenState> Gru::operator()(const Tensor& x, const State& state, const Mode&,
-                                    const SequenceOptions& options, Site site) const {
-  const ModuleScope scope(cell.w_hh.name(), site);
-  const auto [y, h] = reel::gru(x, cell.w_ih, cell.w_hh, cell.b, cell.b_hn,
-                                defined_state(state.h, x, cell.w_hh), cell.reset, options);
-  return {y, {h}};
-}
-
-Lstm::Lstm(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
-           const Options& options)
-    : cell(require_positive(p, "Lstm", {{"input_size", input_size}, {"hidden_size", hidden_size}}),
-           input_size, hidden_size, options) {}
-
-Output<LstmState> Lstm::operator()(const Tensor& x, const State& state, const Mode&,
-                                   const SequenceOptions& options, Site site) const {
-  const ModuleScope scope(cell.w_hh.name(), site);
-  const auto [y, h, c] =
-      reel::lstm(x, cell.w_ih, cell.w_hh, cell.b, defined_state(state.h, x, cell.w_hh),
-                 defined_state(state.c, x, cell.w_hh), options);
-  return {y, {h, c}};
 }
 
 }  // namespace reel::nn

@@ -1,10 +1,6 @@
 #pragma once
 
-#include <reel/autograd/recurrent.h>
-#include <reel/nn/calls.h>
-#include <reel/nn/mode.h>
-#include <reel/nn/sizes.h>
-#include <reel/nn/state.h>
+#include <reel/nn/cells/recurrent.h>
 
 namespace reel::nn {
 
@@ -20,46 +16,22 @@ struct GruOptions {
 
 /// One step of a gated recurrent unit; the equations are those of reel::gru. Parameters, in blocks
 /// of H rows for the gates r, z, n: `w_ih` [3H, D], `w_hh` [3H, H], `b` [3H], and `b_hn` [H].
-struct GruCell : CellCalls<GruCell, HiddenState> {
-  using State = HiddenState;
+struct GruCell : FusedCellCalls<GruCell, HiddenState> {
   using Options = GruOptions;
+  static constexpr const char *name = "GruCell", *layer_name = "Gru";
 
   /// Throws ValueError for sizes that are not positive.
   GruCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
           const Options& options = {});
 
-  using CellCalls::operator();
-  /// x [B, D], state [B, H] -> y = h' [B, H] and the state. Throws ShapeError.
-  Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
-                           Site site = {}) const;
-
-  Index input_size() const { return w_ih.shape()[1]; }
-  Index output_size() const { return w_hh.shape()[1]; }
+  FusedCell fused() const { return gru_cell(reset); }
+  CellParams params() const { return {w_ih, w_hh, b, b_hn}; }
 
   Param w_ih, w_hh, b, b_hn;
   Reset reset;
 };
 
-/// A gated recurrent unit over a sequence: GruCell at every step, as one op (reel::gru).
-/// The default mode is Eval.
-struct Gru : SequenceCalls<Gru, HiddenState> {
-  using State = HiddenState;
-  using Options = GruOptions;
-  static constexpr bool one_op = true;
-
-  /// Throws ValueError for sizes that are not positive.
-  Gru(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
-      const Options& options = {});
-
-  using SequenceCalls::operator();
-  /// x [T, B, D] -> y [T, B, H] and the last state; state, mode and options may each be left out:
-  /// see SequenceCalls. Throws ShapeError, or ValueError for lengths outside 0 .. T.
-  Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
-                           const SequenceOptions& options = {}, Site site = {}) const;
-
-  Index output_size() const { return cell.output_size(); }
-
-  GruCell cell;
-};
+/// A gated recurrent unit over a sequence.
+using Gru = Recurrent<GruCell>;
 
 }  // namespace reel::nn

@@ -2,11 +2,7 @@
 
 #include <optional>
 
-#include <reel/autograd/recurrent.h>
-#include <reel/nn/calls.h>
-#include <reel/nn/mode.h>
-#include <reel/nn/sizes.h>
-#include <reel/nn/state.h>
+#include <reel/nn/cells/recurrent.h>
 
 namespace reel::nn {
 
@@ -23,45 +19,21 @@ struct LstmOptions {
 
 /// One step of long short-term memory; the equations are those of reel::lstm. Parameters, in blocks
 /// of H rows for the gates i, f, g, o: `w_ih` [4H, D], `w_hh` [4H, H], `b` [4H].
-struct LstmCell : CellCalls<LstmCell, LstmState> {
-  using State = LstmState;
+struct LstmCell : FusedCellCalls<LstmCell, LstmState> {
   using Options = LstmOptions;
+  static constexpr const char *name = "LstmCell", *layer_name = "Lstm";
 
   /// Throws ValueError for sizes that are not positive.
   LstmCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
            const Options& options = {});
 
-  using CellCalls::operator();
-  /// x [B, D], state h and c [B, H] -> y = h' [B, H] and the state. Throws ShapeError.
-  Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
-                           Site site = {}) const;
-
-  Index input_size() const { return w_ih.shape()[1]; }
-  Index output_size() const { return w_hh.shape()[1]; }
+  FusedCell fused() const { return lstm_cell(); }
+  CellParams params() const { return {w_ih, w_hh, b}; }
 
   Param w_ih, w_hh, b;
 };
 
-/// Long short-term memory over a sequence: LstmCell at every step, as one op (reel::lstm).
-/// The default mode is Eval.
-struct Lstm : SequenceCalls<Lstm, LstmState> {
-  using State = LstmState;
-  using Options = LstmOptions;
-  static constexpr bool one_op = true;
-
-  /// Throws ValueError for sizes that are not positive.
-  Lstm(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
-       const Options& options = {});
-
-  using SequenceCalls::operator();
-  /// x [T, B, D] -> y [T, B, H] and the last state; state, mode and options may each be left out:
-  /// see SequenceCalls. Throws ShapeError, or ValueError for lengths outside 0 .. T.
-  Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
-                           const SequenceOptions& options = {}, Site site = {}) const;
-
-  Index output_size() const { return cell.output_size(); }
-
-  LstmCell cell;
-};
+/// Long short-term memory over a sequence.
+using Lstm = Recurrent<LstmCell>;
 
 }  // namespace reel::nn

@@ -1,10 +1,6 @@
 #pragma once
 
-#include <reel/autograd/recurrent.h>
-#include <reel/nn/calls.h>
-#include <reel/nn/mode.h>
-#include <reel/nn/sizes.h>
-#include <reel/nn/state.h>
+#include <reel/nn/cells/recurrent.h>
 
 namespace reel::nn {
 
@@ -19,46 +15,22 @@ struct RnnOptions {
 
 /// One step of a vanilla RNN: h' = f(W x + U h + b). Parameters `w_ih` [H, D], `w_hh` [H, H], `b`
 /// [H].
-struct RnnCell : CellCalls<RnnCell, HiddenState> {
-  using State = HiddenState;
+struct RnnCell : FusedCellCalls<RnnCell, HiddenState> {
   using Options = RnnOptions;
+  static constexpr const char *name = "RnnCell", *layer_name = "Rnn";
 
   /// Throws ValueError for sizes that are not positive.
   RnnCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
           const Options& options = {});
 
-  using CellCalls::operator();
-  /// x [B, D], state [B, H] -> y = h' [B, H] and the state. Throws ShapeError.
-  Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
-                           Site site = {}) const;
-
-  Index input_size() const { return w_ih.shape()[1]; }
-  Index output_size() const { return w_hh.shape()[1]; }
+  FusedCell fused() const { return rnn_cell(activation); }
+  CellParams params() const { return {w_ih, w_hh, b}; }
 
   Param w_ih, w_hh, b;
   Activation activation;
 };
 
-/// A vanilla RNN over a sequence: RnnCell at every step, as one op (reel::rnn).
-/// The default mode is Eval.
-struct Rnn : SequenceCalls<Rnn, HiddenState> {
-  using State = HiddenState;
-  using Options = RnnOptions;
-  static constexpr bool one_op = true;
-
-  /// Throws ValueError for sizes that are not positive.
-  Rnn(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
-      const Options& options = {});
-
-  using SequenceCalls::operator();
-  /// x [T, B, D] -> y [T, B, H] and the last state; state, mode and options may each be left out:
-  /// see SequenceCalls. Throws ShapeError, or ValueError for lengths outside 0 .. T.
-  Output<State> operator()(const Tensor& x, const State& state = {}, const Mode& mode = Eval{},
-                           const SequenceOptions& options = {}, Site site = {}) const;
-
-  Index output_size() const { return cell.output_size(); }
-
-  RnnCell cell;
-};
+/// A vanilla RNN over a sequence.
+using Rnn = Recurrent<RnnCell>;
 
 }  // namespace reel::nn

@@ -7,7 +7,6 @@
 
 #include <reel/autograd/kernels/flush_subnormals.h>
 #include <reel/autograd/kernels/recurrent.h>
-#include <reel/autograd/kernels/step.h>
 #include <reel/autograd/ops/check_indices.h>
 #include <reel/autograd/tape.h>
 
@@ -46,41 +45,34 @@ void copy_rows(const Tensor& table, const Tensor& rows, T* to) {
     to = std::copy_n(table.begin<T>() + row * size, size, to);
 }
 
-// The gates' input projection W x + b of one step.
+// The part of the sums of one step that its input makes: W x and the biases.
 template <Real T>
-using InputPart = std::function<void(const Tensor& x, T* gates)>;
+using InputPart = std::function<void(const Tensor& x, T* sums)>;
 
 template <Real T>
-InputPart<T> pack_input(const Tensor& w, const Tensor& b, const Embedding* embed) {
+InputPart<T> pack_input(const CellSpec& cell, const CellInputs& parameters, Index n,
+                        const Embedding* embed) {
+  const Tensor& w = parameters.w_ih;
+  const auto start = [](const Tensor& x) { return x.defined() ? x.begin<T>() : nullptr; };
+  PoolVector<T> biases(static_cast<std::size_t>(cell.layout.sums * n));
+  kernels::sum_biases(cell.layout, n, start(parameters.b), start(parameters.recurrent_bias),
+                      biases.data());
   if (embed && embed->w.shape()[0] <= largest_table) {
     const Tensor& vectors = embed->w.value();
-    Tensor table({vectors.size(0), w.size(0)}, w.dtype());
-    kernels::input_product(vectors.begin<T>(), vectors.size(0), vectors.size(1), w.begin<T>(),
-                           b.begin<T>(), w.size(0), table.begin_update<T>().data());
-    return [table](const Tensor& symbols, T* gates) { copy_rows(table, symbols, gates); };
+    Tensor table({vectors.size(0), cell.layout.sums * n}, w.dtype());
+    kernels::input_sums(cell.layout, n, vectors.begin<T>(), vectors.size(0), vectors.size(1),
+                        w.begin<T>(), biases.data(), table.begin_update<T>().data());
+    return [table](const Tensor& symbols, T* sums) { copy_rows(table, symbols, sums); };
   }
-  const auto affine = std::make_shared<const Affine<T>>(w, b);
+  const auto product = std::make_shared<const kernels::PackedInput<T>>(
+      cell.layout, n, w.begin<T>(), w.size(1), std::move(biases));
   if (!embed)
-    return [affine](const Tensor& x, T* gates) { (*affine)(x.begin<T>(), x.size(0), gates); };
-  return [affine, vectors = embed->w](const Tensor& symbols, T* gates) {
+    return [product](const Tensor& x, T* sums) { (*product)(x.begin<T>(), x.size(0), sums); };
+  return [product, vectors = embed->w](const Tensor& symbols, T* sums) {
     const Scratch<T> x(symbols.size() * vectors.shape()[1]);
     copy_rows(vectors.value(), symbols, x.data());
-    (*affine)(x.data(), symbols.size(), gates);
+    (*product)(x.data(), symbols.size(), sums);
   };
-}
-
-template <Real T>
-kernels::StepFunction<T> pack_step(const RnnCell& c) {
-  return kernels::rnn_step(c.w_hh.value().begin<T>(), c.output_size(), c.activation);
-}
-template <Real T>
-kernels::StepFunction<T> pack_step(const GruCell& c) {
-  return kernels::gru_step(c.w_hh.value().begin<T>(), c.b_hn.value().begin<T>(), c.output_size(),
-                           c.reset);
-}
-template <Real T>
-kernels::StepFunction<T> pack_step(const LstmCell& c) {
-  return kernels::lstm_step(c.w_hh.value().begin<T>(), c.output_size());
 }
 
 void require(const Tensor& x, const char* what, DType dtype, const Shape& shape, Site site) {
@@ -112,6 +104,36 @@ void check_embedding(const Embedding& embed, Index input_size, DType dtype, Site
                      site);
 }
 
+// A step of the packed cell: its input part, then the cell's own.
+template <Real T>
+std::function<void(const Tensor& x, std::span<const Tensor> before, std::span<Tensor> after)>
+pack_step(const CellSpec& cell, const CellInputs& parameters, const Embedding* embed) {
+  const Index n = parameters.w_hh.size(1);
+  using Packed = kernels::PackedCell<T>;
+  return [input = pack_input<T>(cell, parameters, n, embed), weights = parameters.weights, n,
+          packed = std::make_shared<const Packed>(cell.kernels<T>(), parameters.w_hh.begin<T>(), n,
+                                                  Packed::Pass::forward)](
+             const Tensor& x, std::span<const Tensor> before, std::span<Tensor> after) {
+    const Index rows = x.shape()[0], width = packed->cell.layout.sums * n;
+    const Scratch<T> sums(rows * width), not_kept(n), operands(rows * n);
+    input(x, sums.data());
+    kernels::UnitRow<T> first{
+        n, sums.data(), {}, {}, operands.data(), weights.defined() ? weights.begin<T>() : nullptr};
+    for (std::size_t k = 0; k < after.size(); ++k) {
+      first.states[k] = after[k].begin_update<T>().data();
+      first.kept[k] = not_kept.data();
+      std::copy_n(before[k].begin<T>(), rows * n, first.states[k]);
+    }
+    packed->step(before[0].begin<T>(), rows, sums.data(), operands.data(), [&](Index r) {
+      kernels::UnitRow<T> row = first;
+      row.sums += r * width;
+      row.operand += r * n;
+      for (std::size_t k = 0; k < after.size(); ++k) row.states[k] += r * n;
+      return row;
+    });
+  };
+}
+
 }  // namespace
 
 namespace detail {
@@ -131,36 +153,22 @@ void PackedParams::check(Site site) const {
         site);
 }
 
-template <class Cell>
-PackedLayer::PackedLayer(const Cell& cell, const Embedding* embed, Site site)
-    : dtype_(cell.w_hh.dtype()), input_size_(cell.input_size()), output_size_(cell.output_size()) {
-  for (const Param* p : {&cell.w_ih, &cell.w_hh, &cell.b}) params_.add(*p);
-  if constexpr (requires { cell.b_hn; }) params_.add(cell.b_hn);
+PackedLayer::PackedLayer(const CellSpec& cell, const CellParams& params, const Embedding* embed,
+                         Site site)
+    : dtype_(params.w_hh.dtype()),
+      input_size_(params.w_ih.shape()[1]),
+      output_size_(params.w_hh.shape()[1]) {
+  for (const Param* p : params.all())
+    if (p->defined()) params_.add(*p);
   if (embed) {
     check_embedding(*embed, input_size_, dtype_, site);
     params_.add(embed->w);
     symbols_ = embed->w.shape()[0];
   }
   const kernels::FlushSubnormals flush;
-  step_ = dispatch_real(dtype_, [&]<class T>() -> Step {
-    return [input = pack_input<T>(cell.w_ih.value(), cell.b.value(), embed),
-            step = pack_step<T>(cell), width = cell.b.shape()[0]](
-               const Tensor& x, std::span<const Tensor> before, std::span<Tensor> after) {
-      const Index rows = x.shape()[0];
-      const Scratch<T> gates(rows * width);
-      input(x, gates.data());
-      std::array<const T*, 2> from{};
-      std::array<T*, 2> to{};
-      std::ranges::transform(before, from.begin(), [](const Tensor& s) { return s.begin<T>(); });
-      std::ranges::transform(after, to.begin(),
-                             [](Tensor& s) { return s.begin_update<T>().data(); });
-      step(rows, gates.data(), from.data(), to.data());
-    };
-  });
+  step_ = dispatch_real(
+      dtype_, [&]<class T>() -> Step { return pack_step<T>(cell, params.values(), embed); });
 }
-template PackedLayer::PackedLayer(const RnnCell&, const Embedding*, Site);
-template PackedLayer::PackedLayer(const GruCell&, const Embedding*, Site);
-template PackedLayer::PackedLayer(const LstmCell&, const Embedding*, Site);
 
 void PackedLayer::run(const Tensor& x, std::span<Tensor> before, std::span<Tensor> after,
                       Site site) const {
@@ -181,20 +189,6 @@ void PackedLayer::run(const Tensor& x, std::span<Tensor> before, std::span<Tenso
   for (Tensor& state : after) state = Tensor(shape, dtype_);
   const kernels::FlushSubnormals flush;
   step_(x, before, after);
-}
-
-Output<HiddenState> PackedLayer::operator()(const Tensor& x, const HiddenState& state,
-                                            Site site) const {
-  Tensor before = state.h, after;
-  run(x, {&before, 1}, {&after, 1}, site);
-  return {after, {after}};
-}
-
-Output<LstmState> PackedLayer::operator()(const Tensor& x, const LstmState& state,
-                                          Site site) const {
-  std::array<Tensor, 2> before{state.h, state.c}, after;
-  run(x, before, after, site);
-  return {after[0], {after[0], after[1]}};
 }
 
 }  // namespace detail

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -59,11 +60,16 @@ class PackedParams {
 /// The packed layer of a cell; with an embedding, which may be null, it takes symbols.
 class PackedLayer {
  public:
-  template <class Cell>
-  PackedLayer(const Cell& cell, const Embedding* embed, Site site);
+  PackedLayer(const CellSpec& cell, const CellParams& params, const Embedding* embed, Site site);
 
-  Output<HiddenState> operator()(const Tensor& x, const HiddenState& state, Site site) const;
-  Output<LstmState> operator()(const Tensor& x, const LstmState& state, Site site) const;
+  template <class State>
+  Output<State> operator()(const Tensor& x, const State& state, Site site) const {
+    std::array<Tensor, kernels::max_states> before, after;
+    std::size_t count = 0;
+    state.map([&](const Tensor& s) { return before[count++] = s; });
+    run(x, std::span(before).first(count), std::span(after).first(count), site);
+    return {after[0], state_of<State>(after.data())};
+  }
 
  private:
   using Step =
@@ -97,14 +103,15 @@ class Stepper<Linear> {
   Product product_;
 };
 
-template <class L>
-requires(std::same_as<L, Rnn> || std::same_as<L, Gru> || std::same_as<L, Lstm>) class Stepper<L> {
+template <class C>
+class Stepper<Recurrent<C>> {
  public:
-  using State = typename L::State;
+  using State = typename C::State;
 
-  explicit Stepper(const L& layer, Site site = {}) : layer_(layer.cell, nullptr, site) {}
-  Stepper(const Embedding& embed, const L& layer, Site site = {})
-      : layer_(layer.cell, &embed, site) {}
+  explicit Stepper(const Recurrent<C>& layer, Site site = {})
+      : layer_(layer.cell.fused().spec, layer.cell.params(), nullptr, site) {}
+  Stepper(const Embedding& embed, const Recurrent<C>& layer, Site site = {})
+      : layer_(layer.cell.fused().spec, layer.cell.params(), &embed, site) {}
 
   /// One step: x [B, D], or with an embedding symbols i32 [B] -> y [B, H] and the next state.
   /// Throws ShapeError, DTypeError or ValueError for an input that does not fit, StaleTensorError

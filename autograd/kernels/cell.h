@@ -1,0 +1,75 @@
+#pragma once
+
+#include <array>
+
+#include <reel/autograd/dtype.h>
+#include <reel/autograd/shape.h>
+
+// What the driver of the recurrent layers (recurrent.h) knows of a cell: constants, which say how
+// its products are laid out, and functions of one row. T steps, B rows, D features, H units.
+namespace reel::kernels {
+
+inline constexpr int max_sums = 8, max_states = 4;
+
+/// How a cell's numbers are laid out. A token, one row of one step, has `sums` blocks of H
+/// pre-activations: products and biases that the cell's functions then read. The first state is h,
+/// the output and the operand of the recurrent product.
+struct CellLayout {
+  /// Consecutive sums.
+  struct Range {
+    int begin, count;
+  };
+  int sums;
+  int states;
+  /// Numbers per unit, the same at all tokens, such as peepholes.
+  int weights = 0;
+  /// Block g of w_ih and of b belongs to sum input[g].
+  int inputs = sums;
+  std::array<int, max_sums> input = {0, 1, 2, 3, 4, 5, 6, 7};
+  /// The sums to which U h is added, and those to which U s is, where s is what the cell's function
+  /// `operand` returns; in the order of the blocks of w_hh.
+  Range recurrent = {0, sums};
+  Range second = {0, 0};
+  /// The sum with a second bias, added to the recurrent product; -1: none.
+  int recurrent_bias = -1;
+
+  constexpr int recurrent_blocks() const { return recurrent.count + second.count; }
+};
+
+/// One token, for the functions of a forward pass.
+template <Real T>
+struct UnitRow {
+  Index n;                            ///< H
+  T* sums;                            ///< [sums, H]; on return what the backward pass reads
+  std::array<T*, max_states> states;  ///< [H] each: before the step, on return after it
+  std::array<T*, max_states> kept;    ///< the states after the step once more
+  T* operand;                         ///< the result of `operand`
+  const T* weights;
+};
+
+/// The same for a backward pass.
+template <Real T>
+struct UnitRowGradient {
+  Index n;
+  T* sums;  ///< what the forward pass kept, on return the gradients of the sums
+  std::array<const T*, max_states> before;
+  std::array<T*, max_states> gradients;  ///< of the states after the step, on return of those
+                                         ///< before it, without the part through products
+  const T* dy;                           ///< added to the gradient of h; may be null
+  const T* d_operand;                    ///< of operand_gradient: the gradient of the operand
+  T* operand;                            ///< its result: the operand once more
+  const T* weights;
+  double* weight_gradients;  ///< [weights, H], added to
+};
+
+/// A cell. `operand` and its gradient exist if the layout has a second product.
+template <Real T>
+struct CellKernels {
+  CellLayout layout;
+  void (*unit)(const UnitRow<T>&);
+  void (*unit_gradient)(const UnitRowGradient<T>&);
+  void (*operand)(const UnitRow<T>&) = nullptr;
+  void (*operand_gradient)(const UnitRowGradient<T>&) = nullptr;
+};
+
+}  // namespace reel::kernels

@@ -1,0 +1,278 @@
+#pragma once
+
+#include <bit>
+#include <concepts>
+#include <tuple>
+
+#include <reel/autograd/kernels/gates.h>
+#include <reel/autograd/ops.h>
+
+/// The language in which the pointwise part of a cell is written: once, as a function of one unit,
+///
+///     static auto unit(const auto& sums, const auto& before) {
+///       const auto& [i_sum, f_sum, g_sum, o_sum] = sums;
+///       const auto& [h, c] = before;
+///       const auto i = sigmoid(i_sum);
+///       const auto f = sigmoid(f_sum);
+///       const auto g = tanh(g_sum);
+///       const auto o = sigmoid(o_sum);
+///       const auto c_next = f * c + i * g;
+///       return std::tuple(o * tanh(c_next), c_next);
+///     }
+///
+/// Given numbers, this text is the forward kernel; given numbers that know their derivatives, the
+/// backward kernel; given tensors, the specification, and with it the derivatives of every order.
+/// Which derivatives a number has is part of its type, so what is not there costs nothing, and all
+/// of it stays in vector registers. The derivatives are carried forward: a unit has few inputs, and
+/// most of its numbers depend on one or two of them.
+///
+/// A pre-activation (a gate's sum) goes through one sigmoid, tanh or relu, perhaps after something
+/// was added to it; what that kept is what the backward pass reads, so that it computes no
+/// exponential again. Everywhere else a sum is an ordinary number: write number(sum), and use it as
+/// often as you like.
+namespace reel::unit {
+
+/// The derivatives with respect to the inputs whose bits `Inputs` has: one base class for each, as
+/// compilers do not keep an array in registers.
+template <Real T, unsigned Inputs>
+struct Slopes : Slopes<T, (Inputs & (Inputs - 1))> {
+  using Others = Slopes<T, (Inputs & (Inputs - 1))>;
+  T slope;  // with respect to the lowest bit
+
+  [[gnu::always_inline]] Slopes() {}
+  [[gnu::always_inline]] Slopes(const Slopes& other) : Others(other), slope(other.slope) {}
+};
+template <Real T>
+struct Slopes<T, 0> {
+  [[gnu::always_inline]] Slopes() {}
+  [[gnu::always_inline]] Slopes(const Slopes&) {}
+};
+
+namespace detail {
+/// `inputs` without the bits below `bit`.
+constexpr unsigned from(unsigned inputs, unsigned bit) { return inputs & ~(bit - 1); }
+}  // namespace detail
+
+template <unsigned Bit, Real T, unsigned I>
+[[gnu::always_inline]] inline T& slope(Slopes<T, I>& of) {
+  return static_cast<Slopes<T, detail::from(I, Bit)>&>(of).slope;
+}
+template <unsigned Bit, Real T, unsigned I>
+[[gnu::always_inline]] inline T slope(const Slopes<T, I>& of) {
+  return static_cast<const Slopes<T, detail::from(I, Bit)>&>(of).slope;
+}
+
+/// Calls f(std::integral_constant<unsigned, bit>) for each bit.
+template <unsigned Inputs, class F>
+[[gnu::always_inline]] inline void each_input(F f) {
+  if constexpr (Inputs != 0) {
+    f(std::integral_constant<unsigned, (Inputs & -Inputs)>{});
+    each_input<(Inputs & (Inputs - 1))>(f);
+  }
+}
+
+/// A number and its derivatives.
+template <Real T, unsigned I>
+struct Number : Slopes<T, I> {
+  static constexpr unsigned inputs = I;
+  T value;
+
+  [[gnu::always_inline]] explicit Number(T x) : value(x) {}
+  [[gnu::always_inline]] Number(const Number& other) : Slopes<T, I>(other), value(other.value) {}
+};
+
+/// A number in (0, 1) that also knows 1 - itself, to the last place.
+template <Real T, unsigned I>
+struct Gate : Number<T, I> {
+  T complement;
+
+  [[gnu::always_inline]] Gate(T x, T one_minus_x) : Number<T, I>(x), complement(one_minus_x) {}
+  [[gnu::always_inline]] Gate(const Gate& other)
+      : Number<T, I>(other), complement(other.complement) {}
+};
+
+/// A pre-activation and the place where what its nonlinearity yields is kept. The forward pass runs
+/// the text twice over a row: first with new sums, for what they keep, and then, as the backward
+/// pass does, with what was kept as their values. (One loop would be a single chain of
+/// nonlinearities, too long for the processor to overlap with that of the next units.)
+template <Real T, unsigned I, bool is_new>
+struct Sum : Slopes<T, I> {
+  T value;
+  T* kept;
+
+  [[gnu::always_inline]] Sum(T x, T* place) : value(x), kept(place) {}
+  [[gnu::always_inline]] Sum(const Sum& other)
+      : Slopes<T, I>(other), value(other.value), kept(other.kept) {}
+};
+
+/// y = f(a) from its value and its slope.
+template <class Y, Real T, unsigned I>
+[[gnu::always_inline]] inline Y with_slope(Y y, const Slopes<T, I>& a, T slope_of_f) {
+  each_input<I>([&](auto bit) { slope<bit>(y) = slope_of_f * slope<bit>(a); });
+  return y;
+}
+/// y = f(a, b), where for an input that both depend on its slope is both(a's, b's).
+template <class Y, Real T, unsigned A, unsigned B, class OfA, class OfB>
+[[gnu::always_inline]] inline Y with_slopes(Y y, const Slopes<T, A>& a, const Slopes<T, B>& b,
+                                            OfA of_a, OfB of_b) {
+  each_input<A | B>([&](auto bit) {
+    if constexpr ((A & B & bit) != 0)
+      slope<bit>(y) = of_a(slope<bit>(a)) + of_b(slope<bit>(b));
+    else if constexpr ((A & bit) != 0)
+      slope<bit>(y) = of_a(slope<bit>(a));
+    else
+      slope<bit>(y) = of_b(slope<bit>(b));
+  });
+  return y;
+}
+
+// --- functions of numbers ---
+
+template <Real T, unsigned A, unsigned B>
+[[gnu::always_inline]] inline auto operator+(const Number<T, A>& a, const Number<T, B>& b) {
+  const auto same = [](T x) { return x; };
+  return with_slopes(Number<T, A | B>(a.value + b.value), a, b, same, same);
+}
+template <Real T, unsigned A, unsigned B>
+[[gnu::always_inline]] inline auto operator-(const Number<T, A>& a, const Number<T, B>& b) {
+  return with_slopes(
+      Number<T, A | B>(a.value - b.value), a, b, [](T x) { return x; }, [](T x) { return -x; });
+}
+template <Real T, unsigned A, unsigned B>
+[[gnu::always_inline]] inline auto operator*(const Number<T, A>& a, const Number<T, B>& b) {
+  return with_slopes(
+      Number<T, A | B>(a.value * b.value), a, b, [&](T x) { return x * b.value; },
+      [&](T x) { return a.value * x; });
+}
+template <Real T, unsigned A, unsigned B>
+[[gnu::always_inline]] inline auto operator/(const Number<T, A>& a, const Number<T, B>& b) {
+  const T inverse = 1 / b.value, quotient = a.value / b.value;
+  return with_slopes(
+      Number<T, A | B>(quotient), a, b, [&](T x) { return x * inverse; },
+      [&](T x) { return -quotient * inverse * x; });
+}
+template <Real T, unsigned I>
+[[gnu::always_inline]] inline auto operator-(const Number<T, I>& a) {
+  return with_slope(Number<T, I>(-a.value), a, T(-1));
+}
+template <Real T, unsigned I>
+[[gnu::always_inline]] inline auto operator+(const Number<T, I>& a, double b) {
+  return with_slope(Number<T, I>(a.value + T(b)), a, T(1));
+}
+template <Real T, unsigned I>
+[[gnu::always_inline]] inline auto operator+(double a, const Number<T, I>& b) {
+  return b + a;
+}
+template <Real T, unsigned I>
+[[gnu::always_inline]] inline auto operator-(const Number<T, I>& a, double b) {
+  return a + -b;
+}
+template <Real T, unsigned I>
+[[gnu::always_inline]] inline auto operator-(double a, const Number<T, I>& b) {
+  return with_slope(Number<T, I>(T(a) - b.value), b, T(-1));
+}
+template <Real T, unsigned I>
+[[gnu::always_inline]] inline auto operator*(const Number<T, I>& a, double b) {
+  return with_slope(Number<T, I>(a.value * T(b)), a, T(b));
+}
+template <Real T, unsigned I>
+[[gnu::always_inline]] inline auto operator*(double a, const Number<T, I>& b) {
+  return b * a;
+}
+/// 1 - gate, which does not round where the gate is nearly 1.
+template <std::same_as<int> One, Real T, unsigned I>
+[[gnu::always_inline]] inline auto operator-(One, const Gate<T, I>& gate) {
+  return with_slope(Number<T, I>(gate.complement), gate, T(-1));
+}
+
+template <Real T, unsigned I>
+[[gnu::always_inline]] inline auto exp(const Number<T, I>& x) {
+  const T y = kernels::vexp(x.value);
+  return with_slope(Number<T, I>(y), x, y);
+}
+template <Real T, unsigned I>
+[[gnu::always_inline]] inline auto sigmoid_of_gate(T gate, const Slopes<T, I>& x) {
+  return with_slope(Gate<T, I>(kernels::sigmoid_value(gate), kernels::sigmoid_complement(gate)), x,
+                    kernels::sigmoid_slope(gate));
+}
+template <Real T, unsigned I>
+[[gnu::always_inline]] inline auto sigmoid(const Number<T, I>& x) {
+  return sigmoid_of_gate(kernels::sigmoid_gate(x.value), x);
+}
+template <Real T, unsigned I>
+[[gnu::always_inline]] inline auto tanh_of_gate(T gate, const Slopes<T, I>& x) {
+  if constexpr (I == 0) return Number<T, 0>(kernels::tanh_value(gate));
+  const auto [value, slope_there] = kernels::tanh_slope(gate);
+  return with_slope(Number<T, I>(value), x, slope_there);
+}
+template <Real T, unsigned I>
+[[gnu::always_inline]] inline auto tanh(const Number<T, I>& x) {
+  return tanh_of_gate(kernels::tanh_gate(x.value), x);
+}
+/// ln σ(x) = -softplus(-x).
+template <Real T, unsigned I>
+[[gnu::always_inline]] inline auto log_sigmoid(const Number<T, I>& x) {
+  const T magnitude = kernels::detail::copy_sign(x.value, T(1));
+  const T y = (x.value < 0 ? x.value : T(0)) - kernels::vlog1p(kernels::vexp(-magnitude));
+  return with_slope(Number<T, I>(y), x, kernels::vsigmoid(-x.value));
+}
+template <Real T, unsigned I>
+[[gnu::always_inline]] inline auto relu(const Number<T, I>& x) {
+  const bool positive = x.value > 0;
+  return with_slope(Number<T, I>(x.value < 0 ? T(0) : x.value), x, positive ? T(1) : T(0));
+}
+template <Real T, unsigned A, unsigned B>
+[[gnu::always_inline]] inline auto maximum(const Number<T, A>& a, const Number<T, B>& b) {
+  // At a tie each has half, as in reel::maximum.
+  const T of_a = a.value > b.value ? T(1) : a.value < b.value ? T(0) : T(0.5);
+  return with_slopes(
+      Number<T, A | B>(a.value > b.value ? a.value : b.value), a, b, [&](T x) { return of_a * x; },
+      [&](T x) { return (1 - of_a) * x; });
+}
+
+// --- functions of sums ---
+
+/// A sum to which something was added is a sum.
+template <Real T, unsigned A, unsigned B, bool is_new>
+[[gnu::always_inline]] inline auto operator+(const Sum<T, A, is_new>& a, const Number<T, B>& b) {
+  const auto same = [](T x) { return x; };
+  const T value = is_new ? a.value + b.value : a.value;
+  return with_slopes(Sum<T, A | B, is_new>(value, a.kept), a, b, same, same);
+}
+/// f(value), which is kept, or what was kept.
+template <Real T, unsigned I, bool is_new, class F>
+[[gnu::always_inline]] inline T keep(const Sum<T, I, is_new>& sum, F f) {
+  if constexpr (is_new) return *sum.kept = f(sum.value);
+  return sum.value;
+}
+template <Real T, unsigned I, bool is_new>
+[[gnu::always_inline]] inline auto sigmoid(const Sum<T, I, is_new>& sum) {
+  return sigmoid_of_gate(keep(sum, [](T x) { return kernels::sigmoid_gate(x); }), sum);
+}
+template <Real T, unsigned I, bool is_new>
+[[gnu::always_inline]] inline auto tanh(const Sum<T, I, is_new>& sum) {
+  return tanh_of_gate(keep(sum, [](T x) { return kernels::tanh_gate(x); }), sum);
+}
+template <Real T, unsigned I, bool is_new>
+[[gnu::always_inline]] inline auto number(const Sum<T, I, is_new>& sum) {
+  return with_slope(Number<T, I>(keep(sum, [](T x) { return x; })), sum, T(1));
+}
+template <Real T, unsigned I, bool is_new>
+[[gnu::always_inline]] inline auto relu(const Sum<T, I, is_new>& sum) {
+  return relu(number(sum));
+}
+
+// --- the same for tensors ---
+
+/// A pre-activation that is a tensor.
+struct TensorSum : Tensor {};
+/// σ(sum), whose complement is σ(-sum).
+struct TensorGate : Tensor {
+  Tensor sum;
+};
+inline TensorSum operator+(const TensorSum& a, const Tensor& b) { return {add(a, b)}; }
+inline TensorGate sigmoid(const TensorSum& sum) { return {reel::sigmoid(sum), sum}; }
+inline Tensor operator-(int, const TensorGate& gate) { return reel::sigmoid(neg(gate.sum)); }
+inline const Tensor& number(const TensorSum& sum) { return sum; }
+
+}  // namespace reel::unit

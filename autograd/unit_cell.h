@@ -1,0 +1,55 @@
+#pragma once
+
+#include <utility>
+
+#include <reel/autograd/cell.h>
+#include <reel/autograd/kernels/unit_rows.h>
+#include <reel/autograd/unit.h>
+
+/// From the text of a cell (see unit.h) to the cell.
+namespace reel {
+
+namespace detail {
+
+/// The pre-activations of a step, without the second product.
+Tensors step_sums(const kernels::CellLayout& layout, const Tensor& p, const Tensor& h,
+                  const CellInputs& parameters);
+/// Adds U s.
+void add_second_product(const kernels::CellLayout& layout, const Tensor& operand,
+                        const CellInputs& parameters, Tensors& sums);
+
+template <class T, int count>
+auto as_tuple(const Tensors& tensors) {
+  return [&]<std::size_t... i>(std::index_sequence<i...>) { return std::tuple(T{tensors[i]}...); }
+  (std::make_index_sequence<count>{});
+}
+
+template <class C>
+Tensors cell_step(const Tensor& p, const Tensors& before, const CellInputs& parameters) {
+  constexpr kernels::CellLayout layout = C::layout;
+  Tensors sums = step_sums(layout, p, before[0], parameters);
+  const auto states = as_tuple<Tensor, layout.states>(before);
+  const auto tuple_of_sums = [&] { return as_tuple<unit::TensorSum, layout.sums>(sums); };
+  if constexpr (layout.second.count > 0)
+    add_second_product(layout, C::operand(tuple_of_sums(), states), parameters, sums);
+  const auto after = [&] {
+    if constexpr (layout.weights == 0) {
+      return C::unit(tuple_of_sums(), states);
+    } else {
+      const Tensors weights = split(parameters.weights, layout.weights, 0);
+      return C::unit(tuple_of_sums(), states, as_tuple<Tensor, layout.weights>(weights));
+    }
+  }();
+  return std::apply([](const auto&... state) { return Tensors{state...}; }, after);
+}
+
+}  // namespace detail
+
+/// The cell that C describes.
+template <class C>
+constexpr CellSpec cell_spec(const char* name) {
+  return {name, C::layout, kernels::cell_kernels<C, float>(), kernels::cell_kernels<C, double>(),
+          detail::cell_step<C>};
+}
+
+}  // namespace reel

@@ -1,0 +1,176 @@
+// Rows that have ended leave the computation: each row of a batch of any lengths has the bits of
+// that row by itself, whatever stands beside it.
+#include <doctest/doctest.h>
+
+#include <array>
+#include <limits>
+#include <vector>
+
+#include <reel/autograd/cell.h>
+#include <reel/autograd/ops.h>
+#include <reel/autograd/rng.h>
+#include <reel/autograd/tape.h>
+
+#include "testing.h"
+
+using namespace reel;
+using testing::same_bits;
+
+namespace {
+
+constexpr Index steps = 7, features = 5, units = 9;
+
+std::vector<FusedCell> all_cells() {
+  std::vector<FusedCell> cells{rnn_cell(Activation::tanh), rnn_cell(Activation::relu),
+                               gru_cell(Reset::after), gru_cell(Reset::before)};
+  for (int variant = 0; variant <= static_cast<int>(LstmVariant::no_output_activation); ++variant)
+    for (const bool peepholes : {false, true})
+      cells.push_back(lstm_cell(static_cast<LstmVariant>(variant), peepholes));
+  return cells;
+}
+
+Tensor draw(const Shape& shape, std::uint64_t seed) { return Rng(seed).normal(shape); }
+
+// Random parameters of a cell, and states for some rows.
+CellInputs inputs_of(const CellSpec& cell, Index rows, std::uint64_t seed) {
+  const auto& layout = cell.layout;
+  CellInputs in{draw({layout.inputs * units, features}, seed),
+                draw({layout.recurrent_blocks() * units, units}, seed + 1),
+                draw({layout.inputs * units}, seed + 2)};
+  if (layout.recurrent_bias >= 0) in.recurrent_bias = draw({units}, seed + 3);
+  if (layout.weights > 0) in.weights = draw({layout.weights * units}, seed + 4);
+  for (int k = 0; k < layout.states; ++k)
+    in.states[static_cast<std::size_t>(k)] = draw({rows, units}, seed + 5 + std::uint64_t(k));
+  return in;
+}
+
+// y, the last states and the gradients of x, the states and the parameters, of a fixed loss.
+struct Results {
+  Tensors y_and_states, of_rows, of_parameters;
+};
+
+Results run(const FusedCell& cell, Tensor x, std::vector<CellInputs> directions,
+            const SequenceOptions& options, const Tensors& seeds) {
+  Tape tape;
+  Tensors of_rows{x = tape.watch(x)}, parameters;
+  for (CellInputs& in : directions) {
+    for (Tensor* p : {&in.w_ih, &in.w_hh, &in.b, &in.recurrent_bias, &in.weights})
+      if (p->defined()) parameters.push_back(*p = tape.watch(*p));
+    for (Tensor& state : in.states)
+      if (state.defined()) of_rows.push_back(state = tape.watch(state));
+  }
+  Results results;
+  Tensor loss = scalar(0);
+  const Tensors out = cell.over_sequence(cell.spec, x, directions, options, {});
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    results.y_and_states.push_back(out[i].detach());
+    loss = loss + sum(out[i] * seeds[i]);
+  }
+  const std::size_t rows = of_rows.size();
+  of_rows.insert(of_rows.end(), parameters.begin(), parameters.end());
+  const auto gradients = tape.gradient(loss, of_rows);
+  results.of_rows.assign(gradients.begin(), gradients.begin() + std::ptrdiff_t(rows));
+  results.of_parameters.assign(gradients.begin() + std::ptrdiff_t(rows), gradients.end());
+  return results;
+}
+
+// Row `row` of a tensor whose axis `axis` is the batch, up to its length if it is a sequence.
+Tensor row_of(const Tensor& x, Index row, Index length) {
+  if (x.rank() == 2) return slice(x, 0, row, row + 1);
+  return slice(slice(x, 1, row, row + 1), 0, 0, length);
+}
+
+}  // namespace
+
+TEST_CASE("each row of a batch has the bits of that row by itself, in every cell and direction") {
+  const std::vector<std::int32_t> counts{3, 7, 1, 5, 7, 0, 2, 6, 3};
+  const Index rows = std::ssize(counts);
+  const Tensor lengths = tensor({rows}, counts);
+  const Tensor x = draw({steps, rows, features}, 1);
+  for (const FusedCell& cell : all_cells())
+    for (const int directions : {1, 2})
+      for (const bool reverse : {false, true}) {
+        CAPTURE(cell.spec.name);
+        std::vector<CellInputs> in;
+        for (int d = 0; d < directions; ++d)
+          in.push_back(inputs_of(cell.spec, rows, 10 + 20 * std::uint64_t(d)));
+        Tensors seeds{draw({steps, rows, directions * units}, 2)};
+        for (int k = 0; k < directions * cell.spec.layout.states; ++k)
+          seeds.push_back(draw({rows, units}, 3 + std::uint64_t(k)));
+        const Results batch = run(cell, x, in, {.reverse = reverse, .lengths = lengths}, seeds);
+        for (Index row = 0; row < rows; ++row) {
+          const Index length = counts[static_cast<std::size_t>(row)];
+          if (length == 0) continue;
+          std::vector<CellInputs> own = in;
+          for (CellInputs& direction : own)
+            for (Tensor& state : direction.states)
+              if (state.defined()) state = row_of(state, row, length);
+          Tensors own_seeds;
+          for (const Tensor& seed : seeds) own_seeds.push_back(row_of(seed, row, length));
+          const Results alone =
+              run(cell, row_of(x, row, length), own, {.reverse = reverse}, own_seeds);
+          for (std::size_t i = 0; i < alone.y_and_states.size(); ++i)
+            CHECK(same_bits(row_of(batch.y_and_states[i], row, length), alone.y_and_states[i]));
+          for (std::size_t i = 0; i < alone.of_rows.size(); ++i)
+            CHECK(same_bits(row_of(batch.of_rows[i], row, length), alone.of_rows[i]));
+        }
+      }
+}
+
+TEST_CASE(
+    "the bits of all results are the same for any number of threads, and whatever the padding") {
+  const Index rows = 40;
+  Tensor lengths({rows}, i32);
+  Rng rng(4);
+  for (std::int32_t& length : lengths.edit<std::int32_t>())
+    length = static_cast<std::int32_t>(rng.uniform() * (steps + 1));
+  const Tensor x = draw({steps, rows, features}, 1);
+  Tensor dirty = x;
+  for (Index t = 0; t < steps; ++t)
+    for (Index row = 0; row < rows; ++row)
+      for (Index f = 0; t >= lengths.begin<std::int32_t>()[row] && f < features; ++f)
+        dirty.edit<float>()[static_cast<std::size_t>((t * rows + row) * features + f)] =
+            f == 0 ? std::numeric_limits<float>::infinity()
+                   : std::numeric_limits<float>::quiet_NaN();
+  for (const FusedCell& cell : all_cells()) {
+    CAPTURE(cell.spec.name);
+    const std::vector<CellInputs> in{inputs_of(cell.spec, rows, 10),
+                                     inputs_of(cell.spec, rows, 30)};
+    Tensors seeds{draw({steps, rows, 2 * units}, 2)};
+    for (int k = 0; k < 2 * cell.spec.layout.states; ++k)
+      seeds.push_back(draw({rows, units}, 3 + std::uint64_t(k)));
+    const auto all = [&](int threads, const Tensor& input) {
+      const testing::ThreadsScope scope(threads);
+      const Results r = run(cell, input, in, {.lengths = lengths}, seeds);
+      Tensors results = r.y_and_states;
+      results.insert(results.end(), r.of_rows.begin(), r.of_rows.end());
+      results.insert(results.end(), r.of_parameters.begin(), r.of_parameters.end());
+      return results;
+    };
+    const Tensors expected = all(1, x);
+    for (const int threads : {1, 2, 3, 8}) {
+      const Tensors results = all(threads, threads == 1 ? dirty : threads == 3 ? dirty : x);
+      for (std::size_t i = 0; i < results.size(); ++i) CHECK(same_bits(results[i], expected[i]));
+    }
+  }
+}
+
+TEST_CASE("without bias and initial states a layer computes what it does with zeros there") {
+  const Index rows = 3;
+  const Tensor x = draw({steps, rows, features}, 1);
+  for (const FusedCell& cell : all_cells()) {
+    CAPTURE(cell.spec.name);
+    CellInputs absent = inputs_of(cell.spec, rows, 10);
+    CellInputs zero = absent;
+    absent.b = absent.recurrent_bias = Tensor();
+    zero.b = zeros(zero.b.shape());
+    if (zero.recurrent_bias.defined()) zero.recurrent_bias = zeros({units});
+    for (std::size_t k = 0; k < static_cast<std::size_t>(cell.spec.layout.states); ++k) {
+      absent.states[k] = Tensor();
+      zero.states[k] = zeros({rows, units});
+    }
+    const Tensors a = cell.over_sequence(cell.spec, x, {&absent, 1}, {}, {});
+    const Tensors b = cell.over_sequence(cell.spec, x, {&zero, 1}, {}, {});
+    for (std::size_t i = 0; i < a.size(); ++i) CHECK(same_bits(a[i], b[i]));
+  }
+}
