@@ -73,6 +73,28 @@ constexpr bool check_layer() {
   return true;
 }
 
+/// Whether a layer, or a part of it, also runs from the end of the sequence, so that a single step
+/// cannot be taken.
+template <class L>
+inline constexpr bool is_bidirectional = false;
+
+/// A layer that knows the size of its inputs; our own do.
+template <class L>
+concept SizedInput = requires(const L& layer) {
+  { layer.input_size() } -> std::convertible_to<Index>;
+}
+|| requires(const L& layer) {
+  { layer.cell.input_size() } -> std::convertible_to<Index>;
+};
+
+template <SizedInput L>
+Index input_size_of(const L& layer) {
+  if constexpr (requires { layer.input_size(); })
+    return layer.input_size();
+  else
+    return layer.cell.input_size();
+}
+
 /// A layer that runs over a sequence in both directions as one op.
 template <class L>
 concept RunsBothWays = Layer<L> && requires(const L& layer) {

@@ -45,6 +45,13 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
                                                 : run(x, initial, mode, options, 0);
   }
 
+  /// One step, x [B, D] -> y [B, H] and the next state: a call of the cell.
+  Output<State> step(const Tensor& x, const State& state, const Mode& mode) const {
+    // The cell's ops belong to the module unless the cell names one itself.
+    const PlaceScope place({module_.empty() ? current_place.module : module_, current_place.step});
+    return call_part(cell, x, state, mode);
+  }
+
   Index output_size() const { return cell.output_size(); }
 
   C cell;
@@ -58,12 +65,6 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
                       x.rank() != 3 ? "x must be [T, B, D]" : "the sequence has no steps",
                       name_of(x.dtype()), x.shape().str()),
           SiteScope::current());
-  }
-
-  // The cell's ops belong to its step, and to the module unless the cell names one itself.
-  Output<State> step(const Tensor& x, const State& state, const Mode& mode) const {
-    const PlaceScope place({module_.empty() ? current_place.module : module_, current_place.step});
-    return call_part(cell, x, state, mode);
   }
 
   // `first` is the index of the first step in the whole sequence.

@@ -159,6 +159,10 @@ TEST_CASE("a stepper makes no heap allocations once it is warm") {
   };
   generate(nn::Stepper(embed, lstm));
   generate(nn::Stepper(embed, gru));
+  const nn::WithInitialState<nn::Stacked<nn::Gru, nn::Lstm>> mixed(
+      params / "mixed", 8, 16,
+      nn::StackOptions{.connection = nn::Connection::highway, .layer_norm = true});
+  generate(nn::Stepper(embed, mixed));
 }
 
 TEST_CASE("a record takes at most 200 bytes in addition to the tensors") {

@@ -189,6 +189,37 @@ TEST_CASE("docs: checking gradients") {
   CHECK(report.ok);
 }
 
+TEST_CASE("docs: stacks and states") {
+  const Params params(1);
+  // [stacks]
+  const nn::Stacked<nn::Lstm> plain(params / "plain", 64, 128, {.layers = 2, .dropout = 0.3});
+  const nn::Stacked<nn::Gru> deep(
+      params / "deep", 64, 128,
+      {.layers = 4, .connection = nn::Connection::residual, .layer_norm = true});
+  const nn::Stacked<nn::Gru, nn::Bidirectional<nn::Lstm>> mixed(params / "mixed", 64, 128,
+                                                                {.widths = {256, 128}});
+  const nn::Bidirectional<nn::Stacked<nn::Rnn>> both(params / "both", 64, 128,
+                                                     {.merge = nn::Merge::sum});
+  const nn::WithInitialState<nn::Lstm> started(params / "started", 64, 128);
+  // [/stacks]
+  const Tensor x = Rng(2).normal({3, 2, 64});
+  CHECK(plain(x).y.shape() == Shape{3, 2, 128});
+  CHECK(deep(x).y.shape() == Shape{3, 2, 128});
+  CHECK(mixed(x).y.shape() == Shape{3, 2, 256});
+  CHECK(both(x).y.shape() == Shape{3, 2, 128});
+  CHECK(started(x).y.shape() == Shape{3, 2, 128});
+  // [state_rows]
+  nn::Stacked<nn::Gru>::State state = deep(x).state;
+  const std::vector<std::int32_t> survivors{1, 1, 0};  // the second row twice, then the first
+  state = nn::select_rows(state, tensor({3}, survivors));
+
+  nn::NamedTensors content = nn::from_params(params);
+  content.insert("", nn::from_state(state));  // "state.layers.0.h", ...
+  state = nn::to_state<nn::Stacked<nn::Gru>::State>(content);
+  // [/state_rows]
+  CHECK(state.layers[3].h.shape() == Shape{3, 128});
+}
+
 TEST_CASE("docs: a user-defined cell") {
   Params params(3, f64);
   // [use_cell]

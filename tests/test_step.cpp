@@ -53,6 +53,8 @@ void check_layer(const Options&... options) {
       const Index features = size.features, units = size.units;
       const Params params(1, dtype);
       const L layer(params / "layer", features, units, options...);
+      for (Param p : params.list())  // initial states and biases of norms are zeros
+        p.set(p.value() + Rng(9).normal(p.shape(), 0, 0.1, dtype));
       const nn::Stepper step(layer);
       for (const Index rows : {1, 2, 3}) {
         CAPTURE(name_of(dtype));
@@ -75,6 +77,21 @@ void check_layer(const Options&... options) {
     }
 }
 
+// A user's cell in ops.
+struct LeakyCell {
+  using State = nn::HiddenState;
+  LeakyCell(const Params& p, Index input_size, Index hidden_size)
+      : in(p / "in", input_size, hidden_size), back(p / "back", hidden_size, hidden_size) {}
+  nn::Output<State> operator()(const Tensor& x, const State& state, const nn::Mode&) const {
+    const Tensor h = state.h.defined() ? state.h : zeros({x.size(0), output_size()}, x.dtype());
+    const Tensor next = 0.6 * h + 0.4 * tanh(in(x) + back(h));
+    return {next, {next}};
+  }
+  Index output_size() const { return back.w.shape()[0]; }
+  nn::Linear in, back;
+};
+using Leaky = nn::Unroll<LeakyCell>;
+
 void check_contains(const std::string& text, const std::string& part) {
   CHECK_MESSAGE(text.find(part) != std::string::npos, text);
 }
@@ -94,6 +111,54 @@ TEST_CASE("a stack's stepper gives the bits of the stack") {
   check_layer<nn::Stacked<nn::Gru>>(nn::StackOptions{.layers = 3, .dropout = 0.5},
                                     nn::GruOptions{.reset = Reset::before});
   check_layer<nn::Stacked<nn::Lstm>>(nn::StackOptions{.layers = 3});
+}
+
+TEST_CASE("steppers of stacks with connections, norms, several types and initial states") {
+  using nn::Connection;
+  using nn::StackOptions;
+  check_layer<Leaky>();
+  check_layer<nn::Unroll<nn::LstmCell>>();
+  check_layer<nn::Stacked<nn::Lstm>>(
+      StackOptions{.connection = Connection::highway, .layer_norm = true});
+  check_layer<nn::Stacked<nn::Gru, Leaky, nn::Rnn>>(
+      StackOptions{.dropout = 0.5, .connection = Connection::residual});
+  check_layer<nn::WithInitialState<nn::Lstm>>();
+  check_layer<nn::WithInitialState<nn::Stacked<nn::Rnn>>>();
+  check_layer<nn::Stacked<nn::Stacked<nn::Gru>, nn::WithInitialState<Leaky>>>();
+}
+
+TEST_CASE("a stepper of a stack notes changes of what lies between the layers") {
+  const Params params(1);
+  const nn::WithInitialState<nn::Stacked<nn::Gru>> gru(
+      params, 3, 4, nn::StackOptions{.connection = nn::Connection::highway, .layer_norm = true});
+  for (const char* name :
+       {"norm0.gain", "norm0.bias", "highway1.w", "highway1.b", "initial.layers.1.h", "1.w_hh"}) {
+    const nn::Stepper step(gru);
+    CHECK_NOTHROW(step(ones({1, 3})));
+    Param p = params[name];
+    p.set(p.value() + 1);
+    check_contains(error_of<StaleTensorError>([&] {
+                     step(ones({1, 3}));
+                   }),
+                   std::string("Stepper: parameter ") + name + " has changed");
+  }
+}
+
+TEST_CASE("a stepper of a cell in ops records nothing either") {
+  const Params params(1);
+  const Leaky leaky(params / "leaky", 3, 4);
+  const nn::WithInitialState<Leaky> started(params / "started", 3, 4);
+  const nn::Stepper step(leaky);
+  const nn::Stepper from_start(started);
+  const Tensor x = ones({1, 3});
+  Tape tape;
+  check_contains(error_of<GradientError>([&] { step(x); }), "a tape is current");
+  check_contains(error_of<GradientError>([&] { from_start(x); }), "a tape is current");
+  tape.gradient(sum(leaky(ones({2, 1, 3})).y), params);
+  const std::size_t records = tape.size();
+  step(x);
+  from_start(x);
+  CHECK(tape.size() == records);
 }
 
 TEST_CASE("a linear layer's stepper gives its bits") {

@@ -10,6 +10,7 @@
 #include <reel/autograd/threads.h>
 #include <reel/datasets/text.h>
 #include <reel/datasets/windows.h>
+#include <reel/nn/all_states.h>
 #include <reel/nn/bidirectional.h>
 #include <reel/nn/cells/gru.h>
 #include <reel/nn/cells/lstm.h>
@@ -22,8 +23,10 @@
 #include <reel/nn/init.h>
 #include <reel/nn/layer_norm.h>
 #include <reel/nn/linear.h>
+#include <reel/nn/named_state.h>
 #include <reel/nn/stacked.h>
 #include <reel/nn/unroll.h>
+#include <reel/nn/with_initial_state.h>
 #include <reel/optim/adam.h>
 #include <reel/optim/adamw.h>
 #include <reel/optim/clip.h>

@@ -3,14 +3,21 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <tuple>
+#include <utility>
 #include <vector>
 
+#include <reel/autograd/tape.h>
+#include <reel/nn/bidirectional.h>
 #include <reel/nn/cells/gru.h>
 #include <reel/nn/cells/lstm.h>
 #include <reel/nn/cells/rnn.h>
 #include <reel/nn/embedding.h>
 #include <reel/nn/linear.h>
 #include <reel/nn/stacked.h>
+#include <reel/nn/unroll.h>
+#include <reel/nn/with_initial_state.h>
 
 namespace reel::nn {
 
@@ -22,18 +29,28 @@ namespace reel::nn {
 ///     ...  nn::sample(predict(last.y), ...)
 ///     last = step(token, last.state);
 ///
-/// There are steppers of Linear, Rnn, Gru, Lstm and Stacked of these; a recurrent one may include
-/// the preceding Embedding and then takes symbols. The values are bit-identical to those of the
-/// part over the whole sequence, in its dtype and for any number of rows. Work is done on the
-/// calling thread, without locks, and once warm without heap allocations. Copies share the packed
-/// weights. A stepper is thread-safe.
+/// There are steppers of Linear, Rnn, Gru, Lstm and Unroll, and of Stacked and WithInitialState of
+/// these; a recurrent one may include the preceding Embedding and then takes symbols. A
+/// Bidirectional layer has none, as it needs the whole sequence. The values are bit-identical to
+/// those of the part over the whole sequence, in its dtype and for any number of rows. Work is done
+/// on the calling thread, without locks, and once warm without heap allocations. Copies share the
+/// packed weights. A stepper is thread-safe.
 ///
 /// A stepper remembers the versions of its parameters. Once one of them has changed, every call
 /// throws StaleTensorError; construct a new one, which costs as much as a few steps. Nothing is
 /// recorded: calls throw GradientError while a tape that is not used up is current (NoRecord
 /// suspends it).
 template <class Part>
-class Stepper;
+class Stepper {
+  static_assert(!is_bidirectional<Part>,
+                "a bidirectional layer has no Stepper: its backward direction begins at the end of "
+                "the sequence, which a step does not know");
+  static_assert(is_bidirectional<Part>, "there is no Stepper of this: see nn/generate/stepper.h");
+
+ public:
+  explicit Stepper(const Part&, Site = {}) {}
+  Stepper(const Embedding&, const Part&, Site = {}) {}
+};
 
 template <class Part>
 Stepper(const Part& part) -> Stepper<Part>;
@@ -124,37 +141,128 @@ class Stepper<Recurrent<C>> {
   detail::PackedLayer layer_;
 };
 
-template <class L>
-class Stepper<Stacked<L>> {
+/// Of a cell that is run step by step: nothing is packed, a step is a call of the cell, with the
+/// current values of its parameters.
+template <class C>
+class Stepper<Unroll<C>> {
  public:
-  using State = typename Stacked<L>::State;
+  using State = StateOf<C>;
 
-  explicit Stepper(const Stacked<L>& stack, Site site = {}) {
-    for (const L& layer : stack.layers) layers_.emplace_back(layer, site);
+  explicit Stepper(const Unroll<C>& layer, Site = {}) : layer_(layer) {}
+  Stepper(const Embedding& embed, const Unroll<C>& layer, Site = {})
+      : layer_(layer), embed_(embed) {}
+
+  /// One step: x [B, D], or with an embedding symbols i32 [B] -> y [B, H] and the next state.
+  /// Throws GradientError as described above, and what the cell throws.
+  Output<State> operator()(const Tensor& x, const State& state = {}, Site site = {}) const {
+    params_.check(site);
+    const NoRecord pause;
+    const SiteScope scope(site);
+    return layer_.step(embed_ ? (*embed_)(x) : x, state, Eval{});
   }
-  Stepper(const Embedding& embed, const Stacked<L>& stack, Site site = {}) {
-    for (const L& layer : stack.layers)
-      layers_.empty() ? layers_.emplace_back(embed, layer, site)
-                      : layers_.emplace_back(layer, site);
+
+ private:
+  detail::PackedParams params_;
+  Unroll<C> layer_;
+  std::optional<Embedding> embed_;
+};
+
+template <class L>
+requires(!is_bidirectional<L>) class Stepper<WithInitialState<L>> {
+ public:
+  using State = StateOf<L>;
+
+  explicit Stepper(const WithInitialState<L>& part, Site site = {})
+      : Stepper(Stepper<L>(part.layer, site), part) {}
+  Stepper(const Embedding& embed, const WithInitialState<L>& part, Site site = {})
+      : Stepper(Stepper<L>(embed, part.layer, site), part) {}
+
+  /// One step of the layer, from its initial state where the given one is undefined.
+  Output<State> operator()(const Tensor& x, const State& state = {}, Site site = {}) const {
+    params_.check(site);
+    const NoRecord pause;
+    const bool has_rows = x.defined() && x.rank() > 0;
+    return step_(x, has_rows ? part_.completed(state, x.size(0)) : state, site);
   }
+
+ private:
+  Stepper(Stepper<L> step, const WithInitialState<L>& part) : step_(std::move(step)), part_(part) {
+    for (const Param& p : part.initial) params_.add(p);
+  }
+
+  Stepper<L> step_;
+  WithInitialState<L> part_;
+  detail::PackedParams params_;
+};
+
+namespace detail {
+
+template <class L>
+Stepper<L> packed(const L& layer, const Embedding* embed, Site site) {
+  return embed ? Stepper<L>(*embed, layer, site) : Stepper<L>(layer, site);
+}
+
+template <class L>
+std::vector<Stepper<L>> pack_layers(const std::vector<L>& layers, const Embedding* embed,
+                                    Site site) {
+  std::vector<Stepper<L>> result;
+  for (const L& layer : layers)
+    result.push_back(packed(layer, result.empty() ? embed : nullptr, site));
+  return result;
+}
+template <class... Ls>
+std::tuple<Stepper<Ls>...> pack_layers(const std::tuple<Ls...>& layers, const Embedding* embed,
+                                       Site site) {
+  const auto next = [&] { return std::exchange(embed, nullptr); };
+  return std::apply(
+      [&](const Ls&... each) { return std::tuple<Stepper<Ls>...>{packed(each, next(), site)...}; },
+      layers);
+}
+
+}  // namespace detail
+
+template <class... Ls>
+requires(!is_bidirectional<Stacked<Ls...>>) class Stepper<Stacked<Ls...>> {
+ public:
+  using State = typename Stacked<Ls...>::State;
+
+  explicit Stepper(const Stacked<Ls...>& stack, Site site = {}) : Stepper(stack, nullptr, site) {}
+  Stepper(const Embedding& embed, const Stacked<Ls...>& stack, Site site = {})
+      : Stepper(stack, &embed, site) {}
 
   /// One step through all layers; see the steppers of layers. Throws ShapeError also for a state of
   /// another number of layers.
   Output<State> operator()(const Tensor& x, const State& state = {}, Site site = {}) const {
-    check_depth(state, layers_.size(), site);
+    params_.check(site);
+    const NoRecord pause;
+    const SiteScope scope(site);
+    check_depth(state, detail::layer_count(layers_), site);
     Output<State> result{x, {}};
-    result.state.layers.reserve(layers_.size());
-    for (std::size_t i = 0; i < layers_.size(); ++i) {
-      auto [y, next] =
-          layers_[i](result.y, state.layers.empty() ? typename L::State{} : state.layers[i], site);
-      result.y = std::move(y);
-      result.state.layers.push_back(std::move(next));
-    }
+    detail::each_layer(layers_, [&](auto i, const auto& step) {
+      const Tensor below = links_.input(i, result.y);
+      auto output = step(below, detail::state_of_layer(state, i), site);
+      result.y = links_.output(i, below, output.y);
+      detail::set_state_of_layer(result.state, i, std::move(output.state));
+    });
     return result;
   }
 
  private:
-  std::vector<Stepper<L>> layers_;
+  Stepper(const Stacked<Ls...>& stack, const Embedding* embed, Site site)
+      : layers_(detail::pack_layers(stack.layers, embed, site)), links_(stack.links) {
+    for (const LayerNorm& norm : links_.norms) {
+      params_.add(norm.gain);
+      params_.add(norm.bias);
+    }
+    for (const Linear& gate : links_.gates) {
+      params_.add(gate.w);
+      params_.add(gate.b);
+    }
+  }
+
+  detail::LayersOf<Stepper<Ls>...> layers_;
+  StackLinks links_;
+  detail::PackedParams params_;
 };
 
 }  // namespace reel::nn

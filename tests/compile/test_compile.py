@@ -41,6 +41,9 @@ struct CellWithoutMap {
   nn::Output<State> operator()(const Tensor& x, const State&, const nn::Mode&) const { return {x, {x}}; }
   Index output_size() const { return 1; }
 };
+struct OwnCell : nn::GruCell {
+  using GruCell::GruCell;
+};
 struct CellWithoutState {
   explicit CellWithoutState(const Params&) {}
   Tensor operator()(const Tensor& x) const { return x; }
@@ -110,6 +113,15 @@ WRONG = [
     ("nn::Stacked<nn::LstmCell>(p, 2, 3)", "Unroll"),
     ("nn::Bidirectional<nn::GruCell>(p, 2, 3)", "Unroll"),
     ("nn::Unroll<nn::Lstm>(p, 2, 3)", "leave out Unroll"),
+    ("nn::Stacked<nn::Gru, nn::RnnCell>(p, 2, 3)", "Unroll"),
+    ("nn::WithInitialState<OwnCell>(p, 2, 3)", "Unroll"),
+    ("nn::WithInitialState<nn::Rnn>(p, 2, 3.5)", "deleted"),
+    ("nn::Stacked<nn::Gru, nn::Rnn>(p, 2, true)", "deleted"),
+    ("nn::Stacked<nn::Gru, nn::Rnn>(p, 2, 3, {}, nn::GruOptions{})", "for each of its layers"),
+    ("nn::Stepper(nn::Bidirectional<nn::Gru>(p, 2, 3))", "backward direction begins at the end"),
+    ("const nn::Stacked<nn::Bidirectional<nn::Rnn>> l(p, 2, 3); const nn::Stepper s(l)",
+     "a bidirectional layer has no Stepper"),
+    ("nn::all_states(nn::Bidirectional<nn::Gru>(p, 2, 3), x)", "call all_states for each"),
     ("(void)nn::Unroll<CellWithoutMap>(p)", "map"),
     ("(void)nn::Unroll<CellWithoutState>(p)", "State"),
 ]
@@ -138,13 +150,23 @@ RIGHT = [
     "tape.gradient(x, p)", "tape.gradient(x, p.list())", "tape.gradient(x, {x})",
     "const nn::LstmCell cell(p, 2, 3); cell(x); cell(x, {}); cell(x, nn::Train{rng}); "
     "cell(x, {}, nn::Train{rng})",
+    "nn::Stacked<nn::Lstm>(p, 2, 3, {.layers = 2, .dropout = 0.3}, nn::LstmOptions{})",
+    "nn::Stacked<nn::Gru, nn::Lstm>(p, 2, 3, {.widths = {4, 3}, .layer_norm = true})",
+    "nn::Stacked<nn::Bidirectional<nn::Gru>>(p, 2, 3, {.connection = nn::Connection::residual}, "
+    "nn::BidirectionalOptions{.merge = nn::Merge::sum}, nn::GruOptions{})",
+    "nn::Bidirectional<nn::Gru>(p, 2, 3, {.merge = nn::Merge::mean}, nn::GruOptions{})",
+    "nn::Stacked(p, {}, std::tuple(nn::Gru(p, 2, 3), nn::Lstm(p, 3, 4)))",
+    "nn::Stacked(p, {.layer_norm = true}, std::vector{nn::Gru(p, 2, 2)})",
+    "nn::Bidirectional(nn::Gru(p, 2, 3), nn::Gru(p, 2, 3))",
+    "nn::WithInitialState(p, nn::Gru(p, 2, 3), 2)",
 ] + [
     f"const nn::{layer} l(p, 2, 3); const decltype(l)::State s; const nn::Mode mode = nn::Eval{{}}; "
     "l(x); l(x, {}); l(x, s); l(x, {.lengths = n}); l(x, nn::Train{rng}); l(x, mode); "
     "l(x, nn::Train{rng}, {.lengths = n}); l(x, s, {.reverse = true}); l(x, {}, {.lengths = n}); "
     "l(x, s, mode); l(x, {}, nn::Train{rng}, {.lengths = n})"
     for layer in ("Rnn", "Gru", "Lstm", "Stacked<nn::Gru>", "Bidirectional<nn::Lstm>",
-                  "Unroll<nn::RnnCell>", "Stacked<nn::Bidirectional<nn::Unroll<nn::GruCell>>>")
+                  "Unroll<nn::RnnCell>", "Stacked<nn::Bidirectional<nn::Unroll<nn::GruCell>>>",
+                  "Stacked<nn::Gru, nn::Bidirectional<nn::Lstm>>", "WithInitialState<nn::Lstm>")
 ]
 
 
