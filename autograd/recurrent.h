@@ -83,6 +83,16 @@ enum class LstmVariant {
   no_output_activation
 };
 
+/// The linear recurrence h_t = a_t ∘ h_(t-1) + b_t, elementwise, from h0 [B, H], or from 0 if that
+/// is undefined, over a and b [T, B, H] -> y [T, B, H], all states, and the last state [B, H]. It
+/// is what remains of a recurrent layer whose gates do not see the state (Martin and Cundy,
+/// "Parallelizing linear recurrent neural nets over sequence length", 2018): all products are over
+/// all steps at once. One pass over memory, and one in the backward pass, whose gradient is a scan
+/// the other way; the tape holds a and y. a and b may be anything in the padding. In segments a and
+/// b are copied: a layer that computes them saves more if it runs in segments itself.
+RnnResult linear_scan(const Tensor& a, const Tensor& b, const Tensor& h0 = {},
+                      const SequenceOptions& options = {}, Site site = {});
+
 // For layers that run over a sequence in ops.
 /// The lengths of the rows of x [T, B, ..], undefined if none are given. Throws DTypeError or
 /// ShapeError unless they are i32 [B], ValueError for one outside 0 .. T; both name the op.
@@ -90,6 +100,11 @@ Tensor resolve_lengths(const SequenceOptions& options, const Tensor& x, const ch
                        Site site = {});
 /// x [T, B, D] with zeros in the padding; x itself if there are no lengths.
 Tensor with_zero_padding(const Tensor& x, const Tensor& lengths, Site site = {});
+/// Each step of x [T, B, D] replaced by the one that a row runs through before it, and a row's
+/// first one, which is its last in reverse, by its `initial` values [B, D]. The padding is
+/// unspecified.
+Tensor previous_steps(const Tensor& x, const Tensor& initial, const Tensor& lengths, bool reverse,
+                      Site site = {});
 /// i32 [B, 1]: whether step t is within each row's length; undefined if it is within all of them.
 Tensor active_rows(const Tensor& lengths, Index t);
 

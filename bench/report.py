@@ -53,7 +53,8 @@ def row_cells(run, measured):
     cells = [measured["row"]["name"], f"{1e3 * own['seconds']:.4g}"]
     for threads in run["threads"]:
         result = on(measured, run["reel"], threads)
-        cells += [f"{gigaflops(measured, result):.1f}", f"{fraction_of_peak(measured, result):.2f}"]
+        cells += [f"{gigaflops(measured, result):.1f}", f"{fraction_of_peak(measured, result):.2f}"
+                  ] if measured["flop"] else ["", ""]
     held = own["activation_bytes"]
     cells += [f"{own['peak_mib']:.0f}", f"{held / measured['tokens']:.0f}" if held else ""]
     for peer in peers_of(run):
@@ -121,6 +122,17 @@ class Figures:
                 self.times(f"{name}, rate to the fused layer's",
                                 name.replace("unroll", "training"), name, "at least 0.6")
 
+    def scans(self):
+        for name, measured in self.rows.items():
+            if " training " in name and measured["row"]["kind"] == "mingru":
+                self.times(f"time of {name} to lstm", name, name.replace("mingru", "lstm"),
+                           "below 0.5")
+            copy = self.rows.get(name.replace("scan ", "copy "))
+            for threads in self.run["threads"] if name.startswith("scan ") and copy else ():
+                theirs, own = (on(row, self.run["reel"], threads) for row in (copy, measured))
+                self.add(f"{name}, speed to a copy of as many bytes, {threads} thr.",
+                         f"{time_ratio(theirs, own):.2f}", "at least 0.7")
+
     def activations(self):
         for name, measured in self.rows.items():
             row, aims = measured["row"], {"lstm": 8, "gru": 6}
@@ -161,7 +173,7 @@ class Figures:
 def figures_table(run):
     figures = Figures(run)
     for add in (figures.kinds, figures.steps, figures.whole_steps, figures.custom_cells,
-                figures.activations, figures.lengths, figures.together, figures.margins):
+                figures.scans, figures.activations, figures.lengths, figures.together, figures.margins):
         add()
     return table(["figure", "measured", "aim"], figures.lines) if figures.lines else ""
 

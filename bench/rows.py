@@ -8,13 +8,15 @@ A row is a dictionary that a worker gets as JSON. Its `work` is
     char_lm    a step of `char_lm train`: embedding, layers, linear, cross entropy, clipping, Adam
     stepping   one layer at batch 1, `steps` calls of one step, each fed with the state before
     matmul     [m, k] x [k, n]; `packed`: with the right factor packed before, where a library can
+    scan       linear_scan over [steps, batch, hidden]
+    copy       a copy that moves as many bytes as that: the speed of memory
 
 `inputs` is the size of the input, `compared` whether the peers do the row too, `quick` whether it
 is part of a quick run.
 """
 
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
-KINDS = tuple(GATES)
+GATES = {"rnn": 1, "gru": 3, "lstm": 4, "mingru": 2}
+KINDS = ("rnn", "gru", "lstm")  # whose gates see the state
 
 
 def layers(work, kind, hidden, layers, batch, steps, inputs=None, compared=True, quick=False,
@@ -37,6 +39,11 @@ def matmul(m, k, n, packed=False):
             "m": m, "k": k, "n": n, "packed": packed, "compared": True, "quick": True}
 
 
+def over_memory(work, steps, batch, hidden):
+    return {"name": f"{work} T{steps} B{batch} H{hidden}", "work": work, "steps": steps,
+            "batch": batch, "hidden": hidden, "compared": False, "quick": True}
+
+
 def all_rows():
     rows = []
     for hidden, count, batch in ((512, 2, 64), (256, 2, 64), (128, 1, 32), (64, 1, 16)):
@@ -51,9 +58,10 @@ def all_rows():
             rows.append(layers("char_lm", kind, hidden, 2, batch, steps, inputs=64, symbols=65,
                                quick=quick))
     for hidden in (256, 512):
-        for work in ("training", "unroll"):
-            rows.append(layers(work, "lstm", hidden, 1, 64, 64, compared=False,
+        for work, kind in (("training", "lstm"), ("unroll", "lstm"), ("training", "mingru")):
+            rows.append(layers(work, kind, hidden, 1, 64, 64, compared=False,
                                quick=hidden == 256))
+    rows += [over_memory(work, 256, 32, 512) for work in ("scan", "copy")]
     rows += [stepping("gru"), stepping("lstm")]
     rows += [matmul(512, 8192, 2048), matmul(8192, 512, 2048), matmul(64, 512, 2048, packed=True),
              matmul(64, 256, 1024, packed=True), matmul(32, 128, 512, packed=True)]
@@ -72,8 +80,12 @@ def flop(row):
     """Floating-point operations of a call: those of its matrix products, as is customary."""
     if row["work"] == "matmul":
         return 2 * row["m"] * row["k"] * row["n"]
+    if row["work"] in ("scan", "copy"):
+        return 0
     hidden = row["hidden"]
-    fed = row["inputs"] + hidden + (row["layers"] - 1) * 2 * hidden
+    fed = row["inputs"] + (row["layers"] - 1) * hidden
+    if row["kind"] in KINDS:
+        fed += row["layers"] * hidden
     token = 2 * GATES[row["kind"]] * hidden * fed
     if row["work"] == "char_lm":
         token += 2 * hidden * row["symbols"]

@@ -1,7 +1,10 @@
 // Reel's side of the benchmark, a worker of bench/compare.py: worker THREADS
 #include <reel/autograd/kernels/matmul.h>
+#include <reel/autograd/kernels/thread_pool.h>
 #include <reel/reel.h>
 
+#include <algorithm>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,9 +21,9 @@ using protocol::size_in;
 
 struct Sizes {
   explicit Sizes(const Json& row)
-      : inputs(size_in(row, "inputs")),
+      : inputs(row.value("inputs", Index{0})),
         hidden(size_in(row, "hidden")),
-        layers(static_cast<int>(size_in(row, "layers"))),
+        layers(row.value("layers", 0)),
         batch(size_in(row, "batch")),
         steps(size_in(row, "steps")) {}
 
@@ -141,6 +144,27 @@ Prepared matmul(Index m, Index k, Index n, bool packed) {
   return {call, {}};
 }
 
+// Over memory: a, b and y of a scan, or as many bytes read and written.
+Prepared scan(const Sizes& sizes) {
+  const Shape sequence{sizes.steps, sizes.batch, sizes.hidden};
+  const Tensor a = Rng(1).uniform(sequence, 0, 1), b = Rng(2).normal(sequence);
+  return {[=] { linear_scan(a, b); }, {}};
+}
+Prepared copy(const Sizes& sizes) {
+  constexpr Index block = 1 << 18;
+  const Index bytes = sizes.steps * sizes.batch * sizes.hidden * Index{sizeof(float)} * 3 / 2;
+  const Tensor from = ones({bytes / 4}), to = ones({bytes / 4});
+  return {[=] {
+            kernels::parallel_for((bytes + block - 1) / block, [&](Index i) {
+              const auto at = static_cast<std::size_t>(i * block);
+              std::memcpy(static_cast<char*>(to.buffer().data()) + at,
+                          static_cast<const char*>(from.buffer().data()) + at,
+                          static_cast<std::size_t>(std::min(block, bytes - i * block)));
+            });
+          },
+          {}};
+}
+
 // The peak of fused multiply-adds, on this number of threads.
 Prepared peak() {
   const auto gflops = std::make_shared<double>();
@@ -167,7 +191,10 @@ Prepared prepare(const Json& row) {
   if (work == "peak") return peak();
   if (work == "matmul")
     return matmul(size_in(row, "m"), size_in(row, "k"), size_in(row, "n"), row.at("packed"));
+  if (work == "scan") return scan(Sizes(row));
+  if (work == "copy") return copy(Sizes(row));
   const std::string kind = row.at("kind");
+  if (kind == "mingru") return training<nn::MinGru>(Sizes(row));
   if (kind == "rnn") return layer_work<nn::Rnn>(row);
   if (kind == "gru") return layer_work<nn::Gru>(row);
   return layer_work<nn::Lstm>(row);

@@ -37,6 +37,16 @@ void require_features(const char* module, const Param& w, const Tensor& x, Index
       site);
 }
 
+void require_sequence(const char* module, const Tensor& x) {
+  if (!x.defined())
+    throw ValueError(fmt::format("{}: x is undefined", module), SiteScope::current());
+  if (x.rank() == 3 && x.size(0) > 0) return;
+  const char* why = x.rank() == 3 ? "the sequence has no steps" : "x must be [T, B, D]";
+  throw ShapeError(
+      fmt::format("{}: {}; x is {} {}", module, why, name_of(x.dtype()), x.shape().str()),
+      SiteScope::current());
+}
+
 void require_rate(const char* module, double rate, Site site) {
   if (!(rate >= 0 && rate < 1))
     throw ValueError(fmt::format("{}: the dropout rate must be in [0, 1), not {}", module, rate),

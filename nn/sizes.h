@@ -31,6 +31,9 @@ std::string module_name(const Params& p, const char* module);
 /// elements. An undefined tensor is left for the op to refuse.
 void require_features(const char* module, const Param& w, const Tensor& x, Index size, Site site);
 
+/// Throws ValueError for an undefined x, ShapeError unless it is [T, B, D] with T > 0.
+void require_sequence(const char* module, const Tensor& x);
+
 /// Throws ValueError unless 0 <= rate < 1.
 void require_rate(const char* module, double rate, Site site);
 

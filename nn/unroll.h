@@ -1,18 +1,14 @@
 #pragma once
 
 #include <concepts>
-#include <memory>
 #include <string>
 #include <utility>
 
-#include <fmt/core.h>
-
-#include <reel/autograd/checkpoint.h>
 #include <reel/autograd/engine/scope.h>
-#include <reel/autograd/engine/segments.h>
 #include <reel/autograd/ops.h>
 #include <reel/nn/calls.h>
 #include <reel/nn/layer.h>
+#include <reel/nn/segments.h>
 #include <reel/nn/sizes.h>
 
 namespace reel::nn {
@@ -40,9 +36,13 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
   Output<State> operator()(const Tensor& x, const State& initial = {}, const Mode& mode = Eval{},
                            const SequenceOptions& options = {}, Site site = {}) const {
     const SiteScope scope(site);
-    check_sequence(x);
-    return in_segments(options, "Unroll", site) ? run_in_segments(x, initial, mode, options, site)
-                                                : run(x, initial, mode, options, 0);
+    require_sequence("Unroll", x);
+    if (!in_segments(options, "Unroll", site)) return run(x, initial, mode, options, 0);
+    return run_in_segments("Unroll", x, initial, mode, options, site,
+                           [layer = *this](const Tensor& part, const State& before, const Mode& as,
+                                           const SequenceOptions& within, Index first) {
+                             return layer.run(part, before, as, within, first);
+                           });
   }
 
   /// One step, x [B, D] -> y [B, H] and the next state: a call of the cell.
@@ -57,16 +57,6 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
   C cell;
 
  private:
-  static void check_sequence(const Tensor& x) {
-    if (!x.defined()) throw ValueError("Unroll: x is undefined", SiteScope::current());
-    if (x.rank() != 3 || x.size(0) == 0)
-      throw ShapeError(
-          fmt::format("Unroll: {}; x is {} {}",
-                      x.rank() != 3 ? "x must be [T, B, D]" : "the sequence has no steps",
-                      name_of(x.dtype()), x.shape().str()),
-          SiteScope::current());
-  }
-
   // `first` is the index of the first step in the whole sequence.
   Output<State> run(const Tensor& x, const State& initial, const Mode& mode,
                     const SequenceOptions& options, Index first) const {
@@ -90,39 +80,6 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
     }
     if (begun.defined()) state = blend(begun, state, initial);
     return {stack(outputs), std::move(state)};
-  }
-
-  // Each segment under a checkpoint, with the tensors of the state before it as inputs.
-  Output<State> run_in_segments(const Tensor& x, const State& initial, const Mode& mode,
-                                const SequenceOptions& options, Site site) const {
-    State state = initial;
-    Tensors outputs;
-    each_segment(x, options, "Unroll", site, [&](const Tensor& part, const Segment& segment) {
-      Tensors inputs{part};
-      state.map([&](const Tensor& s) { return s.defined() ? inputs.emplace_back(s) : s; });
-      const auto form =
-          std::make_shared<State>();  // the structure of the state after it, without its tensors
-      const auto run = [layer = *this, before = detach(state), form, segment, site,
-                        wanted = options.outputs](std::span<const Tensor> in, Rng* rng) {
-        const SiteScope scope(site);
-        std::size_t next = 1;
-        const State from =
-            before.map([&](const Tensor& s) { return s.defined() ? in[next++] : Tensor(); });
-        const Output<State> output =
-            layer.run(segment.of(in[0]), from, rng ? Mode(Train{*rng}) : Mode(Eval{}),
-                      segment.options, segment.first);
-        *form = output.state.map([](const Tensor&) { return Tensor(); });
-        Tensors results;
-        if (wanted) results.push_back(output.y);
-        output.state.map([&](const Tensor& s) { return results.emplace_back(s); });
-        return results;
-      };
-      const Tensors results =
-          reel::detail::checkpoint(run, inputs, mode.training() ? &mode.rng() : nullptr, site);
-      if (options.outputs) outputs.push_back(results[0]);
-      state = unflatten(*form, std::span(results).subspan(options.outputs ? 1 : 0));
-    });
-    return {join_segments(std::move(outputs), options), std::move(state)};
   }
 
   // The initial state of the rows that have steps, and zeros in the others.

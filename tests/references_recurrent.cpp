@@ -1,4 +1,7 @@
+#include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <vector>
 
 #include <reel/autograd/cell.h>
 
@@ -6,6 +9,10 @@
 
 namespace reel::testing {
 namespace {
+
+struct ScanDirection {
+  bool reverse;
+};
 
 using Vector = std::vector<double>;
 
@@ -152,12 +159,61 @@ Arrays gru(const Arrays& in, const CellCall& call) {
   });
 }
 
+// The steps of a row in the order in which a scan runs through them.
+std::vector<Index> steps_of_row(const Arrays& in, Index row, bool reverse) {
+  const double length = in[3].given() ? in[3][row] : static_cast<double>(in[0].shape[0]);
+  std::vector<Index> steps(static_cast<std::size_t>(length));
+  std::iota(steps.begin(), steps.end(), 0);
+  if (reverse) std::ranges::reverse(steps);
+  return steps;
+}
+
+Arrays linear_scan(const Arrays& in, const ScanDirection& kind) {
+  const Index units = in[0].shape[2], columns = in[0].shape[1] * units;
+  Array y(in[0].shape), h = in[2].given() ? in[2] : Array(in[0].shape.erase(0));
+  for (Index j = 0; j < columns; ++j)
+    for (const Index t : steps_of_row(in, j / units, kind.reverse)) {
+      const Index at = t * columns + j;
+      y[at] = h[j] = in[0][at] * h[j] + in[1][at];
+    }
+  return {y, h};
+}
+
+// The gradient of state t is Σ over the later states s of dy_s times all a between them, with dh
+// for the last state; a sum of its own for each t.
+Arrays linear_scan_gradient(const Arrays& in, const ScanDirection& kind) {
+  const Array &a = in[0], &y = in[1], &dy = in[4], &dh = in[5];
+  const Index columns = dh.size(), units = dh.shape[1];
+  const Array h0 = in[2].given() ? in[2] : Array(dh.shape);
+  Array da(a.shape), db(a.shape), dh0(dh.shape);
+  for (Index j = 0; j < columns; ++j) {
+    const std::vector<Index> order = steps_of_row(in, j / units, kind.reverse);
+    const auto gradient_of_state = [&](std::size_t place) {
+      double sum = dh[j];
+      for (std::size_t s = order.size(); s-- > place;) {
+        if (s + 1 < order.size()) sum *= a[order[s + 1] * columns + j];
+        sum += dy[order[s] * columns + j];
+      }
+      return sum;
+    };
+    for (std::size_t s = 0; s < order.size(); ++s) {
+      const Index at = order[s] * columns + j;
+      db[at] = gradient_of_state(s);
+      da[at] = db[at] * (s == 0 ? h0[j] : y[order[s - 1] * columns + j]);
+    }
+    dh0[j] = order.empty() ? dh[j] : a[order[0] * columns + j] * gradient_of_state(0);
+  }
+  return {da, db, dh0};
+}
+
 }  // namespace
 
 void add_recurrent_references(References& table) {
   table["rnn"] = reference<CellCall>(rnn);
   table["gru"] = reference<CellCall>(gru);
   table["lstm"] = reference<CellCall>(lstm);
+  table["linear_scan"] = reference<ScanDirection>(linear_scan);
+  table["linear_scan_gradient"] = reference<ScanDirection>(linear_scan_gradient);
 }
 
 }  // namespace reel::testing

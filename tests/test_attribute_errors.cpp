@@ -154,6 +154,9 @@ void add_sequences(Calls& calls) {
     calls.emplace("lstm", [=](const Tensor& x) {
       lstm(sequence(x), w(8, 2), w(8, 2), b(8), w(2, 2), w(2, 2), options);
     });
+    calls.emplace("linear_scan", [=](const Tensor& x) {
+      linear_scan(sequence(x), sequence(x), w(2, 2), options);
+    });
   };
   add({.lengths = full({2}, 4, i32)});
   add({.lengths = full({2}, -1, i32)});
@@ -191,7 +194,8 @@ TEST_CASE("every op with attributes refuses some values, or accepts all") {
                                        "times_log_softmax_jacobian",
                                        "times_sech_square",
                                        "layer_norm",
-                                       "rms_norm"};
+                                       "rms_norm",
+                                       "linear_scan_gradient"};
   const Calls calls = refused_calls();
   for (const op::OpSpec* op : op::registry()) {
     if (op->attr_size == 0) continue;

@@ -14,7 +14,12 @@
 #include <reel/nn/bidirectional.h>
 #include <reel/nn/cells/gru.h>
 #include <reel/nn/cells/lstm.h>
+#include <reel/nn/cells/min_gru.h>
+#include <reel/nn/cells/min_lstm.h>
+#include <reel/nn/cells/qrnn.h>
+#include <reel/nn/cells/rg_lru.h>
 #include <reel/nn/cells/rnn.h>
+#include <reel/nn/cells/sru.h>
 #include <reel/nn/dropout.h>
 #include <reel/nn/embedding.h>
 #include <reel/nn/files/safetensors.h>
