@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
 #include <optional>
@@ -16,6 +18,7 @@ namespace {
 constexpr std::string_view reserved = "run.";
 constexpr std::string_view optimizer_prefix = "run.optimizer.";
 constexpr std::string_view carried_prefix = "run.carried.";
+constexpr std::string_view earlier_prefix = "run.earlier.";
 constexpr std::string_view rng_key = "run.rng";
 constexpr std::string_view number_prefix = "run.number.";
 constexpr std::string_view checksum_key = "run.checksum";
@@ -103,6 +106,8 @@ nn::NamedTensors content_of(const RunState& checkpoint) {
   content.insert(optimizer_prefix, checkpoint.optimizer);
   for (std::size_t i = 0; i < checkpoint.carried.size(); ++i)
     content.tensors[fmt::format("{}{}", carried_prefix, i)] = checkpoint.carried[i];
+  for (std::size_t i = 0; i < checkpoint.earlier.size(); ++i)
+    content.insert(fmt::format("{}{}.", earlier_prefix, i), checkpoint.earlier[i]);
   content.metadata = checkpoint.texts;
   const auto& [seed, stream, position] = checkpoint.rng;
   content.metadata.emplace(rng_key, fmt::format("{} {} {}", seed, stream, position));
@@ -142,6 +147,23 @@ ValueError unknown(std::string_view what, std::string_view name) {
   return ValueError(fmt::format("its {} {} is unknown", what, in_quotes(name)));
 }
 
+bool is_known_tensor(std::string_view name) {
+  return std::ranges::any_of(std::array{optimizer_prefix, carried_prefix, earlier_prefix},
+                             [&](std::string_view prefix) { return name.starts_with(prefix); });
+}
+
+// "0.head.w", "1.head.w" ...
+std::vector<nn::NamedTensors> earlier_of(const nn::NamedTensors& named) {
+  std::vector<nn::NamedTensors> earlier;
+  for (std::size_t count = 0; count < named.tensors.size();
+       count += earlier.back().tensors.size()) {
+    earlier.push_back(named.part(fmt::format("{}.", earlier.size())));
+    if (earlier.back().tensors.empty())
+      throw ValueError(fmt::format("its tensors {}.. are not numbered from 0 on", earlier_prefix));
+  }
+  return earlier;
+}
+
 RunState checkpoint_of(const nn::NamedTensors& content) {
   for (const auto& [name, reason] : content.unread)
     throw ValueError(fmt::format("tensor {}: {}", in_quotes(name), reason));
@@ -150,12 +172,13 @@ RunState checkpoint_of(const nn::NamedTensors& content) {
   for (const auto& [name, value] : content.tensors) {
     if (!name.starts_with(reserved))
       checkpoint.params.tensors.emplace(name, value);
-    else if (!name.starts_with(optimizer_prefix) && !name.starts_with(carried_prefix))
+    else if (!is_known_tensor(name))
       throw unknown("tensor", name);
   }
   const nn::NamedTensors carried = content.part(carried_prefix);
   for (std::size_t i = 0; i < carried.tensors.size(); ++i)
     checkpoint.carried.push_back(carried[std::to_string(i)]);
+  checkpoint.earlier = earlier_of(content.part(earlier_prefix));
   for (const auto& [name, text] : content.metadata) {
     if (name.starts_with(number_prefix))
       checkpoint.numbers.emplace(name.substr(number_prefix.size()), number_of(name, text));

@@ -18,7 +18,9 @@ struct RunState {
   nn::NamedTensors params = {};      ///< nn::from_params
   nn::NamedTensors optimizer = {};   ///< Optimizer::state
   std::vector<Tensor> carried = {};  ///< nn::flatten of the recurrent state; empty where it is zero
-  Rng::State rng = {};               ///< of the generator that dropout draws from
+  std::vector<nn::NamedTensors> earlier = {};  ///< TbpttHistory::params; then `carried` and `rng`
+                                               ///< are those of the history
+  Rng::State rng = {};                         ///< of the generator that dropout draws from
   /// Step, epoch, position in the data, sums of losses ...: stored exactly.
   std::map<std::string, double, std::less<>> numbers = {};
   /// Further data of the program, such as its settings.

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -33,7 +34,7 @@ template <nn::RecurrentState State>
 struct TbpttHistory {
   Index position = 0;   ///< time steps since the beginning of the sequence
   Index steps = 0;      ///< the last ones of them, which are run again: data[position - steps ..)
-  State state;          ///< before those
+  State state = {};     ///< before those
   Rng::State rng = {};  ///< of TbpttOptions::rng before those
   /// The parameters during those, from one update to the next, the earliest first.
   std::vector<nn::NamedTensors> params = {};
@@ -112,10 +113,15 @@ Index time_steps(std::span<const Tensor> data, Site site);
 /// Time steps [begin, end) of a tensor; itself if these are all.
 Tensor steps_of(const Tensor& x, Index begin, Index end, Site site);
 
-template <class Model, class State, std::size_t... i>
-concept ModelOfParts = requires(Model& model, const Tensor& x, const State& state) {
-  model((static_cast<void>(i), x)..., state);
-};
+/// Whether a model can be called with `count` tensors and a state.
+template <class Model, class State, std::size_t count>
+constexpr bool takes_tensors_and_state() {
+  return []<std::size_t... i>(std::index_sequence<i...>) {
+    return std::is_invocable_v<const Model&, decltype((i, std::declval<const Tensor&>()))...,
+                               const State&>;
+  }
+  (std::make_index_sequence<count>());
+}
 
 }  // namespace detail
 
@@ -211,8 +217,8 @@ class Tbptt {
   }
   /// Continues from there: runs the model over `data`, the last `history.steps` steps, without
   /// updates; nothing if there are none. Throws ValueError, having changed nothing, if the history
-  /// is not one of these k1 and k2 or the data have another number of steps, and what the model
-  /// throws.
+  /// is not one of these k1 and k2 or the data have another number of steps; and what
+  /// nn::load_params and the model throw, after which it is at the beginning of a sequence.
   template <std::size_t count, class Model>
   void restore(const TbpttHistory<State>& history, const Tensor (&data)[count], const Model& model,
                Site site = {}) {
@@ -225,27 +231,34 @@ class Tbptt {
       run_part(data, done, done + part, model, site);
       done += part;
     };
-    window_.replay(past, run_next, site);
+    try {
+      window_.replay(past, run_next, site);
+    } catch (...) {
+      reset();
+      throw;
+    }
   }
 
  private:
   template <std::size_t count, class Model>
   void run_part(const Tensor (&data)[count], Index begin, Index end, const Model& model,
                 Site site) {
-    State after;
-    const auto part = [&](std::span<const Tensor> tensors) {
-      const State before = nn::unflatten(state_, tensors, site);
-      return [&]<std::size_t... i>(std::index_sequence<i...>) {
-        static_assert(detail::ModelOfParts<const Model, State, i...>,
-                      "the model is called with a tensor for each of the data and the state");
-        const auto [loss, next] = model(detail::steps_of(data[i], begin, end, site)..., before);
+    constexpr bool fits = detail::takes_tensors_and_state<Model, State, count>();
+    static_assert(fits, "the model is called with a tensor for each of the data and a State");
+    if constexpr (fits) {
+      State after;
+      const auto part = [&](std::span<const Tensor> tensors) {
+        const State before = nn::unflatten(state_, tensors, site);
+        const auto call = [&]<std::size_t... i>(std::index_sequence<i...>) {
+          return model(detail::steps_of(data[i], begin, end, site)..., before);
+        };
+        const auto [loss, next] = call(std::make_index_sequence<count>());
         after = next;
         return detail::TapeWindow::Result{loss, nn::flatten(after)};
-      }
-      (std::make_index_sequence<count>());
-    };
-    window_.run(end - begin, nn::flatten(state_), part, site);
-    state_ = nn::detach(after);
+      };
+      window_.run(end - begin, nn::flatten(state_), part, site);
+      state_ = nn::detach(after);
+    }
   }
 
   detail::TapeWindow window_;

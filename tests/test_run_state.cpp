@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <cmath>
 
@@ -21,6 +22,10 @@ RunState example() {
   checkpoint.optimizer.tensors["adam.steps.head.w"] = scalar(7, f64);
   checkpoint.optimizer.tensors["adam.m.head.w"] = zeros({2, 2}, f64);
   for (int i = 0; i < 12; ++i) checkpoint.carried.push_back(full({1, 3}, i));
+  for (int i = 0; i < 12; ++i) {
+    checkpoint.earlier.push_back(checkpoint.params);
+    checkpoint.earlier.back().tensors["head.b"] = full({2}, i);
+  }
   checkpoint.rng = {.seed = UINT64_MAX, .stream = 0x123456789ABCDEF1, .position = 3};
   checkpoint.numbers = {{"step", 12}, {"loss", 0.1}, {"best", INFINITY}, {"tiny", 5e-324}};
   checkpoint.texts = {{"config", "{\"é\": \"\n\"}"}};
@@ -47,6 +52,8 @@ TEST_CASE("a checkpoint is restored exactly") {
   check_equal(before.optimizer, after.optimizer);
   REQUIRE(after.carried.size() == 12);
   for (int i = 0; i < 12; ++i) CHECK(after.carried[static_cast<std::size_t>(i)].at({0, 2}) == i);
+  REQUIRE(after.earlier.size() == 12);
+  for (std::size_t i = 0; i < 12; ++i) check_equal(before.earlier[i], after.earlier[i]);
   CHECK(after.rng == before.rng);
   CHECK(after.numbers == before.numbers);
   CHECK(after.texts == before.texts);
@@ -108,6 +115,16 @@ TEST_CASE("a file that is not a checkpoint, or a damaged one, is refused") {
   CHECK(contains(with("run.number.step", "12 "), "run.number.step is not a number"));
   CHECK(contains(with("run.number.step", "0x"), "run.number.step is not a number"));
   CHECK(with("config", "another, but no checksum either") == "nothing was thrown");
+
+  nn::NamedTensors gap = content;
+  gap.metadata.erase("run.checksum");
+  for (const char* name : {"head.w", "head.b"}) {
+    auto entry = gap.tensors.extract(fmt::format("run.earlier.5.{}", name));
+    entry.key() = fmt::format("run.earlier.12.{}", name);
+    gap.tensors.insert(std::move(entry));
+  }
+  nn::save_safetensors(directory / "a", gap);
+  CHECK(contains(message(), "its tensors run.earlier... are not numbered from 0 on"));
 
   SUBCASE("a changed number") { content.tensors["head.b"] = tensor({2}, {1, 2.0000002}); }
   SUBCASE("a changed text") { content.metadata["config"] = ""; }

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <limits>
+
 #include <reel/autograd/error.h>
 #include <reel/autograd/message.h>
 
@@ -47,9 +49,22 @@ void require_optimizer(const optim::RunState& checkpoint, const RunConfig& confi
       });
 }
 
-// Within an epoch there is a state for each layer, of one tensor or, for an lstm, two.
-void require_carried(const optim::RunState& checkpoint, const Settings& s, Index window) {
-  if (checkpoint.carried.empty() != (window == 0))
+// Where updates look back over earlier ones, the parameters of those are part of the state.
+void require_earlier(const optim::RunState& checkpoint, const RunConfig& config, Index done) {
+  const Index count = earlier_updates(config.settings, done);
+  if (std::ssize(checkpoint.earlier) != count)
+    throw ValueError(fmt::format("it has the parameters of {} earlier updates, not of {}",
+                                 checkpoint.earlier.size(), count));
+  for (const nn::NamedTensors& params : checkpoint.earlier) {
+    require_shapes(params, config);
+    require_finite(params);
+  }
+}
+
+// Within an epoch there is a state for each layer, of one tensor or, for an lstm, two; it is that
+// after `steps` steps.
+void require_carried(const optim::RunState& checkpoint, const Settings& s, Index steps) {
+  if (checkpoint.carried.empty() != (steps == 0))
     throw ValueError("it has a carried state at the beginning of an epoch, or none within one");
   const auto count = static_cast<std::size_t>(s.layers) * (s.model == "lstm" ? 2 : 1);
   bool fits = checkpoint.carried.empty() || checkpoint.carried.size() == count;
@@ -67,12 +82,27 @@ void require_rng(const Rng::State& rng, const Settings& settings) {
 
 }  // namespace
 
+// For each parameter there are also up to three entries of the optimizer, and two of each layer's
+// carried state; a file has up to 250,000 entries.
+void require_storable(const Settings& s) {
+  Index params = 0;
+  each_parameter(s, 1, [&](const std::string&, const Shape&) { ++params; });
+  const Index earlier = earlier_updates(s, std::numeric_limits<Index>::max());
+  if (params * (4 + earlier) + 2 * s.layers + 50 <= 250'000) return;
+  throw ValueError(fmt::format(
+      "--tbptt-length {} looks back over {} updates, and a checkpoint would have {} parameters of "
+      "each, more than fit in it; give a smaller one or a larger --tbptt-update than {}",
+      s.tbptt_length, earlier, params, s.tbptt_update));
+}
+
 void require_state(const optim::RunState& checkpoint, const RunConfig& config) {
   require_shapes(checkpoint.params, config);
   require_finite(checkpoint.params);
   const Progress at = progress_of(checkpoint);
   require_optimizer(checkpoint, config, at.step);
-  require_carried(checkpoint, config.settings, at.window);
+  const Index done = at.window * config.settings.tbptt_update;
+  require_earlier(checkpoint, config, done);
+  require_carried(checkpoint, config.settings, done - steps_looked_back(config.settings, done));
   require_rng(checkpoint.rng, config.settings);
 }
 

@@ -53,7 +53,10 @@ CLI::Option* add_text(CLI::App& app, std::string_view name, std::string_view val
 
 template <class T>
 CLI::Option* add_setting(CLI::App& app, const Setting& setting, T& value) {
-  return add_text(app, setting.name, setting.value, fmt::format("{} [{}]", setting.help, value),
+  const std::string by_default =
+      setting.otherwise.empty() ? fmt::format("{}", value) : std::string(setting.otherwise);
+  return add_text(app, setting.name, setting.value,
+                  fmt::format("{} [{}]", setting.help, by_default),
                   [=, &value](const std::string& text) { assign(setting, text, value); });
 }
 
@@ -277,6 +280,11 @@ Command parse_command_line(int argc, char** argv) {
     return gradcheck_options;
   }
   train_options.given = given_settings(*train, train_options.settings);
+  try {
+    complete(train_options.settings, train_options.given.contains("seq-len"));
+  } catch (const ValueError& error) {
+    throw UsageError(fmt::format("--{}; see char_lm train --help", error.message()));
+  }
   train_options.program = argv[0];
   return train_options;
 }

@@ -68,16 +68,20 @@ Corpus read_corpus(const std::filesystem::path& path, datasets::TextMode mode) t
 
 datasets::Split split_for(const Corpus& corpus, const Settings& settings) {
   const auto n = static_cast<Index>(corpus.tokens.size());
-  const Index least = datasets::Windows::least_tokens(settings.batch, settings.seq_len);
+  // Training takes windows of tbptt_update steps, validation of seq_len.
+  const bool by_update = settings.tbptt_update > settings.seq_len;
+  const int steps = by_update ? settings.tbptt_update : settings.seq_len;
+  const char* const option = by_update ? "--tbptt-update" : "--seq-len";
+  const Index least = datasets::Windows::least_tokens(settings.batch, steps);
   if (is_enough(n, least, settings.train_frac))
     return datasets::split(corpus.tokens, settings.train_frac);
   const auto enough = least_length(least, settings.train_frac);
   throw ValueError(fmt::format(
-      "{}: the text is too short: {}, but --batch {} x --seq-len {} with --train-frac {} takes "
-      "at least {}; give a longer text, a smaller --batch or a smaller --seq-len{}",
+      "{}: the text is too short: {}, but --batch {} x {} {} with --train-frac {} takes "
+      "at least {}; give a longer text, a smaller --batch or a smaller {}{}",
       corpus.id.description(), counted(n, settings.bytes ? "byte" : "character"), settings.batch,
-      settings.seq_len, settings.train_frac,
-      enough ? fmt::format("{}", *enough) : "more than any text has",
+      option, steps, settings.train_frac,
+      enough ? fmt::format("{}", *enough) : "more than any text has", option,
       settings.train_frac < 1 ? ", or do without validation (--train-frac 1)" : ""));
 }
 

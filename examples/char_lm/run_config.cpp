@@ -82,6 +82,7 @@ class Members {
     known_.insert(key);
     return *found;
   }
+  bool has(const std::string& key) const { return json_.contains(key); }
   std::string string(const std::string& key) {
     const Json& value = (*this)[key];
     if (!value.is_string()) throw ValueError(fmt::format("its \"{}\" is not a string", key));
@@ -156,6 +157,9 @@ Vocabulary vocabulary_of(const std::string& text, TextMode mode) {
 std::string RunConfig::identity() const {
   Json json = json_of(*this);
   json.erase("epochs");
+  // Runs that were begun before these settings existed have windows of seq_len.
+  if (settings.tbptt_update == settings.seq_len && settings.tbptt_length == settings.seq_len)
+    for (const char* key : {"tbptt_update", "tbptt_length"}) json.erase(key);
   json["text"].erase("path");
   return json.dump();
 }
@@ -171,8 +175,10 @@ RunConfig parse_config(std::string_view text) {
   Members members(json);
   Settings settings;
   each_setting(settings, [&](const Setting& setting, auto& value) {
-    assign_json(setting, members[key_of(setting)], value);
+    if (setting.otherwise.empty() || members.has(key_of(setting)))
+      assign_json(setting, members[key_of(setting)], value);
   });
+  complete(settings, true);
   TextId id = text_id(members["text"]);
   const TextMode mode = settings.bytes ? TextMode::bytes : TextMode::utf8;
   Vocabulary vocabulary = vocabulary_of(members.string("vocabulary"), mode);

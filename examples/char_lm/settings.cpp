@@ -65,6 +65,28 @@ void assign(const Setting& setting, const std::string& text, bool& value) {
   value = text == "true";
 }
 
+void complete(Settings& s, bool seq_len_is_given) {
+  if (s.tbptt_update != 0 && s.tbptt_length != 0) {
+    if (!seq_len_is_given)
+      s.seq_len = s.tbptt_update;
+    else if (s.seq_len != s.tbptt_update && s.seq_len != s.tbptt_length)
+      throw ValueError(fmt::format(
+          "seq-len {} contradicts tbptt-update {} and tbptt-length {}, whose value it is where one "
+          "is left out; leave out seq-len, or one of them",
+          s.seq_len, s.tbptt_update, s.tbptt_length));
+  }
+  if (s.tbptt_update == 0) s.tbptt_update = s.seq_len;
+  if (s.tbptt_length == 0) s.tbptt_length = s.seq_len;
+}
+
+Index steps_looked_back(const Settings& s, Index done) {
+  return std::min<Index>(done, std::max(0, s.tbptt_length - s.tbptt_update));
+}
+
+Index earlier_updates(const Settings& s, Index done) {
+  return (steps_looked_back(s, done) + s.tbptt_update - 1) / s.tbptt_update;
+}
+
 std::map<std::string, std::string> texts_of(const Settings& settings) {
   std::map<std::string, std::string> texts;
   each_setting(settings, [&](const Setting& setting, const auto& value) {

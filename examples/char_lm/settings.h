@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include <reel/autograd/shape.h>
+
 namespace reel::char_lm {
 
 /// The settings of a run, which `train` accepts and the run stores in its config.json.
@@ -12,7 +14,9 @@ struct Settings {
   std::string model = "lstm";
   int layers = 2, hidden = 128, embed = 64;
   double dropout = 0;
-  int seq_len = 50, batch = 50, epochs = 10;
+  int seq_len = 50;
+  int tbptt_update = 0, tbptt_length = 0;  ///< 0: see `complete`
+  int batch = 50, epochs = 10;
   std::string optimizer = "adam";
   double lr = 2e-3, lr_decay = 0.97;
   int lr_decay_after = 10;
@@ -30,6 +34,7 @@ struct Setting {
   std::string_view value = {};    ///< placeholder for its value: "N", "rnn|gru|lstm"
   std::string_view allowed = {};  ///< the allowed values, in words
   bool (*allows)(double) = nullptr;
+  std::string_view otherwise = {};  ///< the setting whose value it has if it is not given
 };
 
 namespace allowed {
@@ -68,6 +73,12 @@ void each_setting(S& s, F&& f) {
             "a number greater than 0, at most 1", part},
     s.train_frac);
   f(Setting{"seq-len", "Text", "time steps of a window", "N", whole_words, whole}, s.seq_len);
+  f(Setting{"tbptt-update", "Text", "time steps between two updates", "N", whole_words, whole,
+            "seq-len"},
+    s.tbptt_update);
+  f(Setting{"tbptt-length", "Text", "time steps an update looks back", "N", whole_words, whole,
+            "seq-len"},
+    s.tbptt_length);
   f(Setting{"batch", "Text", "mini-batch size: parallel streams", "N", whole_words, whole},
     s.batch);
   f(Setting{"epochs", "Training", "passes over the text", "N", whole_words, whole}, s.epochs);
@@ -102,6 +113,18 @@ void assign(const Setting& setting, const std::string& text, bool& value);
 
 /// Throws ValueError: what the value is, and what is allowed.
 [[noreturn]] void refuse(const Setting& setting, std::string_view value);
+
+/// Gives tbptt_update and tbptt_length the value of seq_len where they are 0, and seq_len that of
+/// tbptt_update if it is not given but both others are. Throws ValueError if all three are and
+/// seq_len is neither of the others.
+void complete(Settings& settings, bool seq_len_is_given);
+
+/// What an update looks back over before its own steps, if it does, and what is to be run again
+/// when a run resumes: max(0, tbptt_length - tbptt_update) steps, or all of the `done` ones if
+/// these are fewer.
+Index steps_looked_back(const Settings& settings, Index done);
+/// The number of the intervals between updates that they are in.
+Index earlier_updates(const Settings& settings, Index done);
 
 /// The settings as texts by name, from which `assign` makes the same values.
 std::map<std::string, std::string> texts_of(const Settings& settings);

@@ -2,6 +2,7 @@
 
 #include <reel/autograd/threads.h>
 
+#include "checkpoint.h"
 #include "commands.h"
 #include "trainer.h"
 
@@ -60,6 +61,7 @@ class Training {
  private:
   int begin() {
     run_.require_vacant();
+    require_storable(options_.settings);
     const Corpus corpus = read_corpus(options_.text.value_or(""), mode_of(options_.settings));
     const RunConfig config{options_.settings, corpus.id, corpus.vocabulary};
     return with_trainer(config, corpus, [&](auto& trainer) {

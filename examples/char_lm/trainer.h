@@ -10,6 +10,7 @@
 #include <reel/autograd/tape.h>
 #include <reel/optim/clip.h>
 #include <reel/optim/optimizer.h>
+#include <reel/optim/tbptt.h>
 
 #include "corpus.h"
 #include "interrupt.h"
@@ -43,7 +44,8 @@ struct Pace {
   double chars_per_s() const { return seconds > 0 ? chars / seconds : 0; }
 };
 
-/// Trains a CharLm over epochs of windows; the state is carried from window to window.
+/// Trains a CharLm over epochs of windows, each of the steps to the next update; the state is
+/// carried from window to window.
 template <nn::Layer L>
 class Trainer {
  public:
@@ -52,11 +54,14 @@ class Trainer {
       : config_(config),
         run_(run),
         report_(report),
-        train_(text.train, config.settings.batch, config.settings.seq_len),
+        train_(text.train, config.settings.batch, config.settings.tbptt_update),
         params_(config.settings.seed, dtype_of(config.settings)),
         model_(params_, config.vocabulary.size(), config.settings),
         optimizer_(make_optimizer(params_, config.settings)),
-        rng_(dropout_rng(config.settings)) {
+        rng_(dropout_rng(config.settings)),
+        tbptt_(params_, {.k1 = config.settings.tbptt_update,
+                         .k2 = config.settings.tbptt_length,
+                         .rng = &rng_}) {
     if (!text.valid.empty())
       valid_.emplace(text.valid, config.settings.batch, config.settings.seq_len);
   }
@@ -86,6 +91,8 @@ class Trainer {
     if (InterruptGuard::signal() != 0) throw Stopped{};
   }
 
+  auto model_with_loss();
+  datasets::Window steps_before(Index window, Index steps) const;
   void train_epoch();
   double step();
   void after_step(double loss, double seconds);
@@ -112,7 +119,7 @@ class Trainer {
   CharLm<L> model_;
   std::unique_ptr<optim::Optimizer> optimizer_;
   Rng rng_;
-  State state_;
+  optim::Tbptt<State> tbptt_;
   Progress at_;
 
   std::optional<MetricsFile> metrics_;
@@ -123,6 +130,17 @@ class Trainer {
   double shown_loss_ = NAN;  // a moving average
 };
 
+// The model as the training wants it: with the loss of some steps and the state after them.
+template <nn::Layer L>
+auto Trainer<L>::model_with_loss() {
+  return [this](const Tensor& inputs, const Tensor& targets, const State& state) {
+    auto [logits, next] = model_(inputs, state, nn::Train{rng_});
+    const Tensor loss = cross_entropy(logits, targets);
+    require_below(largest_loss, "loss", loss.item(), at_.step + 1);
+    return std::pair(loss, std::move(next));
+  };
+}
+
 template <nn::Layer L>
 void Trainer<L>::restore(const optim::RunState& checkpoint) {
   const Progress at = progress_of(checkpoint);
@@ -130,15 +148,18 @@ void Trainer<L>::restore(const optim::RunState& checkpoint) {
     throw ValueError(fmt::format(
         "its place, step {} and window {} of epoch {}, is not one in this text of {} windows",
         at.step, at.window, at.epoch, train_.count()));
-  State state;
+  optim::TbpttHistory<State> history{.position = at.window * train_.seq_len(),
+                                     .rng = checkpoint.rng,
+                                     .params = checkpoint.earlier};
+  history.steps = steps_looked_back(config_.settings, history.position);
   if (!checkpoint.carried.empty()) {
-    state.layers.resize(model_.rnn.layers.size());
-    state = nn::unflatten(state, checkpoint.carried);
+    history.state.layers.resize(model_.rnn.layers.size());
+    history.state = nn::unflatten(history.state, checkpoint.carried);
   }
   optimizer_->restore(checkpoint.optimizer);
   nn::load_params(checkpoint.params, params_);
-  rng_ = Rng(checkpoint.rng);
-  state_ = std::move(state);
+  const auto [inputs, targets] = steps_before(at.window, history.steps);
+  tbptt_.restore(history, {inputs, targets}, model_with_loss());
   at_ = at;
   saved_step_ = at.step;
 }
@@ -148,10 +169,12 @@ void Trainer<L>::save() {
   const nn::NamedTensors params = nn::from_params(params_);
   if (const std::string name = first_not_finite(params); !name.empty())
     throw diverged(name + " is no longer finite", at_.step, saved_step_, run_);
+  const optim::TbpttHistory<State> history = tbptt_.history();
   run_.save(config_, {.params = params,
                       .optimizer = optimizer_->state(),
-                      .carried = nn::flatten(state_),
-                      .rng = rng_.state(),
+                      .carried = nn::flatten(history.state),
+                      .earlier = history.params,
+                      .rng = history.rng,
                       .numbers = numbers_of(at_)});
   saved_step_ = at_.step;
   saved_at_ = seconds_now();
@@ -186,21 +209,37 @@ void Trainer<L>::train_epoch() {
   }
 }
 
+// The last steps before a window.
+template <nn::Layer L>
+datasets::Window Trainer<L>::steps_before(Index window, Index steps) const {
+  if (steps == 0) return {};
+  std::vector<Tensor> inputs, targets;
+  const Index length = train_.seq_len(), first = window - (steps + length - 1) / length;
+  for (Index i = first; i < window; ++i) {
+    const auto [x, y] = train_[i];
+    inputs.push_back(x);
+    targets.push_back(y);
+  }
+  const Index end = (window - first) * length;
+  const auto last = [&](const std::vector<Tensor>& windows) {
+    return slice(concat(windows, 0), 0, end - steps, end);
+  };
+  return {last(inputs), last(targets)};
+}
+
 // One window: forward pass, backward pass and parameter update.
 template <nn::Layer L>
 double Trainer<L>::step() {
   const auto [inputs, targets] = train_[at_.window];
-  Tape tape;
-  auto [logits, next] = model_(inputs, state_, nn::Train{rng_});
-  const Tensor loss = cross_entropy(logits, targets);
-  require_below(largest_loss, "loss", loss.item(), at_.step + 1);
-  Gradients gradients = tape.gradient(loss, params_);
-  const double clip = config_.settings.clip;
-  at_.grad_norm = clip > 0 ? optim::clip_by_norm(gradients, clip) : gradients.norm();
-  require_below(INFINITY, "norm of the gradient", at_.grad_norm, at_.step + 1);
-  optimizer_->step(gradients);
-  state_ = nn::detach(next);  // the value goes on, the gradient stops here
-  return loss.item();
+  double mean = 0;
+  tbptt_.run({inputs, targets}, model_with_loss(), [&](Gradients& gradients, double loss) {
+    const double clip = config_.settings.clip;
+    at_.grad_norm = clip > 0 ? optim::clip_by_norm(gradients, clip) : gradients.norm();
+    require_below(INFINITY, "norm of the gradient", at_.grad_norm, at_.step + 1);
+    optimizer_->step(gradients);
+    mean = loss;
+  });
+  return mean;
 }
 
 template <nn::Layer L>
@@ -261,7 +300,7 @@ void Trainer<L>::end_epoch() {
   ++at_.epoch;
   at_.window = 0;
   at_.epoch_loss = 0;
-  state_ = {};
+  tbptt_.reset();
   save();
 }
 

@@ -123,10 +123,47 @@ class SameBits(runs.CharLmTest):
         self.assertIn(b"nothing left to do", self.succeed("train", "--resume", "--run", parts))
         self.assertEqual(runs.hash_of(parts), before)
 
-    def interrupted(self, run, which, delays):
+    def test_updates_and_windows_of_one_length(self):
+        windows = self.train("windows")
+        self.assert_same(windows, self.train("told", "--tbptt-update", 10, "--tbptt-length", 10))
+        config = json.loads((windows / "config.json").read_text())
+        self.assertEqual((config["tbptt_update"], config["tbptt_length"]), (10, 10))
+        del config["tbptt_update"], config["tbptt_length"]  # as before there were these settings
+        (windows / "config.json").write_text(json.dumps(config))
+        self.succeed("train", "--resume", "--run", windows, "--epochs", 3)
+        self.assert_same(windows, self.train("more", "--epochs", 3))
+
+    def test_updates_that_look_back_further(self):
+        words = ["--tbptt-update", 4, "--tbptt-length", 10, "--seq-len", 4]
+        runs_of = [self.train(f"run{n}", *words, "--hidden", 64, "--threads", n) for n in (1, 2)]
+        self.assert_same(*runs_of)
+        steps = (2700 - 1) // 4 // 4  # an update every 4 time steps of 4 streams
+        self.assertEqual([line["step"] for line in metrics_of(runs_of[0]) if "valid_loss" in line],
+                         [steps, 2 * steps])
+        info = self.succeed("info", "--run", runs_of[0]).decode()
+        self.assertRegex(info, r"(?m)^seq-len +4\ntbptt-update +4\ntbptt-length +10$")
+        windows = self.train("windows", "--seq-len", 4, "--hidden", 64)
+        self.assertNotEqual(metrics_of(windows)[-1]["train_loss"],
+                            metrics_of(runs_of[0])[-1]["train_loss"])
+
+    def test_looking_back_is_resumed_anywhere(self):
+        for update, length in ((5, 17), (4, 12), (6, 2)):
+            words = ["--tbptt-update", update, "--tbptt-length", length, "--seq-len", update]
+            begin = time.monotonic()
+            whole = self.train(f"whole{update}", *self.long, *words)
+            duration = time.monotonic() - begin
+            source = random.Random(update)
+            for which in (signal.SIGINT, signal.SIGKILL):
+                with self.subTest((update, length, which)):
+                    run = self.folder / f"{which.name}{update}"
+                    delays = [source.uniform(0.01, duration / 3) for _ in range(6)]
+                    self.assertGreater(self.interrupted(run, which, delays, words), 0)
+                    self.assert_same(whole, run)
+
+    def interrupted(self, run, which, delays, more=()):
         """Trains to the end, stopped by `which` after each of the delays; returns how often."""
         stopped = 0
-        words = ["train", "--text", self.text, "--run", run, *self.small, *self.long]
+        words = ["train", "--text", self.text, "--run", run, *self.small, *self.long, *more]
         for delay in [*delays, None]:
             process = subprocess.Popen(self.command(*words), stdout=subprocess.DEVNULL,
                                        stderr=subprocess.PIPE, preexec_fn=runs.default_signals)

@@ -43,8 +43,23 @@ class CommandLine(runs.CharLmTest):
             with self.subTest(words):
                 self.refuse(2, *words, says=[says, "--help"])
 
+    def test_lengths_that_contradict_each_other(self):
+        new = ["train", "--run", "new", "--text", self.text]
+        self.refuse(2, *new, "--seq-len", 50, "--tbptt-update", 10, "--tbptt-length", 40,
+                    says=["--seq-len 50 contradicts tbptt-update 10 and tbptt-length 40", "leave out"])
+        self.refuse(1, *new, "--tbptt-update", 1, "--tbptt-length", 100000,
+                    says=["--tbptt-length 100000 looks back over 99999 updates", "fit"])
+        self.refuse(1, *new, "--tbptt-update", 5000, says=["too short", "a smaller --tbptt-update"])
+        run = self.train("run", "--epochs", 1, "--tbptt-length", 25)
+        for words in (["--tbptt-length", 30], ["--tbptt-update", 5], ["--seq-len", 25]):
+            self.refuse(1, "train", "--resume", "--run", run, *words,
+                        says=f"{words[0]} {words[1]} contradicts the run")
+        self.succeed("train", "--resume", "--run", run, "--tbptt-update", 10, "--tbptt-length", 25,
+                     "--epochs", 2)
+
     def test_numbers_out_of_range(self):
-        for option in ("layers", "hidden", "embed", "seq-len", "batch", "epochs", "threads"):
+        for option in ("layers", "hidden", "embed", "seq-len", "batch", "epochs", "threads",
+                       "tbptt-update", "tbptt-length"):
             for value in ("0", "-3", "1.5", "x", "", "99999999999999999999"):
                 self.refuse(2, "train", "--run", "new", f"--{option}", value, says=f"--{option} is")
         for option, values in {"lr": ["0", "-1", "nan", "inf"], "dropout": ["1", "-0.1"],

@@ -174,7 +174,8 @@ class OddFiles(runs.CharLmTest):
             larger = {**config, key: value}
             self.config.write_text(json.dumps(larger))
             self.refuse_all("not the model of the run")
-            identity = {name: value for name, value in larger.items() if name != "epochs"}
+            identity = {name: value for name, value in larger.items()
+                        if name not in ("epochs", "tbptt_update", "tbptt_length")}
             identity["text"] = {name: value for name, value in config["text"].items()
                                 if name != "path"}
             metadata = {**header["__metadata__"], "config": json.dumps(
@@ -224,6 +225,36 @@ class OddFiles(runs.CharLmTest):
         steps = int(numbers["run.number.step"])  # consistent with each other, but not with the text
         self.changed({"run.number.step": str(2 * steps), "run.number.metrics_lines": "2"})
         self.refuse(1, "train", "--resume", "--run", "run", "--epochs", 5, says="model.safetensors")
+
+    def test_earlier_parameters_that_no_training_has(self):
+        words = ["train", "--text", self.text, "--run", "run", *self.small, "--epochs", 9999,
+                 "--tbptt-length", 35]
+        (self.folder / "run").rename(self.folder / "first")
+        for _ in range(20):  # until it is stopped within an epoch
+            process = subprocess.Popen(self.command(*words), stdout=subprocess.DEVNULL,
+                                       cwd=self.folder, preexec_fn=default_signals)
+            while process.poll() is None and not (self.trained / "metrics.jsonl").exists():
+                time.sleep(0.01)
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            self.assertIn(process.wait(), (130, -signal.SIGINT))
+            words = ["train", "--resume", "--run", "run"]
+            self.checkpoint = read_safetensors(self.model)
+            if int(self.checkpoint[0]["__metadata__"]["run.number.window"]) > 2:
+                break
+        names = [name for name in self.checkpoint[0] if name.startswith("run.earlier.")]
+        self.assertEqual(sorted({name.split(".")[2] for name in names}), ["0", "1", "2"])
+        last = "run.earlier.2.head.b"
+        self.changed(tensors={last: struct.pack("<f", math.inf)})
+        self.refuse_all(["model.safetensors", "head.b"])
+        self.changed(rename={last: "run.earlier.4.head.b"})
+        self.refuse_all(["model.safetensors", "run.earlier."])
+        self.changed(rename={last: "run.earlier.2.head.c"})
+        self.refuse_all(["model.safetensors", "head.b"])
+        self.changed(rename={name: name.replace("earlier.2", "optimizer.adam") for name in names})
+        self.refuse_all(["model.safetensors", "2 earlier updates, not of 3"])
+        self.changed()
+        self.succeed("info", "--run", "run")
 
     def test_numbers_that_no_training_has(self):
         self.checkpoint = read_safetensors(self.model)

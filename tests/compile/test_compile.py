@@ -124,6 +124,9 @@ WRONG = [
     ("nn::all_states(nn::Bidirectional<nn::Gru>(p, 2, 3), x)", "call all_states for each"),
     ("(void)nn::Unroll<CellWithoutMap>(p)", "map"),
     ("(void)nn::Unroll<CellWithoutState>(p)", "State"),
+    ("optim::Tbptt<nn::HiddenState>(p, {.k1 = 2, .k2 = 2})"
+     ".run({x, x}, [](const Tensor& in, const nn::HiddenState& s) { return std::pair(in, s); }, "
+     "[](const Gradients&, double) {})", "a tensor for each of the data"),
 ]
 
 RIGHT = [
@@ -148,6 +151,9 @@ RIGHT = [
     "cross_entropy(x, n)", "cross_entropy(x, n, {})", "cross_entropy(x, n, x)",
     "cross_entropy(x, n, std::nullopt)", "cross_entropy(x, n, {.label_smoothing = 0.1})",
     "tape.gradient(x, p)", "tape.gradient(x, p.list())", "tape.gradient(x, {x})",
+    "optim::Tbptt<nn::HiddenState> tbptt(p, {.k1 = 1, .k2 = 2}); tbptt.run({x, n}, "
+    "[](const Tensor& in, const Tensor&, const auto& s) { return nn::Output<nn::HiddenState>{in, s}; }, "
+    "[](Gradients, double) {})",
     "const nn::LstmCell cell(p, 2, 3); cell(x); cell(x, {}); cell(x, nn::Train{rng}); "
     "cell(x, {}, nn::Train{rng})",
     "nn::Stacked<nn::Lstm>(p, 2, 3, {.layers = 2, .dropout = 0.3}, nn::LstmOptions{})",
