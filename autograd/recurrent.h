@@ -101,8 +101,8 @@ Tensor resolve_lengths(const SequenceOptions& options, const Tensor& x, const ch
 /// x [T, B, D] with zeros in the padding; x itself if there are no lengths.
 Tensor with_zero_padding(const Tensor& x, const Tensor& lengths, Site site = {});
 /// Each step of x [T, B, D] replaced by the one that a row runs through before it, and a row's
-/// first one, which is its last in reverse, by its `initial` values [B, D]. The padding is
-/// unspecified.
+/// first one, which is its last in reverse, by its `initial` values [B, D], or by 0 if they
+/// are undefined. The padding is unspecified.
 Tensor previous_steps(const Tensor& x, const Tensor& initial, const Tensor& lengths, bool reverse,
                       Site site = {});
 /// i32 [B, 1]: whether step t is within each row's length; undefined if it is within all of them.
