@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include <reel/autograd/engine/scope.h>
@@ -34,7 +35,15 @@ struct Initial {
 // The blocks of rows of each cell's parameters; functions, since a global layer may use them before
 // main.
 std::vector<std::string> gru_gates() { return {"reset", "update", "new"}; }
-std::vector<std::string> lstm_gates() { return {"input", "forget", "cell", "output"}; }
+std::vector<std::string> lstm_gates(LstmVariant variant) {
+  using enum LstmVariant;
+  std::vector<std::string> gates;
+  if (variant != no_input_gate) gates.emplace_back("input");
+  if (variant != no_forget_gate && variant != coupled) gates.emplace_back("forget");
+  gates.emplace_back("cell");
+  if (variant != no_output_gate) gates.emplace_back("output");
+  return gates;
+}
 
 }  // namespace
 
@@ -64,24 +73,32 @@ GruCell::GruCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden
 }
 
 LstmCell::LstmCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
-                   const Options& options) {
+                   const Options& options)
+    : variant(options.variant) {
   if (options.forget_bias && !std::isfinite(*options.forget_bias))
     throw ValueError(
         fmt::format("LstmCell: the forget bias must be finite, not {}", *options.forget_bias),
         SiteScope::current());
   const Initial initial(p, LstmCell::name, input_size, hidden_size, options);
-  w_ih = p.create("w_ih", {4 * hidden_size, input_size}, initial.weight, lstm_gates());
-  w_hh = p.create("w_hh", {4 * hidden_size, hidden_size}, initial.weight, lstm_gates());
+  const std::vector<std::string> gates = lstm_gates(variant);
+  const Index rows = std::ssize(gates) * hidden_size;
+  w_ih = p.create("w_ih", {rows, input_size}, initial.weight, gates);
+  w_hh = p.create("w_hh", {rows, hidden_size}, initial.weight, gates);
+  const auto forget = std::ranges::find(gates, "forget");
   const auto bias = [&](Rng& rng, const Shape& shape, DType dtype) {
     Tensor values = initial.summed_bias(rng, shape, dtype);
-    if (options.forget_bias)
+    if (options.forget_bias && forget != gates.end())
       dispatch_real(dtype, [&]<class T>() {
-        std::fill_n(values.begin_update<T>().begin() + hidden_size, hidden_size,
-                    static_cast<T>(*options.forget_bias));
+        std::fill_n(values.begin_update<T>().begin() + (forget - gates.begin()) * hidden_size,
+                    hidden_size, static_cast<T>(*options.forget_bias));
       });
     return values;
   };
-  b = p.create("b", {4 * hidden_size}, bias, lstm_gates());
+  b = p.create("b", {rows}, bias, gates);
+  if (!options.peepholes) return;
+  std::vector<std::string> with_peephole = gates;
+  std::erase(with_peephole, "cell");
+  peepholes = p.create("peepholes", {rows - hidden_size}, initial.weight, with_peephole);
 }
 
 }  // namespace reel::nn

@@ -7,8 +7,13 @@
 namespace reel::nn {
 
 struct LstmOptions {
-  /// The forget gate's initial bias. 1 makes a new network remember by default (Gers et al., 2000;
-  /// Jozefowicz et al., 2015); nullopt leaves it as drawn.
+  /// One of the variants of Greff et al.; see reel::LstmVariant.
+  LstmVariant variant = LstmVariant::standard;
+  /// Connections of the gates with the cell state of their unit (Gers and Schmidhuber, 2000): p ∘ c
+  /// is added to the pre-activations of i and f, p ∘ c' to those of o.
+  bool peepholes = false;
+  /// The forget gate's initial bias, where the variant has that gate. 1 makes a new network
+  /// remember by default (Gers et al., 2000; Jozefowicz et al., 2015); nullopt leaves it as drawn.
   std::optional<double> forget_bias = 1;
   /// For the two matrices; by default uniform with bound 1/√hidden_size, as PyTorch draws them.
   Initializer weight_init = {};
@@ -18,7 +23,8 @@ struct LstmOptions {
 };
 
 /// One step of long short-term memory; the equations are those of reel::lstm. Parameters, in blocks
-/// of H rows for the gates i, f, g, o: `w_ih` [4H, D], `w_hh` [4H, H], `b` [4H].
+/// of H rows for the gates i, f, g, o: `w_ih` [4H, D], `w_hh` [4H, H], `b` [4H]; with peepholes
+/// `peepholes` [3H] for i, f, o. A variant without one of the gates has no block for it.
 struct LstmCell : FusedCellCalls<LstmCell, LstmState> {
   using Options = LstmOptions;
   static constexpr const char *name = "LstmCell", *layer_name = "Lstm";
@@ -27,10 +33,11 @@ struct LstmCell : FusedCellCalls<LstmCell, LstmState> {
   LstmCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
            const Options& options = {});
 
-  FusedCell fused() const { return lstm_cell(); }
-  CellParams params() const { return {w_ih, w_hh, b}; }
+  FusedCell fused() const { return lstm_cell(variant, peepholes.defined()); }
+  CellParams params() const { return {w_ih, w_hh, b, {}, peepholes}; }
 
-  Param w_ih, w_hh, b;
+  Param w_ih, w_hh, b, peepholes;
+  LstmVariant variant;
 };
 
 /// Long short-term memory over a sequence.

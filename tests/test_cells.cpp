@@ -1,0 +1,160 @@
+// The cells and their options: parameters, and the layer, its cell step by step, and the stepper as
+// three ways to the same numbers.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <reel/autograd/check/gradcheck.h>
+#include <reel/autograd/check/op_case.h>
+#include <reel/autograd/ops.h>
+#include <reel/autograd/params.h>
+#include <reel/autograd/rng.h>
+#include <reel/autograd/tape.h>
+#include <reel/nn/cells/gru.h>
+#include <reel/nn/cells/lstm.h>
+#include <reel/nn/cells/rnn.h>
+#include <reel/nn/generate/stepper.h>
+#include <reel/nn/unroll.h>
+
+#include "testing.h"
+
+using namespace reel;
+using testing::same_bits;
+
+namespace {
+
+constexpr Index features = 3, units = 4;
+
+Index parameter_count(const Params& params) {
+  Index count = 0;
+  for (const Param& p : params.list()) count += p.value().size();
+  return count;
+}
+
+struct LstmKind {
+  LstmVariant variant;
+  bool peepholes;
+  Index gates;
+};
+
+std::vector<LstmKind> lstm_kinds() {
+  using enum LstmVariant;
+  std::vector<LstmKind> kinds;
+  for (const bool peepholes : {false, true}) {
+    for (const LstmVariant all : {standard, no_input_activation, no_output_activation})
+      kinds.push_back({all, peepholes, 4});
+    for (const LstmVariant three : {coupled, no_input_gate, no_forget_gate, no_output_gate})
+      kinds.push_back({three, peepholes, 3});
+  }
+  return kinds;
+}
+
+template <class L>
+void check_three_ways(const Params& params, const typename L::Options& options) {
+  const L layer(params / "layer", features, units, options);
+  const nn::Unroll<decltype(layer.cell)> unrolled(layer.cell);
+  const Tensor x = Rng(1).normal({5, 2, features}, 0, 1, params.list()[0].dtype());
+  const Tensor lengths = tensor({2}, {3, 5}, i32);
+  const auto a = layer(x, {.lengths = lengths}), b = unrolled(x, {.lengths = lengths});
+  CHECK(op::detail::relative_difference(a.y, b.y) < 1e-6);
+  const auto states = nn::flatten(a.state), expected = nn::flatten(b.state);
+  for (std::size_t k = 0; k < states.size(); ++k)
+    CHECK(op::detail::relative_difference(states[k], expected[k]) < 1e-6);
+
+  const nn::Stepper step(layer);
+  const Tensor y = layer(x).y;
+  typename L::State state;
+  for (Index t = 0; t < 5; ++t) {
+    auto [out, next] = step(select(x, 0, t), state);
+    CHECK(same_bits(out, select(y, 0, t)));
+    state = next;
+  }
+}
+
+}  // namespace
+
+TEST_CASE("parameters by formula: G H (D + H + 1), peepholes, the second bias of a GRU") {
+  const Index one = units * (features + units + 1);
+  const auto count = [](auto make) {
+    const Params params(1);
+    make(params);
+    return parameter_count(params);
+  };
+  CHECK(count([](const Params& p) { nn::Rnn(p, features, units); }) == one);
+  CHECK(count([](const Params& p) { nn::Gru(p, features, units); }) == 3 * one + units);
+  CHECK(count([](const Params& p) { nn::Lstm(p, features, units); }) == 4 * one);
+  for (const LstmKind& kind : lstm_kinds()) {
+    const nn::LstmOptions options{.variant = kind.variant, .peepholes = kind.peepholes};
+    CHECK(count([&](const Params& p) { nn::Lstm(p, features, units, options); }) ==
+          kind.gates * one + (kind.peepholes ? (kind.gates - 1) * units : 0));
+  }
+}
+
+TEST_CASE("an LSTM of any variant is its cell step by step, and its stepper") {
+  for (const LstmKind& kind : lstm_kinds()) {
+    CAPTURE(static_cast<int>(kind.variant));
+    CAPTURE(kind.peepholes);
+    const nn::LstmOptions options{.variant = kind.variant, .peepholes = kind.peepholes};
+    check_three_ways<nn::Lstm>(Params(2), options);
+    check_three_ways<nn::Lstm>(Params(2, f64), options);
+  }
+}
+
+TEST_CASE("gradients of every variant of the LSTM, to second order") {
+  for (const LstmKind& kind : lstm_kinds()) {
+    CAPTURE(static_cast<int>(kind.variant));
+    const Params params(3, f64);
+    const nn::Lstm layer(params, 2, 3, {.variant = kind.variant, .peepholes = kind.peepholes});
+    const Tensor x = Rng(4).normal({4, 3, 2}, 0, 1, f64), lengths = tensor({3}, {2, 4, 1}, i32);
+    const auto loss = [&] {
+      const auto [y, last] = layer(x, {.lengths = lengths});
+      return sum(square(y)) + sum(last.c * last.h);
+    };
+    CHECK(check_gradients(loss, params, {.mode = GradcheckOptions::Mode::fast}).ok);
+    // The gradient of a gradient's norm is a second derivative.
+    const auto norm = [&] {
+      const TapeScope outside(nullptr);
+      Tape tape;
+      const Gradients g = tape.gradient(loss(), params, {.create_graph = true});
+      Tensor sum_of_squares = scalar(0, f64);
+      for (const Param& p : params.list()) sum_of_squares = sum_of_squares + sum(square(g[p]));
+      return std::pair(sum_of_squares.item(), tape.gradient(sum_of_squares, params));
+    };
+    const auto [value, gradient] = norm();
+    const Param w = layer.cell.w_hh;
+    constexpr double h = 1e-5;
+    const Tensor start = w.value().copy();
+    const auto moved = [&](double by) {
+      Param moving = w;
+      Tensor to = start.copy();
+      to.edit<double>()[1] += by;
+      moving.set(to);
+      return norm().first;
+    };
+    const double difference = (moved(h) - moved(-h)) / (2 * h);
+    CHECK(gradient[w].to_vector()[1] ==
+          doctest::Approx(difference).epsilon(1e-6 + 1e-9 * std::abs(value)));
+  }
+}
+
+TEST_CASE("the forget gate's bias is set where the variant has that gate") {
+  using enum LstmVariant;
+  const auto ones_at = [](LstmVariant variant) {
+    const Params params(5);
+    const nn::Lstm layer(params, features, units, {.variant = variant});
+    std::vector<Index> places;
+    const auto b = layer.cell.b.value().to_vector();
+    for (Index k = 0; k < std::ssize(b); k += units)
+      if (b[static_cast<std::size_t>(k)] == 1 && b[static_cast<std::size_t>(k + units - 1)] == 1)
+        places.push_back(k / units);
+    return places;
+  };
+  CHECK(ones_at(standard) == std::vector<Index>{1});
+  CHECK(ones_at(no_input_gate) == std::vector<Index>{0});
+  CHECK(ones_at(no_output_gate) == std::vector<Index>{1});
+  CHECK(ones_at(no_forget_gate).empty());
+  CHECK(ones_at(coupled).empty());
+}
