@@ -32,6 +32,8 @@ struct CellSpec {
   kernels::CellKernels<double> of_f64;
   /// The states after a step, from p = W x + b [B, G H] and the states before it.
   Tensors (*step)(const Tensor& p, const Tensors& before, const CellInputs& parameters);
+  /// The sum that the text of the cell uses in two ways or not at all, or -1.
+  int (*misused_sum)();
 
   template <Real T>
   const kernels::CellKernels<T>& kernels() const {
@@ -61,7 +63,7 @@ struct CellArguments {
 /// The op that runs a cell, or one of several variants of it, over a sequence.
 class RecurrentOp {
  public:
-  /// Throws ValueError if the registry has an op of that name.
+  /// Throws ValueError if the registry has an op of that name, or if a cell uses a sum in two ways.
   RecurrentOp(const char* name, std::span<const CellSpec* const> variants,
               const CellArguments& arguments = {}, Site site = {});
 

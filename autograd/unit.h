@@ -3,6 +3,7 @@
 #include <bit>
 #include <concepts>
 #include <tuple>
+#include <type_traits>
 
 #include <reel/autograd/kernels/gates.h>
 #include <reel/autograd/ops.h>
@@ -26,10 +27,9 @@
 /// of it stays in vector registers. The derivatives are carried forward: a unit has few inputs, and
 /// most of its numbers depend on one or two of them.
 ///
-/// A pre-activation (a gate's sum) goes through one sigmoid, tanh or relu, perhaps after something
-/// was added to it; what that kept is what the backward pass reads, so that it computes no
-/// exponential again. Everywhere else a sum is an ordinary number: write number(sum), and use it as
-/// often as you like.
+/// A pre-activation (a gate's sum) goes through one sigmoid or tanh, perhaps after something was
+/// added to it; what that kept is what the backward pass reads, so that it computes no exponential
+/// again. To use a sum in any other way, or in several ways, write number(sum), and use that.
 namespace reel::unit {
 
 /// The derivatives with respect to the inputs whose bits `Inputs` has: one base class for each, as
@@ -91,16 +91,28 @@ struct Gate : Number<T, I> {
       : Number<T, I>(other), complement(other.complement) {}
 };
 
-/// A pre-activation and the place where what its nonlinearity yields is kept. The forward pass runs
-/// the text twice over a row: first with new sums, for what they keep, and then, as the backward
-/// pass does, with what was kept as their values. (One loop would be a single chain of
-/// nonlinearities, too long for the processor to overlap with that of the next units.)
-template <Real T, unsigned I, bool is_new>
-struct Sum : Slopes<T, I> {
-  T value;
-  T* kept;
+/// The forward pass runs the text twice over a row: first with new sums, for what they keep, and
+/// then, as the backward pass does, with what was kept as their values. (One loop would be a single
+/// chain of nonlinearities, too long for the processor to overlap with that of the next units.) A
+/// definition is checked with sums that count how they are used.
+enum class Mode { fresh, kept, counted };
 
-  [[gnu::always_inline]] Sum(T x, T* place) : value(x), kept(place) {}
+/// What checks a sum's use: every nonlinearity has to keep the same number.
+template <Real T>
+struct Use {
+  T kept = 0;
+  int count = 0;
+  bool ambiguous = false;
+};
+
+/// A pre-activation, and where what its nonlinearity yields is kept.
+template <Real T, unsigned I, Mode mode>
+struct Sum : Slopes<T, I> {
+  using Place = std::conditional_t<mode == Mode::counted, Use<T>, T>;
+  T value;
+  Place* kept;
+
+  [[gnu::always_inline]] Sum(T x, Place* place) : value(x), kept(place) {}
   [[gnu::always_inline]] Sum(const Sum& other)
       : Slopes<T, I>(other), value(other.value), kept(other.kept) {}
 };
@@ -233,32 +245,39 @@ template <Real T, unsigned A, unsigned B>
 // --- functions of sums ---
 
 /// A sum to which something was added is a sum.
-template <Real T, unsigned A, unsigned B, bool is_new>
-[[gnu::always_inline]] inline auto operator+(const Sum<T, A, is_new>& a, const Number<T, B>& b) {
+template <Real T, unsigned A, unsigned B, Mode mode>
+[[gnu::always_inline]] inline auto operator+(const Sum<T, A, mode>& a, const Number<T, B>& b) {
   const auto same = [](T x) { return x; };
-  const T value = is_new ? a.value + b.value : a.value;
-  return with_slopes(Sum<T, A | B, is_new>(value, a.kept), a, b, same, same);
+  const T value = mode == Mode::kept ? a.value : a.value + b.value;
+  return with_slopes(Sum<T, A | B, mode>(value, a.kept), a, b, same, same);
 }
 /// f(value), which is kept, or what was kept.
-template <Real T, unsigned I, bool is_new, class F>
-[[gnu::always_inline]] inline T keep(const Sum<T, I, is_new>& sum, F f) {
-  if constexpr (is_new) return *sum.kept = f(sum.value);
-  return sum.value;
+template <Real T, unsigned I, Mode mode, class F>
+[[gnu::always_inline]] inline T keep(const Sum<T, I, mode>& sum, F f) {
+  if constexpr (mode == Mode::kept) {
+    return sum.value;
+  } else if constexpr (mode == Mode::fresh) {
+    return *sum.kept = f(sum.value);
+  } else {
+    const T y = f(sum.value);
+    sum.kept->ambiguous |= sum.kept->count++ > 0 && sum.kept->kept != y;
+    return sum.kept->kept = y;
+  }
 }
-template <Real T, unsigned I, bool is_new>
-[[gnu::always_inline]] inline auto sigmoid(const Sum<T, I, is_new>& sum) {
+template <Real T, unsigned I, Mode mode>
+[[gnu::always_inline]] inline auto sigmoid(const Sum<T, I, mode>& sum) {
   return sigmoid_of_gate(keep(sum, [](T x) { return kernels::sigmoid_gate(x); }), sum);
 }
-template <Real T, unsigned I, bool is_new>
-[[gnu::always_inline]] inline auto tanh(const Sum<T, I, is_new>& sum) {
+template <Real T, unsigned I, Mode mode>
+[[gnu::always_inline]] inline auto tanh(const Sum<T, I, mode>& sum) {
   return tanh_of_gate(keep(sum, [](T x) { return kernels::tanh_gate(x); }), sum);
 }
-template <Real T, unsigned I, bool is_new>
-[[gnu::always_inline]] inline auto number(const Sum<T, I, is_new>& sum) {
+template <Real T, unsigned I, Mode mode>
+[[gnu::always_inline]] inline auto number(const Sum<T, I, mode>& sum) {
   return with_slope(Number<T, I>(keep(sum, [](T x) { return x; })), sum, T(1));
 }
-template <Real T, unsigned I, bool is_new>
-[[gnu::always_inline]] inline auto relu(const Sum<T, I, is_new>& sum) {
+template <Real T, unsigned I, Mode mode>
+[[gnu::always_inline]] inline auto relu(const Sum<T, I, mode>& sum) {
   return relu(number(sum));
 }
 

@@ -43,13 +43,36 @@ Tensors cell_step(const Tensor& p, const Tensors& before, const CellInputs& para
   return std::apply([](const auto&... state) { return Tensors{state...}; }, after);
 }
 
+template <class C>
+int misused_sum() {
+  const auto uses = kernels::UnitRows<C>::uses();
+  for (std::size_t i = 0; i < uses.size(); ++i)
+    if (uses[i].count == 0 || uses[i].ambiguous) return static_cast<int>(i);
+  return -1;
+}
+
 }  // namespace detail
 
 /// The cell that C describes.
 template <class C>
 constexpr CellSpec cell_spec(const char* name) {
-  return {name, C::layout, kernels::cell_kernels<C, float>(), kernels::cell_kernels<C, double>(),
-          detail::cell_step<C>};
+  return {name,
+          C::layout,
+          kernels::cell_kernels<C, float>(),
+          kernels::cell_kernels<C, double>(),
+          detail::cell_step<C>,
+          detail::misused_sum<C>};
+}
+
+/// The same with kernels for the processor that the program runs on, whatever it is compiled for.
+template <class C>
+CellSpec cell_spec_for_this_processor(const char* name) {
+  return {name,
+          C::layout,
+          kernels::cell_kernels_for_this_processor<C, float>(),
+          kernels::cell_kernels_for_this_processor<C, double>(),
+          detail::cell_step<C>,
+          detail::misused_sum<C>};
 }
 
 }  // namespace reel

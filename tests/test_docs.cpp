@@ -5,7 +5,10 @@
 #include <iostream>
 #include <numeric>
 
+#include <reel/autograd/unit_cell.h>
 #include <reel/reel.h>
+
+#include "testing.h"
 
 using namespace reel;
 
@@ -17,6 +20,23 @@ void check_close(const Tensor& found, std::initializer_list<double> expected) {
   for (double e : expected)
     CHECK(found.to_vector()[static_cast<std::size_t>(i++)] == doctest::Approx(e).epsilon(1e-3));
 }
+
+// [lstm_unit]
+struct LstmUnit {
+  static constexpr kernels::CellLayout layout{.sums = 4, .states = 2};
+
+  static auto unit(const auto& sums, const auto& before) {
+    const auto& [i_sum, f_sum, g_sum, o_sum] = sums;
+    const auto& [h, c] = before;
+    const auto i = sigmoid(i_sum);
+    const auto f = sigmoid(f_sum);
+    const auto g = tanh(g_sum);
+    const auto o = sigmoid(o_sum);
+    const auto c_next = f * c + i * g;
+    return std::tuple(o * tanh(c_next), c_next);
+  }
+};
+// [/lstm_unit]
 
 // [own_cell]
 // A recurrent unit with one gate (Zhou et al., 2016).
@@ -232,6 +252,24 @@ TEST_CASE("docs: a user-defined cell") {
   const auto y = [&] { return layers(x, {}, nn::Eval{}, {.lengths = tensor({2}, lengths)}).y; };
   CHECK(y().shape() == Shape{3, 2, 8});
   CHECK(check_gradients(y, params, {.mode = GradcheckOptions::Mode::fast}).ok);
+}
+
+TEST_CASE("docs: the LSTM as a function of a unit is the LSTM") {
+  const CellSpec cell = cell_spec<LstmUnit>("lstm of the docs");
+  const CellSpec* const cells[] = {&cell};
+  const op::RecurrentOp over_sequence("lstm_of_the_docs", cells, {.states = {"h0", "c0"}});
+  Rng rng(1);
+  Tape tape;
+  const auto draw = [&](const Shape& shape) { return tape.watch(rng.normal(shape)); };
+  const Tensor x = draw({6, 3, 4}), w_ih = draw({20, 4}), w_hh = draw({20, 5}), b = draw({20});
+  const CellInputs inputs{w_ih, w_hh, b};
+  const Tensor y = over_sequence(cell, x, {&inputs, 1}, {}, {})[0];
+  const Tensor same = lstm(x, w_ih, w_hh, b, {}, {}).y;
+  CHECK(testing::same_bits(y, same));
+  const auto gradients = tape.gradient(sum(square(y)), {x, w_ih, w_hh, b}, {.keep = true});
+  const auto expected = tape.gradient(sum(square(same)), {x, w_ih, w_hh, b});
+  for (std::size_t i = 0; i < gradients.size(); ++i)
+    CHECK(testing::same_bits(gradients[i], expected[i]));
 }
 
 TEST_CASE("docs: an LSTM's step in ops is 15 records") {

@@ -60,6 +60,7 @@ struct UnitRowGradient {
   T* operand;                            ///< its result: the operand once more
   const T* weights;
   double* weight_gradients;  ///< [weights, H], added to
+  T* parts;  ///< [sums, H] for sums that unit and operand both read; the unit's gradient of them
 };
 
 /// A cell. `operand` and its gradient exist if the layout has a second product.

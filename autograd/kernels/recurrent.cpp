@@ -267,7 +267,7 @@ struct BackwardPass {
   const PackedCell<T>& w;
   std::array<const T*, max_states> initial;  // [B, H], in the order of the steps
   std::array<T*, max_states> gradients;      // of the states, likewise
-  T *d_operands, *operands;                  // [B, H], [tokens, H]
+  T *d_operands, *operands, *parts;          // [B, H], [tokens, H], [B, sums, H]
   double* d_weights;                         // [B, weights, H]
 
   // Takes rows from begin to end through all steps; leaves the gradients of the sums in their
@@ -309,7 +309,8 @@ struct BackwardPass {
                            d_operands + r * n,
                            operands + token * n,
                            from.weights,
-                           d_weights + r * layout.weights * n};
+                           d_weights + r * layout.weights * n,
+                           parts + r * layout.sums * n};
     for (std::size_t k = 0; k < static_cast<std::size_t>(layout.states); ++k) {
       row.before[k] = before(t, r, k);
       row.gradients[k] = gradients[k] + r * n;
@@ -408,6 +409,7 @@ void Recurrence<T>::backward(std::span<const DirectionGradients<T>> gradients, T
   const SortedStates<T> d_states(steps, layout, n, directions.size());
   const Scratch<T> d_operands(second ? ways * state_size : 0);
   const Scratch<T> operands(second ? ways * steps.tokens() * n : 0);
+  const Scratch<T> parts(second ? ways * layout.sums * state_size : 0);
   const Scratch<double> d_weights(ways * layout.weights * state_size);
   std::fill_n(d_weights.data(), ways * layout.weights * state_size, 0.0);
   std::array<std::optional<PackedCell<T>>, 2> packed;
@@ -417,16 +419,17 @@ void Recurrence<T>::backward(std::span<const DirectionGradients<T>> gradients, T
     initial.load(way, directions[way].initial);
     d_states.load(way, gradients[way].d_last);
     packed[way].emplace(cell, directions[way].w_hh, n, PackedCell<T>::Pass::backward);
-    BackwardPass<T>& pass =
-        passes[way].emplace(BackwardPass<T>{*this,
-                                            directions[way],
-                                            gradients[way],
-                                            *packed[way],
-                                            {},
-                                            {},
-                                            d_operands.data() + (second ? w * state_size : 0),
-                                            operands.data() + (second ? w * steps.tokens() * n : 0),
-                                            d_weights.data() + w * layout.weights * state_size});
+    BackwardPass<T>& pass = passes[way].emplace(
+        BackwardPass<T>{*this,
+                        directions[way],
+                        gradients[way],
+                        *packed[way],
+                        {},
+                        {},
+                        d_operands.data() + (second ? w * state_size : 0),
+                        operands.data() + (second ? w * steps.tokens() * n : 0),
+                        parts.data() + (second ? w * layout.sums * state_size : 0),
+                        d_weights.data() + w * layout.weights * state_size});
     for (std::size_t k = 0; k < static_cast<std::size_t>(layout.states); ++k) {
       pass.initial[k] = initial(way, k);
       pass.gradients[k] = d_states(way, k);

@@ -42,6 +42,20 @@ struct UnitRows {
 
   enum class Run { first, again, with_slopes };
 
+  // The inputs of the operand. What a sum of it keeps is there when the unit runs.
+  static constexpr unsigned operand_inputs = [] {
+    if constexpr (layout.second.count == 0)
+      return 0u;
+    else
+      return decltype(C::operand(each<layout.sums>([](auto i) {
+                                   return unit::Sum<float, sum_bit(i), unit::Mode::kept>(0,
+                                                                                         nullptr);
+                                 }),
+                                 each<layout.states>([](auto k) {
+                                   return unit::Number<float, state_bit(k)>(0);
+                                 })))::inputs;
+  }();
+
   // The unit or the operand of unit j.
   template <Run run, bool operand, Real T, class Row>
   [[gnu::always_inline, gnu::flatten]] static auto call(const Row& row, const T* const* states,
@@ -50,7 +64,9 @@ struct UnitRows {
     const auto sums = each<layout.sums>([&](auto i) {
       constexpr unsigned bit = with_slopes ? sum_bit(i) : 0;
       T* place = row.sums + Index(i) * row.n + j;
-      return input<sum_bit(i), with_slopes>(unit::Sum<T, bit, run == Run::first>(*place, place));
+      constexpr bool fresh = run == Run::first && (operand || (operand_inputs & sum_bit(i)) == 0);
+      constexpr unit::Mode mode = fresh ? unit::Mode::fresh : unit::Mode::kept;
+      return input<sum_bit(i), with_slopes>(unit::Sum<T, bit, mode>(*place, place));
     });
     const auto before = each<layout.states>([&](auto k) {
       constexpr unsigned bit = with_slopes ? state_bit(k) : 0;
@@ -70,8 +86,7 @@ struct UnitRows {
   }
 
   template <Real T>
-  [[gnu::noinline, gnu::flatten]] static void unit(const UnitRow<T>& call_row) {
-    const UnitRow<T> row = call_row;
+  [[gnu::always_inline, gnu::flatten]] static void unit(const UnitRow<T> row) {
     REEL_INDEPENDENT
     for (Index j = 0; j < row.n; ++j) call<Run::first, false, T>(row, row.states.data(), j);
     REEL_INDEPENDENT
@@ -83,8 +98,7 @@ struct UnitRows {
   }
 
   template <Real T>
-  [[gnu::noinline, gnu::flatten]] static void operand(const UnitRow<T>& call_row) {
-    const UnitRow<T> row = call_row;
+  [[gnu::always_inline, gnu::flatten]] static void operand(const UnitRow<T> row) {
     REEL_INDEPENDENT
     for (Index j = 0; j < row.n; ++j)
       row.operand[j] = std::get<0>(call<Run::first, true, T>(row, row.states.data(), j)).value;
@@ -113,14 +127,21 @@ struct UnitRows {
     }
   }
 
-  // The sums that the function reads get their gradients; the others are left to the other
-  // function.
-  template <Real T, class Numbers, class Given>
+  // The gradients of the sums take their place. Of those that the operand reads too, the unit's
+  // part waits in row.parts: its gradient needs what they keep.
+  template <bool of_operand, Real T, class Numbers, class Given>
   [[gnu::always_inline]] static void store_gradients(const UnitRowGradient<T>& row, Index j,
                                                      const Numbers& numbers, const Given& given) {
     each<layout.sums>([&](auto i) {
-      if constexpr (any_depends<sum_bit(i), Numbers>)
-        row.sums[Index(i) * row.n + j] = gradient<sum_bit(i), 0, false, T>(numbers, given);
+      constexpr unsigned bit = sum_bit(i);
+      constexpr bool waits = (operand_inputs & bit) != 0;
+      const Index at = Index(i) * row.n + j;
+      if constexpr (of_operand && waits)
+        row.sums[at] = row.parts[at] + gradient<bit, 0, false, T>(numbers, given);
+      else if constexpr (!of_operand && waits)
+        row.parts[at] = gradient<bit, 0, false, T>(numbers, given);
+      else if constexpr (!of_operand)
+        row.sums[at] = gradient<bit, 0, false, T>(numbers, given);
       return 0;
     });
     each<layout.weights>([&](auto i) {
@@ -132,15 +153,14 @@ struct UnitRows {
   }
 
   template <Real T>
-  [[gnu::noinline, gnu::flatten]] static void unit_gradient(const UnitRowGradient<T>& call_row) {
-    const UnitRowGradient<T> row = call_row;
+  [[gnu::always_inline, gnu::flatten]] static void unit_gradient(const UnitRowGradient<T> row) {
     if (row.dy) REEL_INDEPENDENT
     for (Index j = 0; j < row.n; ++j) row.gradients[0][j] += row.dy[j];
     REEL_INDEPENDENT
     for (Index j = 0; j < row.n; ++j) {
       const auto after = call<Run::with_slopes, false, T>(row, row.before.data(), j);
       const auto given = each<layout.states>([&](auto k) { return row.gradients[k][j]; });
-      store_gradients(row, j, after, given);
+      store_gradients<false>(row, j, after, given);
       each<layout.states>([&](auto k) {
         return row.gradients[k][j] = gradient<state_bit(k), 0, false, T>(after, given);
       });
@@ -148,13 +168,12 @@ struct UnitRows {
   }
 
   template <Real T>
-  [[gnu::noinline, gnu::flatten]] static void operand_gradient(const UnitRowGradient<T>& call_row) {
-    const UnitRowGradient<T> row = call_row;
+  [[gnu::always_inline, gnu::flatten]] static void operand_gradient(const UnitRowGradient<T> row) {
     REEL_INDEPENDENT
     for (Index j = 0; j < row.n; ++j) {
       const auto operand = call<Run::with_slopes, true, T>(row, row.before.data(), j);
       const std::tuple given(row.d_operand[j]);
-      store_gradients(row, j, operand, given);
+      store_gradients<true>(row, j, operand, given);
       each<layout.states>([&](auto k) {
         if constexpr (any_depends<state_bit(k), decltype(operand)>)
           row.gradients[k][j] += gradient<state_bit(k), 0, false, T>(operand, given);
@@ -163,19 +182,94 @@ struct UnitRows {
       row.operand[j] = std::get<0>(operand).value;
     }
   }
+
+  // How the text uses its sums.
+  static std::array<unit::Use<double>, layout.sums> uses() {
+    std::array<unit::Use<double>, layout.sums> all{};
+    const auto sums = each<layout.sums>([&](auto i) {
+      return unit::Sum<double, 0, unit::Mode::counted>(0.25 * (Index(i) + 1), &all[i]);
+    });
+    const auto states =
+        each<layout.states>([](auto k) { return unit::Number<double, 0>(0.3 + 0.1 * Index(k)); });
+    const auto weights =
+        each<layout.weights>([](auto i) { return unit::Number<double, 0>(0.7 + 0.1 * Index(i)); });
+    if constexpr (layout.second.count > 0) C::operand(sums, states);
+    if constexpr (layout.weights > 0)
+      C::unit(sums, states, weights);
+    else
+      C::unit(sums, states);
+    return all;
+  }
 };
 #undef REEL_INDEPENDENT
 
-/// The functions of cell C.
+/// The functions of cell C, for the instruction set that this file is compiled for.
 template <class C, Real T>
-constexpr CellKernels<T> cell_kernels() {
+struct RowFunctions {
   using Rows = UnitRows<C>;
-  CellKernels<T> kernels{C::layout, &Rows::template unit<T>, &Rows::template unit_gradient<T>};
+  using Row = UnitRow<T>;
+  using Gradient = UnitRowGradient<T>;
+
+  [[gnu::noinline, gnu::flatten]] static void unit(const Row& row) { Rows::unit(row); }
+  [[gnu::noinline, gnu::flatten]] static void unit_gradient(const Gradient& row) {
+    Rows::unit_gradient(row);
+  }
+  [[gnu::noinline, gnu::flatten]] static void operand(const Row& row) { Rows::operand(row); }
+  [[gnu::noinline, gnu::flatten]] static void operand_gradient(const Gradient& row) {
+    Rows::operand_gradient(row);
+  }
+};
+
+#if defined(__x86_64__) && !defined(__AVX2__)
+#define REEL_ROWS_FOR_AVX2
+/// The same for processors with AVX2, where the program is compiled for any.
+template <class C, Real T>
+struct RowFunctionsForAvx2 {
+  using Rows = UnitRows<C>;
+  using Row = UnitRow<T>;
+  using Gradient = UnitRowGradient<T>;
+
+  [[gnu::noinline, gnu::flatten, gnu::target("avx2,fma")]] static void unit(const Row& row) {
+    Rows::unit(row);
+  }
+  [[gnu::noinline, gnu::flatten, gnu::target("avx2,fma")]] static void unit_gradient(
+      const Gradient& row) {
+    Rows::unit_gradient(row);
+  }
+  [[gnu::noinline, gnu::flatten, gnu::target("avx2,fma")]] static void operand(const Row& row) {
+    Rows::operand(row);
+  }
+  [[gnu::noinline, gnu::flatten, gnu::target("avx2,fma")]] static void operand_gradient(
+      const Gradient& row) {
+    Rows::operand_gradient(row);
+  }
+};
+#endif
+
+template <class C, class Functions, Real T>
+constexpr CellKernels<T> kernels_from() {
+  CellKernels<T> kernels{C::layout, &Functions::unit, &Functions::unit_gradient};
   if constexpr (C::layout.second.count > 0) {
-    kernels.operand = &Rows::template operand<T>;
-    kernels.operand_gradient = &Rows::template operand_gradient<T>;
+    kernels.operand = &Functions::operand;
+    kernels.operand_gradient = &Functions::operand_gradient;
   }
   return kernels;
+}
+
+/// The kernels of cell C.
+template <class C, Real T>
+constexpr CellKernels<T> cell_kernels() {
+  return kernels_from<C, RowFunctions<C, T>, T>();
+}
+
+/// The same for the processor that the program runs on.
+template <class C, Real T>
+CellKernels<T> cell_kernels_for_this_processor() {
+#if defined(REEL_ROWS_FOR_AVX2)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    return kernels_from<C, RowFunctionsForAvx2<C, T>, T>();
+#endif
+  return cell_kernels<C, T>();
 }
 
 }  // namespace reel::kernels

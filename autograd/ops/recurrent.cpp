@@ -319,6 +319,18 @@ Definition<CellCall> definition(const char* name, std::span<const CellSpec* cons
   };
 }
 
+// Throws unless each cell uses its sums as unit.h says.
+std::span<const CellSpec* const> checked(std::span<const CellSpec* const> cells, Site site) {
+  for (const CellSpec* cell : cells)
+    if (const int sum = cell->misused_sum(); sum >= 0)
+      throw ValueError(
+          fmt::format("{}: sum {} has to go through one sigmoid or tanh; for any other use, or "
+                      "several, write number(sum)",
+                      cell->name, sum),
+          site);
+  return cells;
+}
+
 // The names of the parameters and states of both directions.
 std::vector<std::string> names_of(const CellArguments& arguments) {
   std::vector<std::string> names;
@@ -337,7 +349,7 @@ RecurrentOp::RecurrentOp(const char* name, std::span<const CellSpec* const> vari
     : names_(names_of(arguments)),
       form_{nullptr, false, false, arguments.recurrent_bias != nullptr,
             arguments.weights != nullptr},
-      op_(definition(name, variants, form_, names_), site) {}
+      op_(definition(name, checked(variants, site), form_, names_), site) {}
 
 Tensors RecurrentOp::operator()(const CellSpec& cell, const Tensor& x,
                                 std::span<const CellInputs> directions,
