@@ -113,12 +113,12 @@ const auto& state_of_layer(const StackedState<States...>& state,
 }
 /// For the layers in their order.
 template <class State>
-void set_state_of_layer(StackedState<State>& state, std::size_t, State&& layer) {
+void set_state_of_layer(StackedState<State>& state, std::size_t, State layer) {
   state.layers.push_back(std::move(layer));
 }
 template <class... States, std::size_t I, class State>
 void set_state_of_layer(StackedState<States...>& state, std::integral_constant<std::size_t, I>,
-                        State&& layer) {
+                        State layer) {
   std::get<I>(state.layers) = std::move(layer);
 }
 

@@ -21,7 +21,7 @@ struct OpSpec;
 struct OutputShape {
   Shape shape;
   bool integer = false;
-  OutputShape(const Shape& shape) : shape(shape) {}
+  OutputShape(const Shape& of_result) : shape(of_result) {}
 };
 inline OutputShape integer(const Shape& shape) {
   OutputShape output(shape);
