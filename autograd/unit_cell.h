@@ -18,7 +18,7 @@ Tensors step_sums(const kernels::CellLayout& layout, const Tensor& p, const Tens
 void add_second_product(const kernels::CellLayout& layout, const Tensor& operand,
                         const CellInputs& parameters, Tensors& sums);
 
-template <class T, int count>
+template <class T, std::size_t count>
 auto as_tuple(const Tensors& tensors) {
   return [&]<std::size_t... i>(std::index_sequence<i...>) { return std::tuple(T{tensors[i]}...); }
   (std::make_index_sequence<count>{});
@@ -26,10 +26,11 @@ auto as_tuple(const Tensors& tensors) {
 
 template <class C>
 Tensors cell_step(const Tensor& p, const Tensors& before, const CellInputs& parameters) {
+  using Rows = kernels::UnitRows<C>;
   constexpr kernels::CellLayout layout = C::layout;
   Tensors sums = step_sums(layout, p, before[0], parameters);
-  const auto states = as_tuple<Tensor, layout.states>(before);
-  const auto tuple_of_sums = [&] { return as_tuple<unit::TensorSum, layout.sums>(sums); };
+  const auto states = as_tuple<Tensor, Rows::state_count>(before);
+  const auto tuple_of_sums = [&] { return as_tuple<unit::TensorSum, Rows::sum_count>(sums); };
   if constexpr (layout.second.count > 0)
     add_second_product(layout, C::operand(tuple_of_sums(), states), parameters, sums);
   const auto after = [&] {
@@ -37,7 +38,7 @@ Tensors cell_step(const Tensor& p, const Tensors& before, const CellInputs& para
       return C::unit(tuple_of_sums(), states);
     } else {
       const Tensors weights = split(parameters.weights, layout.weights, 0);
-      return C::unit(tuple_of_sums(), states, as_tuple<Tensor, layout.weights>(weights));
+      return C::unit(tuple_of_sums(), states, as_tuple<Tensor, Rows::weight_count>(weights));
     }
   }();
   return std::apply([](const auto&... state) { return Tensors{state...}; }, after);

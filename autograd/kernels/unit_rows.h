@@ -19,13 +19,16 @@ namespace reel::kernels {
 template <class C>
 struct UnitRows {
   static constexpr CellLayout layout = C::layout;
+  static constexpr auto sum_count = static_cast<std::size_t>(layout.sums),
+                        state_count = static_cast<std::size_t>(layout.states),
+                        weight_count = static_cast<std::size_t>(layout.weights);
 
   // The inputs of a unit have a bit each: first the sums, then the states, then the weights.
   static constexpr unsigned sum_bit(std::size_t i) { return 1u << i; }
-  static constexpr unsigned state_bit(std::size_t k) { return sum_bit(layout.sums + k); }
-  static constexpr unsigned weight_bit(std::size_t i) { return state_bit(layout.states + i); }
+  static constexpr unsigned state_bit(std::size_t k) { return sum_bit(sum_count + k); }
+  static constexpr unsigned weight_bit(std::size_t i) { return state_bit(state_count + i); }
 
-  template <int count, class F>
+  template <std::size_t count, class F>
   [[gnu::always_inline]] static auto each(F f) {
     return [&]<std::size_t... i>(std::index_sequence<i...>) __attribute__((always_inline)) {
       return std::tuple(f(std::integral_constant<std::size_t, i>{})...);
@@ -47,13 +50,10 @@ struct UnitRows {
     if constexpr (layout.second.count == 0)
       return 0u;
     else
-      return decltype(C::operand(each<layout.sums>([](auto i) {
-                                   return unit::Sum<float, sum_bit(i), unit::Mode::kept>(0,
-                                                                                         nullptr);
-                                 }),
-                                 each<layout.states>([](auto k) {
-                                   return unit::Number<float, state_bit(k)>(0);
-                                 })))::inputs;
+      return decltype(C::operand(
+          each<sum_count>(
+              [](auto i) { return unit::Sum<float, sum_bit(i), unit::Mode::kept>(0, nullptr); }),
+          each<state_count>([](auto k) { return unit::Number<float, state_bit(k)>(0); })))::inputs;
   }();
 
   // The unit or the operand of unit j.
@@ -61,18 +61,18 @@ struct UnitRows {
   [[gnu::always_inline, gnu::flatten]] static auto call(const Row& row, const T* const* states,
                                                         Index j) {
     constexpr bool with_slopes = run == Run::with_slopes;
-    const auto sums = each<layout.sums>([&](auto i) {
+    const auto sums = each<sum_count>([&](auto i) {
       constexpr unsigned bit = with_slopes ? sum_bit(i) : 0;
       T* place = row.sums + Index(i) * row.n + j;
       constexpr bool fresh = run == Run::first && (operand || (operand_inputs & sum_bit(i)) == 0);
       constexpr unit::Mode mode = fresh ? unit::Mode::fresh : unit::Mode::kept;
       return input<sum_bit(i), with_slopes>(unit::Sum<T, bit, mode>(*place, place));
     });
-    const auto before = each<layout.states>([&](auto k) {
+    const auto before = each<state_count>([&](auto k) {
       constexpr unsigned bit = with_slopes ? state_bit(k) : 0;
       return input<state_bit(k), with_slopes>(unit::Number<T, bit>(states[k][j]));
     });
-    const auto weights = each<layout.weights>([&](auto i) {
+    const auto weights = each<weight_count>([&](auto i) {
       constexpr unsigned bit = with_slopes ? weight_bit(i) : 0;
       return input<weight_bit(i), with_slopes>(
           unit::Number<T, bit>(row.weights[Index(i) * row.n + j]));
@@ -92,7 +92,7 @@ struct UnitRows {
     REEL_INDEPENDENT
     for (Index j = 0; j < row.n; ++j) {
       const auto after = call<Run::again, false, T>(row, row.states.data(), j);
-      each<layout.states>(
+      each<state_count>(
           [&](auto k) { return row.states[k][j] = row.kept[k][j] = std::get<k>(after).value; });
     }
   }
@@ -132,7 +132,7 @@ struct UnitRows {
   template <bool of_operand, Real T, class Numbers, class Given>
   [[gnu::always_inline]] static void store_gradients(const UnitRowGradient<T>& row, Index j,
                                                      const Numbers& numbers, const Given& given) {
-    each<layout.sums>([&](auto i) {
+    each<sum_count>([&](auto i) {
       constexpr unsigned bit = sum_bit(i);
       constexpr bool waits = (operand_inputs & bit) != 0;
       const Index at = Index(i) * row.n + j;
@@ -144,7 +144,7 @@ struct UnitRows {
         row.sums[at] = gradient<bit, 0, false, T>(numbers, given);
       return 0;
     });
-    each<layout.weights>([&](auto i) {
+    each<weight_count>([&](auto i) {
       if constexpr (any_depends<weight_bit(i), Numbers>)
         row.weight_gradients[Index(i) * row.n + j] +=
             static_cast<double>(gradient<weight_bit(i), 0, false, T>(numbers, given));
@@ -159,9 +159,9 @@ struct UnitRows {
     REEL_INDEPENDENT
     for (Index j = 0; j < row.n; ++j) {
       const auto after = call<Run::with_slopes, false, T>(row, row.before.data(), j);
-      const auto given = each<layout.states>([&](auto k) { return row.gradients[k][j]; });
+      const auto given = each<state_count>([&](auto k) { return row.gradients[k][j]; });
       store_gradients<false>(row, j, after, given);
-      each<layout.states>([&](auto k) {
+      each<state_count>([&](auto k) {
         return row.gradients[k][j] = gradient<state_bit(k), 0, false, T>(after, given);
       });
     }
@@ -174,7 +174,7 @@ struct UnitRows {
       const auto operand = call<Run::with_slopes, true, T>(row, row.before.data(), j);
       const std::tuple given(row.d_operand[j]);
       store_gradients<true>(row, j, operand, given);
-      each<layout.states>([&](auto k) {
+      each<state_count>([&](auto k) {
         if constexpr (any_depends<state_bit(k), decltype(operand)>)
           row.gradients[k][j] += gradient<state_bit(k), 0, false, T>(operand, given);
         return 0;
@@ -184,15 +184,15 @@ struct UnitRows {
   }
 
   // How the text uses its sums.
-  static std::array<unit::Use<double>, layout.sums> uses() {
-    std::array<unit::Use<double>, layout.sums> all{};
-    const auto sums = each<layout.sums>([&](auto i) {
+  static std::array<unit::Use<double>, sum_count> uses() {
+    std::array<unit::Use<double>, sum_count> all{};
+    const auto sums = each<sum_count>([&](auto i) {
       return unit::Sum<double, 0, unit::Mode::counted>(0.25 * (Index(i) + 1), &all[i]);
     });
     const auto states =
-        each<layout.states>([](auto k) { return unit::Number<double, 0>(0.3 + 0.1 * Index(k)); });
+        each<state_count>([](auto k) { return unit::Number<double, 0>(0.3 + 0.1 * Index(k)); });
     const auto weights =
-        each<layout.weights>([](auto i) { return unit::Number<double, 0>(0.7 + 0.1 * Index(i)); });
+        each<weight_count>([](auto i) { return unit::Number<double, 0>(0.7 + 0.1 * Index(i)); });
     if constexpr (layout.second.count > 0) C::operand(sums, states);
     if constexpr (layout.weights > 0)
       C::unit(sums, states, weights);
