@@ -22,8 +22,8 @@ struct BidirectionalOptions {
 
 /// Two layers over the same sequence, one from each end (Schuster and Paliwal, 1997). For tasks
 /// where the whole sequence is known, such as tagging. L may be any layer, a stack included, and a
-/// stack may consist of bidirectional layers. Parts `forward` and `backward`. Two layers of one cell
-/// and one size, such as Lstm, run as one op. The default mode is Eval.
+/// stack may consist of bidirectional layers. Parts `forward` and `backward`. Two layers of one
+/// cell and one size, such as Lstm, run as one op. The default mode is Eval.
 template <class L>
 struct Bidirectional : SequenceCalls<Bidirectional<L>, BidirectionalState<StateOf<L>>> {
   static_assert(check_layer<L>());

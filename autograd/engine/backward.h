@@ -152,8 +152,8 @@ class Backward {
   PoolVector<Many> many_;
   PoolVector<Products> products_;
   Receive receive_product_;
-  Backward* later_ = nullptr;           // the pass over the next tape, where this one continues it
-  PoolVector<Join> joins_;              // with that tape, parameters included
+  Backward* later_ = nullptr;  // the pass over the next tape, where this one continues it
+  PoolVector<Join> joins_;     // with that tape, parameters included
 };
 
 }  // namespace reel

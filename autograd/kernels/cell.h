@@ -59,7 +59,7 @@ struct UnitRowGradient {
   const T* d_operand;                    ///< of operand_gradient: the gradient of the operand
   T* operand;                            ///< its result: the operand once more
   const T* weights;
-  double* weight_gradients;  ///< [weights, H], added to
+  T* weight_gradients;  ///< [weights, H], added to
   T* parts;  ///< [sums, H] for sums that unit and operand both read; the unit's gradient of them
 };
 

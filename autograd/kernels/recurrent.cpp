@@ -261,6 +261,8 @@ namespace {
 // The backward pass of one direction.
 template <Real T>
 struct BackwardPass {
+  static constexpr Index few_steps = 32;
+
   const Recurrence<T>& layer;
   const Direction<T>& from;
   const DirectionGradients<T>& to;
@@ -268,7 +270,18 @@ struct BackwardPass {
   std::array<const T*, max_states> initial;  // [B, H], in the order of the steps
   std::array<T*, max_states> gradients;      // of the states, likewise
   T *d_operands, *operands, *parts;          // [B, H], [tokens, H], [B, sums, H]
-  double* d_weights;                         // [B, weights, H]
+  T* d_weights;                              // [B, weights, H], of the last few steps,
+  double* d_weights_before;                  // and of those before them
+
+  // A chain of many additions in f32 would lose digits: after every few steps the sums go on in
+  // double.
+  void move_weight_gradients(Index begin, Index end) const {
+    const Index size = layer.cell.layout.weights * layer.units;
+    for (Index i = begin * size; i < end * size; ++i) {
+      d_weights_before[i] += static_cast<double>(d_weights[i]);
+      d_weights[i] = 0;
+    }
+  }
 
   // Takes rows from begin to end through all steps; leaves the gradients of the sums in their
   // place, and those of the initial states in `gradients`.
@@ -295,7 +308,9 @@ struct BackwardPass {
       if (cell.layout.recurrent.count > 0)
         step_product(block(cell.layout.recurrent), w.first, gradients[0] + begin * n, n,
                      Write::add);
+      if (s % few_steps == 0) move_weight_gradients(begin, end);
     }
+    move_weight_gradients(begin, end);
   }
 
   UnitRowGradient<T> row_at(Index t, Index r) const {
@@ -368,7 +383,8 @@ struct BackwardPass {
       std::copy_n(sums.data() + layout.recurrent_bias * n, n, to.d_recurrent_bias);
     for (Index j = 0; to.d_weights && j < layout.weights * n; ++j) {
       double sum = 0;
-      for (Index r = 0; r < layer.steps.rows(); ++r) sum += d_weights[r * layout.weights * n + j];
+      for (Index r = 0; r < layer.steps.rows(); ++r)
+        sum += d_weights_before[r * layout.weights * n + j];
       to.d_weights[j] = static_cast<T>(sum);
     }
   }
@@ -410,8 +426,11 @@ void Recurrence<T>::backward(std::span<const DirectionGradients<T>> gradients, T
   const Scratch<T> d_operands(second ? ways * state_size : 0);
   const Scratch<T> operands(second ? ways * steps.tokens() * n : 0);
   const Scratch<T> parts(second ? ways * layout.sums * state_size : 0);
-  const Scratch<double> d_weights(ways * layout.weights * state_size);
-  std::fill_n(d_weights.data(), ways * layout.weights * state_size, 0.0);
+  const Index weights_size = ways * layout.weights * state_size;
+  const Scratch<T> d_weights(weights_size);
+  const Scratch<double> d_weights_before(weights_size);
+  std::fill_n(d_weights.data(), weights_size, T(0));
+  std::fill_n(d_weights_before.data(), weights_size, 0.0);
   std::array<std::optional<PackedCell<T>>, 2> packed;
   std::array<std::optional<BackwardPass<T>>, 2> passes;
   for (std::size_t way = 0; way < directions.size(); ++way) {
@@ -429,7 +448,8 @@ void Recurrence<T>::backward(std::span<const DirectionGradients<T>> gradients, T
                         d_operands.data() + (second ? w * state_size : 0),
                         operands.data() + (second ? w * steps.tokens() * n : 0),
                         parts.data() + (second ? w * layout.sums * state_size : 0),
-                        d_weights.data() + w * layout.weights * state_size});
+                        d_weights.data() + w * layout.weights * state_size,
+                        d_weights_before.data() + w * layout.weights * state_size});
     for (std::size_t k = 0; k < static_cast<std::size_t>(layout.states); ++k) {
       pass.initial[k] = initial(way, k);
       pass.gradients[k] = d_states(way, k);

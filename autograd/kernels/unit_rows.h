@@ -147,7 +147,7 @@ struct UnitRows {
     each<weight_count>([&](auto i) {
       if constexpr (any_depends<weight_bit(i), Numbers>)
         row.weight_gradients[Index(i) * row.n + j] +=
-            static_cast<double>(gradient<weight_bit(i), 0, false, T>(numbers, given));
+            gradient<weight_bit(i), 0, false, T>(numbers, given);
       return 0;
     });
   }
