@@ -120,14 +120,15 @@ struct Sum : Slopes<T, I> {
 /// y = f(a) from its value and its slope.
 template <class Y, Real T, unsigned I>
 [[gnu::always_inline]] inline Y with_slope(Y y, const Slopes<T, I>& a, T slope_of_f) {
-  each_input<I>([&](auto bit) { slope<bit>(y) = slope_of_f * slope<bit>(a); });
+  each_input<I>([&](auto bit)
+                    __attribute__((always_inline)) { slope<bit>(y) = slope_of_f * slope<bit>(a); });
   return y;
 }
 /// y = f(a, b), where for an input that both depend on its slope is both(a's, b's).
 template <class Y, Real T, unsigned A, unsigned B, class OfA, class OfB>
 [[gnu::always_inline]] inline Y with_slopes(Y y, const Slopes<T, A>& a, const Slopes<T, B>& b,
                                             OfA of_a, OfB of_b) {
-  each_input<A | B>([&](auto bit) {
+  each_input<A | B>([&](auto bit) __attribute__((always_inline)) {
     if constexpr ((A & B & bit) != 0)
       slope<bit>(y) = of_a(slope<bit>(a)) + of_b(slope<bit>(b));
     else if constexpr ((A & bit) != 0)
@@ -138,30 +139,38 @@ template <class Y, Real T, unsigned A, unsigned B, class OfA, class OfB>
   return y;
 }
 
+template <Real T>
+[[gnu::always_inline]] inline T same(T x) {
+  return x;
+}
+
 // --- functions of numbers ---
 
 template <Real T, unsigned A, unsigned B>
 [[gnu::always_inline]] inline auto operator+(const Number<T, A>& a, const Number<T, B>& b) {
-  const auto same = [](T x) { return x; };
-  return with_slopes(Number<T, A | B>(a.value + b.value), a, b, same, same);
+  return with_slopes(Number<T, A | B>(a.value + b.value), a, b, same<T>, same<T>);
 }
 template <Real T, unsigned A, unsigned B>
 [[gnu::always_inline]] inline auto operator-(const Number<T, A>& a, const Number<T, B>& b) {
   return with_slopes(
-      Number<T, A | B>(a.value - b.value), a, b, [](T x) { return x; }, [](T x) { return -x; });
+      Number<T, A | B>(a.value - b.value), a, b,
+      [](T x) __attribute__((always_inline)) { return x; },
+      [](T x) __attribute__((always_inline)) { return -x; });
 }
 template <Real T, unsigned A, unsigned B>
 [[gnu::always_inline]] inline auto operator*(const Number<T, A>& a, const Number<T, B>& b) {
   return with_slopes(
-      Number<T, A | B>(a.value * b.value), a, b, [&](T x) { return x * b.value; },
-      [&](T x) { return a.value * x; });
+      Number<T, A | B>(a.value * b.value), a,
+      b, [&](T x) __attribute__((always_inline)) { return x * b.value; },
+      [&](T x) __attribute__((always_inline)) { return a.value * x; });
 }
 template <Real T, unsigned A, unsigned B>
 [[gnu::always_inline]] inline auto operator/(const Number<T, A>& a, const Number<T, B>& b) {
   const T inverse = 1 / b.value, quotient = a.value / b.value;
   return with_slopes(
-      Number<T, A | B>(quotient), a, b, [&](T x) { return x * inverse; },
-      [&](T x) { return -quotient * inverse * x; });
+      Number<T, A | B>(quotient), a,
+      b, [&](T x) __attribute__((always_inline)) { return x * inverse; },
+      [&](T x) __attribute__((always_inline)) { return -quotient * inverse * x; });
 }
 template <Real T, unsigned I>
 [[gnu::always_inline]] inline auto operator-(const Number<T, I>& a) {
@@ -238,8 +247,9 @@ template <Real T, unsigned A, unsigned B>
   // At a tie each has half, as in reel::maximum.
   const T of_a = a.value > b.value ? T(1) : a.value < b.value ? T(0) : T(0.5);
   return with_slopes(
-      Number<T, A | B>(a.value > b.value ? a.value : b.value), a, b, [&](T x) { return of_a * x; },
-      [&](T x) { return (1 - of_a) * x; });
+      Number<T, A | B>(a.value > b.value ? a.value : b.value), a,
+      b, [&](T x) __attribute__((always_inline)) { return of_a * x; },
+      [&](T x) __attribute__((always_inline)) { return (1 - of_a) * x; });
 }
 
 // --- functions of sums ---
@@ -247,13 +257,12 @@ template <Real T, unsigned A, unsigned B>
 /// A sum to which something was added is a sum.
 template <Real T, unsigned A, unsigned B, Mode mode>
 [[gnu::always_inline]] inline auto operator+(const Sum<T, A, mode>& a, const Number<T, B>& b) {
-  const auto same = [](T x) { return x; };
   const T value = mode == Mode::kept ? a.value : a.value + b.value;
-  return with_slopes(Sum<T, A | B, mode>(value, a.kept), a, b, same, same);
+  return with_slopes(Sum<T, A | B, mode>(value, a.kept), a, b, same<T>, same<T>);
 }
 /// f(value), which is kept, or what was kept.
-template <Real T, unsigned I, Mode mode, class F>
-[[gnu::always_inline]] inline T keep(const Sum<T, I, mode>& sum, F f) {
+template <auto f, Real T, unsigned I, Mode mode>
+[[gnu::always_inline]] inline T keep(const Sum<T, I, mode>& sum) {
   if constexpr (mode == Mode::kept) {
     return sum.value;
   } else if constexpr (mode == Mode::fresh) {
@@ -266,15 +275,15 @@ template <Real T, unsigned I, Mode mode, class F>
 }
 template <Real T, unsigned I, Mode mode>
 [[gnu::always_inline]] inline auto sigmoid(const Sum<T, I, mode>& sum) {
-  return sigmoid_of_gate(keep(sum, [](T x) { return kernels::sigmoid_gate(x); }), sum);
+  return sigmoid_of_gate(keep<&kernels::sigmoid_gate<T>>(sum), sum);
 }
 template <Real T, unsigned I, Mode mode>
 [[gnu::always_inline]] inline auto tanh(const Sum<T, I, mode>& sum) {
-  return tanh_of_gate(keep(sum, [](T x) { return kernels::tanh_gate(x); }), sum);
+  return tanh_of_gate(keep<&kernels::tanh_gate<T>>(sum), sum);
 }
 template <Real T, unsigned I, Mode mode>
 [[gnu::always_inline]] inline auto number(const Sum<T, I, mode>& sum) {
-  return with_slope(Number<T, I>(keep(sum, [](T x) { return x; })), sum, T(1));
+  return with_slope(Number<T, I>(keep<&same<T>>(sum)), sum, T(1));
 }
 template <Real T, unsigned I, Mode mode>
 [[gnu::always_inline]] inline auto relu(const Sum<T, I, mode>& sum) {

@@ -50,10 +50,13 @@ struct UnitRows {
     if constexpr (layout.second.count == 0)
       return 0u;
     else
-      return decltype(C::operand(
-          each<sum_count>(
-              [](auto i) { return unit::Sum<float, sum_bit(i), unit::Mode::kept>(0, nullptr); }),
-          each<state_count>([](auto k) { return unit::Number<float, state_bit(k)>(0); })))::inputs;
+      return decltype(C::operand(each<sum_count>([](auto i) __attribute__((always_inline)) {
+                                   return unit::Sum<float, sum_bit(i), unit::Mode::kept>(0,
+                                                                                         nullptr);
+                                 }),
+                                 each<state_count>([](auto k) __attribute__((always_inline)) {
+                                   return unit::Number<float, state_bit(k)>(0);
+                                 })))::inputs;
   }();
 
   // The unit or the operand of unit j.
@@ -61,18 +64,18 @@ struct UnitRows {
   [[gnu::always_inline, gnu::flatten]] static auto call(const Row& row, const T* const* states,
                                                         Index j) {
     constexpr bool with_slopes = run == Run::with_slopes;
-    const auto sums = each<sum_count>([&](auto i) {
+    const auto sums = each<sum_count>([&](auto i) __attribute__((always_inline)) {
       constexpr unsigned bit = with_slopes ? sum_bit(i) : 0;
       T* place = row.sums + Index(i) * row.n + j;
       constexpr bool fresh = run == Run::first && (operand || (operand_inputs & sum_bit(i)) == 0);
       constexpr unit::Mode mode = fresh ? unit::Mode::fresh : unit::Mode::kept;
       return input<sum_bit(i), with_slopes>(unit::Sum<T, bit, mode>(*place, place));
     });
-    const auto before = each<state_count>([&](auto k) {
+    const auto before = each<state_count>([&](auto k) __attribute__((always_inline)) {
       constexpr unsigned bit = with_slopes ? state_bit(k) : 0;
       return input<state_bit(k), with_slopes>(unit::Number<T, bit>(states[k][j]));
     });
-    const auto weights = each<weight_count>([&](auto i) {
+    const auto weights = each<weight_count>([&](auto i) __attribute__((always_inline)) {
       constexpr unsigned bit = with_slopes ? weight_bit(i) : 0;
       return input<weight_bit(i), with_slopes>(
           unit::Number<T, bit>(row.weights[Index(i) * row.n + j]));
@@ -92,8 +95,9 @@ struct UnitRows {
     REEL_INDEPENDENT
     for (Index j = 0; j < row.n; ++j) {
       const auto after = call<Run::again, false, T>(row, row.states.data(), j);
-      each<state_count>(
-          [&](auto k) { return row.states[k][j] = row.kept[k][j] = std::get<k>(after).value; });
+      each<state_count>([&](auto k) __attribute__((always_inline)) {
+        return row.states[k][j] = row.kept[k][j] = std::get<k>(after).value;
+      });
     }
   }
 
@@ -132,7 +136,7 @@ struct UnitRows {
   template <bool of_operand, Real T, class Numbers, class Given>
   [[gnu::always_inline]] static void store_gradients(const UnitRowGradient<T>& row, Index j,
                                                      const Numbers& numbers, const Given& given) {
-    each<sum_count>([&](auto i) {
+    each<sum_count>([&](auto i) __attribute__((always_inline)) {
       constexpr unsigned bit = sum_bit(i);
       constexpr bool waits = (operand_inputs & bit) != 0;
       const Index at = Index(i) * row.n + j;
@@ -144,7 +148,7 @@ struct UnitRows {
         row.sums[at] = gradient<bit, 0, false, T>(numbers, given);
       return 0;
     });
-    each<weight_count>([&](auto i) {
+    each<weight_count>([&](auto i) __attribute__((always_inline)) {
       if constexpr (any_depends<weight_bit(i), Numbers>)
         row.weight_gradients[Index(i) * row.n + j] +=
             gradient<weight_bit(i), 0, false, T>(numbers, given);
@@ -159,9 +163,11 @@ struct UnitRows {
     REEL_INDEPENDENT
     for (Index j = 0; j < row.n; ++j) {
       const auto after = call<Run::with_slopes, false, T>(row, row.before.data(), j);
-      const auto given = each<state_count>([&](auto k) { return row.gradients[k][j]; });
+      const auto given = each<state_count>([&](auto k) __attribute__((always_inline)) {
+        return row.gradients[k][j];
+      });
       store_gradients<false>(row, j, after, given);
-      each<state_count>([&](auto k) {
+      each<state_count>([&](auto k) __attribute__((always_inline)) {
         return row.gradients[k][j] = gradient<state_bit(k), 0, false, T>(after, given);
       });
     }
@@ -174,7 +180,7 @@ struct UnitRows {
       const auto operand = call<Run::with_slopes, true, T>(row, row.before.data(), j);
       const std::tuple given(row.d_operand[j]);
       store_gradients<true>(row, j, operand, given);
-      each<state_count>([&](auto k) {
+      each<state_count>([&](auto k) __attribute__((always_inline)) {
         if constexpr (any_depends<state_bit(k), decltype(operand)>)
           row.gradients[k][j] += gradient<state_bit(k), 0, false, T>(operand, given);
         return 0;
@@ -186,13 +192,15 @@ struct UnitRows {
   // How the text uses its sums.
   static std::array<unit::Use<double>, sum_count> uses() {
     std::array<unit::Use<double>, sum_count> all{};
-    const auto sums = each<sum_count>([&](auto i) {
+    const auto sums = each<sum_count>([&](auto i) __attribute__((always_inline)) {
       return unit::Sum<double, 0, unit::Mode::counted>(0.25 * (Index(i) + 1), &all[i]);
     });
-    const auto states =
-        each<state_count>([](auto k) { return unit::Number<double, 0>(0.3 + 0.1 * Index(k)); });
-    const auto weights =
-        each<weight_count>([](auto i) { return unit::Number<double, 0>(0.7 + 0.1 * Index(i)); });
+    const auto states = each<state_count>([](auto k) __attribute__((always_inline)) {
+      return unit::Number<double, 0>(0.3 + 0.1 * Index(k));
+    });
+    const auto weights = each<weight_count>([](auto i) __attribute__((always_inline)) {
+      return unit::Number<double, 0>(0.7 + 0.1 * Index(i));
+    });
     if constexpr (layout.second.count > 0) C::operand(sums, states);
     if constexpr (layout.weights > 0)
       C::unit(sums, states, weights);
