@@ -4,7 +4,6 @@
 #include <optional>
 #include <utility>
 
-#include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/kernels/prefetch.h>
 #include <reel/autograd/kernels/thread_pool.h>
 
@@ -61,17 +60,6 @@ MatrixView<T> blocks_of(const T* w_hh, Index n, Index begin, Index count, bool t
   return transposed ? rows.transposed() : rows;
 }
 
-// Calls f(gate, sum, count) for runs of consecutive blocks of w_ih that belong to consecutive sums.
-template <class F>
-void each_input_run(const CellLayout& layout, F f) {
-  const auto sum = [&](int gate) { return layout.input[static_cast<std::size_t>(gate)]; };
-  for (int gate = 0, end = 0; gate < layout.inputs; gate = end) {
-    for (end = gate + 1; end < layout.inputs && sum(end) == sum(end - 1) + 1; ++end) {
-    }
-    f(gate, sum(gate), end - gate);
-  }
-}
-
 }  // namespace
 
 template <Real T>
@@ -81,73 +69,6 @@ PackedCell<T>::PackedCell(const CellKernels<T>& kernels, const T* w_hh, Index n,
       first(blocks_of(w_hh, n, 0, cell.layout.recurrent.count, pass == Pass::forward)),
       second(blocks_of(w_hh, n, cell.layout.recurrent.count, cell.layout.second.count,
                        pass == Pass::forward)) {}
-
-template <Real T>
-void sum_biases(const CellLayout& layout, Index n, const T* b, const T* recurrent_bias, T* biases) {
-  std::fill_n(biases, layout.sums * n, T(0));
-  if (b)
-    each_input_run(layout, [&](int gate, int sum, int count) {
-      std::copy_n(b + gate * n, count * n, biases + sum * n);
-    });
-  if (recurrent_bias)
-    for (Index j = 0; j < n; ++j) biases[layout.recurrent_bias * n + j] += recurrent_bias[j];
-}
-
-namespace {
-
-// The biases of each token where no product will be added.
-template <Real T>
-void fill_biases(const CellLayout& layout, Index n, Index tokens, const T* biases, T* sums) {
-  for (int sum = 0; sum < layout.sums; ++sum) {
-    const auto end = layout.input.begin() + layout.inputs;
-    if (std::find(layout.input.begin(), end, sum) != end) continue;
-    for (Index token = 0; token < tokens; ++token)
-      std::copy_n(biases + sum * n, n, sums + (token * layout.sums + sum) * n);
-  }
-}
-
-}  // namespace
-
-template <Real T>
-void input_sums(const CellLayout& layout, Index n, const T* x, Index tokens, Index features,
-                const T* w_ih, const T* biases, T* sums) {
-  fill_biases(layout, n, tokens, biases, sums);
-  each_input_run(layout, [&](int gate, int sum, int count) {
-    const auto w = MatrixView<T>::row_major(w_ih + gate * n * features, count * n, features);
-    matmul(MatrixView<T>::row_major(x, tokens, features), w.transposed(), biases + sum * n, 0,
-           sums + sum * n, layout.sums * n);
-  });
-}
-
-template <Real T>
-PackedInput<T>::PackedInput(const CellLayout& layout, Index n, const T* w_ih, Index features,
-                            PoolVector<T> biases)
-    : layout_(layout), n_(n), features_(features), biases_(std::move(biases)) {
-  each_input_run(layout, [&](int gate, int sum, int count) {
-    const auto w = MatrixView<T>::row_major(w_ih + gate * n * features, count * n, features);
-    runs_.emplace_back(sum, w.transposed());
-  });
-}
-
-template <Real T>
-void PackedInput<T>::operator()(const T* x, Index rows, T* sums) const {
-  fill_biases(layout_, n_, rows, biases_.data(), sums);
-  for (const Run& run : runs_)
-    multiply(MatrixView<T>::row_major(x, rows, features_), run.w, biases_.data() + run.sum * n_, 0,
-             sums + run.sum * n_, layout_.sums * n_);
-}
-
-template <Real T>
-void column_sums(MatrixView<T> d, T* out) {
-  constexpr Index worth_a_fork = 1 << 20;  // elements
-  const Index block = d.rows * d.cols < worth_a_fork ? std::max<Index>(1, d.cols) : 256;
-  parallel_for((d.cols + block - 1) / block, [&](Index task) {
-    const Index begin = task * block, end = std::min(d.cols, begin + block);
-    sum_columns(
-        d.data + begin, d.rows, end - begin, d.row_stride, [](T x, Index) { return x; },
-        [&](Index c, double total) { out[begin + c] = static_cast<T>(total); });
-  });
-}
 
 // --- both passes ---
 
@@ -489,19 +410,9 @@ void Recurrence<T>::input_gradient(std::span<const DirectionGradients<T>> gradie
 
 template struct PackedCell<float>;
 template struct PackedCell<double>;
-template class PackedInput<float>;
-template class PackedInput<double>;
 template struct Recurrence<float>;
 template struct Recurrence<double>;
 template void step_product(MatrixView<float>, const PackedMatrix<float>&, float*, Index, Write);
 template void step_product(MatrixView<double>, const PackedMatrix<double>&, double*, Index, Write);
-template void column_sums(MatrixView<float>, float*);
-template void column_sums(MatrixView<double>, double*);
-template void sum_biases(const CellLayout&, Index, const float*, const float*, float*);
-template void sum_biases(const CellLayout&, Index, const double*, const double*, double*);
-template void input_sums(const CellLayout&, Index, const float*, Index, Index, const float*,
-                         const float*, float*);
-template void input_sums(const CellLayout&, Index, const double*, Index, Index, const double*,
-                         const double*, double*);
 
 }  // namespace reel::kernels

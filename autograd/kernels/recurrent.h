@@ -1,11 +1,11 @@
 #pragma once
 
 #include <array>
-#include <deque>
 #include <span>
 
 #include <reel/autograd/engine/buffer.h>
 #include <reel/autograd/kernels/cell.h>
+#include <reel/autograd/kernels/input_sums.h>
 #include <reel/autograd/kernels/matmul.h>
 #include <reel/autograd/kernels/steps.h>
 
@@ -17,10 +17,6 @@ namespace reel::kernels {
 /// one are split, at the cost of a fork and join per step, which a smaller one would not recover.
 template <Real T>
 void step_product(MatrixView<T> a, const PackedMatrix<T>& w, T* c, Index ldc, Write write);
-
-/// out [M] = the sums of the columns of d [N, M].
-template <Real T>
-void column_sums(MatrixView<T> d, T* out);
 
 /// The recurrent weights of a cell, packed for the products of its steps, or, transposed, for those
 /// of their gradients.
@@ -49,38 +45,6 @@ struct PackedCell {
   const CellKernels<T>& cell;
   Index units;
   PackedMatrix<T> first, second;
-};
-
-/// The biases of all sums [sums, H], from b [inputs, H] and the bias of the recurrent product,
-/// either of which may be null.
-template <Real T>
-void sum_biases(const CellLayout& layout, Index n, const T* b, const T* recurrent_bias, T* biases);
-
-/// sums [tokens, sums, H] = biases + W x.
-template <Real T>
-void input_sums(const CellLayout& layout, Index n, const T* x, Index tokens, Index features,
-                const T* w_ih, const T* biases, T* sums);
-
-/// W x and the biases, for single steps: input_sums with the weights packed once.
-template <Real T>
-class PackedInput {
- public:
-  /// `biases` are those of sum_biases.
-  PackedInput(const CellLayout& layout, Index n, const T* w_ih, Index features,
-              PoolVector<T> biases);
-  /// sums [rows, sums, H] = biases + W x.
-  void operator()(const T* x, Index rows, T* sums) const;
-
- private:
-  struct Run {
-    Run(int first_sum, MatrixView<T> view) : sum(first_sum), w(view) {}
-    int sum;
-    PackedMatrix<T> w;
-  };
-  CellLayout layout_;
-  Index n_, features_;
-  PoolVector<T> biases_;
-  std::deque<Run> runs_;  // which cannot be moved
 };
 
 /// The tensors of one direction. Null pointers: no bias, an initial state of zeros.
