@@ -1,12 +1,6 @@
 // optim::Tbptt: truncated backpropagation through time against its definition.
 #include <doctest/doctest.h>
 
-#include <algorithm>
-#include <cmath>
-#include <optional>
-#include <stdexcept>
-#include <thread>
-
 #include <reel/reel.h>
 
 #include "tbptt.h"
@@ -14,7 +8,6 @@
 
 using namespace reel;
 using namespace reel::testing;
-using doctest::Contains;
 
 TEST_CASE_TEMPLATE("tbptt: every update has the gradient of the definition", L, nn::Rnn, nn::Gru,
                    nn::Lstm, nn::Stacked<nn::Gru>, nn::Unroll<nn::LstmCell>) {
