@@ -9,8 +9,11 @@
 // the row, in loops that the compiler vectorises.
 namespace reel::kernels {
 
-// The rows of a call never overlap, which a compiler cannot know.
+// The rows of a call never overlap, which a compiler cannot know. Clang warns where it does not
+// vectorise such a loop, as with sanitizers.
 #if defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wpass-failed"
 #define REEL_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
 #define REEL_INDEPENDENT _Pragma("GCC ivdep")
@@ -210,6 +213,9 @@ struct UnitRows {
   }
 };
 #undef REEL_INDEPENDENT
+#if defined(__clang__)
+#pragma clang diagnostic pop
+#endif
 
 /// The functions of cell C, for the instruction set that this file is compiled for.
 template <class C, Real T>
