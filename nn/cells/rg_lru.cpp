@@ -23,7 +23,7 @@ RgLru::RgLru(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_siz
                                  options.bias_init);
   std::vector<std::string> blocks{"recurrence", "input"};
   b = p.create("b", {2 * hidden_size}, initial.bias, blocks);
-  if (input_size != hidden_size) blocks.push_back("projection");
+  if (input_size != hidden_size) blocks.emplace_back("projection");
   w_ih = p.create("w_ih", {std::ssize(blocks) * hidden_size, input_size}, initial.weight, blocks);
   lambda = p.create("lambda", {hidden_size}, draw_lambda);
 }

@@ -12,7 +12,7 @@ Sru::Sru(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
   require_positive(p, name, {{"input_size", input_size}, {"hidden_size", hidden_size}});
   const Initializer uniform = init::uniform(std::sqrt(3 / static_cast<double>(input_size)));
   std::vector<std::string> blocks{"cell", "forget", "reset"};
-  if (input_size != hidden_size) blocks.push_back("highway");
+  if (input_size != hidden_size) blocks.emplace_back("highway");
   w_ih = p.create("w_ih", {std::ssize(blocks) * hidden_size, input_size},
                   options.weight_init ? options.weight_init : uniform, blocks);
   b = p.create("b", {2 * hidden_size}, options.bias_init ? options.bias_init : init::constant(0),
