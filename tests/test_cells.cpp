@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include <reel/autograd/params.h>
 #include <reel/autograd/rng.h>
 #include <reel/autograd/tape.h>
+#include <reel/autograd/unit_cell.h>
 #include <reel/nn/cells/gru.h>
 #include <reel/nn/cells/lstm.h>
 #include <reel/nn/cells/rnn.h>
@@ -50,6 +52,26 @@ std::vector<LstmKind> lstm_kinds() {
       kinds.push_back({three, peepholes, 3});
   }
   return kinds;
+}
+
+// Texts that the derivation cannot serve: a sum in two nonlinearities, and one that nothing reads.
+struct TwoWays {
+  static constexpr kernels::CellLayout layout{.sums = 2, .states = 1};
+  static auto unit(const auto& sums, const auto&) {
+    const auto& [a, b] = sums;
+    return std::tuple(sigmoid(a) * tanh(b) + tanh(a));
+  }
+};
+struct Unread {
+  static constexpr kernels::CellLayout layout{.sums = 2, .states = 1};
+  static auto unit(const auto& sums, const auto&) { return std::tuple(tanh(std::get<0>(sums))); }
+};
+
+template <class C>
+std::string refusal() {
+  const CellSpec cell = cell_spec<C>("mine");
+  const CellSpec* const cells[] = {&cell};
+  return testing::error_of<ValueError>([&] { op::RecurrentOp("misused_cell", cells); });
 }
 
 template <class L>
@@ -157,4 +179,9 @@ TEST_CASE("the forget gate's bias is set where the variant has that gate") {
   CHECK(ones_at(no_output_gate) == std::vector<Index>{1});
   CHECK(ones_at(no_forget_gate).empty());
   CHECK(ones_at(coupled).empty());
+}
+
+TEST_CASE("a cell whose text uses a sum in two ways, or not at all, is refused") {
+  CHECK(refusal<TwoWays>().starts_with("mine: sum 0 has to go through one sigmoid or tanh"));
+  CHECK(refusal<Unread>().starts_with("mine: sum 1 has to go through one sigmoid or tanh"));
 }
