@@ -8,6 +8,7 @@
 #include <reel/autograd/engine/op.h>
 #include <reel/autograd/engine/segments.h>
 #include <reel/autograd/kernels/cell.h>
+#include <reel/autograd/kernels/gates.h>
 #include <reel/autograd/recurrent.h>
 
 /// Recurrent cells and the ops that run them over a sequence. How to write one is in unit_cell.h.
@@ -34,6 +35,8 @@ struct CellSpec {
   Tensors (*step)(const Tensor& p, const Tensors& before, const CellInputs& parameters);
   /// The sum that the text of the cell uses in two ways or not at all, or -1.
   int (*misused_sum)();
+  /// What a sum keeps.
+  kernels::GateForm (*form)(int sum);
 
   template <Real T>
   const kernels::CellKernels<T>& kernels() const {

@@ -103,6 +103,7 @@ struct Use {
   T kept = 0;
   int count = 0;
   bool ambiguous = false;
+  kernels::GateForm form = kernels::GateForm::number;
 };
 
 /// A pre-activation, and where what its nonlinearity yields is kept.
@@ -270,6 +271,10 @@ template <auto f, Real T, unsigned I, Mode mode>
   } else {
     const T y = f(sum.value);
     sum.kept->ambiguous |= sum.kept->count++ > 0 && sum.kept->kept != y;
+    if constexpr (f == &kernels::sigmoid_gate<T>)
+      sum.kept->form = kernels::GateForm::sigmoid;
+    else if constexpr (f == &kernels::tanh_gate<T>)
+      sum.kept->form = kernels::GateForm::tanh;
     return sum.kept->kept = y;
   }
 }

@@ -52,6 +52,11 @@ int misused_sum() {
   return -1;
 }
 
+template <class C>
+kernels::GateForm form(int sum) {
+  return kernels::UnitRows<C>::uses()[static_cast<std::size_t>(sum)].form;
+}
+
 }  // namespace detail
 
 /// The cell that C describes.
@@ -62,7 +67,8 @@ constexpr CellSpec cell_spec(const char* name) {
           kernels::cell_kernels<C, float>(),
           kernels::cell_kernels<C, double>(),
           detail::cell_step<C>,
-          detail::misused_sum<C>};
+          detail::misused_sum<C>,
+          detail::form<C>};
 }
 
 /// The same with kernels for the processor that the program runs on, whatever it is compiled for.
@@ -73,7 +79,8 @@ CellSpec cell_spec_for_this_processor(const char* name) {
           kernels::cell_kernels_for_this_processor<C, float>(),
           kernels::cell_kernels_for_this_processor<C, double>(),
           detail::cell_step<C>,
-          detail::misused_sum<C>};
+          detail::misused_sum<C>,
+          detail::form<C>};
 }
 
 }  // namespace reel

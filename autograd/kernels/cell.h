@@ -32,6 +32,11 @@ struct CellLayout {
   Range second = {0, 0};
   /// The sum with a second bias, added to the recurrent product; -1: none.
   int recurrent_bias = -1;
+  /// For reports: the names of the gates, by their sums, and the gate that the old state is
+  /// multiplied by, directly or (with `forget_is_complement`) as 1 - gate; -1: none.
+  std::array<const char*, max_sums> gates = {};
+  int forget = -1;
+  bool forget_is_complement = false;
 
   constexpr int recurrent_blocks() const { return recurrent.count + second.count; }
 };

@@ -1,6 +1,7 @@
 #include <reel/autograd/kernels/recurrent.h>
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -179,6 +180,23 @@ void Recurrence<T>::forward(std::span<const DirectionResults<T>> results) const 
 
 namespace {
 
+// |dL/dh|² of a row after its step; in double, as the square of a vanishing f32 would underflow.
+template <Real T>
+double square_of_gradient(const UnitRowGradient<T>& row) {
+  constexpr Index lanes = 8;
+  std::array<double, lanes> sums{};
+  const auto add = [&](Index j, std::size_t lane) {
+    const double g =
+        static_cast<double>(row.gradients[0][j]) + (row.dy ? static_cast<double>(row.dy[j]) : 0.0);
+    sums[lane] += g * g;
+  };
+  Index j = 0;
+  for (; j + lanes <= row.n; j += lanes)
+    for (Index i = 0; i < lanes; ++i) add(j + i, static_cast<std::size_t>(i));
+  for (; j < row.n; ++j) add(j, 0);
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
 // The backward pass of one direction.
 template <Real T>
 struct BackwardPass {
@@ -220,7 +238,9 @@ struct BackwardPass {
       };
       for (Index r = begin; r < last; ++r) {
         if (s > 0) prefetch_row(steps.time(s - 1, from.reverse), r);
-        cell.unit_gradient(row_at(t, r));
+        const UnitRowGradient<T> row = row_at(t, r);
+        if (to.d_h_squares) to.d_h_squares[steps.first(t) + r] = square_of_gradient(row);
+        cell.unit_gradient(row);
       }
       if (cell.layout.second.count > 0) {
         step_product(block(cell.layout.second), w.second, d_operands + begin * n, n, Write::assign);

@@ -74,6 +74,7 @@ struct DirectionGradients {
   // Null where not needed.
   T *dw_ih, *dw_hh, *db, *d_recurrent_bias, *d_weights;
   std::array<T*, max_states> d_initial;
+  double* d_h_squares = nullptr;  ///< [tokens]: |dL/dh|² after each step
 };
 
 /// A layer over a sequence x [T, B, D], in one or both directions. The tokens of y [T, B, ..] are

@@ -11,7 +11,9 @@ struct ResetAfter {
                                               .inputs = 3,
                                               .input = {1, 2, 0},
                                               .recurrent = {1, 3},
-                                              .recurrent_bias = 3};
+                                              .recurrent_bias = 3,
+                                              .gates = {"new", "reset", "update"},
+                                              .forget = 2};
 
   static auto unit(const auto& sums, const auto& before) {
     const auto& [n_sum, r_sum, z_sum, q] = sums;
@@ -25,8 +27,13 @@ struct ResetAfter {
 
 // The reset gate acts on h, before the product of n.
 struct ResetBefore {
-  static constexpr kernels::CellLayout layout{
-      .sums = 3, .states = 1, .recurrent = {0, 2}, .second = {2, 1}, .recurrent_bias = 2};
+  static constexpr kernels::CellLayout layout{.sums = 3,
+                                              .states = 1,
+                                              .recurrent = {0, 2},
+                                              .second = {2, 1},
+                                              .recurrent_bias = 2,
+                                              .gates = {"reset", "update", "new"},
+                                              .forget = 1};
 
   static auto operand(const auto& sums, const auto& before) {
     return sigmoid(std::get<0>(sums)) * std::get<0>(before);

@@ -16,8 +16,22 @@ struct LstmUnit {
       variant != LstmVariant::no_forget_gate && variant != LstmVariant::coupled;
   static constexpr bool has_o = variant != LstmVariant::no_output_gate;
   static constexpr int f = has_i, g = f + has_f, o = g + 1;  // where they are; i is first
-  static constexpr kernels::CellLayout layout{
-      .sums = o + has_o, .states = 2, .weights = peepholes ? o + has_o - 1 : 0};
+  static constexpr kernels::CellLayout layout = [] {
+    constexpr bool coupled = variant == LstmVariant::coupled;
+    kernels::CellLayout all{.sums = o + has_o,
+                            .states = 2,
+                            .weights = peepholes ? o + has_o - 1 : 0,
+                            .forget = coupled ? 0
+                                      : has_f ? f
+                                              : -1,
+                            .forget_is_complement = coupled};
+    auto name = all.gates.begin();
+    if (has_i) *name++ = "input";
+    if (has_f) *name++ = "forget";
+    *name++ = "cell";
+    if (has_o) *name = "output";
+    return all;
+  }();
 
   // The gate of sum k, which sees c through peephole `hole`.
   template <bool exists, int k, int hole>

@@ -8,6 +8,7 @@
 #include <reel/autograd/engine/scope.h>
 #include <reel/autograd/engine/segments.h>
 #include <reel/autograd/kernels/recurrent.h>
+#include <reel/autograd/observer.h>
 #include <reel/autograd/ops.h>
 
 // The op that runs a recurrent cell over a sequence. Its inputs are x, the lengths, and then for
@@ -112,6 +113,18 @@ Shapes shapes(const Arguments& in, const CellCall& call) {
   return result;
 }
 
+CellInputs inputs_of(std::span<const Tensor> in, const Layout& layout, int direction) {
+  const auto at = [&](int parameter) {
+    return layout.takes(parameter)
+               ? in[static_cast<std::size_t>(layout.input(direction, parameter))]
+               : Tensor();
+  };
+  CellInputs inputs{at(W_IH), at(W_HH), at(B), at(RECURRENT_BIAS), at(WEIGHTS), {}};
+  for (int k = 0; k < layout.cell.states; ++k)
+    inputs.states[static_cast<std::size_t>(k)] = at(STATES + k);
+  return inputs;
+}
+
 // --- the kernels ---
 
 template <Real T>
@@ -162,6 +175,24 @@ void forward(Ctx<T> c, const CellCall& call) {
   layer.forward(results);
 }
 
+// The observer sees the layer before the pass overwrites what it kept, and the parameters as
+// tensors, for calls of the cell's step.
+template <Real T>
+void show(Observer& observer, BackwardCtx<T> c, const CellCall& call,
+          const kernels::Recurrence<T>& layer,
+          PoolVector<kernels::DirectionGradients<T>>& gradients) {
+  const Layout layout(call);
+  Tensors inputs(PARAMETERS + static_cast<std::size_t>(layout.directions * layout.count()));
+  for (std::size_t i = PARAMETERS; i < inputs.size(); ++i)
+    if (const int input = static_cast<int>(i); c.has(input)) {
+      inputs[i] = Tensor(c.shape(input), dtype_of<T>);
+      std::copy_n(c.in(input), inputs[i].size(), inputs[i].begin_update<T>().data());
+    }
+  for (std::size_t d = 0; d < gradients.size(); ++d)
+    gradients[d].d_h_squares = observer.before_backward(ObservedPass<T>{
+        *call.cell, layer, gradients[d], d, inputs_of(inputs, layout, static_cast<int>(d))});
+}
+
 template <Real T>
 void backward(BackwardCtx<T> c, const CellCall& call) {
   const Layout layout(call);
@@ -198,22 +229,11 @@ void backward(BackwardCtx<T> c, const CellCall& call) {
   }
   const kernels::Recurrence<T> layer{call.cell->kernels<T>(), steps,   x[2],      n,
                                      layout.directions * n,   c.in(X), directions};
+  if (Observer* observer = Observer::current()) show(*observer, c, call, layer, gradients);
   layer.backward(gradients, c.grad(X));
 }
 
 // --- the specification ---
-
-CellInputs inputs_of(std::span<const Tensor> in, const Layout& layout, int direction) {
-  const auto at = [&](int parameter) {
-    return layout.takes(parameter)
-               ? in[static_cast<std::size_t>(layout.input(direction, parameter))]
-               : Tensor();
-  };
-  CellInputs inputs{at(W_IH), at(W_HH), at(B), at(RECURRENT_BIAS), at(WEIGHTS), {}};
-  for (int k = 0; k < layout.cell.states; ++k)
-    inputs.states[static_cast<std::size_t>(k)] = at(STATES + k);
-  return inputs;
-}
 
 // y and the last states of one direction, step by step.
 Tensors unroll(const CellSpec& cell, const Tensor& x, const Tensor& lengths,

@@ -5,7 +5,7 @@ namespace {
 
 template <Activation activation>
 struct RnnUnit {
-  static constexpr kernels::CellLayout layout{.sums = 1, .states = 1};
+  static constexpr kernels::CellLayout layout{.sums = 1, .states = 1, .gates = {"hidden"}};
 
   static auto unit(const auto& sums, const auto&) {
     const auto& [sum] = sums;
