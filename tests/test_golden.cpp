@@ -111,16 +111,21 @@ Tensor pack(const State& state, bool cells, bool lstm) {
   return stack(picked);
 }
 
-template <class Stack>
-void check_layers(const std::string& name) {
+nn::NamedTensors golden_values(const std::string& file, const std::string& name) {
+  return nn::load_safetensors(REEL_GOLDEN_DIR "/" + file + ".safetensors").part(name + ".");
+}
+
+template <class Stack, class... Options>
+void check_layers(const std::string& file, const std::string& name, const Options&... options) {
   CAPTURE(name);
-  const nn::NamedTensors golden =
-      nn::load_safetensors(REEL_GOLDEN_DIR "/layers.safetensors").part(name + ".");
+  const nn::NamedTensors golden = golden_values(file, name);
   const nn::NamedTensors weights = golden.part("param."), gradients = golden.part("grad.");
   const bool lstm = golden.tensors.contains("c0");
+  SequenceOptions sequence;
+  if (golden.tensors.contains("lengths")) sequence.lengths = golden["lengths"];
 
   const Params params(0, f64);
-  const Stack stack(params, 4, 5);
+  const Stack stack(params, golden["x"].size(-1), weights["weight_hh_l0"].size(-1), options...);
   each_cell(stack, [&](const auto& cell, const std::string& suffix) {
     load(cell, Torch{weights, suffix});
   });
@@ -128,7 +133,7 @@ void check_layers(const std::string& name) {
   Tape tape;
   const Tensor x = tape.watch(golden["x"]), h0 = tape.watch(golden["h0"]);
   const Tensor c0 = lstm ? tape.watch(golden["c0"]) : Tensor();
-  const auto [y, state] = stack(x, unpack(typename Stack::State{}, h0, c0));
+  const auto [y, state] = stack(x, unpack(typename Stack::State{}, h0, c0), sequence);
   const Tensor h_n = pack(state, false, lstm);
   CHECK(largest_difference(y, golden["y"]) < 1e-10);
   CHECK(largest_difference(h_n, golden["h_n"]) < 1e-10);
@@ -153,29 +158,99 @@ void check_layers(const std::string& name) {
   });
 }
 
+// y and the last states of one direction, by the op.
+Tensors run_op(const std::string& kind, const Tensor& x, const Tensor& w_ih, const Tensor& w_hh,
+               const SequenceOptions& options) {
+  if (kind.starts_with("rnn")) {
+    const auto f = kind == "rnn" ? Activation::tanh : Activation::relu;
+    const auto [y, h] = rnn(x, w_ih, w_hh, {}, {}, f, options);
+    return {y, h};
+  }
+  if (kind == "gru") {
+    const auto [y, h] = gru(x, w_ih, w_hh, {}, {}, {}, Reset::after, options);
+    return {y, h};
+  }
+  const auto [y, h, c] = lstm(x, w_ih, w_hh, {}, {}, {}, options);
+  return {y, h, c};
+}
+
+// Two layers in both directions over a packed batch, without biases and initial states.
+void check_plain(const std::string& kind) {
+  CAPTURE(kind);
+  const nn::NamedTensors golden = golden_values("packed", kind + "_plain");
+  Tape tape;
+  const Tensor x = tape.watch(golden["x"]);
+  std::vector<Tensor> leaves{x};
+  std::vector<std::string> names{"x"};
+  const auto weight = [&](const std::string& name) {
+    names.push_back(name);
+    return leaves.emplace_back(tape.watch(golden["param." + name]));
+  };
+  Tensor y = x;
+  Tensors h, c;
+  for (const char* layer : {"_l0", "_l1"}) {
+    Tensors outputs;
+    for (const char* direction : {"", "_reverse"}) {
+      const std::string suffix = std::string(layer) + direction;
+      const Tensor w_ih = weight("weight_ih" + suffix), w_hh = weight("weight_hh" + suffix);
+      const Tensors out =
+          run_op(kind, y, w_ih, w_hh, {.reverse = *direction != 0, .lengths = golden["lengths"]});
+      outputs.push_back(out[0]);
+      h.push_back(out[1]);
+      if (out.size() == 3) c.push_back(out[2]);
+    }
+    y = concat(outputs, -1);
+  }
+  Tensor loss = sum(golden["cotangent.y"] * y) + sum(golden["cotangent.h_n"] * stack(h));
+  CHECK(largest_difference(y, golden["y"]) < 1e-10);
+  CHECK(largest_difference(stack(h), golden["h_n"]) < 1e-10);
+  if (!c.empty()) {
+    CHECK(largest_difference(stack(c), golden["c_n"]) < 1e-10);
+    loss = loss + sum(golden["cotangent.c_n"] * stack(c));
+  }
+  const std::vector<Tensor> gradients = tape.gradient(loss, leaves);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    CAPTURE(names[i]);
+    CHECK(largest_difference(gradients[i], golden["grad." + names[i]]) < 1e-10);
+  }
+}
+
 }  // namespace
 
 TEST_CASE("two layers in one direction have PyTorch's values and gradients") {
-  check_layers<nn::Stacked<nn::Rnn>>("rnn.uni");
-  check_layers<nn::Stacked<nn::Gru>>("gru.uni");
-  check_layers<nn::Stacked<nn::Lstm>>("lstm.uni");
+  check_layers<nn::Stacked<nn::Rnn>>("layers", "rnn.uni");
+  check_layers<nn::Stacked<nn::Gru>>("layers", "gru.uni");
+  check_layers<nn::Stacked<nn::Lstm>>("layers", "lstm.uni");
 }
 
 TEST_CASE("two layers in both directions have PyTorch's values and gradients") {
-  check_layers<nn::Stacked<nn::Bidirectional<nn::Rnn>>>("rnn.bi");
-  check_layers<nn::Stacked<nn::Bidirectional<nn::Gru>>>("gru.bi");
-  check_layers<nn::Stacked<nn::Bidirectional<nn::Lstm>>>("lstm.bi");
+  check_layers<nn::Stacked<nn::Bidirectional<nn::Rnn>>>("layers", "rnn.bi");
+  check_layers<nn::Stacked<nn::Bidirectional<nn::Gru>>>("layers", "gru.bi");
+  check_layers<nn::Stacked<nn::Bidirectional<nn::Lstm>>>("layers", "lstm.bi");
 }
 
 TEST_CASE("layers unrolled from cells have them too") {
-  check_layers<nn::Stacked<nn::Unroll<nn::RnnCell>>>("rnn.uni");
-  check_layers<nn::Stacked<nn::Unroll<nn::GruCell>>>("gru.uni");
-  check_layers<nn::Stacked<nn::Bidirectional<nn::Unroll<nn::LstmCell>>>>("lstm.bi");
+  check_layers<nn::Stacked<nn::Unroll<nn::RnnCell>>>("layers", "rnn.uni");
+  check_layers<nn::Stacked<nn::Unroll<nn::GruCell>>>("layers", "gru.uni");
+  check_layers<nn::Stacked<nn::Bidirectional<nn::Unroll<nn::LstmCell>>>>("layers", "lstm.bi");
+}
+
+TEST_CASE("packed batches have PyTorch's values and gradients") {
+  check_layers<nn::Stacked<nn::Bidirectional<nn::Rnn>>>("packed", "rnn");
+  check_layers<nn::Stacked<nn::Bidirectional<nn::Rnn>>>(
+      "packed", "rnn_relu", nn::StackOptions{}, nn::BidirectionalOptions{},
+      nn::RnnOptions{.activation = Activation::relu});
+  check_layers<nn::Stacked<nn::Bidirectional<nn::Gru>>>("packed", "gru");
+  check_layers<nn::Stacked<nn::Bidirectional<nn::Lstm>>>("packed", "lstm");
+  check_layers<nn::Stacked<nn::Bidirectional<nn::Unroll<nn::GruCell>>>>("packed", "gru");
+}
+
+TEST_CASE("packed batches without biases and initial states have PyTorch's values and gradients") {
+  for (const char* kind : {"rnn", "rnn_relu", "gru", "lstm"}) check_plain(kind);
 }
 
 TEST_CASE("the GRU of the paper has PyTorch's values and gradients") {
-  const nn::NamedTensors golden =
-      nn::load_safetensors(REEL_GOLDEN_DIR "/layers.safetensors").part("gru_before.uni.");
+  const nn::NamedTensors golden = golden_values("layers", "gru_before.uni");
   const Params params(0, f64);
   const nn::Gru gru(params, 4, 5, {.reset = Reset::before});
   give(gru.cell.w_ih, golden["param.weight_ih"]);

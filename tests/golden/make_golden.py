@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the golden values that the tests compare with: what PyTorch computes, in f64.
 
-    python3 tests/golden/make_golden.py [--out DIR]      (with PyTorch, as in Debian's python3-torch)
+    python3 tests/golden/make_golden.py [--out DIR] [FILE ...]      (with PyTorch)
 
 Every input is drawn by numpy's RandomState, whose stream never changes. Weights are [out, in],
 gates stacked along rows (LSTM i, f, g, o; GRU r, z, n); sequences are [T, B, F].
@@ -19,6 +19,12 @@ rnn (tanh), gru or lstm, directions uni or bi:
 c0, c_n exist for lstm only. `gru_before.uni` is the GRU of the paper, one layer, with the reset
 before the product: n = tanh(W x + b + U (r * h)); its parameters are param.weight_ih [3H, D],
 param.weight_hh [3H, H] and one param.bias [3H].
+
+packed.safetensors: T=5, B=4, D=3, H=4, two layers in both directions over a batch packed by
+pack_padded_sequence(enforce_sorted=False). Keys as above, `<kind>.<what>`, and
+    lengths                      I32 [B]; y and grad.x are zero from a row's length on
+Kinds: rnn, rnn_relu, gru, lstm; the same with _plain, without biases, h0 and c0; lstm_projection,
+whose h has P=2 units: h' = W_hr (o * tanh(c')), with param.weight_hr_l0 ... [P, H].
 
 adam_lm.safetensors: a language model trained for 10 windows. Vocabulary 11, embedding 6, LSTM of
 2 layers, H=8, linear with bias; T=7, B=4; loss = mean cross entropy; gradients clipped to the
@@ -43,10 +49,11 @@ import argparse
 import json
 import math
 import pathlib
-import struct
 
 import numpy as np
 import torch
+
+import safetensors_file
 
 T, B, D, H, LAYERS = 5, 3, 4, 5, 2
 
@@ -85,23 +92,8 @@ class Random:
 
 
 def save(path, tensors, **metadata):
-    """Writes a safetensors file: header length, JSON header, data; f64 first, so all is aligned."""
-    arrays = {name: np.asarray(t.detach() if isinstance(t, torch.Tensor) else t)
-              for name, t in tensors.items()}
-    dtypes = {"float64": "F64", "int32": "I32"}
-    names = sorted(arrays, key=lambda name: (dtypes[str(arrays[name].dtype)], name))
-    header = {"__metadata__": {"torch": torch.__version__, **metadata}}
-    chunks, end = [], 0
-    for name in names:
-        array = arrays[name]
-        chunks.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
-        header[name] = {"dtype": dtypes[str(array.dtype)], "shape": list(array.shape),
-                        "data_offsets": [end, end + array.nbytes]}
-        end += array.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(chunks))
-    print(f"{path}: {len(names)} tensors, {path.stat().st_size} bytes")
+    arrays = {name: torch.as_tensor(value).detach().numpy() for name, value in tensors.items()}
+    safetensors_file.save(path, arrays, torch=torch.__version__, **metadata)
 
 
 def with_gradients(random, prefix, inputs, parameters, outputs):
@@ -137,6 +129,44 @@ def torch_layer(kind, bidirectional, seed):
         outputs = {"y": y, "h_n": h_n}
     prefix = f"{kind}.{'bi' if bidirectional else 'uni'}"
     return with_gradients(random, prefix, inputs, parameters, outputs)
+
+
+def packed_layer(name, seed, with_more=True, projection=0):
+    """Two layers in both directions over a packed batch; `with_more`: biases and first states."""
+    steps, batch, features, hidden = 5, 4, 3, 4
+    lengths = [3, 5, 1, 3]
+    random = Random(seed)
+    kind = name.partition("_")[0]
+    layer = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[kind]
+    options = {"proj_size": projection} if projection else {}
+    if name.startswith("rnn_relu"):
+        options["nonlinearity"] = "relu"
+    layer = layer(features, hidden, LAYERS, bias=with_more, bidirectional=True,
+                  dtype=torch.float64, **options)
+    parameters = dict(layer.named_parameters())
+    for value in parameters.values():
+        value.data = random.uniform(1 / math.sqrt(hidden), *value.shape)
+
+    inputs = {"x": random.normal(steps, batch, features).requires_grad_()}
+    if with_more:
+        sizes = {"h0": projection or hidden, **({"c0": hidden} if kind == "lstm" else {})}
+        inputs.update({key: random.normal(2 * LAYERS, batch, size).requires_grad_()
+                       for key, size in sizes.items()})
+    states = tuple(inputs.values())[1:]
+    packed = torch.nn.utils.rnn.pack_padded_sequence(inputs["x"], lengths, enforce_sorted=False)
+    packed, last = layer(packed, (states if kind == "lstm" else states[0]) if states else None)
+    y, _ = torch.nn.utils.rnn.pad_packed_sequence(packed, total_length=steps)
+    outputs = {"y": y, **dict(zip(["h_n", "c_n"], last if kind == "lstm" else [last]))}
+    tensors = with_gradients(random, name, inputs, parameters, outputs)
+    return {**tensors, f"{name}.lengths": torch.tensor(lengths, dtype=torch.int32)}
+
+
+def packed_layers():
+    tensors = packed_layer("lstm_projection", 20, projection=2)
+    for seed, kind in enumerate(["rnn", "rnn_relu", "gru", "lstm"], start=21):
+        tensors.update(packed_layer(kind, seed))
+        tensors.update(packed_layer(f"{kind}_plain", seed + 10, with_more=False))
+    return tensors
 
 
 def gru_reset_before(seed):
@@ -240,12 +270,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent,
                         help="directory to write to (default: that of this script)")
-    out = parser.parse_args().out
-    torch.set_num_threads(1)
-    save(out / "layers.safetensors", layers())
-    save(out / "adam_lm.safetensors", language_model(), clip="0.23", lr="0.002")
     settings = {name: json.dumps(settings) for name, (_, settings) in OPTIMIZERS.items()}
-    save(out / "optim.safetensors", optimizers(), **settings)
+    files = {"layers": (layers, {}), "packed": (packed_layers, {}),
+             "adam_lm": (language_model, {"clip": "0.23", "lr": "0.002"}),
+             "optim": (optimizers, settings)}
+    parser.add_argument("files", nargs="*", metavar="FILE", help="only these: " + ", ".join(files))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in args.files or files:
+        make, metadata = files[name]
+        save(args.out / f"{name}.safetensors", make(), **metadata)
 
 
 if __name__ == "__main__":
