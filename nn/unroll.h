@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include <reel/autograd/engine/packed_factors.h>
 #include <reel/autograd/engine/scope.h>
 #include <reel/autograd/ops.h>
 #include <reel/nn/calls.h>
@@ -60,6 +61,7 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
   // `first` is the index of the first step in the whole sequence.
   Output<State> run(const Tensor& x, const State& initial, const Mode& mode,
                     const SequenceOptions& options, Index first) const {
+    const PackedFactors packed;
     const Tensor lengths = resolve_lengths(options, x, "Unroll");
     const Index steps = x.size(0);
     const Tensor real = with_zero_padding(x, lengths);

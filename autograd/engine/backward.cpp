@@ -6,6 +6,7 @@
 #include <new>
 
 #include <reel/autograd/engine/inspect.h>
+#include <reel/autograd/engine/packed_factors.h>
 #include <reel/autograd/engine/scope.h>
 #include <reel/autograd/kernels/flush_subnormals.h>
 #include <reel/autograd/kernels/thread_pool.h>
@@ -144,6 +145,7 @@ void Backward::mark_from(std::size_t first_record) {
 }
 
 void Backward::pass(std::size_t first_record) {
+  const PackedFactors packed;
   for (std::size_t r = tape_.records_.size(); r-- > first_record;) step(r);
 }
 

@@ -247,8 +247,15 @@ void matmul(MatrixView<T> a, MatrixView<T> b, const T* start, Index start_stride
 
 template <Real T>
 void matmul(MatrixView<T> a, const PackedMatrix<T>& b, T* c, Index ldc, Write write) {
+  const Start<T> start = start_of(c, ldc, write);
+  matmul(a, b, start.data, start.row_stride, c, ldc);
+}
+
+template <Real T>
+void matmul(MatrixView<T> a, const PackedMatrix<T>& b, const T* start, Index start_stride, T* c,
+            Index ldc) {
   const Grid grid(a.rows, b.cols(), a.cols);
-  multiply_cells(grid, a, b, start_of(c, ldc, write), Output<T>{c, ldc});
+  multiply_cells(grid, a, b, Start<T>{start, start_stride}, Output<T>{c, ldc});
 }
 
 template class PackedMatrix<float>;
@@ -265,5 +272,9 @@ template void matmul(MatrixView<float>, MatrixView<float>, const float*, Index, 
 template void matmul(MatrixView<double>, MatrixView<double>, const double*, Index, double*, Index);
 template void matmul(MatrixView<float>, const PackedMatrix<float>&, float*, Index, Write);
 template void matmul(MatrixView<double>, const PackedMatrix<double>&, double*, Index, Write);
+template void matmul(MatrixView<float>, const PackedMatrix<float>&, const float*, Index, float*,
+                     Index);
+template void matmul(MatrixView<double>, const PackedMatrix<double>&, const double*, Index, double*,
+                     Index);
 
 }  // namespace reel::kernels

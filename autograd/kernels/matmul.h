@@ -71,8 +71,11 @@ void matmul(MatrixView<T> a, MatrixView<T> b, T* c, Index ldc, Write write);
 template <Real T>
 void matmul(MatrixView<T> a, MatrixView<T> b, const T* start, Index start_stride, T* c, Index ldc);
 
-/// C = or += A * B with a prepacked B, split over threads().
+/// The same with a prepacked B.
 template <Real T>
 void matmul(MatrixView<T> a, const PackedMatrix<T>& b, T* c, Index ldc, Write write);
+template <Real T>
+void matmul(MatrixView<T> a, const PackedMatrix<T>& b, const T* start, Index start_stride, T* c,
+            Index ldc);
 
 }  // namespace reel::kernels

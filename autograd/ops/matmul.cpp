@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <reel/autograd/engine/op.h>
+#include <reel/autograd/engine/packed_factors.h>
 #include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/ops.h>
 
@@ -24,6 +25,18 @@ Shape leading(const Shape& shape, int count) {
 // x as a matrix, its leading axes merged into rows.
 Tensor rows_of(const Tensor& x) {
   return x.rank() == 2 ? x : reshape(x, Shape{leading(x.shape(), 1).size(), x.size(-1)});
+}
+
+// C = start + A B, with a factor B that may be kept in packed form. One or two rows read an
+// unpacked B faster, unless that is a transpose.
+template <class T>
+void product(const kernels::MatrixView<T>& a, const kernels::MatrixView<T>& b, const T* start,
+             Index start_stride, T* c, Index ldc) {
+  const bool in_place = a.rows <= 2 && b.col_stride == 1;
+  if (const auto* packed = in_place ? nullptr : PackedFactors::find(b))
+    kernels::matmul(a, *packed, start, start_stride, c, ldc);
+  else
+    kernels::matmul(a, b, start, start_stride, c, ldc);
 }
 
 // --- matmul ---
@@ -52,9 +65,8 @@ void multiply(Ctx<T> c, const Transposes& t) {
   const T *x = c.in(0).data(), *y = c.in(1).data();
   T* z = c.out().data();
   if (merges_rows(b, t)) {
-    kernels::matmul(view(x, leading(a, 1).size(), a_columns, false),
-                    view(y, b_rows, b_columns, t.b), z, columns, kernels::Write::assign);
-    return;
+    return product<T>(view(x, leading(a, 1).size(), a_columns, false),
+                      view(y, b_rows, b_columns, t.b), nullptr, columns, z, columns);
   }
   const Shape a_batch = leading(a, 2), b_batch = leading(b, 2);
   const kernels::BroadcastPlan<2> plan(leading(out, 2), {&a_batch, &b_batch});
@@ -137,9 +149,9 @@ REEL_EARLY const Op<> affine_op{{
         []<Real T>(Ctx<T> c) {
           const Index rows = leading(c.shape(0), 1).size(), columns = c.shape(2)[0];
           const Index features = c.shape(1)[1];
-          kernels::matmul(view(c.in(0).data(), rows, features, false),
-                          view(c.in(1).data(), columns, features, true), c.in(2).data(), 0,
-                          c.out().data(), columns);
+          product<T>(view(c.in(0).data(), rows, features, false),
+                     view(c.in(1).data(), columns, features, true), c.in(2).data(), 0,
+                     c.out().data(), columns);
         },
     .gradient = rule(
         [](Vjp& v) {
@@ -213,10 +225,12 @@ REEL_EARLY const Op<> dot_op{{
 
 Tensor matmul(const Tensor& a, const Tensor& b, Arg<bool> transpose_a, Arg<bool> transpose_b,
               Site site) {
+  if (!transpose_a) PackedFactors::expect(b, transpose_b);
   return matmul_op({&a, &b}, {transpose_a, transpose_b}, site);
 }
 
 Tensor affine(const Tensor& x, const Tensor& w, const Tensor& b, Site site) {
+  PackedFactors::expect(w, true);
   return affine_op({&x, &w, &b}, site);
 }
 
