@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
+#include <vector>
 
 #include <reel/autograd/check/gradcheck.h>
 #include <reel/autograd/ops.h>
@@ -10,6 +12,7 @@
 
 #include "damage.h"
 #include "references.h"
+#include "testing.h"
 
 using namespace reel;
 using namespace reel::testing;
@@ -88,23 +91,29 @@ bool immune(const std::vector<Tensor>& numbers, Way way) {
 
 // The smallest sample on which the damage changes anything; null where none does.
 const OpSpec::Sample* sample_to_show(const OpSpec& wrong, const Damage& d) {
-  const OpSpec::Sample* best = nullptr;
-  Index fewest = 0;
+  std::vector<std::pair<Index, const OpSpec::Sample*>> by_size;
   for (const OpSpec::Sample& sample : d.op->samples) {
     Index size = 0;
     for (const Generator& generator : sample.inputs) size += generator.shape.size();
-    if ((best && size >= fewest) || size == 0) continue;
-    if (same(target(*d.op, sample, d), target(wrong, sample, d))) continue;
-    best = &sample;
-    fewest = size;
+    if (size > 0) by_size.emplace_back(size, &sample);
   }
-  return best;
+  std::ranges::stable_sort(by_size, {}, [](const auto& entry) { return entry.first; });
+  for (const auto& [size, sample] : by_size)
+    if (!same(target(*d.op, *sample, d), target(wrong, *sample, d))) return sample;
+  return nullptr;
 }
 
-// Runs the most sensitive checks first, and all of them if those find nothing.
+// Runs the cheapest and most sensitive checks first, and all of them if those find nothing.
 bool is_seen(const OpSpec& op, const Reference& reference) {
-  return !check_values(op, reference).empty() || !check_derivatives(op).empty() ||
-         !check_op(op, reference).empty();
+  return !check_values(op, reference).empty() || !check_specification(op).empty() ||
+         !check_derivatives(op).empty() || !check_op(op, reference).empty();
+}
+
+// With the address sanitizer, derivatives of second order of recurrent layers are damaged at every
+// third of their many arguments: the others take most of the time of all ops together.
+bool is_left_out(const Damage& damage) {
+  return sanitized && damage.way == Way::detached && damage.op->arguments.size() > 8 &&
+         damage.place % 3 != 0;
 }
 
 // Checks all kinds of damage at one place; returns their number.
@@ -112,7 +121,7 @@ int check_damages(const OpSpec& op, Part part, int place) {
   int count = 0;
   for (const Way way : ways) {
     const Damage damage{&op, part, place, way};
-    if (!applies(damage)) continue;
+    if (!applies(damage) || is_left_out(damage)) continue;
     CAPTURE(damage.str());
     OpSpec wrong = damaged(damage);
     if (const OpSpec::Sample* sample = sample_to_show(wrong, damage)) {

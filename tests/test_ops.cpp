@@ -33,12 +33,22 @@ const auto pair = with_inputs(normal({3, 4}), normal({3, 4}));
 
 const auto twice_rule = rule([](Vjp& v) { v.add(0, [&] { return 2 * v.g(); }); }, keeps_nothing);
 
+// The address sanitizer makes checks take ten times as long. Every third of the samples of an op
+// that runs many cells are some of each cell, and all kinds of samples.
+OpSpec thinned(const OpSpec& op) {
+  OpSpec some = op;
+  if (!testing::sanitized || op.samples.size() <= 20) return some;
+  some.samples.clear();
+  for (std::size_t s = 0; s < op.samples.size(); s += 3) some.samples.push_back(op.samples[s]);
+  return some;
+}
+
 }  // namespace
 
 TEST_CASE("every op of the registry passes every check") {
   for (const OpSpec* op : registry()) {
     CHECK_MESSAGE(testing::reference_of(*op), op->name << " has no reference");
-    const Complaints complaints = check_op(*op, testing::reference_of(*op));
+    const Complaints complaints = check_op(thinned(*op), testing::reference_of(*op));
     CHECK_MESSAGE(complaints.empty(), lines(complaints));
   }
 }

@@ -14,7 +14,7 @@ using namespace reel::op;
 using namespace reel::testing;
 
 TEST_CASE("random graphs: no false alarm") {
-  const Index count = rounds(500, 20'000);
+  const Index count = rounds(sanitized ? 250 : 500, 20'000);
   const RandomGraphsReport report = check_random_graphs(count, 0);
   for (const std::string& failure : report.failures) FAIL_CHECK(failure);
   CHECK(report.kinks <= count / 250);

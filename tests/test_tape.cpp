@@ -282,7 +282,7 @@ TEST_CASE("products that share a parameter are summed as one, wherever it is use
 }
 
 TEST_CASE("a million records go forward and backward in a loop, quickly") {
-  constexpr int pairs = 500'000;
+  constexpr int pairs = testing::sanitized ? 100'000 : 500'000;
   Tape tape;
   const Tensor x = tape.watch(full({8}, 0.5)), step = full({8}, 1e-3);
   const auto nanoseconds_a_record = [](auto f) {

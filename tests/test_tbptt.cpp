@@ -109,7 +109,9 @@ TEST_CASE_TEMPLATE("tbptt: k2 >= T is backpropagation to the beginning, bit for 
     check_full(net.params, model, typename L::State{}, 20, 5, 20);
     check_full(net.params, model, typename L::State{}, 20, 5, 23);
     check_full(net.params, model, typename L::State{}, 20, 3, 20, LossReduction::sum);
-    check_full(net.params, model, typename L::State{}, 140, 1, 1000);  // sums of more than 64 terms
+    // f32 sums of more than 64 terms have a part in double.
+    if (dtype == f32)
+      check_full(net.params, model, typename L::State{}, sanitized ? 70 : 140, 1, 1000);
   }
 }
 
