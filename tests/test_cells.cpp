@@ -99,20 +99,38 @@ void check_three_ways(const Params& params, const typename L::Options& options) 
 }  // namespace
 
 TEST_CASE("parameters by formula: G H (D + H + 1), peepholes, the second bias of a GRU") {
-  const Index one = units * (features + units + 1);
   const auto count = [](auto make) {
     const Params params(1);
     make(params);
     return parameter_count(params);
   };
-  CHECK(count([](const Params& p) { nn::Rnn(p, features, units); }) == one);
-  CHECK(count([](const Params& p) { nn::Gru(p, features, units); }) == 3 * one + units);
-  CHECK(count([](const Params& p) { nn::Lstm(p, features, units); }) == 4 * one);
-  for (const LstmKind& kind : lstm_kinds()) {
-    const nn::LstmOptions options{.variant = kind.variant, .peepholes = kind.peepholes};
-    CHECK(count([&](const Params& p) { nn::Lstm(p, features, units, options); }) ==
-          kind.gates * one + (kind.peepholes ? (kind.gates - 1) * units : 0));
+  for (const auto& [d, h] : std::vector<std::pair<Index, Index>>{{3, 4}, {4, 4}, {1, 5}}) {
+    const Index one = h * (d + h + 1);
+    CHECK(count([&](const Params& p) { nn::Rnn(p, d, h); }) == one);
+    CHECK(count([&](const Params& p) { nn::Gru(p, d, h); }) == 3 * one + h);
+    CHECK(count([&](const Params& p) { nn::GruCell(p, d, h, {.reset = Reset::before}); }) ==
+          3 * one + h);
+    CHECK(count([&](const Params& p) { nn::Lstm(p, d, h); }) == 4 * one);
+    CHECK(count([&](const Params& p) { nn::Unroll<nn::LstmCell>(p, d, h); }) == 4 * one);
+    for (const LstmKind& kind : lstm_kinds()) {
+      const nn::LstmOptions options{.variant = kind.variant, .peepholes = kind.peepholes};
+      CHECK(count([&](const Params& p) { nn::Lstm(p, d, h, options); }) ==
+            kind.gates * one + (kind.peepholes ? (kind.gates - 1) * h : 0));
+    }
   }
+}
+
+TEST_CASE("a GRU has three times the weights and biases of an RNN, an LSTM four times") {
+  const Params params(1);
+  const nn::Rnn rnn(params / "rnn", features, units);
+  const nn::Gru gru(params / "gru", features, units);
+  const nn::Lstm lstm(params / "lstm", features, units);
+  const auto size = [](const auto& layer) {
+    const auto& cell = layer.cell;
+    return cell.w_ih.shape().size() + cell.w_hh.shape().size() + cell.b.shape().size();
+  };
+  CHECK(size(gru) == 3 * size(rnn));
+  CHECK(size(lstm) == 4 * size(rnn));
 }
 
 TEST_CASE("an LSTM of any variant is its cell step by step, and its stepper") {
