@@ -120,7 +120,23 @@ class Figures:
         for name in self.rows:
             if " unroll " in name:
                 self.times(f"{name}, rate to the fused layer's",
-                                name.replace("unroll", "training"), name, "at least 0.6")
+                                name.replace("unroll", "training"), name, "at least 0.75")
+
+    def options_of_layers(self):
+        """Rows beside the plain layer of the same size."""
+        for name, what, beside, aim in (
+                ("packed", "lengths from 1 to T, time to that of a full batch", "lstm training",
+                 "about 0.5"),
+                ("peephole training", "time to an LSTM without them", "lstm training",
+                 "at most 1.15"),
+                ("own training", "a program's own cell, time to the library's",
+                 "peephole training", "at most 1.1"),
+                ("tbptt", "4 updates that look back over 64 steps, time to one", "lstm training",
+                 "about 3")):
+            for row in self.rows:
+                if f"{name} H" in row:
+                    size = row[row.index(" H"):]
+                    self.times(f"{row}: {what}", row, beside + size, aim)
 
     def scans(self):
         for name, measured in self.rows.items():
@@ -173,7 +189,8 @@ class Figures:
 def figures_table(run):
     figures = Figures(run)
     for add in (figures.kinds, figures.steps, figures.whole_steps, figures.custom_cells,
-                figures.scans, figures.activations, figures.lengths, figures.together, figures.margins):
+                figures.options_of_layers, figures.scans, figures.activations, figures.lengths,
+                figures.together, figures.margins):
         add()
     return table(["figure", "measured", "aim"], figures.lines) if figures.lines else ""
 

@@ -4,6 +4,8 @@ A row is a dictionary that a worker gets as JSON. Its `work` is
 
     forward    layers over a sequence, without a gradient
     training   the same with the gradients of the weights and of the input
+    packed     training, of sequences with the row's `lengths`
+    tbptt      truncated backpropagation: an update for every `k1` steps looks back over `k2`
     unroll     training, with a cell in ops run step by step
     char_lm    a step of `char_lm train`: embedding, layers, linear, cross entropy, clipping, Adam
     stepping   one layer at batch 1, `steps` calls of one step, each fed with the state before
@@ -11,12 +13,13 @@ A row is a dictionary that a worker gets as JSON. Its `work` is
     scan       linear_scan over [steps, batch, hidden]
     copy       a copy that moves as many bytes as that: the speed of memory
 
+Kinds are those of PyTorch, mingru, peephole (an LSTM) and own (the same as a program's own cell).
 `inputs` is the size of the input, `compared` whether the peers do the row too, `quick` whether it
 is part of a quick run.
 """
 
-GATES = {"rnn": 1, "gru": 3, "lstm": 4, "mingru": 2}
-KINDS = ("rnn", "gru", "lstm")  # whose gates see the state
+GATES = {"rnn": 1, "gru": 3, "lstm": 4, "mingru": 2, "peephole": 4, "own": 4}
+KINDS = ("rnn", "gru", "lstm")
 
 
 def layers(work, kind, hidden, layers, batch, steps, inputs=None, compared=True, quick=False,
@@ -61,6 +64,11 @@ def all_rows():
         for work, kind in (("training", "lstm"), ("unroll", "lstm"), ("training", "mingru")):
             rows.append(layers(work, kind, hidden, 1, 64, 64, compared=False,
                                quick=hidden == 256))
+    for work, kind, more in (("packed", "lstm", {"lengths": [1 + 37 * i % 64 for i in range(64)]}),
+                             ("training", "peephole", {}), ("training", "own", {}),
+                             ("tbptt", "lstm", {"k1": 16, "k2": 64})):
+        rows.append(layers(work, kind, 256, 1, 64, 64, compared=work == "packed", quick=True,
+                           **more))
     rows += [over_memory(work, 256, 32, 512) for work in ("scan", "copy")]
     rows += [stepping("gru"), stepping("lstm")]
     rows += [matmul(512, 8192, 2048), matmul(8192, 512, 2048), matmul(64, 512, 2048, packed=True),
@@ -73,7 +81,7 @@ def all_rows():
 
 def tokens(row):
     """Steps of a sequence that a call goes through; 0 for rows that are not about sequences."""
-    return row.get("batch", 0) * row.get("steps", 0)
+    return sum(row["lengths"]) if "lengths" in row else row.get("batch", 0) * row.get("steps", 0)
 
 
 def flop(row):
@@ -84,10 +92,11 @@ def flop(row):
         return 0
     hidden = row["hidden"]
     fed = row["inputs"] + (row["layers"] - 1) * hidden
-    if row["kind"] in KINDS:
+    if row["kind"] != "mingru":  # whose gates do not see the state
         fed += row["layers"] * hidden
     token = 2 * GATES[row["kind"]] * hidden * fed
     if row["work"] == "char_lm":
         token += 2 * hidden * row["symbols"]
-    passes = 1 if row["work"] in ("forward", "stepping") else 3
+    backward = 2 * row["k2"] // row["k1"] if row["work"] == "tbptt" else 2
+    passes = 1 if row["work"] in ("forward", "stepping") else 1 + backward
     return passes * token * tokens(row)

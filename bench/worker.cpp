@@ -1,12 +1,15 @@
 // Reel's side of the benchmark, a worker of bench/compare.py: worker THREADS
 #include <reel/autograd/kernels/matmul.h>
 #include <reel/autograd/kernels/thread_pool.h>
+#include <reel/nn/cells/unit_cell.h>
 #include <reel/reel.h>
 
 #include <algorithm>
 #include <cstring>
 #include <memory>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "peak.h"
@@ -44,20 +47,63 @@ Prepared forward(const Sizes& sizes) {
   return {[=] { layers(x); }, {}};
 }
 
+// An LSTM with peepholes as a program would write it.
+struct OwnLstm {
+  static constexpr const char* name = "own_lstm";
+  static constexpr kernels::CellLayout layout{.sums = 4, .states = 2, .weights = 3};
+
+  static auto unit(const auto& sums, const auto& before, const auto& weights) {
+    const auto& [i_sum, f_sum, g_sum, o_sum] = sums;
+    const auto& [h, c] = before;
+    const auto& [p_i, p_f, p_o] = weights;
+    const auto i = sigmoid(i_sum + p_i * c);
+    const auto f = sigmoid(f_sum + p_f * c);
+    const auto c_next = f * c + i * tanh(g_sum);
+    return std::tuple(sigmoid(o_sum + p_o * c_next) * tanh(c_next), c_next);
+  }
+};
+
 // The input is a parameter too, so that its gradient is part of the work.
-template <class L>
-Prepared training(const Sizes& sizes) {
+template <class L, class... Options>
+Prepared training(const Sizes& sizes, const SequenceOptions& sequence = {},
+                  const Options&... options) {
   const Params params(1);
-  const nn::Stacked<L> layers(params, sizes.inputs, sizes.hidden, {.layers = sizes.layers});
+  const nn::Stacked<L> layers(params, sizes.inputs, sizes.hidden, {.layers = sizes.layers},
+                              options...);
   const Param x = params.create("x", {sizes.steps, sizes.batch, sizes.inputs}, nn::init::normal(1));
   const Tensor seed = Rng(3).normal({sizes.steps, sizes.batch, sizes.hidden});
   Tape tape;
-  static_cast<void>(layers(x));
+  static_cast<void>(layers(x, sequence));
   const auto call = [=] {
     Tape each;
-    each.gradient(layers(x).y, params, {.seed = seed});
+    each.gradient(layers(x, sequence).y, params, {.seed = seed});
   };
   return differentiated(call, tape.held_bytes());
+}
+
+SequenceOptions lengths_of(const Json& row) {
+  const auto lengths = row.at("lengths").get<std::vector<std::int32_t>>();
+  return {.lengths = tensor({std::ssize(lengths)}, lengths)};
+}
+
+// Goes on where the last call ended, so that every update looks back over k2 steps.
+template <class L>
+Prepared tbptt(const Sizes& sizes, const optim::TbpttOptions& options) {
+  const Params params(1);
+  const nn::Stacked<L> layers(params, sizes.inputs, sizes.hidden, {.layers = sizes.layers});
+  using State = typename nn::Stacked<L>::State;
+  const auto window = std::make_shared<optim::Tbptt<State>>(params, options);
+  const Tensor x = Rng(2).normal({sizes.steps, sizes.batch, sizes.inputs});
+  const auto call = [=] {
+    window->run(
+        {x},
+        [&](const Tensor& part, const State& state) {
+          auto [y, next] = layers(part, state);
+          return std::pair(mean(square(y)), std::move(next));
+        },
+        [](const Gradients&, double) {});
+  };
+  return {call, {}};
 }
 
 // A step of `char_lm train`, embedding to Adam.
@@ -180,6 +226,8 @@ Prepared layer_work(const Json& row) {
   const Sizes sizes(row);
   if (work == "forward") return forward<L>(sizes);
   if (work == "training") return training<L>(sizes);
+  if (work == "packed") return training<L>(sizes, lengths_of(row));
+  if (work == "tbptt") return tbptt<L>(sizes, {.k1 = size_in(row, "k1"), .k2 = size_in(row, "k2")});
   if (work == "unroll") return training<nn::Unroll<decltype(L::cell)>>(sizes);
   if (work == "char_lm") return char_lm<L>(sizes, size_in(row, "symbols"));
   if (work == "stepping") return stepping<L>(sizes);
@@ -194,6 +242,9 @@ Prepared prepare(const Json& row) {
   if (work == "scan") return scan(Sizes(row));
   if (work == "copy") return copy(Sizes(row));
   const std::string kind = row.at("kind");
+  if (kind == "peephole")
+    return training<nn::Lstm>(Sizes(row), {}, nn::LstmOptions{.peepholes = true});
+  if (kind == "own") return training<nn::Recurrent<nn::UnitCell<OwnLstm>>>(Sizes(row));
   if (kind == "mingru") return training<nn::MinGru>(Sizes(row));
   if (kind == "rnn") return layer_work<nn::Rnn>(row);
   if (kind == "gru") return layer_work<nn::Gru>(row);

@@ -9,7 +9,7 @@ for the inputs of all steps.
 import argparse
 import os
 
-from protocol import serve, skip_program
+from protocol import Skipped, serve, skip_program
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
@@ -184,6 +184,8 @@ WORK = {"char_lm": char_lm, "stepping": stepping}
 
 def prepare(row):
     work = row["work"]
+    if work not in WORK and work not in REPEATED:
+        raise Skipped("not for this worker")
     return WORK[work](row) if work in WORK else repeated(*REPEATED[work](row))
 
 

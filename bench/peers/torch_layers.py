@@ -95,6 +95,20 @@ def training(row, compiled):
     return lambda: torch.autograd.grad(layers(x)[0], wanted, seed)
 
 
+def packed(row, compiled):
+    if compiled:
+        raise Skipped("a loop in Python has no packed sequences")
+    layers = make_layers(row, False)
+    x = torch.randn(row["steps"], row["batch"], row["inputs"], requires_grad=True)
+    seed = torch.randn(sum(row["lengths"]), row["hidden"])
+    wanted = [x, *layers.parameters()]
+
+    def call():
+        batch = nn.utils.rnn.pack_padded_sequence(x, row["lengths"], enforce_sorted=False)
+        torch.autograd.grad(layers(batch)[0].data, wanted, seed)
+    return call
+
+
 def char_lm_step(row, compiled):
     model = char_lm.CharLm(row["kind"], row["symbols"], row["inputs"], row["hidden"], row["layers"])
     if compiled:
@@ -132,8 +146,8 @@ def matmul(row, compiled):
     return lambda: torch.mm(a, b, out=c)
 
 
-WORK = {"forward": forward, "training": training, "char_lm": char_lm_step, "stepping": stepping,
-        "matmul": matmul}
+WORK = {"forward": forward, "training": training, "packed": packed, "char_lm": char_lm_step,
+        "stepping": stepping, "matmul": matmul}
 
 
 def main():
