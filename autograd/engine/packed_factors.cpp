@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <variant>
+#include <optional>
+#include <type_traits>
 
 namespace reel {
 namespace {
@@ -22,10 +23,26 @@ Place place_of(const Tensor& b, bool transpose) {
 }
 
 struct Factor {
-  Place place;
-  Buffer held;
+  Place place = {};
+  Buffer held = {};
   std::uint64_t last_use = 0;
-  std::variant<std::monostate, kernels::PackedMatrix<float>, kernels::PackedMatrix<double>> packed;
+  std::optional<kernels::PackedMatrix<float>> of_f32 = {};
+  std::optional<kernels::PackedMatrix<double>> of_f64 = {};
+
+  template <Real T>
+  auto& packed() {
+    if constexpr (std::is_same_v<T, float>)
+      return of_f32;
+    else
+      return of_f64;
+  }
+  void release() {
+    of_f32.reset();
+    of_f64.reset();
+    held = {};
+    place = {};
+    last_use = 0;
+  }
 };
 
 // Of a thread. Sixteen factors are more than the cells of a model have in one layer.
@@ -44,18 +61,13 @@ struct Factors {
   }
   void keep(const Place& place, const Tensor& b) {
     Factor& oldest = *std::ranges::min_element(kept, {}, &Factor::last_use);
-    oldest.packed.emplace<std::monostate>();
+    oldest.release();
     oldest.place = place;
     oldest.held = b.buffer();
     oldest.last_use = ++uses;
   }
   void clear() {
-    for (Factor& factor : kept) {
-      factor.packed.emplace<std::monostate>();
-      factor.held = {};
-      factor.place = {};
-      factor.last_use = 0;
-    }
+    for (Factor& factor : kept) factor.release();
     once.fill({});
   }
 };
@@ -87,9 +99,9 @@ const kernels::PackedMatrix<T>* PackedFactors::find(const kernels::MatrixView<T>
   if (factors.scopes == 0) return nullptr;
   Factor* factor = factors.find({b.data, b.rows, b.cols, b.row_stride});
   if (!factor) return nullptr;
-  using Packed = kernels::PackedMatrix<T>;
-  if (!std::holds_alternative<Packed>(factor->packed)) factor->packed.template emplace<Packed>(b);
-  return &std::get<Packed>(factor->packed);
+  auto& packed = factor->packed<T>();
+  if (!packed) packed.emplace(b);
+  return &*packed;
 }
 
 template const kernels::PackedMatrix<float>* PackedFactors::find(const kernels::MatrixView<float>&);
