@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string_view>
 #include <utility>
 
 #include <reel/autograd/cell.h>
@@ -32,6 +33,11 @@ class Observer {
   /// |dL/dh|² of every token there.
   virtual double* before_backward(const ObservedPass<float>& pass) = 0;
   virtual double* before_backward(const ObservedPass<double>& pass) = 0;
+  /// linear_scan is about to run: h_t = a_t h_{t-1} + b_t.
+  virtual void scan(const Tensor& a, const Tensor& b, const Tensor& lengths, bool reverse) = 0;
+  /// A layer that runs step by step, in ops, has computed the next state, of which this is the
+  /// first tensor; steps follow each other.
+  virtual void step(std::string_view module, const Tensor& h, bool reverse) = 0;
 
   /// That of this thread, or null.
   static Observer* current() { return current_; }

@@ -6,6 +6,7 @@
 
 #include <reel/autograd/engine/packed_factors.h>
 #include <reel/autograd/engine/scope.h>
+#include <reel/autograd/observer.h>
 #include <reel/autograd/ops.h>
 #include <reel/nn/calls.h>
 #include <reel/nn/layer.h>
@@ -73,6 +74,7 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
       const Index t = options.reverse ? steps - 1 - s : s;
       const StepScope scope(first + t);
       auto [y, next] = step(select(real, 0, t), state, mode);
+      if (Observer* observer = Observer::current()) show(*observer, next, options.reverse);
       if (const Tensor active = active_rows(lengths, t); active.defined()) {
         y = where(active, y, scalar(0, y.dtype()));
         next = blend(active, next, state);
@@ -82,6 +84,11 @@ struct Unroll : SequenceCalls<Unroll<C>, StateOf<C>> {
     }
     if (begun.defined()) state = blend(begun, state, initial);
     return {stack(outputs), std::move(state)};
+  }
+
+  void show(Observer& observer, const State& state, bool reverse) const {
+    if (const std::vector<Tensor> tensors = flatten(state); !tensors.empty())
+      observer.step(module_.empty() ? current_place.module : module_, tensors[0], reverse);
   }
 
   // The initial state of the rows that have steps, and zeros in the others.

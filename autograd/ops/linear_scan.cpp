@@ -19,6 +19,7 @@
 #include <reel/autograd/engine/op.h>
 #include <reel/autograd/engine/segments.h>
 #include <reel/autograd/kernels/thread_pool.h>
+#include <reel/autograd/observer.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/recurrent.h>
 
@@ -321,6 +322,7 @@ RnnResult linear_scan(const Tensor& a, const Tensor& b, const Tensor& h0,
   if (in_segments(options, "linear_scan", site) && one_sequence)
     return scan_in_segments(a, b, h0, options, site);
   const Tensor lengths = resolve_lengths(options, a, "linear_scan", site);
+  if (Observer* observer = Observer::current()) observer->scan(a, b, lengths, options.reverse);
   const Tensors out = scan(a, b, h0, lengths, {options.reverse}, site);
   return {out[Y], out[H_N]};
 }

@@ -83,6 +83,7 @@ void add_train(CLI::App& app, TrainOptions& options) {
   add_path(app, "text", "FILE", "text to train on [Reel's own sources]",
            [&](const Path& path) { options.text = path; });
   app.add_flag("--resume", options.resume, "resume the run in DIR");
+  app.add_flag("--diagnose", options.diagnose, "look into the layers for metrics.jsonl");
   add_text(app, "threads", "N", "threads to use [all cores]", [&](const std::string& text) {
     int threads = 0;
     assign({.name = "threads",
@@ -98,7 +99,9 @@ void add_train(CLI::App& app, TrainOptions& options) {
       "Loss is in nats per character. Ctrl-C finishes the step and saves; --resume then\n"
       "reaches the same weights as an uninterrupted run. With --resume only\n"
       "--epochs and --threads may differ from the run's own settings.\n"
-      "DIR gets model.safetensors, config.json and metrics.jsonl.");
+      "DIR gets model.safetensors, config.json and metrics.jsonl. With --diagnose lines\n"
+      "of metrics also have gradients through time, gates, time constants and Jacobians\n"
+      "in the last step, and count clipped gradients; the training is the same.");
 }
 
 void add_sample(CLI::App& app, SampleOptions& options) {

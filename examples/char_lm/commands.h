@@ -18,6 +18,7 @@ struct TrainOptions {
   std::set<std::string> given;  ///< the names of the settings that the user passed
   std::optional<int> threads;
   bool resume = false;
+  bool diagnose = false;
   std::string program;  ///< argv[0], for suggested commands
 };
 /// Exits with 128 + the signal number after SIGINT, SIGTERM, SIGHUP or SIGXCPU.

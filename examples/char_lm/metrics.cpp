@@ -1,9 +1,11 @@
 #include "metrics.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string_view>
@@ -14,8 +16,46 @@
 namespace reel::char_lm {
 namespace {
 
+using Json = nlohmann::ordered_json;
+
+// Four digits tell enough, and keep lines short; null if it is not finite.
+double rounded(double x) { return std::strtod(fmt::format("{:.4g}", x).c_str(), nullptr); }
+
+Json rounded(const std::vector<double>& numbers) {
+  Json all = Json::array();
+  for (const double x : numbers) all.push_back(rounded(x));
+  return all;
+}
+
+Json json_of(const nn::LayerReport& layer) {
+  Json of_layer{{"name", layer.name},
+                {"gradient_norms", rounded(layer.gradient_norms)},
+                {"jacobian_norms", rounded(layer.jacobian_norms)}};
+  if (const auto& tau = layer.time_constants)
+    of_layer["time_constants"] = Json{
+        {"p5", rounded(tau->p5)}, {"median", rounded(tau->median)}, {"p95", rounded(tau->p95)}};
+  of_layer["gates"] = Json::array();
+  for (const nn::GateReport& gate : layer.gates)
+    of_layer["gates"].push_back(Json{{"name", gate.name},
+                                     {"saturated", rounded(gate.saturated)},
+                                     {"histogram", gate.histogram}});
+  return of_layer;
+}
+
+Json json_of(const Diagnosis& diagnosis) {
+  Json all;
+  if (const auto& clip = diagnosis.clip)
+    all["clip"] = Json{{"steps", clip->steps},
+                       {"clipped", clip->clipped},
+                       {"mean_norm", rounded(clip->mean_norm)},
+                       {"largest_norm", rounded(clip->largest_norm)}};
+  all["layers"] = Json::array();
+  for (const nn::LayerReport& layer : diagnosis.layers) all["layers"].push_back(json_of(layer));
+  return all;
+}
+
 std::string json_line(const Metrics& m) {
-  nlohmann::ordered_json line;
+  Json line;
   line["step"] = m.step;
   line["epoch"] = m.epoch;
   line["train_loss"] = m.train_loss;
@@ -24,6 +64,7 @@ std::string json_line(const Metrics& m) {
   line["grad_norm"] = m.grad_norm;
   line["chars_per_s"] = std::llround(m.chars_per_s);
   line["elapsed_s"] = std::round(m.elapsed_s * 1000) / 1000;
+  if (m.diagnosis) line["diagnostics"] = json_of(*m.diagnosis);
   return line.dump() + '\n';
 }
 
@@ -59,7 +100,7 @@ Kept find_lines(nn::File& file, Index lines) {
 }
 
 std::string line_at(nn::File& file, const Kept& kept) {
-  constexpr std::uint64_t longest = 4096;  // ours are a tenth of it
+  constexpr std::uint64_t longest = 1 << 24;  // ours are a fraction of it even with a diagnosis
   if (kept.end - kept.last > longest) return {};
   std::string line(kept.end - kept.last, '\0');
   file.seek(kept.last);

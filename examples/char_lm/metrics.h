@@ -1,11 +1,20 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include <reel/autograd/shape.h>
+#include <reel/nn/diagnostics.h>
 #include <reel/nn/files/location.h>
 
 namespace reel::char_lm {
+
+/// What --diagnose adds: the layers in the last step of a stretch, and the gradients that were
+/// clipped since the line before it, or since the run was resumed.
+struct Diagnosis {
+  std::vector<nn::LayerReport> layers;
+  std::optional<nn::ClipReport> clip = {};
+};
 
 /// What is reported about a stretch of training: 100 steps, or an epoch. Losses are in nats per
 /// character.
@@ -18,6 +27,7 @@ struct Metrics {
   double grad_norm = 0;    ///< at the last step, before clipping
   double chars_per_s = 0;  ///< in training, without validation
   double elapsed_s = 0;    ///< since the run began, without interruptions
+  std::optional<Diagnosis> diagnosis = {};
 };
 
 /// The file metrics.jsonl: one JSON object per line.

@@ -111,7 +111,7 @@ class Training {
   int with_trainer(const RunConfig& config, const Corpus& corpus, F&& f) {
     const datasets::Split split = split_for(corpus, config.settings);
     return with_layer(config.settings.model, [&]<class L>() {
-      Trainer<L> trainer(config, split, run_, report_);
+      Trainer<L> trainer(config, split, run_, report_, options_.diagnose);
       return f(trainer);
     });
   }

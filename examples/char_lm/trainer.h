@@ -8,6 +8,7 @@
 #include <optional>
 
 #include <reel/autograd/tape.h>
+#include <reel/nn/diagnostics.h>
 #include <reel/optim/clip.h>
 #include <reel/optim/optimizer.h>
 #include <reel/optim/tbptt.h>
@@ -50,7 +51,7 @@ template <nn::Layer L>
 class Trainer {
  public:
   Trainer(const RunConfig& config, const datasets::Split& text, const RunDirectory& run,
-          Report& report)
+          Report& report, bool diagnose)
       : config_(config),
         run_(run),
         report_(report),
@@ -64,6 +65,7 @@ class Trainer {
                          .rng = &rng_}) {
     if (!text.valid.empty())
       valid_.emplace(text.valid, config.settings.batch, config.settings.seq_len);
+    if (diagnose) diagnostics_.emplace();
   }
 
   const Params& params() const { return params_; }
@@ -97,7 +99,9 @@ class Trainer {
   double step();
   void after_step(double loss, double seconds);
   void write_hundred();
-  void append(const Metrics& line);
+  void append(Metrics line);
+  ObserverScope watch_if_due();
+  std::optional<Diagnosis> diagnosis();
   void end_epoch();
   std::optional<double> validate() const;
 
@@ -122,6 +126,7 @@ class Trainer {
   optim::Tbptt<State> tbptt_;
   Progress at_;
 
+  std::optional<nn::Diagnostics> diagnostics_;
   std::optional<MetricsFile> metrics_;
   double start_ = 0;  // start of the run on this clock, without interruptions
   double saved_at_ = 0;
@@ -231,15 +236,34 @@ datasets::Window Trainer<L>::steps_before(Index window, Index steps) const {
 template <nn::Layer L>
 double Trainer<L>::step() {
   const auto [inputs, targets] = train_[at_.window];
+  const ObserverScope watch = watch_if_due();
   double mean = 0;
   tbptt_.run({inputs, targets}, model_with_loss(), [&](Gradients& gradients, double loss) {
     const double clip = config_.settings.clip;
     at_.grad_norm = clip > 0 ? optim::clip_by_norm(gradients, clip) : gradients.norm();
+    if (diagnostics_) diagnostics_->count_clip(at_.grad_norm, clip);
     require_below(INFINITY, "norm of the gradient", at_.grad_norm, at_.step + 1);
     optimizer_->step(gradients);
     mean = loss;
   });
   return mean;
+}
+
+// The step before a line of metrics is the one to look into.
+template <nn::Layer L>
+ObserverScope Trainer<L>::watch_if_due() {
+  const bool due = (at_.step + 1) % 100 == 0 || at_.window + 1 == train_.count();
+  return diagnostics_ && due ? diagnostics_->watch() : ObserverScope(nullptr);
+}
+
+template <nn::Layer L>
+std::optional<Diagnosis> Trainer<L>::diagnosis() {
+  if (!diagnostics_) return {};
+  Diagnosis found{diagnostics_->layers()};
+  if (found.layers.empty()) return {};  // a line of before the run was resumed
+  if (config_.settings.clip > 0) found.clip = diagnostics_->clip();
+  diagnostics_->reset_clip();
+  return found;
 }
 
 template <nn::Layer L>
@@ -270,7 +294,8 @@ void Trainer<L>::write_hundred() {
 
 // The model is worth more than the line: it is saved before the error propagates.
 template <nn::Layer L>
-void Trainer<L>::append(const Metrics& line) {
+void Trainer<L>::append(Metrics line) {
+  line.diagnosis = diagnosis();
   try {
     metrics_->append(line);
   } catch (const FileError& error) {

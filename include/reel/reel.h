@@ -20,6 +20,7 @@
 #include <reel/nn/cells/rg_lru.h>
 #include <reel/nn/cells/rnn.h>
 #include <reel/nn/cells/sru.h>
+#include <reel/nn/diagnostics.h>
 #include <reel/nn/dropout.h>
 #include <reel/nn/embedding.h>
 #include <reel/nn/files/safetensors.h>
