@@ -10,6 +10,7 @@
 #include <list>
 #include <numeric>
 #include <span>
+#include <utility>
 
 #include <reel/autograd/engine/scope.h>
 #include <reel/autograd/engine/table.h>
@@ -373,7 +374,7 @@ Diagnostics::Diagnostics(const DiagnosticsOptions& options, Site site) {
                     "least 1, 0 and 1",
                     options.tokens, options.jacobians, options.iterations),
         site);
-  seen_ = std::make_shared<Seen>(options);
+  seen_ = std::make_unique<Seen>(options);
 }
 
 Diagnostics::~Diagnostics() = default;

@@ -104,7 +104,7 @@ class Diagnostics {
 
  private:
   class Seen;
-  std::shared_ptr<Seen> seen_;  // the hooks of a tape may outlive this
+  std::unique_ptr<Seen> seen_;
   ClipReport clip_;
 };
 
