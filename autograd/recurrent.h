@@ -83,6 +83,9 @@ enum class LstmVariant {
   no_output_activation
 };
 
+/// The forget gate of an sLSTM (see nn::SlstmCell): σ, or like its input gate the exponential.
+enum class ForgetGate { sigmoid, exponential };
+
 /// The linear recurrence h_t = a_t ∘ h_(t-1) + b_t, elementwise, from h0 [B, H], or from 0 if that
 /// is undefined, over a and b [T, B, H] -> y [T, B, H], all states, and the last state [B, H]. It
 /// is what remains of a recurrent layer whose gates do not see the state (Martin and Cundy,

@@ -268,7 +268,7 @@ void Tape::record(const OpSpec& op, std::span<const Tensor* const> inputs,
     input_slots_.push_back(inputs[i]->defined() ? slot_of(*inputs[i], kept(op.keeps.inputs, i))
                                                 : -1);
   if (op.attr_size > 0) {
-    std::array<std::uint64_t, 8> words{};
+    std::array<std::uint64_t, op::max_attr_size / 8> words{};
     std::memcpy(words.data(), attr, op.attr_size);
     record.attr =
         static_cast<std::int32_t>(attributes_.append_run(words.data(), (op.attr_size + 7) / 8));

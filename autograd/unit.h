@@ -248,9 +248,27 @@ template <Real T, unsigned A, unsigned B>
   // At a tie each has half, as in reel::maximum.
   const T of_a = a.value > b.value ? T(1) : a.value < b.value ? T(0) : T(0.5);
   return with_slopes(
-      Number<T, A | B>(a.value > b.value ? a.value : b.value), a,
+      Number<T, A | B>(a.value > b.value || a.value != a.value ? a.value : b.value), a,
       b, [&](T x) __attribute__((always_inline)) { return of_a * x; },
       [&](T x) __attribute__((always_inline)) { return (1 - of_a) * x; });
+}
+
+/// a where n > 0, otherwise b.
+template <Real T, unsigned N, unsigned A, unsigned B>
+[[gnu::always_inline]] inline auto if_positive(const Number<T, N>& n, const Number<T, A>& a,
+                                               const Number<T, B>& b) {
+  const bool first = n.value > 0;
+  return with_slopes(
+      Number<T, A | B>(first ? a.value : b.value), a,
+      b, [=](T x) __attribute__((always_inline)) { return first ? x : T(0); },
+      [=](T x) __attribute__((always_inline)) { return first ? T(0) : x; });
+}
+/// x between -bound and bound, with the slope 1 there and 0 beyond.
+template <Real T, unsigned I>
+[[gnu::always_inline]] inline auto clipped(const Number<T, I>& x, const Number<T, 0>& bound) {
+  const bool above = x.value > bound.value, below = x.value < -bound.value;
+  const T value = above ? bound.value : below ? -bound.value : x.value;
+  return with_slope(Number<T, I>(value), x, above || below ? T(0) : T(1));
 }
 
 // --- functions of sums ---
@@ -309,3 +327,15 @@ inline Tensor operator-(int, const TensorGate& gate) { return reel::sigmoid(neg(
 inline const Tensor& number(const TensorSum& sum) { return sum; }
 
 }  // namespace reel::unit
+
+namespace reel {
+
+/// The functions of numbers in unit.h for tensors, beside those that there are.
+inline Tensor if_positive(const Tensor& n, const Tensor& a, const Tensor& b) {
+  return where(n > 0.0, a, b);
+}
+inline Tensor clipped(const Tensor& x, const Tensor& bound) {
+  return where(x > bound, bound, where(x < -bound, -bound, x));
+}
+
+}  // namespace reel

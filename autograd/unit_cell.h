@@ -14,9 +14,9 @@ namespace detail {
 /// The pre-activations of a step, without the second product.
 Tensors step_sums(const kernels::CellLayout& layout, const Tensor& p, const Tensor& h,
                   const CellInputs& parameters);
-/// Adds U s.
-void add_second_product(const kernels::CellLayout& layout, const Tensor& operand,
-                        const CellInputs& parameters, Tensors& sums);
+/// Adds U s, or sets the sum that is s, normalised.
+void add_second(const kernels::CellLayout& layout, const Tensor& operand,
+                const CellInputs& parameters, Tensors& sums);
 
 template <class T, std::size_t count>
 auto as_tuple(const Tensors& tensors) {
@@ -25,23 +25,22 @@ auto as_tuple(const Tensors& tensors) {
 }
 
 template <class C>
-Tensors cell_step(const Tensor& p, const Tensors& before, const CellInputs& parameters) {
+Tensors cell_step(const Tensor& p, const Tensor& h, const Tensors& before,
+                  const CellInputs& parameters, const Tensors& given) {
   using Rows = kernels::UnitRows<C>;
   constexpr kernels::CellLayout layout = C::layout;
-  Tensors sums = step_sums(layout, p, before[0], parameters);
+  Tensors sums = step_sums(layout, p, h, parameters);
   const auto states = as_tuple<Tensor, Rows::state_count>(before);
+  const auto constants = as_tuple<Tensor, Rows::constant_count>(given);
   const auto tuple_of_sums = [&] { return as_tuple<unit::TensorSum, Rows::sum_count>(sums); };
   if constexpr (layout.second.count > 0)
-    add_second_product(layout, C::operand(tuple_of_sums(), states), parameters, sums);
-  const auto after = [&] {
-    if constexpr (layout.weights == 0) {
-      return C::unit(tuple_of_sums(), states);
-    } else {
-      const Tensors weights = split(parameters.weights, layout.weights, 0);
-      return C::unit(tuple_of_sums(), states, as_tuple<Tensor, Rows::weight_count>(weights));
-    }
-  }();
-  return std::apply([](const auto&... state) { return Tensors{state...}; }, after);
+    add_second(layout, kernels::operand_of<C>(tuple_of_sums(), states, constants), parameters,
+               sums);
+  const Tensors weights =
+      layout.weights > 0 ? split(parameters.numbers, layout.numbers(), 0) : Tensors{};
+  return std::apply([](const auto&... state) { return Tensors{state...}; },
+                    kernels::unit_of<C>(tuple_of_sums(), states,
+                                        as_tuple<Tensor, Rows::weight_count>(weights), constants));
 }
 
 template <class C>

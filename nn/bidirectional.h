@@ -61,7 +61,7 @@ struct Bidirectional : SequenceCalls<Bidirectional<L>, BidirectionalState<StateO
     reversed.reverse = !options.reverse;
     if constexpr (RunsBothWays<L>)
       if (L::can_run_both(forward, backward)) {
-        Output<State> both = L::run_both(forward, backward, x, state, options, site);
+        Output<State> both = L::run_both(forward, backward, x, state, mode, options, site);
         if (both.y.defined() && merge != Merge::concat) {
           const Tensors halves = split(both.y, 2, -1);
           both.y = merged(halves[0], halves[1]);

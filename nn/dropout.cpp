@@ -21,22 +21,21 @@ bool is_being_recorded(const Tensor& x) {
   return tape && x.trace().generation != 0 && !tape->used_up(x);
 }
 
-// A forgotten mode trains without dropout, which would otherwise go unnoticed.
-void note_eval_on_tape(double rate, Site site) {
+}  // namespace
+
+void note_eval_while_recorded(double rate, const Tensor& x, Site site) {
   static std::atomic<bool> noted = false;
-  if (noted.exchange(true)) return;
+  if (rate == 0 || !is_being_recorded(x) || noted.exchange(true)) return;
   std::cerr << fmt::format(
       "reel: Dropout of rate {} runs in nn::Eval while a tape records, and drops nothing; to "
-      "train, "
-      "call the model with nn::Train{{rng}} ({}). This note is printed once.\n",
+      "train, call the model with nn::Train{{rng}} ({}). This note is printed once.\n",
       rate, SiteScope::resolve(site).str());
 }
 
-}  // namespace
-
 Tensor Dropout::operator()(const Tensor& x, const Mode& mode, Site site) const {
-  if (!mode.training() && rate > 0 && is_being_recorded(x)) note_eval_on_tape(rate, site);
-  return mode.training() && rate > 0 ? dropout(x, rate, mode.rng(), site) : x;
+  if (mode.training() && rate > 0) return dropout(x, rate, mode.rng(), site);
+  note_eval_while_recorded(rate, x, site);
+  return x;
 }
 
 }  // namespace reel::nn

@@ -17,4 +17,9 @@ struct Dropout {
   double rate;
 };
 
+/// Says once per process, on standard error, that dropout of this rate runs in Eval and drops
+/// nothing, if x is being recorded: a forgotten mode trains without dropout, which would otherwise
+/// go unnoticed.
+void note_eval_while_recorded(double rate, const Tensor& x, Site site = {});
+
 }  // namespace reel::nn

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <reel/nn/mode.h>
 #include <reel/nn/sizes.h>
 
 namespace reel::nn {
@@ -7,13 +8,19 @@ namespace reel::nn {
 /// A table of vectors, one for each of `count` symbols: i32 [...] -> [..., size]. Parameter `w`
 /// [count, size], by default standard normal.
 struct Embedding {
-  /// Throws ValueError for sizes that are not positive.
-  Embedding(const ModuleParams& p, Arg<Index> count, Arg<Index> size, const Initializer& init = {});
+  /// `dropout` is the probability that training drops a symbol, at all its places in a call, and
+  /// divides the others by 1 - dropout (Gal and Ghahramani, 2016; Merity et al., 2018). Throws
+  /// ValueError for sizes that are not positive, or a rate outside [0, 1).
+  Embedding(const ModuleParams& p, Arg<Index> count, Arg<Index> size, const Initializer& init = {},
+            Arg<double> dropout = 0);
 
-  /// Throws ValueError for a symbol outside 0 .. count-1.
+  /// Without dropout. Throws ValueError for a symbol outside 0 .. count-1.
   Tensor operator()(const Tensor& symbols, Site site = {}) const;
+  /// With dropout in training.
+  Tensor operator()(const Tensor& symbols, const Mode& mode, Site site = {}) const;
 
   Param w;
+  double dropout;
 };
 
 }  // namespace reel::nn

@@ -122,4 +122,19 @@ Initializer orthogonal() {
   };
 }
 
+Initializer identity() {
+  return [](Rng&, const Shape& shape, DType dtype) {
+    if (shape.rank() != 2 || shape[1] == 0 || shape[0] % shape[1] != 0)
+      throw ShapeError(
+          fmt::format("identity: only for square blocks on top of each other, not {}", shape.str()),
+          SiteScope::current());
+    Tensor result = zeros(shape, dtype);
+    dispatch_real(dtype, [&]<class T>() {
+      for (Index row = 0; row < shape[0]; ++row)
+        result.begin_update<T>()[static_cast<std::size_t>(row * shape[1] + row % shape[1])] = 1;
+    });
+    return result;
+  };
+}
+
 }  // namespace reel::nn::init

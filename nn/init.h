@@ -18,4 +18,8 @@ Initializer xavier_uniform();
 /// blocks (recurrent weights) is initialised block by block (Saxe et al., 2014).
 Initializer orthogonal();
 
+/// The identity, for square matrices (Le, Jaitly and Hinton, 2015); a vertical stack of k square
+/// blocks is k of them. Throws ShapeError for other shapes.
+Initializer identity();
+
 }  // namespace reel::nn::init

@@ -182,12 +182,11 @@ State select_rows(const State& state, const Tensor& rows, Site site = {}) {
   return state.map([&](const Tensor& x) { return detail::take_rows(x, rows); });
 }
 
-/// `state`, for an input x [B, D] or [T, B, D] and recurrent weights [.., H]. Throws ShapeError
-/// unless it is undefined or [B, H].
-const Tensor& checked_state(const Tensor& state, const Tensor& x, const Param& w_hh);
-/// `state`, or zeros [B, H] where it is undefined, for an input x [B, D] or [T, B, D] and recurrent
-/// weights [.., H]. Throws ShapeError for a state of another shape.
-Tensor defined_state(const Tensor& state, const Tensor& x, const Param& w_hh);
+/// `state`, for an input x [B, D] or [T, B, D]. Throws ShapeError, naming the module, unless it is
+/// undefined or [B, size].
+const Tensor& checked_state(const Tensor& state, const Tensor& x, Index size);
+/// `state`, or zeros [B, size] where it is undefined. Throws as checked_state.
+Tensor defined_state(const Tensor& state, const Tensor& x, Index size);
 
 /// What a recurrent layer returns: its outputs y [T, B, H] (or [B, H] for a cell) and its last
 /// state.

@@ -21,11 +21,19 @@ namespace {
 constexpr Index steps = 7, features = 5, units = 9;
 
 std::vector<FusedCell> all_cells() {
-  std::vector<FusedCell> cells{rnn_cell(Activation::tanh), rnn_cell(Activation::relu),
-                               gru_cell(Reset::after), gru_cell(Reset::before)};
+  std::vector<FusedCell> cells{gru_cell(Reset::before), gru_cell(Reset::after),
+                               gru_cell(Reset::after, true), minimal_gated_cell(), lstm_cell(),
+                               layer_norm_lstm_cell()};
+  for (const Activation activation : {Activation::tanh, Activation::relu}) {
+    cells.push_back(rnn_cell(activation));
+    cells.push_back(rnn_cell(activation, true));
+    cells.push_back(ind_rnn_cell(activation));
+  }
+  for (const ForgetGate forget : {ForgetGate::sigmoid, ForgetGate::exponential})
+    cells.push_back(slstm_cell(forget));
   for (int variant = 0; variant <= static_cast<int>(LstmVariant::no_output_activation); ++variant)
     for (const bool peepholes : {false, true})
-      cells.push_back(lstm_cell(static_cast<LstmVariant>(variant), peepholes));
+      cells.push_back(lstm_cell(static_cast<LstmVariant>(variant), peepholes, true));
   return cells;
 }
 
@@ -35,10 +43,12 @@ Tensor draw(const Shape& shape, std::uint64_t seed) { return Rng(seed).normal(sh
 CellInputs inputs_of(const CellSpec& cell, Index rows, std::uint64_t seed) {
   const auto& layout = cell.layout;
   CellInputs in{draw({layout.inputs * units, features}, seed),
-                draw({layout.recurrent_blocks() * units, units}, seed + 1),
+                {},
                 draw({layout.inputs * units}, seed + 2)};
+  if (layout.recurrent_blocks() > 0)
+    in.w_hh = draw({layout.recurrent_blocks() * units, units}, seed + 1);
   if (layout.recurrent_bias >= 0) in.recurrent_bias = draw({units}, seed + 3);
-  if (layout.weights > 0) in.weights = draw({layout.weights * units}, seed + 4);
+  if (layout.numbers() > 0) in.numbers = draw({layout.numbers() * units}, seed + 4);
   for (int k = 0; k < layout.states; ++k)
     in.states[static_cast<std::size_t>(k)] = draw({rows, units}, seed + 5 + std::uint64_t(k));
   return in;
@@ -54,7 +64,7 @@ Results run(const FusedCell& cell, Tensor x, std::vector<CellInputs> directions,
   Tape tape;
   Tensors of_rows{x = tape.watch(x)}, parameters;
   for (CellInputs& in : directions) {
-    for (Tensor* p : {&in.w_ih, &in.w_hh, &in.b, &in.recurrent_bias, &in.weights})
+    for (Tensor* p : {&in.w_ih, &in.w_hh, &in.b, &in.recurrent_bias, &in.numbers})
       if (p->defined()) parameters.push_back(*p = tape.watch(*p));
     for (Tensor& state : in.states)
       if (state.defined()) of_rows.push_back(state = tape.watch(state));

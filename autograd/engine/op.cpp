@@ -49,6 +49,8 @@ void unregister_op(const OpSpec& spec) {
   std::erase(the_registry().ops, &spec);
 }
 
+std::string_view Arguments::name(int i) const { return op_.argument(i).name; }
+
 std::string Arguments::message(std::string_view why) const {
   std::string text = fmt::format("{}: {}", op_.called(), why);
   const char* separator = "; ";

@@ -185,7 +185,8 @@ struct Definition {
 template <class Attr = NoAttr>
 class Op {
  public:
-  static_assert(std::is_trivially_copyable_v<Attr> && sizeof(Attr) <= 64 && alignof(Attr) <= 8);
+  static_assert(std::is_trivially_copyable_v<Attr> && sizeof(Attr) <= max_attr_size &&
+                alignof(Attr) <= 8);
 
   explicit Op(const Definition<Attr>& definition, Site site = {});
   ~Op();

@@ -30,6 +30,7 @@ inline OutputShape integer(const Shape& shape) {
 }
 
 inline constexpr int max_outputs = 12;
+inline constexpr std::size_t max_attr_size = 128;
 
 /// The shapes of the results of an op: most ops have one, the recurrent layers several.
 class Shapes {
@@ -76,6 +77,7 @@ class Arguments {
   bool has(int i) const { return inputs_[static_cast<std::size_t>(i)]->defined(); }
   const Shape& operator[](int i) const { return inputs_[static_cast<std::size_t>(i)]->shape(); }
   DType dtype(int i) const { return inputs_[static_cast<std::size_t>(i)]->dtype(); }
+  std::string_view name(int i) const;
 
   /// Throws an error naming the op, every given argument with its dtype and shape, and the call:
   /// "matmul: ...; a is f32 [2, 3], b is f32 [4, 5] (train.cpp:12)".
@@ -281,7 +283,7 @@ struct OpSpec {
   enum class Derivative { rule, fused, none };
   struct Sample {
     std::vector<Generator> inputs;
-    alignas(8) std::array<std::byte, 64> attr{};
+    alignas(8) std::array<std::byte, max_attr_size> attr{};
   };
   using Forward = void (*)(const KernelCall&);
   using FusedBackward = void (*)(const BackwardCall&);

@@ -23,6 +23,9 @@ struct CellLayout {
   int states;
   /// Numbers per unit, the same at all tokens, such as peepholes.
   int weights = 0;
+  /// Numbers per unit that a call gives: first the mask of the dropout of updates, then the bound
+  /// of the cell state.
+  int constants = 0;
   /// Block g of w_ih and of b belongs to sum input[g].
   int inputs = sums;
   std::array<int, max_sums> input = {0, 1, 2, 3, 4, 5, 6, 7};
@@ -30,6 +33,12 @@ struct CellLayout {
   /// `operand` returns; in the order of the blocks of w_hh.
   Range recurrent = {0, sums};
   Range second = {0, 0};
+  /// Layer normalisation of W x and U h, each over all of its blocks and with gains of its own.
+  bool norm = false;
+  /// The second product is none: its sum is the operand, normalised, with a gain and a bias.
+  bool second_is_norm = false;
+  /// Whether h may be projected: the cell's function does not read it.
+  bool projects = false;
   /// The sum with a second bias, added to the recurrent product; -1: none.
   int recurrent_bias = -1;
   /// For reports: the names of the gates, by their sums, and the gate that the old state is
@@ -38,7 +47,38 @@ struct CellLayout {
   int forget = -1;
   bool forget_is_complement = false;
 
-  constexpr int recurrent_blocks() const { return recurrent.count + second.count; }
+  constexpr int recurrent_blocks() const {
+    return recurrent.count + (second_is_norm ? 0 : second.count);
+  }
+  /// Numbers per unit that are parameters: the weights, and the gains and biases of the norms of
+  /// W x, of U h and of the operand.
+  constexpr int numbers() const { return second_norm() + (second_is_norm ? 2 : 0); }
+  constexpr int input_norm() const { return weights; }
+  constexpr int recurrent_norm() const { return weights + (norm ? inputs : 0); }
+  constexpr int second_norm() const { return recurrent_norm() + (norm ? recurrent.count : 0); }
+};
+
+/// The sizes of a layer: D, H, and P, the size of h, which is less than H with a projection.
+struct CellSizes {
+  Index features, units, output;
+
+  Index state(std::size_t k) const { return k == 0 ? output : units; }
+  bool projected() const { return output < units; }
+};
+
+/// What a token keeps for the backward pass beside its sums, one after another: the states after
+/// it but h, the unit's h before the projection, the normalised products, and their inverse
+/// deviations.
+struct KeptNumbers {
+  Index unit_h, input, recurrent, second, deviations, width;
+
+  KeptNumbers(const CellLayout& layout, const CellSizes& sizes)
+      : unit_h((layout.states - 1) * sizes.units),
+        input(unit_h + (sizes.projected() ? sizes.units : 0)),
+        recurrent(input + (layout.norm ? layout.inputs * sizes.units : 0)),
+        second(recurrent + (layout.norm ? layout.recurrent.count * sizes.units : 0)),
+        deviations(second + (layout.second_is_norm ? sizes.units : 0)),
+        width(deviations + (layout.norm ? 2 : 0) + (layout.second_is_norm ? 1 : 0)) {}
 };
 
 /// One token, for the functions of a forward pass.
@@ -47,9 +87,8 @@ struct UnitRow {
   Index n;                            ///< H
   T* sums;                            ///< [sums, H]; on return what the backward pass reads
   std::array<T*, max_states> states;  ///< [H] each: before the step, on return after it
-  std::array<T*, max_states> kept;    ///< the states after the step once more
   T* operand;                         ///< the result of `operand`
-  const T* weights;
+  const T *weights, *constants;
 };
 
 /// The same for a backward pass.
@@ -63,7 +102,7 @@ struct UnitRowGradient {
   const T* dy;                           ///< added to the gradient of h; may be null
   const T* d_operand;                    ///< of operand_gradient: the gradient of the operand
   T* operand;                            ///< its result: the operand once more
-  const T* weights;
+  const T *weights, *constants;
   T* weight_gradients;  ///< [weights, H], added to
   T* parts;  ///< [sums, H] for sums that unit and operand both read; the unit's gradient of them
 };

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include <reel/autograd/kernels/broadcast.h>
+#include <reel/autograd/kernels/row_norm.h>
 #include <reel/autograd/kernels/thread_pool.h>
 
 namespace reel::kernels {
@@ -46,9 +47,31 @@ void input_sums(const CellLayout& layout, Index n, const T* x, Index tokens, Ind
 }
 
 template <Real T>
+void normalized_input_sums(const CellLayout& layout, Index n, Index rows, T* products, T* inverses,
+                           Index stride, const T* gain, const T* biases, T* sums) {
+  constexpr Index block = 64;
+  const Index width = layout.sums * n;
+  parallel_for((rows + block - 1) / block, [&](Index task) {
+    for (Index r = task * block; r < std::min(rows, (task + 1) * block); ++r) {
+      T *product = products + r * stride, *to = sums + r * width;
+      inverses[r * stride] = normalize_row(product, layout.inputs * n);
+      std::copy_n(biases, width, to);
+      each_input_run(layout, [&](int gate, int sum, int count) {
+        for (Index j = 0; j < count * n; ++j)
+          to[sum * n + j] += gain[gate * n + j] * product[gate * n + j];
+      });
+    }
+  });
+}
+
+template <Real T>
 PackedInput<T>::PackedInput(const CellLayout& layout, Index n, const T* w_ih, Index features,
-                            PoolVector<T> biases)
-    : layout_(layout), n_(n), features_(features), biases_(std::move(biases)) {
+                            PoolVector<T> biases, const T* numbers)
+    : layout_(layout), n_(n), features_(features), biases_(std::move(biases)), numbers_(numbers) {
+  if (layout.norm) {
+    runs_.emplace_back(0, MatrixView<T>::row_major(w_ih, layout.inputs * n, features).transposed());
+    return;
+  }
   each_input_run(layout, [&](int gate, int sum, int count) {
     const auto w = MatrixView<T>::row_major(w_ih + gate * n * features, count * n, features);
     runs_.emplace_back(sum, w.transposed());
@@ -57,10 +80,17 @@ PackedInput<T>::PackedInput(const CellLayout& layout, Index n, const T* w_ih, In
 
 template <Real T>
 void PackedInput<T>::operator()(const T* x, Index rows, T* sums) const {
+  const auto a = MatrixView<T>::row_major(x, rows, features_);
+  if (layout_.norm) {
+    const Index width = layout_.inputs * n_;
+    const Scratch<T> products(rows * width), inverses(rows * width);
+    multiply(a, runs_[0].w, products.data(), width, Write::assign);
+    return normalized_input_sums(layout_, n_, rows, products.data(), inverses.data(), width,
+                                 numbers_ + layout_.input_norm() * n_, biases_.data(), sums);
+  }
   fill_biases(layout_, n_, rows, biases_.data(), sums);
   for (const Run& run : runs_)
-    multiply(MatrixView<T>::row_major(x, rows, features_), run.w, biases_.data() + run.sum * n_, 0,
-             sums + run.sum * n_, layout_.sums * n_);
+    multiply(a, run.w, biases_.data() + run.sum * n_, 0, sums + run.sum * n_, layout_.sums * n_);
 }
 
 template <Real T>
@@ -81,6 +111,10 @@ template void column_sums(MatrixView<float>, float*);
 template void column_sums(MatrixView<double>, double*);
 template void sum_biases(const CellLayout&, Index, const float*, const float*, float*);
 template void sum_biases(const CellLayout&, Index, const double*, const double*, double*);
+template void normalized_input_sums(const CellLayout&, Index, Index, float*, float*, Index,
+                                    const float*, const float*, float*);
+template void normalized_input_sums(const CellLayout&, Index, Index, double*, double*, Index,
+                                    const double*, const double*, double*);
 template void input_sums(const CellLayout&, Index, const float*, Index, Index, const float*,
                          const float*, float*);
 template void input_sums(const CellLayout&, Index, const double*, Index, Index, const double*,

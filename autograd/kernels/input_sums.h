@@ -31,13 +31,20 @@ template <Real T>
 void input_sums(const CellLayout& layout, Index n, const T* x, Index tokens, Index features,
                 const T* w_ih, const T* biases, T* sums);
 
+/// sums = biases + gain ∘ normal(W x), over all blocks of a row. Row i of the products W x, which
+/// are normalised in place, and of their inverse deviations is i · stride further on.
+template <Real T>
+void normalized_input_sums(const CellLayout& layout, Index n, Index rows, T* products, T* inverses,
+                           Index stride, const T* gain, const T* biases, T* sums);
+
 /// W x and the biases, for single steps: input_sums with the weights packed once.
 template <Real T>
 class PackedInput {
  public:
-  /// `biases` are those of sum_biases.
+  /// `biases` are those of sum_biases, `numbers` the parameters per unit; the latter are not
+  /// copied.
   PackedInput(const CellLayout& layout, Index n, const T* w_ih, Index features,
-              PoolVector<T> biases);
+              PoolVector<T> biases, const T* numbers);
   /// sums [rows, sums, H] = biases + W x.
   void operator()(const T* x, Index rows, T* sums) const;
 
@@ -50,6 +57,7 @@ class PackedInput {
   CellLayout layout_;
   Index n_, features_;
   PoolVector<T> biases_;
+  const T* numbers_;
   std::deque<Run> runs_;  // which cannot be moved
 };
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -14,6 +15,21 @@ using PhiloxWords = std::array<std::array<std::uint32_t, philox_lanes>, 4>;
 
 /// The blocks at positions position, position + 1, ... of a stream: those of `Rng::next`.
 PhiloxWords philox_blocks(std::uint64_t seed, std::uint64_t stream, std::uint64_t position);
+
+/// Calls f(i, word) for i = 0 .. n-1, where number i takes word i % 4 of block i / 4.
+template <class F>
+[[gnu::always_inline]] inline void each_word(std::uint64_t seed, std::uint64_t stream,
+                                             std::uint64_t position, std::size_t n, F f) {
+  constexpr std::size_t lanes = philox_lanes, words = 4;
+  for (std::size_t begin = 0; begin < n; begin += lanes * words) {
+    const PhiloxWords bits = philox_blocks(seed, stream, position + begin / words);
+    std::array<std::uint32_t, lanes * words> in_order;
+    for (std::size_t l = 0; l < lanes; ++l)
+      for (std::size_t w = 0; w < words; ++w) in_order[l * words + w] = bits[w][l];
+    const std::size_t count = std::min(n - begin, in_order.size());
+    for (std::size_t i = 0; i < count; ++i) f(begin + i, in_order[i]);
+  }
+}
 
 /// 53 random bits as a number in [0, 1).
 [[gnu::always_inline]] inline double unit(std::uint32_t high, std::uint32_t low) {

@@ -19,12 +19,36 @@ namespace reel::kernels {
 #define REEL_INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
+/// The text, which names the numbers that there are.
+template <class C>
+[[gnu::always_inline]] inline auto unit_of(const auto& sums, const auto& before,
+                                           const auto& weights, const auto& constants) {
+  constexpr bool has_weights = C::layout.weights > 0, has_constants = C::layout.constants > 0;
+  if constexpr (has_weights && has_constants)
+    return C::unit(sums, before, weights, constants);
+  else if constexpr (has_weights)
+    return C::unit(sums, before, weights);
+  else if constexpr (has_constants)
+    return C::unit(sums, before, constants);
+  else
+    return C::unit(sums, before);
+}
+template <class C>
+[[gnu::always_inline]] inline auto operand_of(const auto& sums, const auto& before,
+                                              const auto& constants) {
+  if constexpr (requires { C::operand(sums, before, constants); })
+    return C::operand(sums, before, constants);
+  else
+    return C::operand(sums, before);
+}
+
 template <class C>
 struct UnitRows {
   static constexpr CellLayout layout = C::layout;
   static constexpr auto sum_count = static_cast<std::size_t>(layout.sums),
                         state_count = static_cast<std::size_t>(layout.states),
-                        weight_count = static_cast<std::size_t>(layout.weights);
+                        weight_count = static_cast<std::size_t>(layout.weights),
+                        constant_count = static_cast<std::size_t>(layout.constants);
 
   // The inputs of a unit have a bit each: first the sums, then the states, then the weights.
   static constexpr unsigned sum_bit(std::size_t i) { return 1u << i; }
@@ -53,13 +77,16 @@ struct UnitRows {
     if constexpr (layout.second.count == 0)
       return 0u;
     else
-      return decltype(C::operand(each<sum_count>([](auto i) __attribute__((always_inline)) {
-                                   return unit::Sum<float, sum_bit(i), unit::Mode::kept>(0,
-                                                                                         nullptr);
-                                 }),
-                                 each<state_count>([](auto k) __attribute__((always_inline)) {
-                                   return unit::Number<float, state_bit(k)>(0);
-                                 })))::inputs;
+      return decltype(operand_of<C>(each<sum_count>([](auto i) __attribute__((always_inline)) {
+                                      return unit::Sum<float, sum_bit(i), unit::Mode::kept>(
+                                          0, nullptr);
+                                    }),
+                                    each<state_count>([](auto k) __attribute__((always_inline)) {
+                                      return unit::Number<float, state_bit(k)>(0);
+                                    }),
+                                    each<constant_count>([](auto) __attribute__((always_inline)) {
+                                      return unit::Number<float, 0>(0);
+                                    })))::inputs;
   }();
 
   // The unit or the operand of unit j.
@@ -83,12 +110,13 @@ struct UnitRows {
       return input<weight_bit(i), with_slopes>(
           unit::Number<T, bit>(row.weights[Index(i) * row.n + j]));
     });
+    const auto constants = each<constant_count>([&](auto i) __attribute__((always_inline)) {
+      return unit::Number<T, 0>(row.constants[Index(i) * row.n + j]);
+    });
     if constexpr (operand)
-      return std::tuple(C::operand(sums, before));
-    else if constexpr (layout.weights > 0)
-      return C::unit(sums, before, weights);
+      return std::tuple(operand_of<C>(sums, before, constants));
     else
-      return C::unit(sums, before);
+      return unit_of<C>(sums, before, weights, constants);
   }
 
   template <Real T>
@@ -99,7 +127,7 @@ struct UnitRows {
     for (Index j = 0; j < row.n; ++j) {
       const auto after = call<Run::again, false, T>(row, row.states.data(), j);
       each<state_count>([&](auto k) __attribute__((always_inline)) {
-        return row.states[k][j] = row.kept[k][j] = std::get<k>(after).value;
+        return row.states[k][j] = std::get<k>(after).value;
       });
     }
   }
@@ -204,11 +232,10 @@ struct UnitRows {
     const auto weights = each<weight_count>([](auto i) __attribute__((always_inline)) {
       return unit::Number<double, 0>(0.7 + 0.1 * Index(i));
     });
-    if constexpr (layout.second.count > 0) C::operand(sums, states);
-    if constexpr (layout.weights > 0)
-      C::unit(sums, states, weights);
-    else
-      C::unit(sums, states);
+    const auto constants = each<constant_count>(
+        [](auto) __attribute__((always_inline)) { return unit::Number<double, 0>(1.5); });
+    if constexpr (layout.second.count > 0) operand_of<C>(sums, states, constants);
+    unit_of<C>(sums, states, weights, constants);
     return all;
   }
 };

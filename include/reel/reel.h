@@ -13,12 +13,15 @@
 #include <reel/nn/all_states.h>
 #include <reel/nn/bidirectional.h>
 #include <reel/nn/cells/gru.h>
+#include <reel/nn/cells/ind_rnn.h>
 #include <reel/nn/cells/lstm.h>
+#include <reel/nn/cells/mgu.h>
 #include <reel/nn/cells/min_gru.h>
 #include <reel/nn/cells/min_lstm.h>
 #include <reel/nn/cells/qrnn.h>
 #include <reel/nn/cells/rg_lru.h>
 #include <reel/nn/cells/rnn.h>
+#include <reel/nn/cells/slstm.h>
 #include <reel/nn/cells/sru.h>
 #include <reel/nn/diagnostics.h>
 #include <reel/nn/dropout.h>
@@ -30,6 +33,7 @@
 #include <reel/nn/layer_norm.h>
 #include <reel/nn/linear.h>
 #include <reel/nn/named_state.h>
+#include <reel/nn/penalties.h>
 #include <reel/nn/stacked.h>
 #include <reel/nn/unroll.h>
 #include <reel/nn/with_initial_state.h>

@@ -57,8 +57,4 @@ struct ScanInitializers {
   Initializer weight, bias;
 };
 
-/// A tensor of the state, which may be undefined. Throws ShapeError, naming the module, unless it
-/// is [B, size] for an x [T, B, D].
-const Tensor& checked_state(const Tensor& state, const Tensor& x, Index size);
-
 }  // namespace reel::nn

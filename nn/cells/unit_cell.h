@@ -14,11 +14,14 @@ struct UnitCellOptions {
   Initializer weight_init = {};
   /// For the biases; by default zeros.
   Initializer bias_init = {};
+  /// `update` needs a unit that reads the mask: layout.constants of 1 or 2.
+  CellDropout dropout = {};
 };
 
 /// One step of a cell of your own: U has a name, a layout and the function of a unit, as in
 /// write_a_cell.cpp. Parameters, in blocks of H rows: `w_ih` [G H, D], `w_hh` [G' H, H], `b` [G H],
-/// and `weights` [W H] where the unit has numbers of its own. Its kernels are compiled in your
+/// and `weights` [W H] where the unit has numbers of its own; gains of norms if the layout has
+/// them. Its kernels are compiled in your
 /// program, with the vector instructions of the processor that it runs on; its op has the name of
 /// the cell, and is registered when the first one is made.
 template <class U>
@@ -35,6 +38,7 @@ struct UnitCell
     require_positive(p, name, {{"input_size", input_size}, {"hidden_size", hidden_size}});
     fused();
     constexpr kernels::CellLayout layout = U::layout;
+    detail::check_dropout(p, name, options.dropout, layout);
     const Initializer weight = options.weight_init
                                    ? options.weight_init
                                    : init::uniform(1 / std::sqrt(static_cast<double>(hidden_size)));
@@ -42,7 +46,8 @@ struct UnitCell
     w_hh = p.create("w_hh", {layout.recurrent_blocks() * hidden_size, hidden_size}, weight);
     b = p.create("b", {layout.inputs * hidden_size},
                  options.bias_init ? options.bias_init : init::constant(0));
-    if (layout.weights > 0) weights = p.create("weights", {layout.weights * hidden_size}, weight);
+    numbers = detail::create_numbers(p, layout, hidden_size, "weights", weight);
+    this->dropout = options.dropout;
   }
 
   FusedCell fused() const {
@@ -52,15 +57,15 @@ struct UnitCell
       op::RecurrentOp op{U::name,
                          variants,
                          {.states = U::layout.states == 1 ? std::vector<const char*>{"h0"}
-                                                          : std::vector<const char*>{"h0", "c0"},
-                          .weights = U::layout.weights > 0 ? "weights" : nullptr}};
+                                                          : std::vector<const char*>{"h0", "c0"}}};
     };
     static const Registered registered;
     return {registered.spec, registered.op};
   }
-  CellParams params() const { return {w_ih, w_hh, b, {}, weights}; }
+  CellParams params() const { return {w_ih, w_hh, b, {}, {}, numbers}; }
 
-  Param w_ih, w_hh, b, weights;
+  Param w_ih, w_hh, b;
+  std::array<Param, 4> numbers;
 };
 
 }  // namespace reel::nn

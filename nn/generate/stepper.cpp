@@ -57,15 +57,14 @@ InputPart<T> pack_input(const CellSpec& cell, const CellInputs& parameters, Inde
   PoolVector<T> biases(static_cast<std::size_t>(cell.layout.sums * n));
   kernels::sum_biases(cell.layout, n, start(parameters.b), start(parameters.recurrent_bias),
                       biases.data());
+  const auto product = std::make_shared<const kernels::PackedInput<T>>(
+      cell.layout, n, w.begin<T>(), w.size(1), std::move(biases), start(parameters.numbers));
   if (embed && embed->w.shape()[0] <= largest_table) {
     const Tensor& vectors = embed->w.value();
     Tensor table({vectors.size(0), cell.layout.sums * n}, w.dtype());
-    kernels::input_sums(cell.layout, n, vectors.begin<T>(), vectors.size(0), vectors.size(1),
-                        w.begin<T>(), biases.data(), table.begin_update<T>().data());
+    (*product)(vectors.begin<T>(), vectors.size(0), table.begin_update<T>().data());
     return [table](const Tensor& symbols, T* sums) { copy_rows(table, symbols, sums); };
   }
-  const auto product = std::make_shared<const kernels::PackedInput<T>>(
-      cell.layout, n, w.begin<T>(), w.size(1), std::move(biases));
   if (!embed)
     return [product](const Tensor& x, T* sums) { (*product)(x.begin<T>(), x.size(0), sums); };
   return [product, vectors = embed->w](const Tensor& symbols, T* sums) {
@@ -104,33 +103,56 @@ void check_embedding(const Embedding& embed, Index input_size, DType dtype, Site
                      site);
 }
 
+// The cell with what it refers to.
+template <Real T>
+struct PackedStep {
+  kernels::StepOptions options;
+  Tensor numbers;
+  kernels::CellSizes sizes;
+  kernels::Masks<T> masks;
+  kernels::PackedCell<T> cell;
+
+  PackedStep(const CellSpec& spec, const CellInputs& parameters,
+             const kernels::StepOptions& in_step)
+      : options(in_step),
+        numbers(parameters.numbers),
+        sizes(parameters.sizes(spec.layout)),
+        masks(options, 0, sizes.units, 0),
+        cell(spec.kernels<T>(), sizes, direction(parameters), options, masks) {}
+
+  static kernels::Direction<T> direction(const CellInputs& parameters) {
+    const auto start = [](const Tensor& x) { return x.defined() ? x.begin<T>() : nullptr; };
+    return {false,
+            nullptr,
+            start(parameters.w_hh),
+            nullptr,
+            nullptr,
+            start(parameters.numbers),
+            start(parameters.projection),
+            {}};
+  }
+};
+
 // A step of the packed cell: its input part, then the cell's own.
 template <Real T>
 std::function<void(const Tensor& x, std::span<const Tensor> before, std::span<Tensor> after)>
-pack_step(const CellSpec& cell, const CellInputs& parameters, const Embedding* embed) {
-  const Index n = parameters.w_hh.size(1);
-  using Packed = kernels::PackedCell<T>;
-  return [input = pack_input<T>(cell, parameters, n, embed), weights = parameters.weights, n,
-          packed = std::make_shared<const Packed>(cell.kernels<T>(), parameters.w_hh.begin<T>(), n,
-                                                  Packed::Pass::forward)](
+pack_step(const CellSpec& spec, const CellInputs& parameters, const kernels::StepOptions& options,
+          const Embedding* embed) {
+  const Index n = parameters.sizes(spec.layout).units;
+  return [input = pack_input<T>(spec, parameters, n, embed), n,
+          packed = std::make_shared<const PackedStep<T>>(spec, parameters, options)](
              const Tensor& x, std::span<const Tensor> before, std::span<Tensor> after) {
-    const Index rows = x.shape()[0], width = packed->cell.layout.sums * n;
-    const Scratch<T> sums(rows * width), not_kept(n), operands(rows * n);
+    const kernels::PackedCell<T>& cell = packed->cell;
+    const Index rows = x.shape()[0];
+    const Scratch<T> sums(rows * cell.layout().sums * n), operands(rows * n),
+        kept(rows * cell.kept().width);
     input(x, sums.data());
-    kernels::UnitRow<T> first{
-        n, sums.data(), {}, {}, operands.data(), weights.defined() ? weights.begin<T>() : nullptr};
+    kernels::StepRows<T> block{nullptr, 0, 0, rows, sums.data(), kept.data(), {}, operands.data()};
     for (std::size_t k = 0; k < after.size(); ++k) {
-      first.states[k] = after[k].begin_update<T>().data();
-      first.kept[k] = not_kept.data();
-      std::copy_n(before[k].begin<T>(), rows * n, first.states[k]);
+      block.states[k] = after[k].begin_update<T>().data();
+      std::copy_n(before[k].begin<T>(), before[k].size(), block.states[k]);
     }
-    packed->step(before[0].begin<T>(), rows, sums.data(), operands.data(), [&](Index r) {
-      kernels::UnitRow<T> row = first;
-      row.sums += r * width;
-      row.operand += r * n;
-      for (std::size_t k = 0; k < after.size(); ++k) row.states[k] += r * n;
-      return row;
-    });
+    cell.step(block);
   };
 }
 
@@ -153,21 +175,19 @@ void PackedParams::check(Site site) const {
         site);
 }
 
-PackedLayer::PackedLayer(const CellSpec& cell, const CellParams& params, const Embedding* embed,
-                         Site site)
-    : dtype_(params.w_hh.dtype()),
-      input_size_(params.w_ih.shape()[1]),
-      output_size_(params.w_hh.shape()[1]) {
-  for (const Param* p : params.all())
-    if (p->defined()) params_.add(*p);
+PackedLayer::PackedLayer(const CellSpec& cell, const CellParams& params,
+                         const kernels::StepOptions& options, const Embedding* embed, Site site)
+    : dtype_(params.w_ih.dtype()), sizes_(params.values().sizes(cell.layout)) {
+  params.each([&](const Param& p) { params_.add(p); });
   if (embed) {
-    check_embedding(*embed, input_size_, dtype_, site);
+    check_embedding(*embed, sizes_.features, dtype_, site);
     params_.add(embed->w);
     symbols_ = embed->w.shape()[0];
   }
   const kernels::FlushSubnormals flush;
-  step_ = dispatch_real(
-      dtype_, [&]<class T>() -> Step { return pack_step<T>(cell, params.values(), embed); });
+  step_ = dispatch_real(dtype_, [&]<class T>() -> Step {
+    return pack_step<T>(cell, params.values(), options, embed);
+  });
 }
 
 void PackedLayer::run(const Tensor& x, std::span<Tensor> before, std::span<Tensor> after,
@@ -178,15 +198,16 @@ void PackedLayer::run(const Tensor& x, std::span<Tensor> before, std::span<Tenso
     require(x, "x", i32, {rows}, site);
     require_symbols(x, symbols_, site);
   } else {
-    require(x, "x", dtype_, {rows, input_size_}, site);
+    require(x, "x", dtype_, {rows, sizes_.features}, site);
   }
-  const Shape shape{rows, output_size_};
-  for (Tensor& state : before)
-    if (state.defined())
-      require(state, "the state", dtype_, shape, site);
+  for (std::size_t k = 0; k < before.size(); ++k) {
+    const Shape shape{rows, sizes_.state(k)};
+    if (before[k].defined())
+      require(before[k], "the state", dtype_, shape, site);
     else
-      state = zeros(shape, dtype_);
-  for (Tensor& state : after) state = Tensor(shape, dtype_);
+      before[k] = zeros(shape, dtype_);
+    after[k] = Tensor(shape, dtype_);
+  }
   const kernels::FlushSubnormals flush;
   step_(x, before, after);
 }

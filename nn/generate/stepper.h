@@ -10,9 +10,7 @@
 
 #include <reel/autograd/tape.h>
 #include <reel/nn/bidirectional.h>
-#include <reel/nn/cells/gru.h>
-#include <reel/nn/cells/lstm.h>
-#include <reel/nn/cells/rnn.h>
+#include <reel/nn/cells/recurrent.h>
 #include <reel/nn/embedding.h>
 #include <reel/nn/linear.h>
 #include <reel/nn/stacked.h>
@@ -29,12 +27,12 @@ namespace reel::nn {
 ///     ...  nn::sample(predict(last.y), ...)
 ///     last = step(token, last.state);
 ///
-/// There are steppers of Linear, Rnn, Gru, Lstm and Unroll, and of Stacked and WithInitialState of
-/// these; a recurrent one may include the preceding Embedding and then takes symbols. A
-/// Bidirectional layer has none, as it needs the whole sequence. The values are bit-identical to
-/// those of the part over the whole sequence, in its dtype and for any number of rows. Work is done
-/// on the calling thread, without locks, and once warm without heap allocations. Copies share the
-/// packed weights. A stepper is thread-safe.
+/// There are steppers of Linear, Unroll and every Recurrent layer such as Lstm, and of Stacked and
+/// WithInitialState of these; a recurrent one may include the preceding Embedding and then takes
+/// symbols. A Bidirectional layer has none, as it needs the whole sequence. The values are
+/// bit-identical to those of the part over the whole sequence, in its dtype and for any number of
+/// rows. Work is done on the calling thread, without locks, and once warm without heap allocations.
+/// Copies share the packed weights. A stepper is thread-safe.
 ///
 /// A stepper remembers the versions of its parameters. Once one of them has changed, every call
 /// throws StaleTensorError; construct a new one, which costs as much as a few steps. Nothing is
@@ -77,7 +75,8 @@ class PackedParams {
 /// The packed layer of a cell; with an embedding, which may be null, it takes symbols.
 class PackedLayer {
  public:
-  PackedLayer(const CellSpec& cell, const CellParams& params, const Embedding* embed, Site site);
+  PackedLayer(const CellSpec& cell, const CellParams& params, const kernels::StepOptions& options,
+              const Embedding* embed, Site site);
 
   template <class State>
   Output<State> operator()(const Tensor& x, const State& state, Site site) const {
@@ -95,7 +94,7 @@ class PackedLayer {
 
   PackedParams params_;
   DType dtype_;
-  Index input_size_, output_size_;
+  kernels::CellSizes sizes_;
   Index symbols_ = 0;  // 0: inputs are vectors
   Step step_;
 };
@@ -125,10 +124,9 @@ class Stepper<Recurrent<C>> {
  public:
   using State = typename C::State;
 
-  explicit Stepper(const Recurrent<C>& layer, Site site = {})
-      : layer_(layer.cell.fused().spec, layer.cell.params(), nullptr, site) {}
+  explicit Stepper(const Recurrent<C>& layer, Site site = {}) : Stepper(nullptr, layer, site) {}
   Stepper(const Embedding& embed, const Recurrent<C>& layer, Site site = {})
-      : layer_(layer.cell.fused().spec, layer.cell.params(), &embed, site) {}
+      : Stepper(&embed, layer, site) {}
 
   /// One step: x [B, D], or with an embedding symbols i32 [B] -> y [B, H] and the next state.
   /// Throws ShapeError, DTypeError or ValueError for an input that does not fit, StaleTensorError
@@ -138,6 +136,10 @@ class Stepper<Recurrent<C>> {
   }
 
  private:
+  Stepper(const Embedding* embed, const Recurrent<C>& layer, Site site)
+      : layer_(layer.cell.fused().spec, layer.cell.params(), layer.cell.step_options(), embed,
+               site) {}
+
   detail::PackedLayer layer_;
 };
 
