@@ -131,6 +131,12 @@ class Figures:
                  "at most 1.15"),
                 ("own training", "a program's own cell, time to the library's",
                  "peephole training", "at most 1.1"),
+                ("projection training", "to half of the units, time to an LSTM", "lstm training",
+                 "below 0.8"),
+                ("layer_norm training", "time to an LSTM", "lstm training", "at most 1.5"),
+                ("zoneout training", "time to an LSTM", "lstm training", "at most 1.2"),
+                ("diagnosed", "time to a step that is not watched", "lstm training",
+                 "at most 1.1"),
                 ("tbptt", "4 updates that look back over 64 steps, time to one", "lstm training",
                  "about 3")):
             for row in self.rows:

@@ -5,6 +5,7 @@ A row is a dictionary that a worker gets as JSON. Its `work` is
     forward    layers over a sequence, without a gradient
     training   the same with the gradients of the weights and of the input
     packed     training, of sequences with the row's `lengths`
+    diagnosed  training under nn::Diagnostics
     tbptt      truncated backpropagation: an update for every `k1` steps looks back over `k2`
     unroll     training, with a cell in ops run step by step
     char_lm    a step of `char_lm train`: embedding, layers, linear, cross entropy, clipping, Adam
@@ -13,12 +14,14 @@ A row is a dictionary that a worker gets as JSON. Its `work` is
     scan       linear_scan over [steps, batch, hidden]
     copy       a copy that moves as many bytes as that: the speed of memory
 
-Kinds are those of PyTorch, mingru, peephole (an LSTM) and own (the same as a program's own cell).
+Kinds are those of PyTorch, mingru, LSTMs with an option (peephole, projection to half of the units,
+layer_norm, zoneout) and own (that with peepholes as a program's own cell).
 `inputs` is the size of the input, `compared` whether the peers do the row too, `quick` whether it
 is part of a quick run.
 """
 
-GATES = {"rnn": 1, "gru": 3, "lstm": 4, "mingru": 2, "peephole": 4, "own": 4}
+GATES = {"rnn": 1, "gru": 3, "lstm": 4, "mingru": 2, "peephole": 4, "own": 4,
+         "projection": 4, "layer_norm": 4, "zoneout": 4}
 KINDS = ("rnn", "gru", "lstm")
 
 
@@ -66,6 +69,8 @@ def all_rows():
                                quick=hidden == 256))
     for work, kind, more in (("packed", "lstm", {"lengths": [1 + 37 * i % 64 for i in range(64)]}),
                              ("training", "peephole", {}), ("training", "own", {}),
+                             ("training", "projection", {}), ("training", "layer_norm", {}),
+                             ("training", "zoneout", {}), ("diagnosed", "lstm", {}),
                              ("tbptt", "lstm", {"k1": 16, "k2": 64})):
         rows.append(layers(work, kind, 256, 1, 64, 64, compared=work == "packed", quick=True,
                            **more))
@@ -94,6 +99,8 @@ def flop(row):
     fed = row["inputs"] + (row["layers"] - 1) * hidden
     if row["kind"] != "mingru":  # whose gates do not see the state
         fed += row["layers"] * hidden
+    if row["kind"] == "projection":  # to half: U is half as wide, and R is an eighth of 4 H
+        fed -= hidden // 2 - hidden // 8
     token = 2 * GATES[row["kind"]] * hidden * fed
     if row["work"] == "char_lm":
         token += 2 * hidden * row["symbols"]

@@ -71,14 +71,27 @@ Prepared training(const Sizes& sizes, const SequenceOptions& sequence = {},
   const nn::Stacked<L> layers(params, sizes.inputs, sizes.hidden, {.layers = sizes.layers},
                               options...);
   const Param x = params.create("x", {sizes.steps, sizes.batch, sizes.inputs}, nn::init::normal(1));
-  const Tensor seed = Rng(3).normal({sizes.steps, sizes.batch, sizes.hidden});
+  const Tensor seed = Rng(3).normal({sizes.steps, sizes.batch, layers.output_size()});
+  const auto rng = std::make_shared<Rng>(4);
   Tape tape;
-  static_cast<void>(layers(x, sequence));
+  static_cast<void>(layers(x, nn::Train{*rng}, sequence));
   const auto call = [=] {
     Tape each;
-    each.gradient(layers(x, sequence).y, params, {.seed = seed});
+    each.gradient(layers(x, nn::Train{*rng}, sequence).y, params, {.seed = seed});
   };
   return differentiated(call, tape.held_bytes());
+}
+
+// Training that nn::Diagnostics watches.
+template <class L>
+Prepared diagnosed(const Sizes& sizes) {
+  Prepared plain = training<L>(sizes);
+  const auto diagnostics = std::make_shared<nn::Diagnostics>();
+  plain.call = [=, call = std::move(plain.call)] {
+    const auto watch = diagnostics->watch();
+    call();
+  };
+  return plain;
 }
 
 SequenceOptions lengths_of(const Json& row) {
@@ -228,6 +241,7 @@ Prepared layer_work(const Json& row) {
   if (work == "training") return training<L>(sizes);
   if (work == "packed") return training<L>(sizes, lengths_of(row));
   if (work == "tbptt") return tbptt<L>(sizes, {.k1 = size_in(row, "k1"), .k2 = size_in(row, "k2")});
+  if (work == "diagnosed") return diagnosed<L>(sizes);
   if (work == "unroll") return training<nn::Unroll<decltype(L::cell)>>(sizes);
   if (work == "char_lm") return char_lm<L>(sizes, size_in(row, "symbols"));
   if (work == "stepping") return stepping<L>(sizes);
@@ -244,6 +258,14 @@ Prepared prepare(const Json& row) {
   const std::string kind = row.at("kind");
   if (kind == "peephole")
     return training<nn::Lstm>(Sizes(row), {}, nn::LstmOptions{.peepholes = true});
+  if (kind == "projection")
+    return training<nn::Lstm>(Sizes(row), {},
+                              nn::LstmOptions{.projection_size = size_in(row, "hidden") / 2});
+  if (kind == "layer_norm")
+    return training<nn::Lstm>(Sizes(row), {}, nn::LstmOptions{.layer_norm = true});
+  if (kind == "zoneout")
+    return training<nn::Lstm>(Sizes(row), {},
+                              nn::LstmOptions{.dropout = {.zoneout_h = 0.1, .zoneout_c = 0.3}});
   if (kind == "own") return training<nn::Recurrent<nn::UnitCell<OwnLstm>>>(Sizes(row));
   if (kind == "mingru") return training<nn::MinGru>(Sizes(row));
   if (kind == "rnn") return layer_work<nn::Rnn>(row);

@@ -123,21 +123,26 @@ Batch<T> batch_of(const ObservedPass<T>& pass, Index count) {
   const kernels::Steps& steps = layer.steps;
   const kernels::Direction<T>& direction = layer.directions[pass.direction];
   const auto states = static_cast<std::size_t>(pass.cell.layout.states);
-  Batch<T> batch{zeros({count, layer.features}, dtype_of<T>),
-                 std::vector<Tensor>(states, zeros({count, layer.units}, dtype_of<T>))};
+  const kernels::CellSizes& sizes = layer.sizes;
+  const Index kept = kernels::KeptNumbers(pass.cell.layout, sizes).width;
+  Batch<T> batch{zeros({count, sizes.features}, dtype_of<T>), {}};
+  for (std::size_t k = 0; k < states; ++k)
+    batch.states.push_back(zeros({count, sizes.state(k)}, dtype_of<T>));
   for (Index i = 0, t = 0; i < count; ++i) {
     const Index token = spread(i, count, steps.tokens());
     while (steps.first(t + 1) <= token) ++t;
     const Index r = token - steps.first(t), before = steps.previous(t, r, direction.reverse);
-    copy_row(batch.x, i, layer.x + steps.place(t, r) * layer.features);
+    copy_row(batch.x, i, layer.x + steps.place(t, r) * sizes.features);
     for (std::size_t k = 0; k < states; ++k) {
       const T* state = nullptr;
       if (before < 0)
-        state = direction.initial[k] ? direction.initial[k] + steps.row(r) * layer.units : nullptr;
+        state =
+            direction.initial[k] ? direction.initial[k] + steps.row(r) * sizes.state(k) : nullptr;
       else if (k == 0)
         state = pass.values.y + steps.place(before, r) * layer.y_stride;
       else
-        state = pass.values.kept[k] + (steps.first(before) + r) * layer.units;
+        state = pass.values.kept + (steps.first(before) + r) * kept +
+                static_cast<Index>(k - 1) * sizes.units;
       copy_row(batch.states[k], i, state);
     }
   }
@@ -172,8 +177,10 @@ std::vector<double> jacobian_norms(const ObservedPass<T>& pass, Index count, int
     states.push_back(slice(before, 1, begin, end));
     begin = end;
   }
-  const Tensor after =
-      concat(pass.cell.step(pass.inputs.input_projection(batch.x), states, pass.inputs), -1);
+  kernels::StepOptions without_masks = pass.layer.options;
+  without_masks.training = false;
+  const Tensor p = pass.inputs.input_part(pass.cell.layout, batch.x);
+  const Tensor after = concat(states_after(pass.cell, p, states, pass.inputs, {without_masks}), -1);
   Tensor v = Rng(0).normal(before.shape(), 0, 1, dtype_of<T>);
   const Tensor u = tape.watch(v);
   const Tensor transposed =
@@ -348,7 +355,7 @@ class Diagnostics::Seen : public Observer {
   template <Real T>
   void see_gates(const ObservedPass<T>& pass, Layer& layer) const {
     const kernels::CellLayout& layout = pass.cell.layout;
-    const Index n = pass.layer.units, tokens = pass.layer.steps.tokens();
+    const Index n = pass.layer.sizes.units, tokens = pass.layer.steps.tokens();
     const Index count = std::min(options_.tokens, tokens);
     for (Index i = 0; i < count; ++i) {
       const T* sums = pass.values.sums + spread(i, count, tokens) * layout.sums * n;

@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 
+#include <reel/autograd/cell.h>
 #include <reel/autograd/engine/op.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/recurrent.h>
@@ -154,6 +155,15 @@ void add_sequences(Calls& calls) {
     calls.emplace("lstm", [=](const Tensor& x) {
       lstm(sequence(x), w(8, 2), w(8, 2), b(8), w(2, 2), w(2, 2), options);
     });
+    for (const FusedCell& cell :
+         {ind_rnn_cell(Activation::relu), minimal_gated_cell(), slstm_cell(ForgetGate::sigmoid)})
+      calls.emplace(cell.spec.name, [=](const Tensor& x) {
+        const kernels::CellLayout& layout = cell.spec.layout;
+        CellInputs in{w(2 * layout.inputs, 2), {}};
+        if (layout.recurrent_blocks() > 0) in.w_hh = w(2 * layout.recurrent_blocks(), 2);
+        if (layout.numbers() > 0) in.numbers = b(2 * layout.numbers());
+        cell.over_sequence(cell.spec, sequence(x), {&in, 1}, options);
+      });
     calls.emplace("linear_scan", [=](const Tensor& x) {
       linear_scan(sequence(x), sequence(x), w(2, 2), options);
     });

@@ -2,6 +2,7 @@
 // three ways to the same numbers.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <tuple>
@@ -16,8 +17,11 @@
 #include <reel/autograd/tape.h>
 #include <reel/autograd/unit_cell.h>
 #include <reel/nn/cells/gru.h>
+#include <reel/nn/cells/ind_rnn.h>
 #include <reel/nn/cells/lstm.h>
+#include <reel/nn/cells/mgu.h>
 #include <reel/nn/cells/rnn.h>
+#include <reel/nn/cells/slstm.h>
 #include <reel/nn/generate/stepper.h>
 #include <reel/nn/unroll.h>
 
@@ -112,6 +116,16 @@ TEST_CASE("parameters by formula: G H (D + H + 1), peepholes, the second bias of
           3 * one + h);
     CHECK(count([&](const Params& p) { nn::Lstm(p, d, h); }) == 4 * one);
     CHECK(count([&](const Params& p) { nn::Unroll<nn::LstmCell>(p, d, h); }) == 4 * one);
+    CHECK(count([&](const Params& p) { nn::Mgu(p, d, h); }) == 2 * one);
+    CHECK(count([&](const Params& p) { nn::IndRnn(p, d, h); }) == h * (d + 2));
+    CHECK(count([&](const Params& p) { nn::Slstm(p, d, h); }) == 4 * one);
+    CHECK(count([&](const Params& p) { nn::Rnn(p, d, h, {.layer_norm = true}); }) == one + 2 * h);
+    CHECK(count([&](const Params& p) { nn::Gru(p, d, h, {.layer_norm = true}); }) ==
+          3 * one + h + 6 * h);
+    CHECK(count([&](const Params& p) { nn::Lstm(p, d, h, {.layer_norm = true}); }) ==
+          4 * one + 10 * h);
+    CHECK(count([&](const Params& p) { nn::Lstm(p, d, h, {.projection_size = 2}); }) ==
+          4 * h * (d + 2 + 1) + 2 * h);
     for (const LstmKind& kind : lstm_kinds()) {
       const nn::LstmOptions options{.variant = kind.variant, .peepholes = kind.peepholes};
       CHECK(count([&](const Params& p) { nn::Lstm(p, d, h, options); }) ==
@@ -141,6 +155,58 @@ TEST_CASE("an LSTM of any variant is its cell step by step, and its stepper") {
     check_three_ways<nn::Lstm>(Params(2), options);
     check_three_ways<nn::Lstm>(Params(2, f64), options);
   }
+}
+
+TEST_CASE("the other cells and options are their cells step by step, and their steppers") {
+  for (const DType dtype : {f32, f64}) {
+    check_three_ways<nn::Rnn>(Params(2, dtype), {.layer_norm = true});
+    check_three_ways<nn::Rnn>(
+        Params(2, dtype),
+        {.activation = Activation::relu, .identity_start = true, .dropout = {.zoneout_h = 0.3}});
+    check_three_ways<nn::Gru>(Params(2, dtype), {.layer_norm = true});
+    check_three_ways<nn::Gru>(Params(2, dtype), {.dropout = {.update = 0.2, .zoneout_h = 0.3}});
+    check_three_ways<nn::Mgu>(Params(2, dtype), {});
+    check_three_ways<nn::IndRnn>(Params(2, dtype), {});
+    check_three_ways<nn::Slstm>(Params(2, dtype), {});
+    check_three_ways<nn::Slstm>(Params(2, dtype), {.forget = ForgetGate::exponential});
+    check_three_ways<nn::Lstm>(Params(2, dtype), {.projection_size = 2});
+    check_three_ways<nn::Lstm>(Params(2, dtype), {.cell_clip = 0.2});
+    check_three_ways<nn::Lstm>(Params(2, dtype), {.layer_norm = true});
+    check_three_ways<nn::Lstm>(Params(2, dtype), {.projection_size = 2,
+                                                  .layer_norm = true,
+                                                  .dropout = {.zoneout_h = 0.1, .zoneout_c = 0.2}});
+  }
+}
+
+TEST_CASE("an sLSTM's h is that of the equations without a stabiliser") {
+  for (const ForgetGate forget : {ForgetGate::sigmoid, ForgetGate::exponential}) {
+    const Params params(2, f64);
+    const nn::Slstm layer(params, features, units, {.forget = forget});
+    const Tensor x = Rng(1).normal({5, 2, features}, 0, 1, f64);
+    const Tensor y = layer(x).y;
+    Tensor h = zeros({2, units}, f64), c = h, n = h;
+    for (Index t = 0; t < 5; ++t) {
+      const Tensor p = affine(select(x, 0, t), layer.cell.w_ih, layer.cell.b);
+      const Tensors sums = split(p + matmul(h, layer.cell.w_hh, false, true), 4, -1);
+      const Tensor i = exp(sums[0]);
+      const Tensor f = forget == ForgetGate::sigmoid ? sigmoid(sums[1]) : exp(sums[1]);
+      c = f * c + i * tanh(sums[2]);
+      n = f * n + i;
+      h = sigmoid(sums[3]) * c / n;
+      CHECK(op::detail::relative_difference(h, select(y, 0, t)) < 1e-12);
+    }
+  }
+}
+
+TEST_CASE("an sLSTM does not overflow where its exponentials would") {
+  const Params params(2);
+  nn::Slstm layer(params, features, units, {.forget = ForgetGate::exponential});
+  layer.cell.b.set(full({4 * units}, 200));
+  const auto [y, state] = layer(Rng(1).normal({50, 2, features}));
+  CHECK(std::ranges::all_of(y.to_vector(), [](double v) { return std::isfinite(v); }));
+  layer.cell.b.set(full({4 * units}, -200));
+  CHECK(std::ranges::all_of(layer(Rng(1).normal({50, 2, features})).y.to_vector(),
+                            [](double v) { return std::isfinite(v); }));
 }
 
 TEST_CASE("gradients of every variant of the LSTM, to second order") {

@@ -41,6 +41,7 @@ void load(const nn::LstmCell& cell, const Torch& torch) {
   give(cell.w_ih, torch("weight_ih"));
   give(cell.w_hh, torch("weight_hh"));
   give(cell.b, torch("bias_ih") + torch("bias_hh"));
+  if (cell.w_hr.defined()) give(cell.w_hr, torch("weight_hr"));
 }
 void load(const nn::GruCell& cell, const Torch& torch) {
   const Index h = cell.output_size();
@@ -56,6 +57,8 @@ void check_gradients_of(const Cell& cell, const Gradients& ours, const Torch& to
   CHECK(largest_difference(ours[cell.w_ih], torch("weight_ih")) < 1e-10);
   CHECK(largest_difference(ours[cell.w_hh], torch("weight_hh")) < 1e-10);
   CHECK(largest_difference(ours[cell.b], torch("bias_ih")) < 1e-10);
+  if constexpr (std::is_same_v<Cell, nn::LstmCell>)
+    if (cell.w_hr.defined()) CHECK(largest_difference(ours[cell.w_hr], torch("weight_hr")) < 1e-10);
   if constexpr (std::is_same_v<Cell, nn::GruCell>) {
     const Index h = cell.output_size();
     CHECK(largest_difference(ours[cell.b_hn], rows(torch("bias_hh"), 2 * h, 3 * h)) < 1e-10);
@@ -124,8 +127,10 @@ void check_layers(const std::string& file, const std::string& name, const Option
   SequenceOptions sequence;
   if (golden.tensors.contains("lengths")) sequence.lengths = golden["lengths"];
 
+  const Index blocks = name.starts_with("lstm") ? 4 : name.starts_with("gru") ? 3 : 1;
+  const Index hidden_size = weights["weight_hh_l0"].size(0) / blocks;
   const Params params(0, f64);
-  const Stack stack(params, golden["x"].size(-1), weights["weight_hh_l0"].size(-1), options...);
+  const Stack stack(params, golden["x"].size(-1), hidden_size, options...);
   each_cell(stack, [&](const auto& cell, const std::string& suffix) {
     load(cell, Torch{weights, suffix});
   });
@@ -242,6 +247,8 @@ TEST_CASE("packed batches have PyTorch's values and gradients") {
       nn::RnnOptions{.activation = Activation::relu});
   check_layers<nn::Stacked<nn::Bidirectional<nn::Gru>>>("packed", "gru");
   check_layers<nn::Stacked<nn::Bidirectional<nn::Lstm>>>("packed", "lstm");
+  check_layers<nn::Stacked<nn::Bidirectional<nn::Lstm>>>(
+      "packed", "lstm_projection", nn::StackOptions{}, nn::LstmOptions{.projection_size = 2});
   check_layers<nn::Stacked<nn::Bidirectional<nn::Unroll<nn::GruCell>>>>("packed", "gru");
 }
 

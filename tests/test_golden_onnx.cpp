@@ -74,7 +74,7 @@ void load(nn::LstmCell cell, const Node& node, Index d) {
   cell.w_hh.set(reordered(node["R"], d, order, 4));
   const Tensor b = reshape(sum_of_biases(node, d, cell.b.shape()[0]), {1, cell.b.shape()[0]});
   cell.b.set(reordered(b, 0, order, 4));
-  if (node.has("P")) cell.peepholes.set(reordered(node["P"], d, {0, 2, 1}, 3));
+  if (node.has("P")) cell.numbers[0].set(reordered(node["P"], d, {0, 2, 1}, 3));
 }
 
 nn::HiddenState state_of(const nn::HiddenState&, const Node& node, Index d) {

@@ -21,8 +21,11 @@ namespace {
 constexpr Index steps = 7, features = 5, units = 9;
 
 std::vector<FusedCell> all_cells() {
-  std::vector<FusedCell> cells{gru_cell(Reset::before), gru_cell(Reset::after),
-                               gru_cell(Reset::after, true), minimal_gated_cell(), lstm_cell(),
+  std::vector<FusedCell> cells{gru_cell(Reset::before),
+                               gru_cell(Reset::after),
+                               gru_cell(Reset::after, true),
+                               minimal_gated_cell(),
+                               lstm_cell(),
                                layer_norm_lstm_cell()};
   for (const Activation activation : {Activation::tanh, Activation::relu}) {
     cells.push_back(rnn_cell(activation));
@@ -42,9 +45,8 @@ Tensor draw(const Shape& shape, std::uint64_t seed) { return Rng(seed).normal(sh
 // Random parameters of a cell, and states for some rows.
 CellInputs inputs_of(const CellSpec& cell, Index rows, std::uint64_t seed) {
   const auto& layout = cell.layout;
-  CellInputs in{draw({layout.inputs * units, features}, seed),
-                {},
-                draw({layout.inputs * units}, seed + 2)};
+  CellInputs in{
+      draw({layout.inputs * units, features}, seed), {}, draw({layout.inputs * units}, seed + 2)};
   if (layout.recurrent_blocks() > 0)
     in.w_hh = draw({layout.recurrent_blocks() * units, units}, seed + 1);
   if (layout.recurrent_bias >= 0) in.recurrent_bias = draw({units}, seed + 3);

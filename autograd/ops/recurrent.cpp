@@ -354,10 +354,17 @@ Definition<CellCall> definition(const char* name, std::span<const CellSpec* cons
     for (const auto& sample : samples_of(*cell, takes, cell == variants.front()))
       samples.push_back(sample);
   std::vector<ArgumentName> all{"x", optional(integer("lengths"))};
-  for (const std::string& argument : names) {
-    const auto place = std::ssize(all);
-    const bool needed = place == PARAMETERS || (takes.w_hh && place == PARAMETERS + 1);
-    all.push_back(needed ? ArgumentName(argument.c_str()) : optional(argument.c_str()));
+  // Needed is what all cells have, in the first direction.
+  std::vector<bool> needed;
+  for (const int parameter : {W_IH, W_HH, B, RECURRENT_BIAS, NUMBERS, PROJECTION})
+    if (is_taken(takes, parameter))
+      needed.push_back(parameter == W_IH || parameter == W_HH ||
+                       (parameter == NUMBERS && std::ranges::all_of(variants, [](auto* cell) {
+                          return cell->layout.numbers() > 0;
+                        })));
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const ArgumentName argument(names[i].c_str());
+    all.push_back(i < needed.size() && needed[i] ? argument : optional(argument));
   }
   return {
       .name = name,

@@ -72,7 +72,7 @@ struct PreparedCall {
 };
 /// Draws what the mode drops: of x [.., B, D], of w_hh, and of the steps.
 PreparedCall prepare(const Tensor& x, const CellParams& params, const kernels::CellLayout& layout,
-                     const CellDropout& dropout, const kernels::StepOptions& step,
+                     const CellDropout& dropout, const kernels::StepOptions& in_eval,
                      const Mode& mode);
 
 template <class State>
@@ -184,9 +184,12 @@ struct Recurrent : SequenceCalls<Recurrent<C>, typename C::State> {
                                                     const Mode& mode,
                                                     const SequenceOptions& options, Site site) {
     const ModuleScope scope(module_of(forward.cell.w_ih.name()), site);
-    const detail::PreparedCall there = forward.cell.prepare(x, state.forward, mode);
-    const std::array<CellInputs, 2> inputs{there.inputs,
-                                           backward.cell.prepare(x, state.backward, mode).inputs};
+    const auto prepared = [&](const Recurrent& layer, const State& before) {
+      const ModuleScope own(layer.cell.w_ih.name(), site);  // for errors
+      return layer.cell.prepare(x, before, mode);
+    };
+    const detail::PreparedCall there = prepared(forward, state.forward);
+    const std::array<CellInputs, 2> inputs{there.inputs, prepared(backward, state.backward).inputs};
     const FusedCell fused = forward.cell.fused();
     const Tensors out = fused.over_sequence(fused.spec, x, inputs, options, there.step, {});
     const Tensor* last = &out[1];
