@@ -108,7 +108,8 @@ TEST_CASE("parameters by formula: G H (D + H + 1), peepholes, the second bias of
     make(params);
     return parameter_count(params);
   };
-  for (const auto& [d, h] : std::vector<std::pair<Index, Index>>{{3, 4}, {4, 4}, {1, 5}}) {
+  for (const auto& sizes : std::vector<std::pair<Index, Index>>{{3, 4}, {4, 4}, {1, 5}}) {
+    const Index d = sizes.first, h = sizes.second;
     const Index one = h * (d + h + 1);
     CHECK(count([&](const Params& p) { nn::Rnn(p, d, h); }) == one);
     CHECK(count([&](const Params& p) { nn::Gru(p, d, h); }) == 3 * one + h);

@@ -240,9 +240,6 @@ struct UnitRows {
   }
 };
 #undef REEL_INDEPENDENT
-#if defined(__clang__)
-#pragma clang diagnostic pop
-#endif
 
 /// The functions of cell C, for the instruction set that this file is compiled for.
 template <class C, Real T>
@@ -285,6 +282,10 @@ struct RowFunctionsForAvx2 {
     Rows::operand_gradient(row);
   }
 };
+#endif
+
+#if defined(__clang__)
+#pragma clang diagnostic pop
 #endif
 
 template <class C, class Functions, Real T>

@@ -1,3 +1,5 @@
+#include <array>
+
 #include <reel/autograd/unit_cell.h>
 
 namespace reel {
@@ -6,6 +8,16 @@ namespace {
 // A gate that is always open.
 struct Open {};
 const auto& operator*(Open, const auto& x) { return x; }
+
+constexpr std::array<const char*, kernels::max_sums> gate_names(bool i, bool f, bool o) {
+  std::array<const char*, kernels::max_sums> names{};
+  std::size_t next = 0;
+  if (i) names[next++] = "input";
+  if (f) names[next++] = "forget";
+  names[next++] = "cell";
+  if (o) names[next] = "output";
+  return names;
+}
 
 // The sums are i, f, g, o, and the peepholes those of i, f, o, each without the gates that the
 // variant lacks.
@@ -16,24 +28,17 @@ struct LstmUnit {
       variant != LstmVariant::no_forget_gate && variant != LstmVariant::coupled;
   static constexpr bool has_o = variant != LstmVariant::no_output_gate;
   static constexpr int f = has_i, g = f + has_f, o = g + 1;  // where they are; i is first
-  static constexpr kernels::CellLayout layout = [] {
-    constexpr bool coupled = variant == LstmVariant::coupled;
-    kernels::CellLayout all{.sums = o + has_o,
-                            .states = 2,
-                            .weights = peepholes ? o + has_o - 1 : 0,
-                            .constants = masked ? 2 : 0,
-                            .projects = true,
-                            .forget = coupled ? 0
-                                      : has_f ? f
-                                              : -1,
-                            .forget_is_complement = coupled};
-    auto name = all.gates.begin();
-    if (has_i) *name++ = "input";
-    if (has_f) *name++ = "forget";
-    *name++ = "cell";
-    if (has_o) *name = "output";
-    return all;
-  }();
+  static constexpr bool is_coupled = variant == LstmVariant::coupled;
+  static constexpr kernels::CellLayout layout{.sums = o + has_o,
+                                              .states = 2,
+                                              .weights = peepholes ? o + has_o - 1 : 0,
+                                              .constants = masked ? 2 : 0,
+                                              .projects = true,
+                                              .gates = gate_names(has_i, has_f, has_o),
+                                              .forget = is_coupled ? 0
+                                                        : has_f    ? f
+                                                                   : -1,
+                                              .forget_is_complement = is_coupled};
 
   // The gate of sum k, which sees c through peephole `hole`; `given` are the weights and constants.
   template <bool exists, int k, int hole>
@@ -105,6 +110,14 @@ struct LayerNormLstmUnit {
   }
 };
 
+template <ForgetGate forget>
+auto log_of_gate(const auto& sum) {
+  if constexpr (forget == ForgetGate::sigmoid)
+    return log_sigmoid(sum);
+  else
+    return sum;
+}
+
 // Exponential gates, with a normaliser n and a stabiliser m: i and f are both divided by e^m'. An n
 // of 0 is the beginning of a sequence, which has no m.
 template <ForgetGate forget>
@@ -116,12 +129,7 @@ struct SlstmUnit {
     const auto& [i_sum, f_sum, z_sum, o_sum] = sums;
     const auto& [h, c, n, m] = before;
     const auto log_i = number(i_sum);
-    const auto log_f = [&] {
-      if constexpr (forget == ForgetGate::sigmoid)
-        return log_sigmoid(number(f_sum));
-      else
-        return number(f_sum);
-    }();
+    const auto log_f = log_of_gate<forget>(number(f_sum));
     const auto shifted = if_positive(n, log_f + m, log_i);
     const auto m_next = maximum(shifted, log_i);
     const auto i = exp(log_i - m_next);
