@@ -8,7 +8,6 @@
 #include <reel/autograd/engine/op.h>
 #include <reel/autograd/engine/segments.h>
 #include <reel/autograd/kernels/cell.h>
-#include <reel/autograd/kernels/gates.h>
 #include <reel/autograd/kernels/masks.h>
 #include <reel/autograd/recurrent.h>
 

@@ -5,6 +5,7 @@
 #include <tuple>
 #include <type_traits>
 
+#include <reel/autograd/kernels/cell.h>
 #include <reel/autograd/kernels/gates.h>
 #include <reel/autograd/ops.h>
 

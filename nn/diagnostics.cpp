@@ -14,6 +14,7 @@
 
 #include <reel/autograd/engine/scope.h>
 #include <reel/autograd/engine/table.h>
+#include <reel/autograd/kernels/gates.h>
 #include <reel/autograd/kernels/recurrent.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/rng.h>

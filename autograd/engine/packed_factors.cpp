@@ -5,6 +5,8 @@
 #include <optional>
 #include <type_traits>
 
+#include <reel/autograd/kernels/matmul.h>
+
 namespace reel {
 namespace {
 

@@ -1,9 +1,15 @@
 #pragma once
 
-#include <reel/autograd/kernels/matmul.h>
 #include <reel/autograd/tensor.h>
 
 namespace reel {
+
+namespace kernels {
+template <Real T>
+struct MatrixView;
+template <Real T>
+class PackedMatrix;
+}  // namespace kernels
 
 /// While one is alive, a right factor that products of this thread have in common is packed once:
 /// the weights of a loop over time, forward, and in a backward pass. Packing takes as long as some

@@ -11,6 +11,9 @@ namespace reel::kernels {
 
 inline constexpr int max_sums = 8, max_states = 4;
 
+/// What a pre-activation keeps for the backward pass: itself, or the gate that it went through.
+enum class GateForm { number, sigmoid, tanh };
+
 /// How a cell's numbers are laid out. A token, one row of one step, has `sums` blocks of H
 /// pre-activations: products and biases that the cell's functions then read. The first state is h,
 /// the output and the operand of the recurrent product.

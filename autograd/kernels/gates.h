@@ -7,9 +7,6 @@
 // not do: in f32 s = sigmoid(17) rounds to 1, and s (1 - s), its slope, to 0.
 namespace reel::kernels {
 
-/// What a pre-activation keeps for the backward pass: itself, or the gate that it went through.
-enum class GateForm { number, sigmoid, tanh };
-
 namespace detail {
 /// Whether the sign bit is set; std::signbit would not be vectorised.
 template <Real T>
