@@ -17,8 +17,7 @@ Embedding::Embedding(const ModuleParams& p, Arg<Index> count, Arg<Index> size,
 }
 
 Tensor Embedding::operator()(const Tensor& symbols, Site site) const {
-  const ModuleScope scope(w.name(), site);
-  return gather_rows(w, symbols);
+  return (*this)(symbols, Eval{}, site);  // which says so where a tape records and it has dropout
 }
 
 Tensor Embedding::operator()(const Tensor& symbols, const Mode& mode, Site site) const {
