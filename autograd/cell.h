@@ -71,6 +71,9 @@ Tensors states_after(const CellSpec& cell, const Tensor& p, const Tensors& befor
 
 namespace op {
 
+// y, the last states of both directions, and two hidden outputs.
+static_assert(1 + 2 * kernels::max_states + 2 <= max_outputs);
+
 /// Which parameters an op has as arguments: those that any of its cells has.
 struct OptionalParameters {
   bool w_hh = false, recurrent_bias = false, numbers = false, projection = false;
@@ -135,6 +138,7 @@ FusedCell gru_cell(Reset reset, bool layer_norm = false, bool dropped = false);
 FusedCell lstm_cell(LstmVariant variant = LstmVariant::standard, bool peepholes = false,
                     bool masked = false);
 FusedCell layer_norm_lstm_cell();
+FusedCell full_gate_lstm_cell();
 FusedCell slstm_cell(ForgetGate forget);
 
 }  // namespace reel

@@ -31,6 +31,9 @@
 /// A pre-activation (a gate's sum) goes through one sigmoid or tanh, perhaps after something was
 /// added to it; what that kept is what the backward pass reads, so that it computes no exponential
 /// again. To use a sum in any other way, or in several ways, write number(sum), and use that.
+///
+/// A function that the text calls has to be [[gnu::always_inline]]: a call left in the loop over
+/// units would keep that from being vectorised.
 namespace reel::unit {
 
 /// The derivatives with respect to the inputs whose bits `Inputs` has: one base class for each, as
@@ -248,8 +251,9 @@ template <Real T, unsigned A, unsigned B>
 [[gnu::always_inline]] inline auto maximum(const Number<T, A>& a, const Number<T, B>& b) {
   // At a tie each has half, as in reel::maximum.
   const T of_a = a.value > b.value ? T(1) : a.value < b.value ? T(0) : T(0.5);
+  const T larger = a.value > b.value ? a.value : b.value;  // b where one is NaN
   return with_slopes(
-      Number<T, A | B>(a.value > b.value || a.value != a.value ? a.value : b.value), a,
+      Number<T, A | B>(a.value == a.value ? larger : a.value), a,
       b, [&](T x) __attribute__((always_inline)) { return of_a * x; },
       [&](T x) __attribute__((always_inline)) { return (1 - of_a) * x; });
 }

@@ -13,7 +13,7 @@ namespace detail {
 
 /// The pre-activations of a step, without the second product.
 Tensors step_sums(const kernels::CellLayout& layout, const Tensor& p, const Tensor& h,
-                  const CellInputs& parameters);
+                  const Tensors& before, const CellInputs& parameters);
 /// Adds U s, or sets the sum that is s, normalised.
 void add_second(const kernels::CellLayout& layout, const Tensor& operand,
                 const CellInputs& parameters, Tensors& sums);
@@ -29,7 +29,7 @@ Tensors cell_step(const Tensor& p, const Tensor& h, const Tensors& before,
                   const CellInputs& parameters, const Tensors& given) {
   using Rows = kernels::UnitRows<C>;
   constexpr kernels::CellLayout layout = C::layout;
-  Tensors sums = step_sums(layout, p, h, parameters);
+  Tensors sums = step_sums(layout, p, h, before, parameters);
   const auto states = as_tuple<Tensor, Rows::state_count>(before);
   const auto constants = as_tuple<Tensor, Rows::constant_count>(given);
   const auto tuple_of_sums = [&] { return as_tuple<unit::TensorSum, Rows::sum_count>(sums); };
@@ -58,28 +58,31 @@ kernels::GateForm form(int sum) {
 
 }  // namespace detail
 
+namespace detail {
+
+template <class C>
+constexpr CellSpec cell_spec(const char* name, const kernels::CellKernels<float>& of_f32,
+                             const kernels::CellKernels<double>& of_f64) {
+  static_assert(C::layout.is_consistent(),
+                "the layout of a cell speaks of sums or states that it "
+                "does not have: see kernels::CellLayout");
+  return {name, C::layout, of_f32, of_f64, cell_step<C>, misused_sum<C>, form<C>};
+}
+
+}  // namespace detail
+
 /// The cell that C describes.
 template <class C>
 constexpr CellSpec cell_spec(const char* name) {
-  return {name,
-          C::layout,
-          kernels::cell_kernels<C, float>(),
-          kernels::cell_kernels<C, double>(),
-          detail::cell_step<C>,
-          detail::misused_sum<C>,
-          detail::form<C>};
+  return detail::cell_spec<C>(name, kernels::cell_kernels<C, float>(),
+                              kernels::cell_kernels<C, double>());
 }
 
 /// The same with kernels for the processor that the program runs on, whatever it is compiled for.
 template <class C>
 CellSpec cell_spec_for_this_processor(const char* name) {
-  return {name,
-          C::layout,
-          kernels::cell_kernels_for_this_processor<C, float>(),
-          kernels::cell_kernels_for_this_processor<C, double>(),
-          detail::cell_step<C>,
-          detail::misused_sum<C>,
-          detail::form<C>};
+  return detail::cell_spec<C>(name, kernels::cell_kernels_for_this_processor<C, float>(),
+                              kernels::cell_kernels_for_this_processor<C, double>());
 }
 
 }  // namespace reel

@@ -42,7 +42,12 @@ class Worker:
 
     def __init__(self, command, threads, name=None):
         self.command, self.threads = [str(part) for part in command], threads
-        count = str(threads)
+        self.start()
+        if self.hello is not None:
+            self.name = name or f"{self.hello['peer']} {self.hello['version']}"
+
+    def start(self):
+        count = str(self.threads)
         # Spinning threads take cores from other threads of their own process: OpenMP's and
         # OpenBLAS's.
         environment = {**os.environ, "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count,
@@ -54,7 +59,6 @@ class Worker:
         if self.hello is None:
             note(f"{first.strip() or 'no answer'} ({' '.join(self.command)})")
         else:
-            self.name = name or f"{self.hello['peer']} {self.hello['version']}"
             self.signal(signal.SIGSTOP)
 
     def signal(self, number):
@@ -75,6 +79,7 @@ class Worker:
         if line:
             return json.loads(line)
         note(f"{self.name}: ended with {self.process.wait()}")
+        self.start()  # an earlier version of Reel ends at a row that it does not know
         return {"skipped": "the worker has ended"}
 
     def ask(self, row, calls):

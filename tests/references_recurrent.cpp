@@ -256,6 +256,31 @@ Arrays lstm(const Arrays& in, const CellCall& call) {
   });
 }
 
+Arrays full_gate_lstm(const Arrays& in, const CellCall& call) {
+  return over_sequence(in, call, [](const ReferenceStep& s) {
+    const std::size_t n = s.n;
+    const Index units = static_cast<Index>(n);
+    const Vector u = s.recurrent();
+    Vector from_gates(3 * n);  // for i, f, o
+    for (Index k = 0; k < 3; ++k) {
+      const Vector terms = product(s.w.w_hh, (4 + 3 * k) * units, 3 * units,
+                                   s.states[2 + static_cast<std::size_t>(k)]);
+      for (std::size_t j = 0; j < 3 * n; ++j) from_gates[j] += terms[j];
+    }
+    for (std::size_t j = 0; j < n; ++j) {
+      double &h = s.states[0][j], &c = s.states[1][j];
+      const auto gate = [&](std::size_t k, double cell) {
+        const std::size_t at = k * n + j;
+        return s.states[2 + k][j] =
+                   sigmoid(s.p[at] + u[at] + from_gates[at] + s.number(k, j) * cell);
+      };
+      const double i = gate(0, c), f = gate(1, c);
+      c = f * c + i * s.mask[j] * std::tanh(s.p[3 * n + j] + u[3 * n + j]);
+      h = gate(2, c) * std::tanh(c);
+    }
+  });
+}
+
 Arrays slstm(const Arrays& in, const CellCall& call) {
   const bool exponential = call.cell == &slstm_cell(ForgetGate::exponential).spec;
   return over_sequence(in, call, [&](const ReferenceStep& s) {
@@ -353,6 +378,7 @@ void add_recurrent_references(References& table) {
   table["rnn"] = reference<CellCall>(rnn);
   table["ind_rnn"] = reference<CellCall>(ind_rnn);
   table["mgu"] = reference<CellCall>(mgu);
+  table["full_gate_lstm"] = reference<CellCall>(full_gate_lstm);
   table["slstm"] = reference<CellCall>(slstm);
   table["gru"] = reference<CellCall>(gru);
   table["lstm"] = reference<CellCall>(lstm);

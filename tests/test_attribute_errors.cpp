@@ -155,8 +155,8 @@ void add_sequences(Calls& calls) {
     calls.emplace("lstm", [=](const Tensor& x) {
       lstm(sequence(x), w(8, 2), w(8, 2), b(8), w(2, 2), w(2, 2), options);
     });
-    for (const FusedCell& cell :
-         {ind_rnn_cell(Activation::relu), minimal_gated_cell(), slstm_cell(ForgetGate::sigmoid)})
+    for (const FusedCell& cell : {ind_rnn_cell(Activation::relu), minimal_gated_cell(),
+                                  full_gate_lstm_cell(), slstm_cell(ForgetGate::sigmoid)})
       calls.emplace(cell.spec.name, [=](const Tensor& x) {
         const kernels::CellLayout& layout = cell.spec.layout;
         CellInputs in{w(2 * layout.inputs, 2), {}};

@@ -16,6 +16,7 @@
 #include <reel/autograd/rng.h>
 #include <reel/autograd/tape.h>
 #include <reel/autograd/unit_cell.h>
+#include <reel/nn/cells/full_gate_lstm.h>
 #include <reel/nn/cells/gru.h>
 #include <reel/nn/cells/ind_rnn.h>
 #include <reel/nn/cells/lstm.h>
@@ -120,6 +121,8 @@ TEST_CASE("parameters by formula: G H (D + H + 1), peepholes, the second bias of
     CHECK(count([&](const Params& p) { nn::Mgu(p, d, h); }) == 2 * one);
     CHECK(count([&](const Params& p) { nn::IndRnn(p, d, h); }) == h * (d + 2));
     CHECK(count([&](const Params& p) { nn::Slstm(p, d, h); }) == 4 * one);
+    CHECK(count([&](const Params& p) { nn::FullGateLstm(p, d, h); }) ==
+          4 * one + 9 * h * h + 3 * h);
     CHECK(count([&](const Params& p) { nn::Rnn(p, d, h, {.layer_norm = true}); }) == one + 2 * h);
     CHECK(count([&](const Params& p) { nn::Gru(p, d, h, {.layer_norm = true}); }) ==
           3 * one + h + 6 * h);
@@ -168,6 +171,7 @@ TEST_CASE("the other cells and options are their cells step by step, and their s
     check_three_ways<nn::Gru>(Params(2, dtype), {.dropout = {.update = 0.2, .zoneout_h = 0.3}});
     check_three_ways<nn::Mgu>(Params(2, dtype), {});
     check_three_ways<nn::IndRnn>(Params(2, dtype), {});
+    check_three_ways<nn::FullGateLstm>(Params(2, dtype), {});
     check_three_ways<nn::Slstm>(Params(2, dtype), {});
     check_three_ways<nn::Slstm>(Params(2, dtype), {.forget = ForgetGate::exponential});
     check_three_ways<nn::Lstm>(Params(2, dtype), {.projection_size = 2});
@@ -264,6 +268,21 @@ TEST_CASE("the forget gate's bias is set where the variant has that gate") {
   CHECK(ones_at(no_output_gate) == std::vector<Index>{1});
   CHECK(ones_at(no_forget_gate).empty());
   CHECK(ones_at(coupled).empty());
+}
+
+TEST_CASE("a layout that speaks of sums or states that there are not does not compile") {
+  using Layout = kernels::CellLayout;
+  CHECK(Layout{.sums = 4, .states = 2, .projects = true}.is_consistent());
+  CHECK_FALSE(Layout{.sums = 9, .states = 1}.is_consistent());
+  CHECK_FALSE(Layout{.sums = 4, .states = 6}.is_consistent());
+  CHECK_FALSE(Layout{.sums = 4, .states = 1, .inputs = 5}.is_consistent());
+  CHECK_FALSE(Layout{.sums = 4, .states = 1, .recurrent = {1, 4}}.is_consistent());
+  CHECK_FALSE(Layout{.sums = 4, .states = 1, .second = {-1, 1}}.is_consistent());
+  CHECK_FALSE(Layout{.sums = 4, .states = 2, .read = {0, 2}, .read_by = {0, 1}}.is_consistent());
+  CHECK_FALSE(Layout{.sums = 4, .states = 2, .read = {1, 2}, .read_by = {0, 1}}.is_consistent());
+  CHECK_FALSE(
+      Layout{.sums = 2, .states = 1, .recurrent = {0, 1}, .second = {1, 1}, .projects = true}
+          .is_consistent());
 }
 
 TEST_CASE("a cell whose text uses a sum in two ways, or not at all, is refused") {

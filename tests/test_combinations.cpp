@@ -16,6 +16,7 @@
 #include <reel/autograd/rng.h>
 #include <reel/autograd/tape.h>
 #include <reel/nn/bidirectional.h>
+#include <reel/nn/cells/full_gate_lstm.h>
 #include <reel/nn/cells/gru.h>
 #include <reel/nn/cells/ind_rnn.h>
 #include <reel/nn/cells/lstm.h>
@@ -163,6 +164,11 @@ std::vector<Combination> combinations() {
         "slstm " + std::to_string(static_cast<int>(forget)),
         nn::SlstmOptions{.forget = forget,
                          .dropout = {.hidden = forget == ForgetGate::sigmoid ? 0.2 : 0.0}});
+  table.add<nn::FullGateLstm>("full_gate_lstm", nn::FullGateLstmOptions{});
+  table.add<nn::FullGateLstm>(
+      "full_gate_lstm, dropped",
+      nn::FullGateLstmOptions{
+          .dropout = {.hidden = 0.2, .update = 0.2, .weights = 0.1, .zoneout_h = 0.3}});
   table.add<nn::MinGru>("min_gru", nn::MinGruOptions{});
   table.add<nn::MinLstm>("min_lstm", nn::MinLstmOptions{});
   table.add<nn::Sru>("sru", nn::SruOptions{});

@@ -2,8 +2,10 @@
 // that row by itself, whatever stands beside it.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <limits>
+#include <string_view>
 #include <vector>
 
 #include <reel/autograd/cell.h>
@@ -26,7 +28,8 @@ std::vector<FusedCell> all_cells() {
                                gru_cell(Reset::after, true),
                                minimal_gated_cell(),
                                lstm_cell(),
-                               layer_norm_lstm_cell()};
+                               layer_norm_lstm_cell(),
+                               full_gate_lstm_cell()};
   for (const Activation activation : {Activation::tanh, Activation::relu}) {
     cells.push_back(rnn_cell(activation));
     cells.push_back(rnn_cell(activation, true));
@@ -130,6 +133,60 @@ TEST_CASE("each row of a batch has the bits of that row by itself, in every cell
             CHECK(same_bits(row_of(batch.of_rows[i], row, length), alone.of_rows[i]));
         }
       }
+}
+
+// Seconds for a unit of a cell in a forward or backward pass over a row, per sum.
+double seconds_of_unit(const CellSpec& cell, bool backward) {
+  constexpr Index n = 512, times = 200;
+  const auto& layout = cell.layout;
+  const auto numbers = [&](int count, double value) {
+    return std::vector<float>(static_cast<std::size_t>(count * n), static_cast<float>(value));
+  };
+  std::vector<float> sums = numbers(layout.sums, 0.5), operand = numbers(1, 0.5),
+                     weights = numbers(layout.weights, 0.1), d_weights = weights,
+                     constants = numbers(layout.constants, 1), parts = sums,
+                     states = numbers(layout.states, 0.5), gradients = states;
+  kernels::UnitRow<float> row{
+      n, sums.data(), states.data(), {}, operand.data(), weights.data(), constants.data()};
+  kernels::UnitRowGradient<float> gradient{n,
+                                           sums.data(),
+                                           {},
+                                           {},
+                                           nullptr,
+                                           operand.data(),
+                                           operand.data(),
+                                           weights.data(),
+                                           constants.data(),
+                                           d_weights.data(),
+                                           parts.data()};
+  for (std::size_t k = 0; k < static_cast<std::size_t>(layout.states); ++k) {
+    gradient.before[k] = row.states[k] = states.data() + static_cast<Index>(k) * n;
+    gradient.gradients[k] = gradients.data() + static_cast<Index>(k) * n;
+  }
+  double best = std::numeric_limits<double>::infinity();
+  for (int attempt = 0; attempt < 5; ++attempt)
+    best = std::min(best, testing::cpu_seconds([&] {
+                      for (Index i = 0; i < times; ++i) {
+                        std::ranges::fill(sums, 0.5f);
+                        std::ranges::fill(gradients, 0.5f);
+                        backward ? cell.of_f32.unit_gradient(gradient) : cell.of_f32.unit(row);
+                      }
+                    }));
+  return best / (times * n * layout.sums);
+}
+
+TEST_CASE("the rows of every cell are vector code: about as fast per sum as those of an LSTM") {
+  if (testing::sanitized) return;
+  for (const bool backward : {false, true}) {
+    const double of_lstm = seconds_of_unit(lstm_cell().spec, backward);
+    for (const FusedCell& cell : all_cells()) {
+      CAPTURE(cell.spec.name);
+      CAPTURE(backward);
+      // Scalar code takes four to eight times as long; the exponential gates of an sLSTM three.
+      const double bound = std::string_view(cell.spec.name) == "slstm" ? 5 : 3;
+      CHECK(seconds_of_unit(cell.spec, backward) < bound * of_lstm);
+    }
+  }
 }
 
 TEST_CASE(

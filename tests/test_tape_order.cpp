@@ -293,7 +293,7 @@ TEST_CASE("more outputs than an op can have are refused") {
   const Shape s{1};
   op::Shapes shapes({s, s});
   while (shapes.count() < op::max_outputs) shapes.add(s);
-  CHECK_THROWS_WITH_AS(shapes.add(s), "an op has at most 12 outputs, not 13", ValueError);
+  CHECK_THROWS_WITH_AS(shapes.add(s), "an op has at most 13 outputs, not 14", ValueError);
 }
 
 TEST_CASE("errors say whose tape a tensor is on") {

@@ -78,7 +78,10 @@ class Scratch {
  public:
   explicit Scratch(std::int64_t count)
       : data_(static_cast<T*>(pool::allocate(static_cast<std::size_t>(count) * sizeof(T)))) {}
-  ~Scratch() { pool::release(data_); }
+  ~Scratch() {
+    if (data_) pool::release(data_);
+  }
+  Scratch(Scratch&& other) noexcept : data_(std::exchange(other.data_, nullptr)) {}
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 

@@ -29,7 +29,7 @@ inline OutputShape integer(const Shape& shape) {
   return output;
 }
 
-inline constexpr int max_outputs = 12;
+inline constexpr int max_outputs = 13;
 inline constexpr std::size_t max_attr_size = 128;
 
 /// The shapes of the results of an op: most ops have one, the recurrent layers several.

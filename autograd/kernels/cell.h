@@ -9,7 +9,7 @@
 // its products are laid out, and functions of one row. T steps, B rows, D features, H units.
 namespace reel::kernels {
 
-inline constexpr int max_sums = 8, max_states = 4;
+inline constexpr int max_sums = 8, max_states = 5;
 
 /// What a pre-activation keeps for the backward pass: itself, or the gate that it went through.
 enum class GateForm { number, sigmoid, tanh };
@@ -36,6 +36,9 @@ struct CellLayout {
   /// `operand` returns; in the order of the blocks of w_hh.
   Range recurrent = {0, sums};
   Range second = {0, 0};
+  /// States beside h that are operands too, each of a product that is added to the sums `read_by`;
+  /// their blocks of w_hh follow the others, those of one state after another.
+  Range read = {0, 0}, read_by = {0, 0};
   /// Layer normalisation of W x and U h, each over all of its blocks and with gains of its own.
   bool norm = false;
   /// The second product is none: its sum is the operand, normalised, with a gain and a bias.
@@ -50,8 +53,22 @@ struct CellLayout {
   int forget = -1;
   bool forget_is_complement = false;
 
-  constexpr int recurrent_blocks() const {
-    return recurrent.count + (second_is_norm ? 0 : second.count);
+  constexpr int second_blocks() const { return second_is_norm ? 0 : second.count; }
+  /// Where in w_hh the blocks for the i-th of the states `read` begin.
+  constexpr int read_block(int i) const {
+    return recurrent.count + second_blocks() + i * read_by.count;
+  }
+  constexpr int recurrent_blocks() const { return read_block(read.count); }
+  /// Whether there are as many states and sums as are used, and h, which may be narrower where it
+  /// is projected, is not needed in full.
+  constexpr bool is_consistent() const {
+    const auto within = [](Range range, int count) {
+      return range.begin >= 0 && range.count >= 0 && range.begin + range.count <= count;
+    };
+    return sums >= 1 && sums <= max_sums && states >= 1 && states <= max_states && inputs >= 1 &&
+           inputs <= sums && within(recurrent, sums) && within(second, sums) &&
+           within(read_by, sums) && within(read, states) && (read.count == 0 || read.begin > 0) &&
+           !(projects && recurrent_blocks() > recurrent.count);
   }
   /// Numbers per unit that are parameters: the weights, and the gains and biases of the norms of
   /// W x, of U h and of the operand.
@@ -89,7 +106,8 @@ template <Real T>
 struct UnitRow {
   Index n;                            ///< H
   T* sums;                            ///< [sums, H]; on return what the backward pass reads
-  std::array<T*, max_states> states;  ///< [H] each: before the step, on return after it
+  const T* h;                         ///< [H]: before the step
+  std::array<T*, max_states> states;  ///< [H] each: on return after the step; before it all but h
   T* operand;                         ///< the result of `operand`
   const T *weights, *constants;
 };

@@ -39,11 +39,13 @@ PackedCell<T>::PackedCell(const CellKernels<T>& cell, const CellSizes& sizes,
       numbers_(from.numbers),
       kept_(cell.layout, sizes),
       first_(blocks(from.w_hh, sizes, 0, cell.layout.recurrent.count)),
-      second_(blocks(from.w_hh, sizes, cell.layout.recurrent.count,
-                     cell.layout.recurrent_blocks() - cell.layout.recurrent.count)),
+      second_(blocks(from.w_hh, sizes, cell.layout.recurrent.count, cell.layout.second_blocks())),
       projection_(MatrixView<T>::row_major(from.projection, sizes.projected() ? sizes.output : 0,
                                            sizes.units)
-                      .transposed()) {}
+                      .transposed()) {
+  for (int i = 0; i < layout().read.count; ++i)
+    read_.emplace_back(blocks(from.w_hh, sizes, layout().read_block(i), layout().read_by.count));
+}
 
 template <Real T>
 void PackedCell<T>::step(const StepRows<T>& rows) const {
@@ -52,14 +54,15 @@ void PackedCell<T>::step(const StepRows<T>& rows) const {
   const Scratch<T> before(zoneout ? states * rows.count * n : 0), mask(zoneout ? n : 0);
   const CellConstants<T> constants(layout(), n, options_, masks_);
   add_recurrent_product(rows);
+  add_read_products(rows);
   if (layout().second.count > 0) add_second(rows, constants);
   const auto each_state = [&](auto f) {
     for (std::size_t k = 0; k < static_cast<std::size_t>(states); ++k)
       f(k, rows.states[k], before.data() + static_cast<Index>(k) * rows.count * n, sizes_.state(k));
   };
   if (zoneout)
-    each_state([&](std::size_t, const T* state, T* old, Index size) {
-      std::copy_n(state, rows.count * size, old);
+    each_state([&](std::size_t k, const T* state, T* old, Index size) {
+      std::copy_n(k == 0 ? rows.h : state, rows.count * size, old);
     });
   for (Index i = 0; i < rows.count; ++i) cell_.unit(unit_row(rows, i, constants));
   if (sizes_.projected())
@@ -82,7 +85,7 @@ void PackedCell<T>::add_recurrent_product(const StepRows<T>& rows) const {
   const auto [begin, count] = layout().recurrent;
   if (count == 0) return;
   const Index n = sizes_.units, width = layout().sums * n;
-  const T* h = rows.states[0];
+  const T* h = rows.h;
   if (masks_.has(Mask::hidden)) {
     const Index size = sizes_.output;
     for (Index i = 0; i < rows.count; ++i) {
@@ -106,6 +109,15 @@ void PackedCell<T>::add_recurrent_product(const StepRows<T>& rows) const {
 }
 
 template <Real T>
+void PackedCell<T>::add_read_products(const StepRows<T>& rows) const {
+  const Index n = sizes_.units;
+  auto state = rows.states.begin() + layout().read.begin;
+  for (const PackedMatrix<T>& w : read_)
+    step_product(MatrixView<T>::row_major(*state++, rows.count, n), w,
+                 rows.sums + layout().read_by.begin * n, layout().sums * n, Write::add);
+}
+
+template <Real T>
 void PackedCell<T>::add_second(const StepRows<T>& rows, const CellConstants<T>& constants) const {
   const auto [begin, count] = layout().second;
   const Index n = sizes_.units, width = layout().sums * n;
@@ -126,8 +138,13 @@ template <Real T>
 UnitRow<T> PackedCell<T>::unit_row(const StepRows<T>& rows, Index i,
                                    const CellConstants<T>& constants) const {
   const Index n = sizes_.units;
-  UnitRow<T> row{n,        rows.sums + i * layout().sums * n, {}, rows.operands + i * n,
-                 numbers_, constants.of(rows.t, rows.row(i))};
+  UnitRow<T> row{n,
+                 rows.sums + i * layout().sums * n,
+                 rows.h + i * sizes_.output,
+                 {},
+                 rows.operands + i * n,
+                 numbers_,
+                 constants.of(rows.t, rows.row(i))};
   for (std::size_t k = 0; k < static_cast<std::size_t>(layout().states); ++k)
     row.states[k] = rows.states[k] + i * n;
   if (sizes_.projected()) row.states[0] = rows.kept + i * kept_.width + kept_.unit_h;

@@ -53,12 +53,14 @@ class CellConstants {
 /// A block of rows in one step. Row i of an array is i rows further on.
 template <Real T>
 struct StepRows {
-  const Steps* steps;  ///< null: a single step
-  Index t, begin, count;
-  T* sums;                            ///< [count, sums, H]
-  T* kept;                            ///< [count, KeptNumbers::width]
-  std::array<T*, max_states> states;  ///< [count, H], h [count, P]; on return those after the step
-  T* operands;                        ///< [count, H]
+  const Steps* steps = nullptr;  ///< null: a single step
+  Index t = 0, begin = 0, count = 0;
+  T* sums = nullptr;                       ///< [count, sums, H]
+  T* kept = nullptr;                       ///< [count, KeptNumbers::width]
+  const T* h = nullptr;                    ///< [count, P]: before the step
+  std::array<T*, max_states> states = {};  ///< [count, H], h [count, P]: on return after the step;
+                                           ///< before it all but h, which may have the place of `h`
+  T* operands = nullptr;                   ///< [count, H]
 
   /// The row of the batch.
   Index row(Index i) const { return steps ? steps->row(begin + i) : i; }
@@ -80,6 +82,7 @@ class PackedCell {
 
  private:
   void add_recurrent_product(const StepRows<T>& rows) const;
+  void add_read_products(const StepRows<T>& rows) const;
   void add_second(const StepRows<T>& rows, const CellConstants<T>& constants) const;
   UnitRow<T> unit_row(const StepRows<T>& rows, Index i, const CellConstants<T>& constants) const;
   const T* gain(int norm) const { return numbers_ + norm * sizes_.units; }
@@ -91,6 +94,7 @@ class PackedCell {
   const T* numbers_;
   KeptNumbers kept_;
   PackedMatrix<T> first_, second_, projection_;
+  PoolVector<PackedMatrix<T>> read_;
 };
 
 }  // namespace reel::kernels

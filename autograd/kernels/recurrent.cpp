@@ -53,9 +53,11 @@ struct ForwardPass {
   void run(Index begin, Index end) const {
     const Steps& steps = layer.steps;
     const Index n = layer.sizes.units, width = layer.cell.layout.sums * n;
-    StepRows<T> rows{&steps, 0, begin, 0, nullptr, nullptr, {}, operands + begin * n};
+    StepRows<T> rows{.steps = &steps, .begin = begin, .operands = operands + begin * n};
     for (std::size_t k = 0; k < static_cast<std::size_t>(layer.cell.layout.states); ++k)
       rows.states[k] = states[k] + begin * layer.sizes.state(k);
+    T* const h = rows.states[0];
+    rows.h = h;
     for (Index s = 0; s < steps.count(); ++s) {
       rows.t = steps.time(s, from.reverse);
       rows.count = std::min(end, steps.active(rows.t)) - begin;
@@ -63,15 +65,23 @@ struct ForwardPass {
       const Index token = steps.first(rows.t) + begin;
       rows.sums = to.sums + token * width;
       rows.kept = kept_of(token, begin);
+      if (h_is_in_y()) rows.states[0] = y_of(rows, 0);
       cell.step(rows);
+      rows.h = rows.states[0];
       for (Index i = 0; i < rows.count; ++i) keep(rows, i);
     }
+    if (rows.h != h) std::copy_n(rows.h, (end - begin) * layer.sizes.output, h);
+  }
+
+  // Whether the rows of a step are consecutive in y, so that h needs no other place.
+  bool h_is_in_y() const { return layer.steps.uniform() && layer.y_stride == layer.sizes.output; }
+  T* y_of(const StepRows<T>& rows, Index i) const {
+    return to.y + layer.steps.place(rows.t, rows.begin + i) * layer.y_stride;
   }
 
   void keep(const StepRows<T>& rows, Index i) const {
     const CellSizes& sizes = layer.sizes;
-    std::copy_n(rows.states[0] + i * sizes.output, sizes.output,
-                to.y + layer.steps.place(rows.t, rows.begin + i) * layer.y_stride);
+    if (!h_is_in_y()) std::copy_n(rows.states[0] + i * sizes.output, sizes.output, y_of(rows, i));
     const auto count = static_cast<std::size_t>(to.kept ? layer.cell.layout.states : 0);
     T* next = rows.kept + i * cell.kept().width;
     for (std::size_t k = 1; k < count; ++k)

@@ -62,6 +62,7 @@ struct BackwardPass {
   Masks<T> masks;
   BackwardArrays<T> arrays;
   PackedMatrix<T> w_first, w_second, w_projection;
+  PoolVector<PackedMatrix<T>> w_read;
   std::array<const T*, max_states> initial = {};  // [B, H], in the order of the steps
   std::array<T*, max_states> gradients = {};      // of the states, likewise
 
@@ -78,10 +79,12 @@ struct BackwardPass {
         masks(of.options, steps.rows(), n, way),
         arrays(layout, sizes, steps, masks),
         w_first(blocks(0, layout.recurrent.count)),
-        w_second(
-            blocks(layout.recurrent.count, layout.recurrent_blocks() - layout.recurrent.count)),
+        w_second(blocks(layout.recurrent.count, layout.second_blocks())),
         w_projection(
-            MatrixView<T>::row_major(from.projection, sizes.projected() ? sizes.output : 0, n)) {}
+            MatrixView<T>::row_major(from.projection, sizes.projected() ? sizes.output : 0, n)) {
+    for (int i = 0; i < layout.read.count; ++i)
+      w_read.emplace_back(blocks(layout.read_block(i), layout.read_by.count));
+  }
 
   MatrixView<T> blocks(Index begin, Index count) const {
     return MatrixView<T>::row_major(from.w_hh + begin * n * sizes.output, count * n, sizes.output);
@@ -109,6 +112,9 @@ struct BackwardPass {
         std::fill_n(gradients[0] + begin * sizes.output, (last - begin) * sizes.output, T(0));
       if (layout.second.count > 0) second(t, begin, last, constants);
       if (layout.recurrent.count > 0) recurrent(t, begin, last, mask.data());
+      for (std::size_t i = 0; i < w_read.size(); ++i)
+        step_product(sums(t, begin, last, layout.read_by), w_read[i],
+                     gradients[read_state(i)] + begin * n, n, Write::add);
       if (masks.zoneout()) add_shares(begin, last);
       if (s % few_steps == 0) move_weight_gradients(begin, end);
     }
@@ -131,6 +137,9 @@ struct BackwardPass {
   MatrixView<T> sums(Index t, Index begin, Index end, CellLayout::Range range) const {
     return MatrixView<T>::row_major(to.sums + (steps.first(t) + begin) * width + range.begin * n,
                                     end - begin, range.count * n, width);
+  }
+  std::size_t read_state(std::size_t i) const {
+    return static_cast<std::size_t>(layout.read.begin) + i;
   }
   const T* kept_of(Index token) const { return to.kept + token * kept.width; }
   const T* gain(int norm) const { return from.numbers + norm * n; }
@@ -292,6 +301,7 @@ struct BackwardPass {
       product(all_sums(layout.second.begin, layout.second.count),
               MatrixView<T>::row_major(arrays.operands.data(), tokens, n),
               to.dw_hh + layout.recurrent.count * n * n);
+    if (to.dw_hh) read_weight_gradients();
     if (to.d_projection)
       product(MatrixView<T>::row_major(arrays.d_h.data(), tokens, sizes.output),
               MatrixView<T>::row_major(to.kept + kept.unit_h, tokens, n, kept.width),
@@ -336,11 +346,11 @@ struct BackwardPass {
         layout.norm ? MatrixView<T>::row_major(arrays.d_products.data(), tokens, columns)
                     : all_sums(layout.recurrent.begin, layout.recurrent.count);
     if (!steps.uniform() || masks.has(Mask::hidden)) {
-      const Scratch<T> states(tokens * size);
-      for (Index t = 0; t < steps.count(); ++t)
-        for (Index r = 0; r < steps.active(t); ++r)
-          copy_operand(t, r, states.data() + (steps.first(t) + r) * size);
-      return product(d, MatrixView<T>::row_major(states.data(), tokens, size), to.dw_hh);
+      const Scratch<T> operands(tokens * size);
+      each_step_of_rows([&](Index t, Index r, Index token) {
+        copy_operand(t, r, operands.data() + token * size);
+      });
+      return product(d, MatrixView<T>::row_major(operands.data(), tokens, size), to.dw_hh);
     }
     // The step that runs first begins with the initial states, all others with y of the one before.
     const bool any = tokens > 0;
@@ -352,6 +362,25 @@ struct BackwardPass {
               MatrixView<T>::row_major(to.y + (from.reverse ? rows * layer.y_stride : 0), later,
                                        size, layer.y_stride),
               to.dw_hh, Write::add);
+  }
+  // The same for the other states that are operands.
+  void read_weight_gradients() const {
+    const Index tokens = steps.tokens();
+    const Scratch<T> states(w_read.empty() ? 0 : tokens * n);
+    for (std::size_t i = 0; i < w_read.size(); ++i) {
+      each_step_of_rows([&](Index t, Index r, Index token) {
+        std::copy_n(before(t, r, read_state(i)), n, states.data() + token * n);
+      });
+      product(all_sums(layout.read_by.begin, layout.read_by.count),
+              MatrixView<T>::row_major(states.data(), tokens, n),
+              to.dw_hh + layout.read_block(static_cast<int>(i)) * n * n);
+    }
+  }
+  // Calls f(t, row, token) for every token.
+  template <class F>
+  void each_step_of_rows(F f) const {
+    for (Index t = 0; t < steps.count(); ++t)
+      for (Index r = 0; r < steps.active(t); ++r) f(t, r, steps.first(t) + r);
   }
   // h of a row before step t, as the product reads it.
   void copy_operand(Index t, Index r, T* operand) const {

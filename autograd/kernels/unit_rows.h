@@ -120,12 +120,21 @@ struct UnitRows {
   }
 
   template <Real T>
+  [[gnu::always_inline]] static std::array<const T*, max_states> states_before(
+      const UnitRow<T>& row) {
+    std::array<const T*, max_states> before = {row.h};
+    for (std::size_t k = 1; k < state_count; ++k) before[k] = row.states[k];
+    return before;
+  }
+
+  template <Real T>
   [[gnu::always_inline, gnu::flatten]] static void unit(const UnitRow<T> row) {
+    const auto before = states_before(row);
     REEL_INDEPENDENT
-    for (Index j = 0; j < row.n; ++j) call<Run::first, false, T>(row, row.states.data(), j);
+    for (Index j = 0; j < row.n; ++j) call<Run::first, false, T>(row, before.data(), j);
     REEL_INDEPENDENT
     for (Index j = 0; j < row.n; ++j) {
-      const auto after = call<Run::again, false, T>(row, row.states.data(), j);
+      const auto after = call<Run::again, false, T>(row, before.data(), j);
       each<state_count>([&](auto k) __attribute__((always_inline)) {
         return row.states[k][j] = std::get<k>(after).value;
       });
@@ -134,9 +143,10 @@ struct UnitRows {
 
   template <Real T>
   [[gnu::always_inline, gnu::flatten]] static void operand(const UnitRow<T> row) {
+    const auto before = states_before(row);
     REEL_INDEPENDENT
     for (Index j = 0; j < row.n; ++j)
-      row.operand[j] = std::get<0>(call<Run::first, true, T>(row, row.states.data(), j)).value;
+      row.operand[j] = std::get<0>(call<Run::first, true, T>(row, before.data(), j)).value;
   }
 
   // Whether number k of the tuple Numbers depends on the input with that bit.

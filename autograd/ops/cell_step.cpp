@@ -24,6 +24,21 @@ Tensor normalized(const Tensor& x, const Tensor& gain, const Tensor& bias) {
   return layer_norm(x, gain, bias.defined() ? bias : zeros(gain.shape(), gain.dtype()));
 }
 
+// Adds the terms to consecutive sums, of which each may be undefined: zero.
+void add_terms(Tensors& sums, kernels::CellLayout::Range range, const Tensor& terms) {
+  if (range.count == 0) return;
+  const Tensors parts = split(terms, range.count, -1);
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    Tensor& sum = sums[static_cast<std::size_t>(range.begin) + i];
+    sum = sum.defined() ? sum + parts[i] : parts[i];
+  }
+}
+
+// Blocks of w_hh.
+Tensor recurrent_weights(const CellInputs& parameters, int begin, int count, Index n) {
+  return slice(parameters.w_hh, 0, begin * n, (begin + count) * n);
+}
+
 }  // namespace
 
 Tensor CellInputs::input_part(const kernels::CellLayout& layout, const Tensor& x) const {
@@ -37,29 +52,32 @@ Tensor CellInputs::input_part(const kernels::CellLayout& layout, const Tensor& x
 namespace detail {
 
 Tensors step_sums(const kernels::CellLayout& layout, const Tensor& p, const Tensor& h,
-                  const CellInputs& parameters) {
+                  const Tensors& before, const CellInputs& parameters) {
   const Index n = p.size(-1) / layout.inputs;
   Tensors sums(static_cast<std::size_t>(layout.sums));
   const int count = layout.recurrent.count;
   Tensor u;
   if (count > 0) {
     const bool all = layout.recurrent_blocks() == count;
-    const Tensor w = all ? parameters.w_hh : slice(parameters.w_hh, 0, 0, count * n);
+    const Tensor w = all ? parameters.w_hh : recurrent_weights(parameters, 0, count, n);
     u = matmul(h, w, false, true);
     if (layout.norm)
       u = normalized(u, numbers_of(parameters, layout.recurrent_norm(), count, n), {});
   }
-  if (count == layout.sums && layout.inputs == layout.sums) return split(p + u, count, -1);
-  const Tensors in = split(p, layout.inputs, -1);
-  for (int gate = 0; gate < layout.inputs; ++gate)
-    sums[static_cast<std::size_t>(layout.input[static_cast<std::size_t>(gate)])] =
-        in[static_cast<std::size_t>(gate)];
-  const Tensors recurrent = count > 0 ? split(u, count, -1) : Tensors{};
-  for (int i = 0; i < count; ++i) {
-    Tensor& sum = sums[static_cast<std::size_t>(layout.recurrent.begin + i)];
-    const Tensor& term = recurrent[static_cast<std::size_t>(i)];
-    sum = sum.defined() ? sum + term : term;
+  if (count == layout.sums && layout.inputs == layout.sums) {
+    sums = split(p + u, count, -1);
+  } else {
+    const Tensors in = split(p, layout.inputs, -1);
+    for (int gate = 0; gate < layout.inputs; ++gate)
+      sums[static_cast<std::size_t>(layout.input[static_cast<std::size_t>(gate)])] =
+          in[static_cast<std::size_t>(gate)];
+    add_terms(sums, layout.recurrent, u);
   }
+  for (int i = 0; i < layout.read.count; ++i)
+    add_terms(sums, layout.read_by,
+              matmul(before[static_cast<std::size_t>(layout.read.begin + i)],
+                     recurrent_weights(parameters, layout.read_block(i), layout.read_by.count, n),
+                     false, true));
   if (parameters.recurrent_bias.defined()) {
     Tensor& sum = sums[static_cast<std::size_t>(layout.recurrent_bias)];
     sum = sum + parameters.recurrent_bias;
@@ -69,19 +87,17 @@ Tensors step_sums(const kernels::CellLayout& layout, const Tensor& p, const Tens
 
 void add_second(const kernels::CellLayout& layout, const Tensor& operand,
                 const CellInputs& parameters, Tensors& sums) {
-  const Index n = operand.size(-1), begin = layout.recurrent.count * n;
+  const Index n = operand.size(-1);
   if (layout.second_is_norm) {
     sums[static_cast<std::size_t>(layout.second.begin)] =
         normalized(operand, numbers_of(parameters, layout.second_norm(), 1, n),
                    numbers_of(parameters, layout.second_norm() + 1, 1, n));
     return;
   }
-  const Tensor w = slice(parameters.w_hh, 0, begin, begin + layout.second.count * n);
-  const Tensors terms = split(matmul(operand, w, false, true), layout.second.count, -1);
-  for (int i = 0; i < layout.second.count; ++i) {
-    Tensor& sum = sums[static_cast<std::size_t>(layout.second.begin + i)];
-    sum = sum + terms[static_cast<std::size_t>(i)];
-  }
+  add_terms(
+      sums, layout.second,
+      matmul(operand, recurrent_weights(parameters, layout.recurrent.count, layout.second.count, n),
+             false, true));
 }
 
 }  // namespace detail

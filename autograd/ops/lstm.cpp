@@ -111,7 +111,7 @@ struct LayerNormLstmUnit {
 };
 
 template <ForgetGate forget>
-auto log_of_gate(const auto& sum) {
+[[gnu::always_inline]] inline auto log_of_gate(const auto& sum) {
   if constexpr (forget == ForgetGate::sigmoid)
     return log_sigmoid(sum);
   else
@@ -140,9 +140,34 @@ struct SlstmUnit {
   }
 };
 
+// The gates are states too: those of the next step see them, by matrices.
+struct FullGateLstmUnit {
+  static constexpr kernels::CellLayout layout{.sums = 4,
+                                              .states = 5,
+                                              .weights = 3,
+                                              .constants = 1,
+                                              .read = {2, 3},
+                                              .read_by = {0, 3},
+                                              .gates = {"input", "forget", "output", "cell"},
+                                              .forget = 1};
+
+  static auto unit(const auto& sums, const auto& before, const auto& peepholes,
+                   const auto& constants) {
+    const auto& [i_sum, f_sum, o_sum, g_sum] = sums;
+    const auto& [p_i, p_f, p_o] = peepholes;
+    const auto& c = std::get<1>(before);
+    const auto i = sigmoid(i_sum + p_i * c);
+    const auto f = sigmoid(f_sum + p_f * c);
+    const auto c_next = f * c + i * (tanh(g_sum) * std::get<0>(constants));
+    const auto o = sigmoid(o_sum + p_o * c_next);
+    return std::tuple(o * tanh(c_next), c_next, i, f, o);
+  }
+};
+
 template <LstmVariant variant, bool peepholes, bool masked = true>
 constinit const CellSpec cell = cell_spec<LstmUnit<variant, peepholes, masked>>("lstm");
 constinit const CellSpec norm_cell = cell_spec<LayerNormLstmUnit>("lstm, layer norm");
+constinit const CellSpec full_gate_spec = cell_spec<FullGateLstmUnit>("full_gate_lstm");
 template <ForgetGate forget>
 constinit const CellSpec slstm_spec = cell_spec<SlstmUnit<forget>>("slstm");
 
@@ -165,10 +190,13 @@ constinit const CellSpec* const cells[] = {
     &cell<no_output_activation, false>,
     &cell<no_output_activation, true>,
 };
+constinit const CellSpec* const full_gate_cells[] = {&full_gate_spec};
 constinit const CellSpec* const slstm_cells[] = {&slstm_spec<ForgetGate::sigmoid>,
                                                  &slstm_spec<ForgetGate::exponential>};
 
 REEL_EARLY const op::RecurrentOp lstm_op("lstm", cells, {.states = {"h0", "c0"}});
+REEL_EARLY const op::RecurrentOp full_gate_op("full_gate_lstm", full_gate_cells,
+                                              {.states = {"h0", "c0", "i0", "f0", "o0"}});
 REEL_EARLY const op::RecurrentOp slstm_op("slstm", slstm_cells,
                                           {.states = {"h0", "c0", "n0", "m0"}});
 
@@ -179,6 +207,7 @@ FusedCell lstm_cell(LstmVariant variant, bool peepholes, bool masked) {
   return {*cells[2 + 2 * static_cast<int>(variant) + (peepholes ? 1 : 0)], lstm_op};
 }
 FusedCell layer_norm_lstm_cell() { return {norm_cell, lstm_op}; }
+FusedCell full_gate_lstm_cell() { return {full_gate_spec, full_gate_op}; }
 FusedCell slstm_cell(ForgetGate forget) {
   return {*slstm_cells[static_cast<int>(forget)], slstm_op};
 }

@@ -192,7 +192,7 @@ Directions<T> directions_of(const Layout& layout, const CellCall& call, In in) {
 }
 
 // The layer of a call; C is the context of a pass.
-template <Real T, class C>
+template <class C>
 kernels::CellSizes sizes_of(const C& c, const Layout& layout) {
   return layout.sizes([&](int i) { return c.has(i) ? &c.shape(i) : nullptr; });
 }
@@ -200,7 +200,7 @@ kernels::CellSizes sizes_of(const C& c, const Layout& layout) {
 template <Real T>
 void forward(Ctx<T> c, const CellCall& call) {
   const Layout layout(call);
-  const kernels::CellSizes sizes = sizes_of<T>(c, layout);
+  const kernels::CellSizes sizes = sizes_of(c, layout);
   const Index steps_count = c.shape(X)[0], rows = c.shape(X)[1], all = steps_count * rows;
   const Index width = layout.cell.sums * sizes.units;
   const kernels::Steps steps(steps_count, rows,
@@ -247,7 +247,7 @@ void show(Observer& observer, BackwardCtx<T> c, const CellCall& call,
 template <Real T>
 void backward(BackwardCtx<T> c, const CellCall& call) {
   const Layout layout(call);
-  const kernels::CellSizes sizes = sizes_of<T>(c, layout);
+  const kernels::CellSizes sizes = sizes_of(c, layout);
   const Index steps_count = c.shape(X)[0], rows = c.shape(X)[1], all = steps_count * rows;
   const Index width = layout.cell.sums * sizes.units;
   const kernels::Steps steps(steps_count, rows, c.has(LENGTHS) ? c.indices(LENGTHS) : nullptr);

@@ -4,7 +4,7 @@ namespace reel {
 namespace {
 
 template <Activation activation>
-auto activated(const auto& sum) {
+[[gnu::always_inline]] inline auto activated(const auto& sum) {
   if constexpr (activation == Activation::tanh)
     return tanh(sum);
   else

@@ -12,6 +12,7 @@
 #include <reel/datasets/windows.h>
 #include <reel/nn/all_states.h>
 #include <reel/nn/bidirectional.h>
+#include <reel/nn/cells/full_gate_lstm.h>
 #include <reel/nn/cells/gru.h>
 #include <reel/nn/cells/ind_rnn.h>
 #include <reel/nn/cells/lstm.h>

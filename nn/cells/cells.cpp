@@ -5,6 +5,7 @@
 
 #include <reel/autograd/engine/scope.h>
 #include <reel/autograd/ops.h>
+#include <reel/nn/cells/full_gate_lstm.h>
 #include <reel/nn/cells/gru.h>
 #include <reel/nn/cells/ind_rnn.h>
 #include <reel/nn/cells/lstm.h>
@@ -185,6 +186,18 @@ LstmCell::LstmCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidd
 FusedCell LstmCell::fused() const {
   if (numbers[1].defined()) return layer_norm_lstm_cell();
   return lstm_cell(variant, numbers[0].defined(), dropout.update > 0 || std::isfinite(cell_bound));
+}
+
+FullGateLstmCell::FullGateLstmCell(const ModuleParams& p, Arg<Index> input_size,
+                                   Arg<Index> hidden_size, const Options& options) {
+  check_forget_bias(p, FullGateLstmCell::name, options.forget_bias);
+  const Initial initial(p, FullGateLstmCell::name, fused(), input_size, hidden_size, options);
+  const std::vector<std::string> gates{"input", "forget", "output", "cell"};
+  w_ih = p.create("w_ih", {4 * hidden_size, input_size}, initial.weight, gates);
+  w_hh = p.create("w_hh", {13 * hidden_size, hidden_size}, initial.weight);
+  b = p.create("b", {4 * hidden_size},
+               with_forget_bias(initial.summed_bias, options.forget_bias, gates), gates);
+  finish(*this, p, fused(), hidden_size, options, "peepholes", initial.weight);
 }
 
 SlstmCell::SlstmCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,

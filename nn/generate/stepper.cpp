@@ -147,10 +147,14 @@ pack_step(const CellSpec& spec, const CellInputs& parameters, const kernels::Ste
     const Scratch<T> sums(rows * cell.layout().sums * n), operands(rows * n),
         kept(rows * cell.kept().width);
     input(x, sums.data());
-    kernels::StepRows<T> block{nullptr, 0, 0, rows, sums.data(), kept.data(), {}, operands.data()};
+    kernels::StepRows<T> block{.count = rows,
+                               .sums = sums.data(),
+                               .kept = kept.data(),
+                               .h = before[0].begin<T>(),
+                               .operands = operands.data()};
     for (std::size_t k = 0; k < after.size(); ++k) {
       block.states[k] = after[k].begin_update<T>().data();
-      std::copy_n(before[k].begin<T>(), before[k].size(), block.states[k]);
+      if (k > 0) std::copy_n(before[k].begin<T>(), before[k].size(), block.states[k]);
     }
     cell.step(block);
   };

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import shutil
 import signal
 import struct
@@ -59,6 +60,14 @@ def default_signals():
         signal.signal(which, signal.SIG_DFL)
 
 
+def lengthen_metrics(run, length=300000):
+    """Makes the first line of metrics.jsonl long, by a key that no one reads."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    lines[0] = json.dumps({**json.loads(lines[0]), "padding": "x" * length})
+    path.write_text("\n".join(lines) + "\n")
+
+
 def metrics_of(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
@@ -97,6 +106,16 @@ class CharLmTest(unittest.TestCase):
         self.succeed("train", "--text", self.text, "--run", self.folder / run, *self.small, *words,
                      **options)
         return self.folder / run
+
+    def stop_at_next_line(self, run, *words):
+        """Resumes a training that ends, its state saved, at its next line of metrics.jsonl, which
+        cannot be written: that file may not become longer. It has to be longer than the model."""
+        size = (run / "metrics.jsonl").stat().st_size
+        done = self.run_it("train", "--resume", "--run", run, *words, preexec_fn=lambda:
+                           resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, size + 20)))
+        self.assertEqual(done.returncode, 1, done)
+        self.assertRegex(done.stderr, rb"\Achar_lm: [^\n]*metrics.jsonl: cannot write: File too large\n\Z")
+        self.assertEqual((run / "metrics.jsonl").stat().st_size, size)
 
     def refuse(self, code, *words, says=(), **options):
         """Checks that the program fails with one clear line, and changes nothing in the

@@ -147,7 +147,7 @@ class SameBits(runs.CharLmTest):
                             metrics_of(runs_of[0])[-1]["train_loss"])
 
     def test_looking_back_is_resumed_anywhere(self):
-        for update, length in ((5, 17), (4, 12), (6, 2)):
+        for update, length in ((5, 17), (4, 12), (6, 2))[:1 if runs.SANITIZED else 3]:
             words = ["--tbptt-update", update, "--tbptt-length", length, "--seq-len", update]
             begin = time.monotonic()
             whole = self.train(f"whole{update}", *self.long, *words)
