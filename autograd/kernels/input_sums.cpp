@@ -20,9 +20,6 @@ void sum_biases(const CellLayout& layout, Index n, const T* b, const T* recurren
     for (Index j = 0; j < n; ++j) biases[layout.recurrent_bias * n + j] += recurrent_bias[j];
 }
 
-namespace {
-
-// The biases of each token where no product will be added.
 template <Real T>
 void fill_biases(const CellLayout& layout, Index n, Index tokens, const T* biases, T* sums) {
   for (int sum = 0; sum < layout.sums; ++sum) {
@@ -33,12 +30,9 @@ void fill_biases(const CellLayout& layout, Index n, Index tokens, const T* biase
   }
 }
 
-}  // namespace
-
 template <Real T>
 void input_sums(const CellLayout& layout, Index n, const T* x, Index tokens, Index features,
                 const T* w_ih, const T* biases, T* sums) {
-  fill_biases(layout, n, tokens, biases, sums);
   each_input_run(layout, [&](int gate, int sum, int count) {
     const auto w = MatrixView<T>::row_major(w_ih + gate * n * features, count * n, features);
     matmul(MatrixView<T>::row_major(x, tokens, features), w.transposed(), biases + sum * n, 0,
@@ -111,6 +105,8 @@ template void column_sums(MatrixView<float>, float*);
 template void column_sums(MatrixView<double>, double*);
 template void sum_biases(const CellLayout&, Index, const float*, const float*, float*);
 template void sum_biases(const CellLayout&, Index, const double*, const double*, double*);
+template void fill_biases(const CellLayout&, Index, Index, const float*, float*);
+template void fill_biases(const CellLayout&, Index, Index, const double*, double*);
 template void normalized_input_sums(const CellLayout&, Index, Index, float*, float*, Index,
                                     const float*, const float*, float*);
 template void normalized_input_sums(const CellLayout&, Index, Index, double*, double*, Index,

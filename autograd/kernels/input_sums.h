@@ -26,7 +26,11 @@ void each_input_run(const CellLayout& layout, F f) {
 template <Real T>
 void sum_biases(const CellLayout& layout, Index n, const T* b, const T* recurrent_bias, T* biases);
 
-/// sums [tokens, sums, H] = biases + W x.
+/// Sets the sums of some tokens to which no W x belongs to their biases.
+template <Real T>
+void fill_biases(const CellLayout& layout, Index n, Index tokens, const T* biases, T* sums);
+
+/// sums [tokens, sums, H] = biases + W x, where W x belongs to them.
 template <Real T>
 void input_sums(const CellLayout& layout, Index n, const T* x, Index tokens, Index features,
                 const T* w_ih, const T* biases, T* sums);

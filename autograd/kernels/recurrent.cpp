@@ -20,6 +20,7 @@ struct ForwardPass {
   PackedCell<T> cell;
   std::array<T*, max_states> states = {};  // [B, H], in the order of the steps
   T* operands = nullptr;                   // [B, H]
+  T* biases = nullptr;                     // [sums, H]
   T* kept = nullptr;                       // of each token, or if nothing is kept of each row
   bool by_token = false;
 
@@ -34,7 +35,7 @@ struct ForwardPass {
     return kept + (by_token ? token : r) * cell.kept().width;
   }
 
-  void input_part(const T* x, T* biases) const {
+  void input_part(const T* x) const {
     const CellLayout& layout = layer.cell.layout;
     const Index n = layer.sizes.units, tokens = layer.steps.tokens();
     sum_biases(layout, n, from.b, from.recurrent_bias, biases);
@@ -65,6 +66,8 @@ struct ForwardPass {
       const Index token = steps.first(rows.t) + begin;
       rows.sums = to.sums + token * width;
       rows.kept = kept_of(token, begin);
+      if (!layer.cell.layout.norm)  // here, not for all steps at once, as they are in the cache now
+        fill_biases(layer.cell.layout, n, rows.count, biases, rows.sums);
       if (h_is_in_y()) rows.states[0] = y_of(rows, 0);
       cell.step(rows);
       rows.h = rows.states[0];
@@ -99,7 +102,7 @@ void Recurrence<T>::forward(std::span<const DirectionResults<T>> results) const 
   const SortedStates<T> sorted(steps, layout, sizes, directions.size());
   const bool keep_all = results[0].kept || layout.norm;
   const Index kept_size = KeptNumbers(layout, sizes).width * (keep_all ? steps.tokens() : rows);
-  const Scratch<T> biases(layout.sums * n), operands(ways * rows * n),
+  const Scratch<T> biases(ways * layout.sums * n), operands(ways * rows * n),
       own_kept(results[0].kept ? 0 : ways * kept_size);
   std::array<std::optional<ForwardPass<T>>, 2> passes;
   for (std::size_t way = 0; way < directions.size(); ++way) {
@@ -111,7 +114,8 @@ void Recurrence<T>::forward(std::span<const DirectionResults<T>> results) const 
     pass.operands = operands.data() + w * rows * n;
     pass.kept = results[way].kept ? results[way].kept : own_kept.data() + w * kept_size;
     pass.by_token = keep_all;
-    pass.input_part(tokens.data(), biases.data());
+    pass.biases = biases.data() + w * layout.sums * n;
+    pass.input_part(tokens.data());
   }
   each_row_block(steps, directions.size(),
                  [&](std::size_t way, Index begin, Index end) { passes[way]->run(begin, end); });
