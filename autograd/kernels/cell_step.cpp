@@ -147,7 +147,8 @@ UnitRow<T> PackedCell<T>::unit_row(const StepRows<T>& rows, Index i,
                  constants.of(rows.t, rows.row(i))};
   for (std::size_t k = 0; k < static_cast<std::size_t>(layout().states); ++k)
     row.states[k] = rows.states[k] + i * n;
-  if (sizes_.projected()) row.states[0] = rows.kept + i * kept_.width + kept_.unit_h;
+  if (sizes_.projected())  // the unit has its own h, and does not read that before the step
+    row.h = row.states[0] = rows.kept + i * kept_.width + kept_.unit_h;
   return row;
 }
 
