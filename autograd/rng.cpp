@@ -83,7 +83,7 @@ Tensor filled(Rng& rng, const char* call, const Shape& shape, DType dtype, Site 
 
 // The smallest and largest T in [low, high), or low if there is none.
 template <class T>
-std::pair<T, T> within(double low, double high) {
+std::array<T, 2> within(double low, double high) {
   T least = static_cast<T>(low), largest = static_cast<T>(high);
   if (static_cast<double>(least) < low)
     least = std::nextafter(least, std::numeric_limits<T>::infinity());
@@ -185,7 +185,7 @@ Tensor Rng::uniform(const Shape& shape, Arg<double> low, Arg<double> high, DType
   const auto f32_range = within<float>(low, high);
   const auto f64_range = within<double>(low, high);
   const auto number = [=]<class T>(std::uint32_t a, std::uint32_t b, std::uint32_t, std::uint32_t) {
-    const auto [least, largest] = std::get<std::pair<T, T>>(std::tuple(f32_range, f64_range));
+    const auto [least, largest] = std::get<std::array<T, 2>>(std::tuple(f32_range, f64_range));
     // The sum, or its conversion to T, may be rounded to a bound.
     const T x = static_cast<T>(low + (high - low) * unit(a, b));
     return x < least ? least : x > largest ? largest : x;
