@@ -158,6 +158,20 @@ TEST_CASE("a program whose lengths vary holds at most twice what it used at its 
       .join();
 }
 
+TEST_CASE(
+    "without a tape a layer's memory for a long sequence is its input and output, and a constant") {
+  std::thread([] {
+    const Index steps = 2000, rows = 64, units = 64;
+    const Params params(1);
+    const nn::Lstm lstm(params / "lstm", 1, units);
+    const Tensor x = zeros({steps, rows, 1});
+    const auto y_bytes = static_cast<std::size_t>(steps * rows * units) * sizeof(float);
+    const std::size_t before = pool::statistics().peak_bytes;
+    lstm(x);
+    CHECK(pool::statistics().peak_bytes - before < 2 * y_bytes);  // the gates are 4 times y
+  }).join();
+}
+
 TEST_CASE("new blocks are full of NaN where a test asks for it, which this program does") {
   for (int i = 0; i < 2; ++i) {  // from the heap, and from the pool
     const Tensor x({5}, f32), y({5}, f64), n({5}, i32);

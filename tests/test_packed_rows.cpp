@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -131,6 +133,46 @@ TEST_CASE("each row of a batch has the bits of that row by itself, in every cell
             CHECK(same_bits(row_of(batch.y_and_states[i], row, length), alone.y_and_states[i]));
           for (std::size_t i = 0; i < alone.of_rows.size(); ++i)
             CHECK(same_bits(row_of(batch.of_rows[i], row, length), alone.of_rows[i]));
+        }
+      }
+}
+
+// A batch whose sums do not all fit in memory at once: `copies` times the rows of x.
+Tensor repeated(const Tensor& x, Index copies) {
+  Tensors parts;
+  for (Index t = 0; t < x.size(0); ++t) {
+    const Tensors same(static_cast<std::size_t>(copies), slice(x, 0, t, t + 1));
+    parts.push_back(concat(same, 1));
+  }
+  return concat(parts, 0);
+}
+
+TEST_CASE("a batch so large that few steps get their sums at once has the bits of a small one") {
+  const Index rows = 50, copies = 600;
+  const FusedCell cells[] = {lstm_cell(), gru_cell(Reset::after, true), layer_norm_lstm_cell()};
+  const Tensor x = draw({steps, rows, features}, 1), many = repeated(x, copies);
+  for (const FusedCell& cell : cells)
+    for (const bool reverse : {false, true})
+      for (const bool watched : {false, true}) {
+        CAPTURE(std::string(cell.spec.name));
+        CAPTURE(reverse);
+        CAPTURE(watched);
+        CellInputs in = inputs_of(cell.spec, rows, 10);
+        in.states = {};
+        const auto over = [&](const Tensor& sequence) {
+          std::optional<Tape> tape;
+          if (watched) tape.emplace();
+          const Tensor input = watched ? tape->watch(sequence) : sequence;
+          const std::array<CellInputs, 1> both{in};
+          Tensors results = cell.over_sequence(cell.spec, input, both, {.reverse = reverse}, {});
+          if (watched) results.push_back(tape->gradient(sum(results[0] * results[0]), {input})[0]);
+          return results;
+        };
+        const Tensors few = over(x), all = over(many);
+        for (std::size_t i = 0; i < few.size(); ++i) {
+          const Index axis = few[i].rank() - 2;
+          for (const Index begin : {Index{0}, rows * (copies - 1)})
+            CHECK(same_bits(slice(all[i], axis, begin, begin + rows), few[i]));
         }
       }
 }

@@ -101,6 +101,14 @@ struct KeptNumbers {
         width(deviations + (layout.norm ? 2 : 0) + (layout.second_is_norm ? 1 : 0)) {}
 };
 
+/// The tensors of one direction. Null pointers: no bias, no projection, an initial state of zeros.
+template <Real T>
+struct Direction {
+  bool reverse;
+  const T *w_ih, *w_hh, *b, *recurrent_bias, *numbers, *projection;
+  std::array<const T*, max_states> initial;  ///< [B, H]
+};
+
 /// One token, for the functions of a forward pass.
 template <Real T>
 struct UnitRow {

@@ -15,14 +15,6 @@ namespace reel::kernels {
 template <Real T>
 void step_product(MatrixView<T> a, const PackedMatrix<T>& w, T* c, Index ldc, Write write);
 
-/// The tensors of one direction. Null pointers: no bias, no projection, an initial state of zeros.
-template <Real T>
-struct Direction {
-  bool reverse;
-  const T *w_ih, *w_hh, *b, *recurrent_bias, *numbers, *projection;
-  std::array<const T*, max_states> initial;  ///< [B, H]
-};
-
 /// The constants of a cell's function: the mask of its updates, and the bound of its state.
 template <Real T>
 class CellConstants {

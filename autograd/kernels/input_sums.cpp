@@ -1,7 +1,6 @@
 #include <reel/autograd/kernels/input_sums.h>
 
 #include <algorithm>
-#include <utility>
 
 #include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/kernels/row_norm.h>
@@ -10,81 +9,72 @@
 namespace reel::kernels {
 
 template <Real T>
-void sum_biases(const CellLayout& layout, Index n, const T* b, const T* recurrent_bias, T* biases) {
-  std::fill_n(biases, layout.sums * n, T(0));
-  if (b)
-    each_input_run(layout, [&](int gate, int sum, int count) {
-      std::copy_n(b + gate * n, count * n, biases + sum * n);
-    });
-  if (recurrent_bias)
-    for (Index j = 0; j < n; ++j) biases[layout.recurrent_bias * n + j] += recurrent_bias[j];
+PackedInput<T>::PackedInput(const CellLayout& layout, const CellSizes& sizes,
+                            const Direction<T>& from)
+    : layout_(layout),
+      sizes_(sizes),
+      kept_(layout, sizes),
+      numbers_(from.numbers),
+      biases_(static_cast<std::size_t>(layout.sums * sizes.units)) {
+  const Index n = sizes.units;
+  const auto pack = [&](int gate, int sum, int count) {
+    const T* w = from.w_ih + gate * n * sizes.features;
+    runs_.push_back(
+        {sum,
+         PackedMatrix<T>(MatrixView<T>::row_major(w, count * n, sizes.features).transposed())});
+  };
+  if (layout.norm) pack(0, 0, layout.inputs);
+  each_input_run(layout, [&](int gate, int sum, int count) {
+    if (from.b) std::copy_n(from.b + gate * n, count * n, biases_.data() + sum * n);
+    if (!layout.norm) pack(gate, sum, count);
+  });
+  if (from.recurrent_bias)
+    for (Index j = 0; j < n; ++j)
+      biases_[static_cast<std::size_t>(layout.recurrent_bias * n + j)] += from.recurrent_bias[j];
 }
 
 template <Real T>
-void fill_biases(const CellLayout& layout, Index n, Index tokens, const T* biases, T* sums) {
-  for (int sum = 0; sum < layout.sums; ++sum) {
-    const auto end = layout.input.begin() + layout.inputs;
-    if (std::find(layout.input.begin(), end, sum) != end) continue;
+void PackedInput<T>::operator()(const T* x, Index tokens, T* sums, T* kept) const {
+  const auto a = MatrixView<T>::row_major(x, tokens, sizes_.features);
+  if (layout_.norm) {
+    matmul(a, runs_[0].w, kept + kept_.input, kept_.width, Write::assign);
+    return normalize(tokens, sums, kept);
+  }
+  const Index n = sizes_.units;
+  for (const Run& run : runs_)
+    matmul(a, run.w, biases_.data() + run.sum * n, 0, sums + run.sum * n, layout_.sums * n);
+  if (layout_.inputs < layout_.sums) fill_biases(tokens, sums);
+}
+
+// The sums to which no W x belongs.
+template <Real T>
+void PackedInput<T>::fill_biases(Index tokens, T* sums) const {
+  const Index n = sizes_.units;
+  const auto end = layout_.input.begin() + layout_.inputs;
+  for (int sum = 0; sum < layout_.sums; ++sum) {
+    if (std::find(layout_.input.begin(), end, sum) != end) continue;
     for (Index token = 0; token < tokens; ++token)
-      std::copy_n(biases + sum * n, n, sums + (token * layout.sums + sum) * n);
+      std::copy_n(biases_.data() + sum * n, n, sums + (token * layout_.sums + sum) * n);
   }
 }
 
 template <Real T>
-void input_sums(const CellLayout& layout, Index n, const T* x, Index tokens, Index features,
-                const T* w_ih, const T* biases, T* sums) {
-  each_input_run(layout, [&](int gate, int sum, int count) {
-    const auto w = MatrixView<T>::row_major(w_ih + gate * n * features, count * n, features);
-    matmul(MatrixView<T>::row_major(x, tokens, features), w.transposed(), biases + sum * n, 0,
-           sums + sum * n, layout.sums * n);
-  });
-}
-
-template <Real T>
-void normalized_input_sums(const CellLayout& layout, Index n, Index rows, T* products, T* inverses,
-                           Index stride, const T* gain, const T* biases, T* sums) {
+void PackedInput<T>::normalize(Index tokens, T* sums, T* kept) const {
   constexpr Index block = 64;
-  const Index width = layout.sums * n;
-  parallel_for((rows + block - 1) / block, [&](Index task) {
-    for (Index r = task * block; r < std::min(rows, (task + 1) * block); ++r) {
-      T *product = products + r * stride, *to = sums + r * width;
-      inverses[r * stride] = normalize_row(product, layout.inputs * n);
-      std::copy_n(biases, width, to);
-      each_input_run(layout, [&](int gate, int sum, int count) {
+  const Index n = sizes_.units, width = layout_.sums * n;
+  const T* gain = numbers_ + layout_.input_norm() * n;
+  parallel_for((tokens + block - 1) / block, [&](Index task) {
+    for (Index token = task * block; token < std::min(tokens, (task + 1) * block); ++token) {
+      T* of_token = kept + token * kept_.width;
+      T *product = of_token + kept_.input, *to = sums + token * width;
+      of_token[kept_.deviations] = normalize_row(product, layout_.inputs * n);
+      std::copy_n(biases_.data(), width, to);
+      each_input_run(layout_, [&](int gate, int sum, int count) {
         for (Index j = 0; j < count * n; ++j)
           to[sum * n + j] += gain[gate * n + j] * product[gate * n + j];
       });
     }
   });
-}
-
-template <Real T>
-PackedInput<T>::PackedInput(const CellLayout& layout, Index n, const T* w_ih, Index features,
-                            PoolVector<T> biases, const T* numbers)
-    : layout_(layout), n_(n), features_(features), biases_(std::move(biases)), numbers_(numbers) {
-  if (layout.norm) {
-    runs_.emplace_back(0, MatrixView<T>::row_major(w_ih, layout.inputs * n, features).transposed());
-    return;
-  }
-  each_input_run(layout, [&](int gate, int sum, int count) {
-    const auto w = MatrixView<T>::row_major(w_ih + gate * n * features, count * n, features);
-    runs_.emplace_back(sum, w.transposed());
-  });
-}
-
-template <Real T>
-void PackedInput<T>::operator()(const T* x, Index rows, T* sums) const {
-  const auto a = MatrixView<T>::row_major(x, rows, features_);
-  if (layout_.norm) {
-    const Index width = layout_.inputs * n_;
-    const Scratch<T> products(rows * width), inverses(rows * width);
-    multiply(a, runs_[0].w, products.data(), width, Write::assign);
-    return normalized_input_sums(layout_, n_, rows, products.data(), inverses.data(), width,
-                                 numbers_ + layout_.input_norm() * n_, biases_.data(), sums);
-  }
-  fill_biases(layout_, n_, rows, biases_.data(), sums);
-  for (const Run& run : runs_)
-    multiply(a, run.w, biases_.data() + run.sum * n_, 0, sums + run.sum * n_, layout_.sums * n_);
 }
 
 template <Real T>
@@ -103,17 +93,5 @@ template class PackedInput<float>;
 template class PackedInput<double>;
 template void column_sums(MatrixView<float>, float*);
 template void column_sums(MatrixView<double>, double*);
-template void sum_biases(const CellLayout&, Index, const float*, const float*, float*);
-template void sum_biases(const CellLayout&, Index, const double*, const double*, double*);
-template void fill_biases(const CellLayout&, Index, Index, const float*, float*);
-template void fill_biases(const CellLayout&, Index, Index, const double*, double*);
-template void normalized_input_sums(const CellLayout&, Index, Index, float*, float*, Index,
-                                    const float*, const float*, float*);
-template void normalized_input_sums(const CellLayout&, Index, Index, double*, double*, Index,
-                                    const double*, const double*, double*);
-template void input_sums(const CellLayout&, Index, const float*, Index, Index, const float*,
-                         const float*, float*);
-template void input_sums(const CellLayout&, Index, const double*, Index, Index, const double*,
-                         const double*, double*);
 
 }  // namespace reel::kernels

@@ -10,64 +10,58 @@
 namespace reel::kernels {
 namespace {
 
-// The forward pass of one direction.
+// The forward pass of one direction. Many steps at once get their sums from the input.
 template <Real T>
 struct ForwardPass {
   const Recurrence<T>& layer;
   const Direction<T>& from;
   const DirectionResults<T>& to;
   Masks<T> masks;
+  PackedInput<T> input;
   PackedCell<T> cell;
   std::array<T*, max_states> states = {};  // [B, H], in the order of the steps
   T* operands = nullptr;                   // [B, H]
-  T* biases = nullptr;                     // [sums, H]
-  T* kept = nullptr;                       // of each token, or if nothing is kept of each row
-  bool by_token = false;
+  // From the first token of the steps at once on.
+  T *sums = nullptr, *kept = nullptr;
+  Index first = 0;
 
   ForwardPass(const Recurrence<T>& of, std::span<const DirectionResults<T>> all, std::size_t way)
       : layer(of),
         from(of.directions[way]),
         to(all[way]),
         masks(of.options, of.steps.rows(), of.sizes.units, way),
+        input(of.cell.layout, of.sizes, from),
         cell(of.cell, of.sizes, from, of.options, masks) {}
 
-  T* kept_of(Index token, Index r) const {
-    return kept + (by_token ? token : r) * cell.kept().width;
-  }
+  Index width() const { return layer.cell.layout.sums * layer.sizes.units; }
 
-  void input_part(const T* x) const {
-    const CellLayout& layout = layer.cell.layout;
-    const Index n = layer.sizes.units, tokens = layer.steps.tokens();
-    sum_biases(layout, n, from.b, from.recurrent_bias, biases);
-    if (!layout.norm)
-      return input_sums(layout, n, x, tokens, layer.sizes.features, from.w_ih, biases, to.sums);
-    const Index width = cell.kept().width;
-    T* products = kept + cell.kept().input;
-    const auto w = MatrixView<T>::row_major(from.w_ih, layout.inputs * n, layer.sizes.features);
-    matmul(MatrixView<T>::row_major(x, tokens, layer.sizes.features), w.transposed(), products,
-           width, Write::assign);
-    normalized_input_sums(layout, n, tokens, products, kept + cell.kept().deviations, width,
-                          from.numbers + layout.input_norm() * n, biases, to.sums);
-  }
-
-  // Takes rows from begin to end through all steps.
-  void run(Index begin, Index end) const {
+  // The input's part of the sums of steps from begin to end. They have the places of their tokens
+  // in the results, or, where these are not kept, the own ones.
+  void add_input(const T* x, Index begin, Index end, T* own_sums, T* own_kept) {
     const Steps& steps = layer.steps;
-    const Index n = layer.sizes.units, width = layer.cell.layout.sums * n;
+    const Index t = from.reverse ? steps.count() - end : begin;
+    first = steps.first(t);
+    sums = to.sums ? to.sums + first * width() : own_sums;
+    kept = to.kept ? to.kept + first * cell.kept().width : own_kept;
+    input(x + first * layer.sizes.features, steps.first(t + end - begin) - first, sums, kept);
+  }
+
+  // Takes rows from begin to end through steps from first_step to last_step.
+  void run(Index begin, Index end, Index first_step, Index last_step) const {
+    const Steps& steps = layer.steps;
+    const Index n = layer.sizes.units;
     StepRows<T> rows{.steps = &steps, .begin = begin, .operands = operands + begin * n};
     for (std::size_t k = 0; k < static_cast<std::size_t>(layer.cell.layout.states); ++k)
       rows.states[k] = states[k] + begin * layer.sizes.state(k);
     T* const h = rows.states[0];
     rows.h = h;
-    for (Index s = 0; s < steps.count(); ++s) {
+    for (Index s = first_step; s < last_step; ++s) {
       rows.t = steps.time(s, from.reverse);
       rows.count = std::min(end, steps.active(rows.t)) - begin;
       if (rows.count <= 0) continue;
-      const Index token = steps.first(rows.t) + begin;
-      rows.sums = to.sums + token * width;
-      rows.kept = kept_of(token, begin);
-      if (!layer.cell.layout.norm)  // here, not for all steps at once, as they are in the cache now
-        fill_biases(layer.cell.layout, n, rows.count, biases, rows.sums);
+      const Index token = steps.first(rows.t) + begin - first;
+      rows.sums = sums + token * width();
+      rows.kept = kept + token * cell.kept().width;
       if (h_is_in_y()) rows.states[0] = y_of(rows, 0);
       cell.step(rows);
       rows.h = rows.states[0];
@@ -92,6 +86,13 @@ struct ForwardPass {
   }
 };
 
+// So many that the fork and join of their product costs nothing, and so few that a sequence of any
+// length takes only so much memory where nothing is kept for a backward pass.
+Index steps_at_once(Index sums_of_step) {
+  constexpr Index sums = 1 << 22;
+  return std::max<Index>(1, sums / std::max<Index>(1, sums_of_step));
+}
+
 }  // namespace
 
 template <Real T>
@@ -100,25 +101,28 @@ void Recurrence<T>::forward(std::span<const DirectionResults<T>> results) const 
   const Index n = sizes.units, ways = std::ssize(directions), rows = steps.rows();
   const Tokens<T> tokens(steps, x, sizes.features);
   const SortedStates<T> sorted(steps, layout, sizes, directions.size());
-  const bool keep_all = results[0].kept || layout.norm;
-  const Index kept_size = KeptNumbers(layout, sizes).width * (keep_all ? steps.tokens() : rows);
-  const Scratch<T> biases(ways * layout.sums * n), operands(ways * rows * n),
-      own_kept(results[0].kept ? 0 : ways * kept_size);
+  const Index at_once = steps_at_once(rows * layout.sums * n);
+  const Index own = results[0].sums ? 0 : std::min(at_once, steps.count()) * rows;
+  const Index own_sums = own * layout.sums * n, own_kept = own * KeptNumbers(layout, sizes).width;
+  const Scratch<T> operands(ways * rows * n), all_sums(ways * own_sums), all_kept(ways * own_kept);
   std::array<std::optional<ForwardPass<T>>, 2> passes;
   for (std::size_t way = 0; way < directions.size(); ++way) {
     ForwardPass<T>& pass = passes[way].emplace(*this, results, way);
-    const Index w = static_cast<Index>(way);
     sorted.load(way, directions[way].initial);
     for (std::size_t k = 0; k < static_cast<std::size_t>(layout.states); ++k)
       pass.states[k] = sorted(way, k);
-    pass.operands = operands.data() + w * rows * n;
-    pass.kept = results[way].kept ? results[way].kept : own_kept.data() + w * kept_size;
-    pass.by_token = keep_all;
-    pass.biases = biases.data() + w * layout.sums * n;
-    pass.input_part(tokens.data());
+    pass.operands = operands.data() + static_cast<Index>(way) * rows * n;
   }
-  each_row_block(steps, directions.size(),
-                 [&](std::size_t way, Index begin, Index end) { passes[way]->run(begin, end); });
+  for (Index s = 0; s < steps.count(); s += at_once) {
+    const Index end = std::min(s + at_once, steps.count());
+    for (Index way = 0; way < ways; ++way)
+      passes[static_cast<std::size_t>(way)]->add_input(tokens.data(), s, end,
+                                                       all_sums.data() + way * own_sums,
+                                                       all_kept.data() + way * own_kept);
+    each_row_block(steps, directions.size(), [&](std::size_t way, Index begin, Index end_row) {
+      passes[way]->run(begin, end_row, s, end);
+    });
+  }
   for (std::size_t way = 0; way < directions.size(); ++way) {
     sorted.store(way, results[way].last);
     each_padding(steps, [&](Index place) {

@@ -16,8 +16,9 @@ template <Real T>
 struct DirectionResults {
   T* y;                             ///< its first number in y [T, B, ..]
   std::array<T*, max_states> last;  ///< [B, H]
-  T* sums;                          ///< [tokens, sums, H]
-  T* kept;                          ///< [tokens, KeptNumbers::width]; null: not needed
+  // For the backward pass; null if there will be none.
+  T* sums;  ///< [tokens, sums, H]
+  T* kept;  ///< [tokens, KeptNumbers::width]
 };
 
 /// What a backward pass reads and writes for one direction.

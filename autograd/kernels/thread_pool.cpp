@@ -99,13 +99,10 @@ class InsideJob {
   bool before_;
 };
 
-// Waits for `done()`, yielding the core, for about as long as it takes to wake a sleeping thread:
-// the parts of a layer follow each other so closely that its threads would spend more time going to
-// sleep and waking up than working. Returns false on timeout.
+// Waits for `done()`, yielding the core. Returns false on timeout.
 template <class F>
-bool spin_until(F done) {
+bool spin_until(F done, std::chrono::microseconds timeout) {
   using Clock = std::chrono::steady_clock;
-  constexpr std::chrono::microseconds timeout{50};
   for (const auto end = Clock::now() + timeout; !done(); std::this_thread::yield())
     if (Clock::now() > end) return false;
   return true;
@@ -115,7 +112,9 @@ bool spin_until(F done) {
 // those that have started, so a worker that wakes late costs nothing.
 class Pool {
  public:
-  explicit Pool(int threads) : threads_(threads) {}
+  Pool(int threads, int cores) : cores_(cores), threads_(threads) {}
+
+  int cores() const { return cores_; }
 
   int threads() const { return threads_.load(std::memory_order_relaxed); }
 
@@ -153,7 +152,7 @@ class Pool {
       job_ = nullptr;
     }
     const auto done = [&] { return working_ == 0; };
-    if (!spin_until(done)) {
+    if (!spin_until(done, patience())) {
       std::unique_lock lock(mutex_);
       done_.wait(lock, done);
     }
@@ -180,13 +179,20 @@ class Pool {
     stopping_ = false;
   }
 
+  // How long a thread stays awake. The parts of a layer, the ops of a step and the steps of a cell
+  // in ops follow each other so closely that threads would spend more time going to sleep and
+  // waking up, 40 µs each, than working. Where they share cores, another thread wants this one's.
+  std::chrono::microseconds patience() const {
+    return std::chrono::microseconds(threads() <= cores_ ? 500 : 50);
+  }
+
   void serve() {
     inside_job = true;
     std::uint64_t seen = 0;
     std::unique_lock lock(mutex_);
     while (true) {
       lock.unlock();
-      spin_until([&] { return stopping_ || generation_ != seen; });
+      spin_until([&] { return stopping_ || generation_ != seen; }, patience());
       lock.lock();
       wake_.wait(lock, [&] { return stopping_ || (job_ && generation_ != seen); });
       if (stopping_) return;
@@ -201,6 +207,7 @@ class Pool {
     }
   }
 
+  const int cores_;
   std::atomic<int> threads_;
   std::vector<std::thread>
       workers_;        // guarded by submit_, which is also held to start and stop them
@@ -219,10 +226,11 @@ class Pool {
 class ProcessPool {
  public:
   ProcessPool() {
-    new (place_.data()) Pool(usable_cores());
+    const int cores = usable_cores();
+    new (place_.data()) Pool(cores, cores);
     pthread_atfork(nullptr, nullptr, [] {
       inside_job = false;
-      new (place_.data()) Pool(pool().threads());
+      new (place_.data()) Pool(pool().threads(), pool().cores());
     });
   }
   ~ProcessPool() { pool().close(); }

@@ -207,13 +207,11 @@ void forward(Ctx<T> c, const CellCall& call) {
                              c.has(LENGTHS) ? c.indices(LENGTHS).data() : nullptr);
   const auto directions =
       directions_of<T>(layout, call, [&](int i) { return c.has(i) ? c.in(i).data() : nullptr; });
-  const Scratch<T> own(c.recording() ? 0 : layout.directions * steps.tokens() * width);
   PoolVector<kernels::DirectionResults<T>> results;
   for (int d = 0; d < layout.directions; ++d) {
     auto& to = results.emplace_back();
     to.y = c.out().data() + d * sizes.output;
-    to.sums = c.recording() ? c.out(layout.sums()).data() + d * all * width
-                            : own.data() + d * steps.tokens() * width;
+    to.sums = c.recording() ? c.out(layout.sums()).data() + d * all * width : nullptr;
     to.kept = c.recording() ? c.out(layout.kept()).data() +
                                   d * all * kernels::KeptNumbers(layout.cell, sizes).width
                             : nullptr;

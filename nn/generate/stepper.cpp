@@ -45,32 +45,44 @@ void copy_rows(const Tensor& table, const Tensor& rows, T* to) {
     to = std::copy_n(table.begin<T>() + row * size, size, to);
 }
 
+template <Real T>
+kernels::Direction<T> direction_of(const CellInputs& parameters) {
+  const auto start = [](const Tensor& x) { return x.defined() ? x.begin<T>() : nullptr; };
+  return {false,
+          start(parameters.w_ih),
+          start(parameters.w_hh),
+          start(parameters.b),
+          start(parameters.recurrent_bias),
+          start(parameters.numbers),
+          start(parameters.projection),
+          {}};
+}
+
 // The part of the sums of one step that its input makes: W x and the biases.
 template <Real T>
-using InputPart = std::function<void(const Tensor& x, T* sums)>;
+using InputPart = std::function<void(const Tensor& x, T* sums, T* kept)>;
 
 template <Real T>
-InputPart<T> pack_input(const CellSpec& cell, const CellInputs& parameters, Index n,
+InputPart<T> pack_input(const CellSpec& cell, const CellInputs& parameters,
                         const Embedding* embed) {
-  const Tensor& w = parameters.w_ih;
-  const auto start = [](const Tensor& x) { return x.defined() ? x.begin<T>() : nullptr; };
-  PoolVector<T> biases(static_cast<std::size_t>(cell.layout.sums * n));
-  kernels::sum_biases(cell.layout, n, start(parameters.b), start(parameters.recurrent_bias),
-                      biases.data());
-  const auto product = std::make_shared<const kernels::PackedInput<T>>(
-      cell.layout, n, w.begin<T>(), w.size(1), std::move(biases), start(parameters.numbers));
+  const kernels::CellSizes sizes = parameters.sizes(cell.layout);
+  const auto product = std::make_shared<const kernels::PackedInput<T>>(cell.layout, sizes,
+                                                                       direction_of<T>(parameters));
   if (embed && embed->w.shape()[0] <= largest_table) {
     const Tensor& vectors = embed->w.value();
-    Tensor table({vectors.size(0), cell.layout.sums * n}, w.dtype());
-    (*product)(vectors.begin<T>(), vectors.size(0), table.begin_update<T>().data());
-    return [table](const Tensor& symbols, T* sums) { copy_rows(table, symbols, sums); };
+    Tensor table({vectors.size(0), cell.layout.sums * sizes.units}, vectors.dtype());
+    const Scratch<T> kept(vectors.size(0) * kernels::KeptNumbers(cell.layout, sizes).width);
+    (*product)(vectors.begin<T>(), vectors.size(0), table.begin_update<T>().data(), kept.data());
+    return [table](const Tensor& symbols, T* sums, T*) { copy_rows(table, symbols, sums); };
   }
   if (!embed)
-    return [product](const Tensor& x, T* sums) { (*product)(x.begin<T>(), x.size(0), sums); };
-  return [product, vectors = embed->w](const Tensor& symbols, T* sums) {
+    return [product](const Tensor& x, T* sums, T* kept) {
+      (*product)(x.begin<T>(), x.size(0), sums, kept);
+    };
+  return [product, vectors = embed->w](const Tensor& symbols, T* sums, T* kept) {
     const Scratch<T> x(symbols.size() * vectors.shape()[1]);
     copy_rows(vectors.value(), symbols, x.data());
-    (*product)(x.data(), symbols.size(), sums);
+    (*product)(x.data(), symbols.size(), sums, kept);
   };
 }
 
@@ -118,19 +130,7 @@ struct PackedStep {
         numbers(parameters.numbers),
         sizes(parameters.sizes(spec.layout)),
         masks(options, 0, sizes.units, 0),
-        cell(spec.kernels<T>(), sizes, direction(parameters), options, masks) {}
-
-  static kernels::Direction<T> direction(const CellInputs& parameters) {
-    const auto start = [](const Tensor& x) { return x.defined() ? x.begin<T>() : nullptr; };
-    return {false,
-            nullptr,
-            start(parameters.w_hh),
-            nullptr,
-            nullptr,
-            start(parameters.numbers),
-            start(parameters.projection),
-            {}};
-  }
+        cell(spec.kernels<T>(), sizes, direction_of<T>(parameters), options, masks) {}
 };
 
 // A step of the packed cell: its input part, then the cell's own.
@@ -139,14 +139,14 @@ std::function<void(const Tensor& x, std::span<const Tensor> before, std::span<Te
 pack_step(const CellSpec& spec, const CellInputs& parameters, const kernels::StepOptions& options,
           const Embedding* embed) {
   const Index n = parameters.sizes(spec.layout).units;
-  return [input = pack_input<T>(spec, parameters, n, embed), n,
+  return [input = pack_input<T>(spec, parameters, embed), n,
           packed = std::make_shared<const PackedStep<T>>(spec, parameters, options)](
              const Tensor& x, std::span<const Tensor> before, std::span<Tensor> after) {
     const kernels::PackedCell<T>& cell = packed->cell;
     const Index rows = x.shape()[0];
     const Scratch<T> sums(rows * cell.layout().sums * n), operands(rows * n),
         kept(rows * cell.kept().width);
-    input(x, sums.data());
+    input(x, sums.data(), kept.data());
     kernels::StepRows<T> block{.count = rows,
                                .sums = sums.data(),
                                .kept = kept.data(),
