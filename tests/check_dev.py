@@ -1,6 +1,7 @@
 """Checks the output of ./dev: which machine it found, and what to do after a failure."""
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -95,6 +96,16 @@ class Dev(unittest.TestCase):
                 self.assertEqual(status, 1)
                 self.assertIn(message, output.splitlines()[-1])
                 self.assertFalse((self.tree / "build").exists())
+
+    def test_the_files_with_tests_about_threads_are_those_for_the_thread_sanitizer(self):
+        words = re.search(r"^about_threads='(.*)'$", (ROOT / "dev").read_text(), re.M)[1]
+        about = re.compile("|".join(re.escape(word.strip("*")) for word in words.split(",")))
+        listed = re.search(r"^about_threads = files\((.*?)^\)",
+                           (ROOT / "tests" / "meson.build").read_text(), re.M | re.S)[1]
+        tests = re.compile(r'TEST_CASE(?:_TEMPLATE)?\(\s*"([^"]*)"')
+        found = [path.name for path in sorted((ROOT / "tests").glob("test_*.cpp"))
+                 if any(map(about.search, tests.findall(path.read_text())))]
+        self.assertEqual(found, sorted(re.findall(r"'(.*?)'", listed)))
 
 
 if __name__ == "__main__":
