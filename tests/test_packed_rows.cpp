@@ -137,7 +137,7 @@ TEST_CASE("each row of a batch has the bits of that row by itself, in every cell
       }
 }
 
-// A batch whose sums do not all fit in memory at once: `copies` times the rows of x.
+// `copies` times the rows of x.
 Tensor repeated(const Tensor& x, Index copies) {
   Tensors parts;
   for (Index t = 0; t < x.size(0); ++t) {
@@ -163,8 +163,9 @@ TEST_CASE("a batch so large that few steps get their sums at once has the bits o
           std::optional<Tape> tape;
           if (watched) tape.emplace();
           const Tensor input = watched ? tape->watch(sequence) : sequence;
-          const std::array<CellInputs, 1> both{in};
-          Tensors results = cell.over_sequence(cell.spec, input, both, {.reverse = reverse}, {});
+          const std::array<CellInputs, 1> directions{in};
+          Tensors results =
+              cell.over_sequence(cell.spec, input, directions, {.reverse = reverse}, {});
           if (watched) results.push_back(tape->gradient(sum(results[0] * results[0]), {input})[0]);
           return results;
         };
