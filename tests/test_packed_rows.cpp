@@ -110,7 +110,7 @@ TEST_CASE("each row of a batch has the bits of that row by itself, in every cell
   for (const FusedCell& cell : all_cells())
     for (const int directions : {1, 2})
       for (const bool reverse : {false, true}) {
-        CAPTURE(cell.spec.name);
+        CAPTURE(std::string(cell.spec.name));
         std::vector<CellInputs> in;
         for (int d = 0; d < directions; ++d)
           in.push_back(inputs_of(cell.spec, rows, 10 + 20 * std::uint64_t(d)));
@@ -147,9 +147,23 @@ Tensor repeated(const Tensor& x, Index copies) {
   return concat(parts, 0);
 }
 
+// y, the last states and, where it is watched, the gradient of x.
+Tensors results_of(const FusedCell& cell, const Tensor& x, bool reverse, bool watched) {
+  CellInputs in = inputs_of(cell.spec, x.size(1), 10);
+  in.states = {};
+  std::optional<Tape> tape;
+  if (watched) tape.emplace();
+  const Tensor input = watched ? tape->watch(x) : x;
+  Tensors results = cell.over_sequence(cell.spec, input, {&in, 1}, {.reverse = reverse}, {});
+  if (watched) results.push_back(tape->gradient(sum(results[0] * results[0]), {input})[0]);
+  return results;
+}
+
+// One thread makes fewer sums at once than several.
 TEST_CASE("a batch so large that few steps get their sums at once has the bits of a small one") {
   const Index rows = 50, copies = 600;
-  const FusedCell cells[] = {lstm_cell(), gru_cell(Reset::after, true), layer_norm_lstm_cell()};
+  const FusedCell cells[] = {lstm_cell(), gru_cell(Reset::after), gru_cell(Reset::after, true),
+                             layer_norm_lstm_cell()};
   const Tensor x = draw({steps, rows, features}, 1), many = repeated(x, copies);
   for (const FusedCell& cell : cells)
     for (const bool reverse : {false, true})
@@ -157,23 +171,16 @@ TEST_CASE("a batch so large that few steps get their sums at once has the bits o
         CAPTURE(std::string(cell.spec.name));
         CAPTURE(reverse);
         CAPTURE(watched);
-        CellInputs in = inputs_of(cell.spec, rows, 10);
-        in.states = {};
-        const auto over = [&](const Tensor& sequence) {
-          std::optional<Tape> tape;
-          if (watched) tape.emplace();
-          const Tensor input = watched ? tape->watch(sequence) : sequence;
-          const std::array<CellInputs, 1> directions{in};
-          Tensors results =
-              cell.over_sequence(cell.spec, input, directions, {.reverse = reverse}, {});
-          if (watched) results.push_back(tape->gradient(sum(results[0] * results[0]), {input})[0]);
-          return results;
-        };
-        const Tensors few = over(x), all = over(many);
-        for (std::size_t i = 0; i < few.size(); ++i) {
-          const Index axis = few[i].rank() - 2;
-          for (const Index begin : {Index{0}, rows * (copies - 1)})
-            CHECK(same_bits(slice(all[i], axis, begin, begin + rows), few[i]));
+        const Tensors few = results_of(cell, x, reverse, watched);
+        for (const int count : {1, 2}) {
+          CAPTURE(count);
+          const testing::ThreadsScope scope(count);
+          const Tensors all = results_of(cell, many, reverse, watched);
+          for (std::size_t i = 0; i < few.size(); ++i) {
+            const Index axis = few[i].rank() - 2;
+            for (const Index begin : {Index{0}, rows * (copies - 1)})
+              CHECK(same_bits(slice(all[i], axis, begin, begin + rows), few[i]));
+          }
         }
       }
 }
@@ -227,7 +234,7 @@ TEST_CASE("the rows of every cell are vector code: about as fast per sum as thos
   for (const bool backward : {false, true}) {
     const double of_lstm = seconds_of_unit(lstm_cell().spec, backward);
     for (const FusedCell& cell : all_cells()) {
-      CAPTURE(cell.spec.name);
+      CAPTURE(std::string(cell.spec.name));
       CAPTURE(backward);
       // Scalar code takes four to eight times as long; the exponential gates of an sLSTM three.
       const double bound = std::string_view(cell.spec.name) == "slstm" ? 5 : 3;
@@ -252,7 +259,7 @@ TEST_CASE(
             f == 0 ? std::numeric_limits<float>::infinity()
                    : std::numeric_limits<float>::quiet_NaN();
   for (const FusedCell& cell : all_cells()) {
-    CAPTURE(cell.spec.name);
+    CAPTURE(std::string(cell.spec.name));
     const std::vector<CellInputs> in{inputs_of(cell.spec, rows, 10),
                                      inputs_of(cell.spec, rows, 30)};
     Tensors seeds{draw({steps, rows, 2 * units}, 2)};
@@ -278,7 +285,7 @@ TEST_CASE("without bias and initial states a layer computes what it does with ze
   const Index rows = 3;
   const Tensor x = draw({steps, rows, features}, 1);
   for (const FusedCell& cell : all_cells()) {
-    CAPTURE(cell.spec.name);
+    CAPTURE(std::string(cell.spec.name));
     CellInputs absent = inputs_of(cell.spec, rows, 10);
     CellInputs zero = absent;
     absent.b = absent.recurrent_bias = Tensor();

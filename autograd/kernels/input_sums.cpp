@@ -16,21 +16,33 @@ PackedInput<T>::PackedInput(const CellLayout& layout, const CellSizes& sizes,
       kept_(layout, sizes),
       numbers_(from.numbers),
       biases_(static_cast<std::size_t>(layout.sums * sizes.units)) {
-  const Index n = sizes.units;
-  const auto pack = [&](int gate, int sum, int count) {
-    const T* w = from.w_ih + gate * n * sizes.features;
-    runs_.push_back(
-        {sum,
-         PackedMatrix<T>(MatrixView<T>::row_major(w, count * n, sizes.features).transposed())});
-  };
-  if (layout.norm) pack(0, 0, layout.inputs);
+  const Index n = sizes.units, block = n * sizes.features;
   each_input_run(layout, [&](int gate, int sum, int count) {
     if (from.b) std::copy_n(from.b + gate * n, count * n, biases_.data() + sum * n);
-    if (!layout.norm) pack(gate, sum, count);
   });
   if (from.recurrent_bias)
     for (Index j = 0; j < n; ++j)
       biases_[static_cast<std::size_t>(layout.recurrent_bias * n + j)] += from.recurrent_bias[j];
+  const auto pack = [&](const T* w, int sum, int count) {
+    const auto rows = MatrixView<T>::row_major(w, count * n, sizes.features);
+    runs_.push_back({sum, PackedMatrix<T>(rows.transposed())});
+  };
+  if (layout.norm) {
+    pack(from.w_ih, 0, layout.inputs);
+    return;
+  }
+  // In the order of the sums, so that consecutive ones are one product.
+  std::array<const T*, max_sums> blocks = {};
+  for (std::size_t gate = 0; gate < static_cast<std::size_t>(layout.inputs); ++gate)
+    blocks[static_cast<std::size_t>(layout.input[gate])] =
+        from.w_ih + static_cast<Index>(gate) * block;
+  const Scratch<T> ordered(layout.inputs * block);
+  for (int sum = 0, end = 0; sum < layout.sums; sum = end + 1) {
+    T* next = ordered.data();
+    for (end = sum; end < layout.sums && blocks[static_cast<std::size_t>(end)]; ++end)
+      next = std::copy_n(blocks[static_cast<std::size_t>(end)], block, next);
+    if (end > sum) pack(ordered.data(), sum, end - sum);
+  }
 }
 
 template <Real T>

@@ -87,9 +87,10 @@ struct ForwardPass {
 };
 
 // So many that the fork and join of their product costs nothing, and so few that a sequence of any
-// length takes only so much memory where nothing is kept for a backward pass.
-Index steps_at_once(Index sums_of_step) {
-  constexpr Index sums = 1 << 22;
+// length takes only so much memory where nothing is kept for a backward pass. One thread does not
+// fork: there sums that are not kept stay in the second-level cache.
+Index steps_at_once(Index sums_of_step, bool kept) {
+  const Index sums = kept || usable_threads() > 1 ? 1 << 22 : 1 << 16;
   return std::max<Index>(1, sums / std::max<Index>(1, sums_of_step));
 }
 
@@ -101,7 +102,7 @@ void Recurrence<T>::forward(std::span<const DirectionResults<T>> results) const 
   const Index n = sizes.units, ways = std::ssize(directions), rows = steps.rows();
   const Tokens<T> tokens(steps, x, sizes.features);
   const SortedStates<T> sorted(steps, layout, sizes, directions.size());
-  const Index at_once = steps_at_once(rows * layout.sums * n);
+  const Index at_once = steps_at_once(rows * layout.sums * n, results[0].sums != nullptr);
   const Index own = results[0].sums ? 0 : std::min(at_once, steps.count()) * rows;
   const Index own_sums = own * layout.sums * n, own_kept = own * KeptNumbers(layout, sizes).width;
   const Scratch<T> operands(ways * rows * n), all_sums(ways * own_sums), all_kept(ways * own_kept);
