@@ -276,6 +276,8 @@ TEST_CASE("a layout that speaks of sums or states that there are not does not co
   CHECK_FALSE(Layout{.sums = 9, .states = 1}.is_consistent());
   CHECK_FALSE(Layout{.sums = 4, .states = 6}.is_consistent());
   CHECK_FALSE(Layout{.sums = 4, .states = 1, .inputs = 5}.is_consistent());
+  CHECK_FALSE(Layout{.sums = 4, .states = 1, .inputs = 2, .input = {1, 1}}.is_consistent());
+  CHECK_FALSE(Layout{.sums = 4, .states = 1, .inputs = 1, .input = {4}}.is_consistent());
   CHECK_FALSE(Layout{.sums = 4, .states = 1, .recurrent = {1, 4}}.is_consistent());
   CHECK_FALSE(Layout{.sums = 4, .states = 1, .second = {-1, 1}}.is_consistent());
   CHECK_FALSE(Layout{.sums = 4, .states = 2, .read = {0, 2}, .read_by = {0, 1}}.is_consistent());

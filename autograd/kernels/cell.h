@@ -59,15 +59,24 @@ struct CellLayout {
     return recurrent.count + second_blocks() + i * read_by.count;
   }
   constexpr int recurrent_blocks() const { return read_block(read.count); }
-  /// Whether there are as many states and sums as are used, and h, which may be narrower where it
-  /// is projected, is not needed in full.
+  /// The block of w_ih that belongs to a sum; -1: none.
+  constexpr int input_block(int sum) const {
+    int block = 0;
+    while (block < inputs && input[static_cast<std::size_t>(block)] != sum) ++block;
+    return block < inputs ? block : -1;
+  }
+  /// Whether there are as many states and sums as are used, no two blocks of w_ih belong to one
+  /// sum, and h, which may be narrower where it is projected, is not needed in full.
   constexpr bool is_consistent() const {
     const auto within = [](Range range, int count) {
       return range.begin >= 0 && range.count >= 0 && range.begin + range.count <= count;
     };
-    return sums >= 1 && sums <= max_sums && states >= 1 && states <= max_states && inputs >= 1 &&
-           inputs <= sums && within(recurrent, sums) && within(second, sums) &&
-           within(read_by, sums) && within(read, states) && (read.count == 0 || read.begin > 0) &&
+    if (sums < 1 || sums > max_sums || inputs < 1 || inputs > sums) return false;
+    int sums_with_block = 0;
+    for (int sum = 0; sum < sums; ++sum) sums_with_block += input_block(sum) >= 0 ? 1 : 0;
+    return sums_with_block == inputs && states >= 1 && states <= max_states &&
+           within(recurrent, sums) && within(second, sums) && within(read_by, sums) &&
+           within(read, states) && (read.count == 0 || read.begin > 0) &&
            !(projects && recurrent_blocks() > recurrent.count);
   }
   /// Numbers per unit that are parameters: the weights, and the gains and biases of the norms of

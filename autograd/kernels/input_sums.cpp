@@ -17,32 +17,23 @@ PackedInput<T>::PackedInput(const CellLayout& layout, const CellSizes& sizes,
       numbers_(from.numbers),
       biases_(static_cast<std::size_t>(layout.sums * sizes.units)) {
   const Index n = sizes.units, block = n * sizes.features;
-  each_input_run(layout, [&](int gate, int sum, int count) {
-    if (from.b) std::copy_n(from.b + gate * n, count * n, biases_.data() + sum * n);
+  each_input(layout, [&](int gate, int sum) {
+    if (from.b) std::copy_n(from.b + gate * n, n, bias(sum));
   });
-  if (from.recurrent_bias)
-    for (Index j = 0; j < n; ++j)
-      biases_[static_cast<std::size_t>(layout.recurrent_bias * n + j)] += from.recurrent_bias[j];
-  const auto pack = [&](const T* w, int sum, int count) {
+  for (Index j = 0; from.recurrent_bias && j < n; ++j)
+    bias(layout.recurrent_bias)[j] += from.recurrent_bias[j];
+  const auto pack = [&](int sum, int count, const T* w) {
     const auto rows = MatrixView<T>::row_major(w, count * n, sizes.features);
     runs_.push_back({sum, PackedMatrix<T>(rows.transposed())});
   };
   if (layout.norm) {
-    pack(from.w_ih, 0, layout.inputs);
+    pack(0, layout.inputs, from.w_ih);
     return;
   }
-  // In the order of the sums, so that consecutive ones are one product.
-  std::array<const T*, max_sums> blocks = {};
-  for (std::size_t gate = 0; gate < static_cast<std::size_t>(layout.inputs); ++gate)
-    blocks[static_cast<std::size_t>(layout.input[gate])] =
-        from.w_ih + static_cast<Index>(gate) * block;
-  const Scratch<T> ordered(layout.inputs * block);
-  for (int sum = 0, end = 0; sum < layout.sums; sum = end + 1) {
-    T* next = ordered.data();
-    for (end = sum; end < layout.sums && blocks[static_cast<std::size_t>(end)]; ++end)
-      next = std::copy_n(blocks[static_cast<std::size_t>(end)], block, next);
-    if (end > sum) pack(ordered.data(), sum, end - sum);
-  }
+  const OrderedBlocks<T> blocks(layout, block);
+  const T* const w = blocks.of(from.w_ih);
+  each_input_run(layout,
+                 [&](int sum, int count, int begin) { pack(sum, count, w + begin * block); });
 }
 
 template <Real T>
@@ -54,7 +45,7 @@ void PackedInput<T>::operator()(const T* x, Index tokens, T* sums, T* kept) cons
   }
   const Index n = sizes_.units;
   for (const Run& run : runs_)
-    matmul(a, run.w, biases_.data() + run.sum * n, 0, sums + run.sum * n, layout_.sums * n);
+    matmul(a, run.w, bias(run.sum), 0, sums + run.sum * n, layout_.sums * n);
   if (layout_.inputs < layout_.sums) fill_biases(tokens, sums);
 }
 
@@ -62,12 +53,9 @@ void PackedInput<T>::operator()(const T* x, Index tokens, T* sums, T* kept) cons
 template <Real T>
 void PackedInput<T>::fill_biases(Index tokens, T* sums) const {
   const Index n = sizes_.units;
-  const auto end = layout_.input.begin() + layout_.inputs;
-  for (int sum = 0; sum < layout_.sums; ++sum) {
-    if (std::find(layout_.input.begin(), end, sum) != end) continue;
-    for (Index token = 0; token < tokens; ++token)
-      std::copy_n(biases_.data() + sum * n, n, sums + (token * layout_.sums + sum) * n);
-  }
+  for (int sum = 0; sum < layout_.sums; ++sum)
+    for (Index token = 0; layout_.input_block(sum) < 0 && token < tokens; ++token)
+      std::copy_n(bias(sum), n, sums + (token * layout_.sums + sum) * n);
 }
 
 template <Real T>
@@ -81,9 +69,8 @@ void PackedInput<T>::normalize(Index tokens, T* sums, T* kept) const {
       T *product = of_token + kept_.input, *to = sums + token * width;
       of_token[kept_.deviations] = normalize_row(product, layout_.inputs * n);
       std::copy_n(biases_.data(), width, to);
-      each_input_run(layout_, [&](int gate, int sum, int count) {
-        for (Index j = 0; j < count * n; ++j)
-          to[sum * n + j] += gain[gate * n + j] * product[gate * n + j];
+      each_input(layout_, [&](int gate, int sum) {
+        for (Index j = 0; j < n; ++j) to[sum * n + j] += gain[gate * n + j] * product[gate * n + j];
       });
     }
   });

@@ -311,31 +311,40 @@ struct BackwardPass {
   }
 
   void input_gradients(const T* x, T* dx, Write write) const {
-    const Index features = sizes.features, tokens = steps.tokens();
-    const auto both = [&](MatrixView<T> d, Index row) {
-      const Index begin = row * features;
-      if (to.dw_ih) product(d, MatrixView<T>::row_major(x, tokens, features), to.dw_ih + begin);
-      if (dx)
-        matmul(d, MatrixView<T>::row_major(from.w_ih + begin, d.cols, features), dx, features,
-               write);
+    const Index features = sizes.features, block = n * features;
+    const auto both = [&](MatrixView<T> d, const T* w, T* dw, Index begin) {
+      if (dw) product(d, MatrixView<T>::row_major(x, d.rows, features), dw + begin);
+      if (dx) matmul(d, MatrixView<T>::row_major(w + begin, d.cols, features), dx, features, write);
       write = Write::add;
     };
-    if (!layout.norm)
-      return each_input_run(
-          layout, [&](int gate, int sum, int count) { both(all_sums(sum, count), gate * n); });
+    if (layout.norm) {
+      const Index columns = layout.inputs * n;
+      const Scratch<T> d(steps.tokens() * columns);
+      unnormalize(d.data());
+      return both(MatrixView<T>::row_major(d.data(), steps.tokens(), columns), from.w_ih, to.dw_ih,
+                  0);
+    }
+    const OrderedBlocks<T> weights(layout, block), gradients(layout, block);
+    const T* const w = weights.of(from.w_ih);
+    T* const dw = to.dw_ih ? gradients.place_for(to.dw_ih) : nullptr;
+    each_input_run(layout, [&](int sum, int count, int begin) {
+      both(all_sums(sum, count), w, dw, begin * block);
+    });
+    if (to.dw_ih) gradients.finish(to.dw_ih);
+  }
+  // The gradients of W x [tokens, inputs, H] before its normalisation.
+  void unnormalize(T* d_products) const {
     const Index columns = layout.inputs * n;
-    const Scratch<T> d_products(tokens * columns);
-    for (Index token = 0; token < tokens; ++token) {
-      T* d = d_products.data() + token * columns;
-      each_input_run(layout, [&](int gate, int sum, int count) {
-        for (Index j = 0; j < count * n; ++j)
-          d[gate * n + j] =
-              gain(layout.input_norm())[gate * n + j] * to.sums[token * width + sum * n + j];
+    const T* const of_norm = gain(layout.input_norm());
+    for (Index token = 0; token < steps.tokens(); ++token) {
+      T* d = d_products + token * columns;
+      each_input(layout, [&](int gate, int sum) {
+        for (Index j = 0; j < n; ++j)
+          d[gate * n + j] = of_norm[gate * n + j] * to.sums[token * width + sum * n + j];
       });
       normalize_row_gradient(kept_of(token) + kept.input, kept_of(token)[kept.deviations], columns,
                              d);
     }
-    both(MatrixView<T>::row_major(d_products.data(), tokens, columns), 0);
   }
 
   // d w_hh = Σ dᵀ (h before the step).
@@ -398,8 +407,8 @@ struct BackwardPass {
     const Scratch<T> all(width);
     column_sums(all_sums(0, layout.sums), all.data());
     if (to.db)
-      each_input_run(layout, [&](int gate, int sum, int count) {
-        std::copy_n(all.data() + sum * n, count * n, to.db + gate * n);
+      each_input(layout, [&](int gate, int sum) {
+        std::copy_n(all.data() + sum * n, n, to.db + gate * n);
       });
     if (to.d_recurrent_bias)
       std::copy_n(all.data() + layout.recurrent_bias * n, n, to.d_recurrent_bias);
@@ -413,8 +422,8 @@ struct BackwardPass {
       to.d_numbers[j] = static_cast<T>(sum);
     }
     if (layout.norm) {
-      each_input_run(layout, [&](int gate, int sum, int count) {
-        gain_gradient({sum, count}, kept.input + gate * n, layout.input_norm() + gate);
+      each_input(layout, [&](int gate, int sum) {
+        gain_gradient({sum, 1}, kept.input + gate * n, layout.input_norm() + gate);
       });
       gain_gradient(layout.recurrent, kept.recurrent, layout.recurrent_norm());
     }
