@@ -65,8 +65,8 @@ constexpr CellSpec cell_spec(const char* name, const kernels::CellKernels<float>
                              const kernels::CellKernels<double>& of_f64) {
   static_assert(C::layout.is_consistent(),
                 "the layout of a cell speaks of sums or states that it does not have, gives two "
-                "blocks of w_ih "
-                "one sum, or projects an h that other products need: see kernels::CellLayout");
+                "blocks of w_ih one sum, or projects an h that other products need: see "
+                "kernels::CellLayout");
   return {name, C::layout, of_f32, of_f64, cell_step<C>, misused_sum<C>, form<C>};
 }
 
