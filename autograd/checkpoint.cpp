@@ -7,6 +7,7 @@
 
 #include <reel/autograd/engine/backward.h>
 #include <reel/autograd/kernels/flush_subnormals.h>
+#include <reel/autograd/substitution.h>
 
 namespace reel {
 using namespace op;
@@ -75,7 +76,7 @@ void backward(const BackwardCall& call) {
   std::list<ScopedParamValue> as_they_were;
   for (std::size_t p = 0; p < r.params.size(); ++p) {
     const Tensor& then = call.inputs[input_count + p];
-    if (!then.buffer().shares(r.params[p].value().buffer()))
+    if (!then.buffer().shares(r.params[p].entry()->value.buffer()))
       as_they_were.emplace_back(r.params[p]).assign(then.detach());
   }
   std::vector<std::int32_t> outputs;
@@ -157,13 +158,31 @@ Tensors first_run(Recomputation& r, const Tape& outer, const Tensors& inputs, Rn
   return results;
 }
 
+// The function with its last inputs in place of the parameters of a substitution. What encloses the
+// checkpoint like this is an input as any other, and there again when the function runs again.
+detail::CheckpointedFunction within(Substitution::Values values, detail::CheckpointedFunction f) {
+  return [values = std::move(values), f = std::move(f)](std::span<const Tensor> in, Rng* rng) {
+    const std::size_t own = in.size() - values.size();
+    Substitution::Values now = values;
+    for (std::size_t k = 0; k < now.size(); ++k) now[k].second = in[own + k];
+    const Substitution substitution(std::move(now));
+    return f(in.first(own), rng);
+  };
+}
+
 }  // namespace
 
-Tensors detail::checkpoint(CheckpointedFunction f, const Tensors& inputs, Rng* rng, Site site) {
+Tensors detail::checkpoint(CheckpointedFunction f, const Tensors& of_function, Rng* rng,
+                           Site site) {
   site = SiteScope::resolve(site);
-  require_defined(inputs, site);
+  require_defined(of_function, site);
   Tape* const tape = Tape::current();
-  if (!tape) return call_part(f, inputs, rng);
+  if (!tape) return call_part(f, of_function, rng);
+  Tensors inputs = of_function;
+  if (Substitution::Values values = Substitution::current(); !values.empty()) {
+    for (const auto& [entry, value] : values) inputs.push_back(value);
+    f = within(std::move(values), std::move(f));
+  }
 
   const auto r = std::make_shared<Recomputation>();
   r->f = std::move(f);

@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include <reel/autograd/message.h>
+#include <reel/autograd/substitution.h>
 
 namespace reel {
 
@@ -38,13 +39,29 @@ void Param::set(const Tensor& value, Site site) {
     throw DTypeError(fmt::format("parameter {} is {}, not {}; convert the value with to()", name(),
                                  name_of(dtype()), name_of(value.dtype())),
                      site);
-  data().value = value.detach();
-  ++data().version;
+  detail::ParamData& data = to_change(site);
+  data.value = value.detach();
+  ++data.version;
 }
 
 void Param::begin_update() {
-  dispatch_real(dtype(), [&]<class T>() { data().value.template begin_update<T>(); });
-  ++data().version;
+  detail::ParamData& data = to_change(SiteScope::current());
+  dispatch_real(dtype(), [&]<class T>() { data.value.template begin_update<T>(); });
+  ++data.version;
+}
+
+const Tensor& Param::value() const {
+  const Tensor* other = Substitution::find(entry_.get());
+  return other ? *other : entry_->value;
+}
+
+detail::ParamData& Param::to_change(Site site) const {
+  if (Substitution::find(entry_.get()))
+    throw ValueError(fmt::format("parameter {} cannot be changed while another value is in its "
+                                 "place (functional_call)",
+                                 name()),
+                     site);
+  return data();
 }
 
 namespace detail {

@@ -65,21 +65,24 @@ class Param {
   const Shape& shape() const { return entry_->value.shape(); }
   DType dtype() const { return entry_->value.dtype(); }
 
-  /// The value, recorded as a leaf of the current tape if there is one.
+  /// The value, recorded as a leaf of the current tape if there is one; or what a Substitution has
+  /// put in its place.
   Tensor tensor() const;
   operator Tensor() const { return tensor(); }
-  /// The value, not recorded.
-  const Tensor& value() const { return entry_->value; }
+  /// The value, not recorded, or what is in its place.
+  const Tensor& value() const;
 
-  /// Replaces the value. Throws ShapeError or DTypeError if its shape or dtype differs.
+  /// Replaces the value. Throws ShapeError or DTypeError if its shape or dtype differs, and, as all
+  /// that changes it, ValueError within a Substitution of it.
   void set(const Tensor& value, Site site = {});
   /// The numbers, for in-place writes; see Tensor::edit. The span may be kept: a tape that uses the
   /// parameter later copies its numbers, and refuses a gradient once they differ. Throws
   /// DTypeError, having changed nothing, if T is not the element type.
   template <Real T>
   std::span<T> edit(Site site = {}) {
-    const std::span<T> numbers = data().value.template edit<T>(site);
-    ++data().version;
+    detail::ParamData& data = to_change(site);
+    const std::span<T> numbers = data.value.template edit<T>(site);
+    ++data.version;
     return numbers;
   }
   /// Counts a change, and makes the parameter the only owner of its buffer: for an optimizer, which
@@ -94,6 +97,7 @@ class Param {
 
   // The only place where an entry can be modified; no entry is actually a const object.
   detail::ParamData& data() const { return const_cast<detail::ParamData&>(*entry_); }
+  detail::ParamData& to_change(Site site) const;
   void withdraw() noexcept;
 
   std::shared_ptr<ParamEntry> entry_;
@@ -105,7 +109,7 @@ class Param {
 class ScopedParamValue {
  public:
   explicit ScopedParamValue(const Param& param)
-      : param_(param), value_(param.value()), version_(param.entry()->version) {}
+      : param_(param), value_(param.entry()->value), version_(param.entry()->version) {}
   ~ScopedParamValue() {
     param_.data().value = value_;
     param_.data().version = version_;

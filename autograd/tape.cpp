@@ -8,6 +8,7 @@
 
 #include <reel/autograd/engine/backward.h>
 #include <reel/autograd/engine/scope.h>
+#include <reel/autograd/substitution.h>
 
 namespace reel {
 using namespace op;
@@ -141,6 +142,7 @@ Tensor Tape::leaf(const std::shared_ptr<ParamEntry>& entry) {
 
 // Defined here because the other functions of Param do not depend on tapes.
 Tensor Param::tensor() const {
+  if (const Tensor* other = Substitution::find(entry_.get())) return *other;
   Tape* tape = Tape::current();
   return tape ? tape->leaf(entry_) : entry_->value;
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <set>
 #include <vector>
 
@@ -100,6 +101,31 @@ void NamedTensors::insert(std::string_view prefix, const NamedTensors& other, Si
       throw ValueError(fmt::format("there is a tensor {} already", printable(place->first)), site);
   }
   tensors.merge(added);
+}
+
+double number_in(const NamedTensors& state, std::string_view name, double low, double high,
+                 Site site) {
+  const Tensor& value = state[{name, site}];
+  if (value.dtype() != f64 || value.size() != 1)
+    throw ValueError(fmt::format("entry {} of the state is {} {}, but has to be an f64 scalar",
+                                 printable(name), name_of(value.dtype()), value.shape().str()),
+                     site);
+  const double number = value.to_vector().front();
+  if (!(number >= low && number <= high))
+    throw ValueError(fmt::format("entry {} of the state is {}, but has to be in [{}, {}]",
+                                 printable(name), number, low, high),
+                     site);
+  return number;
+}
+
+Index count_in(const NamedTensors& state, std::string_view name, Site site) {
+  constexpr double most = 0x1p53;  // doubles hold every whole number up to here
+  const double number = number_in(state, name, 0, most, site);
+  if (number != std::floor(number))
+    throw ValueError(
+        fmt::format("entry {} of the state is {}, but has to be a count", printable(name), number),
+        site);
+  return static_cast<Index>(number);
 }
 
 NamedTensors from_params(const Params& params) {

@@ -25,6 +25,13 @@ struct NamedTensors {
   void insert(std::string_view prefix, const NamedTensors& other, Site site = {});
 };
 
+/// The f64 scalar of that name in the state of something. Throws ValueError if it is missing, of
+/// another kind, or not in [low, high].
+double number_in(const NamedTensors& state, std::string_view name, double low, double high,
+                 Site site = {});
+/// The same for a whole number from 0 on.
+Index count_in(const NamedTensors& state, std::string_view name, Site site = {});
+
 /// The current values of the parameters under their full names. They share memory with the
 /// parameters until those change (copy on write), except with one that `edit` gave a span of.
 NamedTensors from_params(const Params& params);

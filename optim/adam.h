@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include <reel/optim/optimizer.h>
 
 namespace reel::optim {
@@ -12,8 +14,10 @@ struct AdamOptions {
   /// smallest normal number of the parameters' dtype: 3.4e-18 in f32 with the default beta2,
   /// 4.7e-153 in f64. Squares of smaller gradients underflow, and only epsilon bounds their steps.
   double epsilon = 1e-8;
-  /// lambda below, an L2 penalty. For decoupled weight decay, see AdamW.
-  double weight_decay = 0;
+  double weight_decay = 0;    ///< lambda below, an L2 penalty; decoupled in AdamW
+  nn::Selection decays = {};  ///< the parameters with weight decay; see matrices_only
+  bool amsgrad = false;       ///< divide by the largest v so far
+  std::vector<Group> groups = {};
 };
 
 /// Adam, as torch.optim.Adam computes it. In the t-th step of a parameter,
@@ -23,22 +27,21 @@ struct AdamOptions {
 ///     v <- beta2 v + (1 - beta2) g^2
 ///     p <- p - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon)
 ///
-/// Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015.
+/// AMSGrad has v_max <- max(v_max, v) in place of v in the last line. Kingma and Ba, "Adam: A
+/// Method for Stochastic Optimization", 2015; Reddi, Kale and Kumar, "On the Convergence of Adam
+/// and Beyond", 2018.
 class Adam : public Optimizer {
  public:
   /// Throws ValueError if an option is negative, a beta is 1 or more, or epsilon is too small.
   explicit Adam(const nn::ModuleParams& params, const AdamOptions& options = {});
 
  protected:
-  /// With decoupled weight decay (see AdamW).
-  Adam(std::string name, const nn::ModuleParams& params, const AdamOptions& options,
-       double decoupled_decay);
+  Adam(std::string name, const nn::ModuleParams& params, const AdamOptions& options, Decay decay);
 
  private:
-  void update(const Slot& slot, const Tensor& gradient, const Range& piece) const override;
+  void update(const Piece& piece) const override;
 
   AdamOptions options_;
-  double decoupled_decay_;
 };
 
 }  // namespace reel::optim

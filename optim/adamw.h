@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include <reel/optim/adam.h>
 
 namespace reel::optim {
@@ -10,6 +12,9 @@ struct AdamWOptions {
   double beta2 = 0.999;
   double epsilon = 1e-8;       ///< with a least value, see AdamOptions
   double weight_decay = 0.01;  ///< lambda below
+  nn::Selection decays = {};   ///< the parameters with weight decay; see matrices_only
+  bool amsgrad = false;        ///< divide by the largest v so far
+  std::vector<Group> groups = {};
 };
 
 /// Adam with decoupled weight decay, as torch.optim.AdamW computes it: each step begins with

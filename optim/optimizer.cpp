@@ -30,25 +30,58 @@ bool any_from(double limit, const T* numbers, Index count) {
   return largest >= std::bit_cast<Bits>(static_cast<T>(limit));
 }
 
+double smallest_normal(DType dtype) {
+  return dispatch_real(
+      dtype, []<class T>() { return static_cast<double>(std::numeric_limits<T>::min()); });
+}
+
+// Whether a row of a matrix is 0 throughout.
+template <class T>
+bool is_zero(const T* row, Index size) {
+  return std::all_of(row, row + size, [](T x) { return x == 0; });
+}
+
 }  // namespace
 
-Optimizer::Optimizer(std::string name, const nn::ModuleParams& params, double learning_rate,
+Optimizer::Optimizer(std::string name, const nn::ModuleParams& params, Common common,
                      std::initializer_list<Setting> settings, std::vector<Moment> moments,
-                     double weight_decay)
+                     Decay decay)
     : name_(std::move(name)),
       params_(params),
       moments_(std::move(moments)),
-      weight_decay_(weight_decay) {
-  set_learning_rate(learning_rate);
+      decay_(decay),
+      groups_(std::move(common.groups)),
+      clip_counts_(groups_.size()) {
+  set_learning_rate(common.learning_rate);
   for (const Setting& setting : settings) check(setting);
-  for (const Param& param : params.list()) {
-    Slot& slot = slots_.emplace_back(Slot{.param = param});
-    for (std::size_t k = 0; k < moments_.size(); ++k)
-      slot.moments.push_back(zeros(param.shape(), param.dtype()));
-  }
-  if (slots_.empty())
+  check({"weight_decay", common.weight_decay});
+  for (const Group& group : groups_) check_group(group);
+  const std::vector<Param> list = params.list();
+  if (list.empty())
     fail("there are no parameters to train; construct the model before the optimizer: " +
          params.what_there_is());
+  common.decays.require_some(params, name_ + ": decays");
+  param_count_ = list.size();
+  for (const Param& param : list) add_slot(param, common);
+  if (slots_.empty()) fail("every parameter is frozen");
+}
+
+void Optimizer::add_slot(const Param& param, const Common& common) {
+  const auto found = std::ranges::find_if(
+      groups_, [&](const Group& group) { return group.params.contains(param); });
+  Slot slot{.param = param,
+            .weight_decay = common.decays.contains(param) ? common.weight_decay : 0};
+  if (found != groups_.end()) {
+    if (found->frozen) return;
+    slot.learning_rate_factor = found->learning_rate_factor;
+    slot.weight_decay = found->weight_decay.value_or(slot.weight_decay);
+    slot.lazy_rows = found->lazy_rows && param.shape().rank() >= 2;
+    slot.group = static_cast<std::size_t>(found - groups_.begin());
+  }
+  for (const Moment& moment : moments_)
+    slot.moments.push_back(moment.is_scalar ? scalar(moment.initial, f64)
+                                            : full(param.shape(), moment.initial, param.dtype()));
+  slots_.push_back(std::move(slot));
 }
 
 void Optimizer::fail(const std::string& why) const {
@@ -62,12 +95,24 @@ void Optimizer::check(const Setting& setting) const {
                      setting.limit));
 }
 
+void Optimizer::check_group(const Group& group) const {
+  group.params.require_some(params_, name_ + ": groups");
+  check({"learning_rate_factor of a group", group.learning_rate_factor});
+  if (group.weight_decay) check({"weight_decay of a group", *group.weight_decay});
+  if (!(group.max_norm > 0))
+    fail(fmt::format("max_norm of a group is {}, but has to be positive", group.max_norm));
+}
+
+void Optimizer::check_epsilon(double epsilon) const {
+  for (const Slot& slot : slots_)
+    if (const double least = smallest_normal(slot.param.dtype()); epsilon < least)
+      fail(fmt::format("epsilon is {}, but has to be at least {:.2g} for {} parameters such as {}",
+                       epsilon, least, name_of(slot.param.dtype()), slot.param.name()));
+}
+
 void Optimizer::check_epsilon(double epsilon, double decay) const {
   for (const Slot& slot : slots_) {
-    const double smallest = dispatch_real(slot.param.dtype(), []<class T>() {
-      return static_cast<double>(std::numeric_limits<T>::min());
-    });
-    const double least = std::sqrt(smallest / (1 - decay));
+    const double least = std::sqrt(smallest_normal(slot.param.dtype()) / (1 - decay));
     if (epsilon < least)
       fail(
           fmt::format("epsilon is {}, but has to be at least {:.2g} for {} parameters such as {}, "
@@ -84,10 +129,10 @@ void Optimizer::check(const Gradients& gradients) const {
     ++count;
     ours |= gradients.params().contains(*entry);
   });
-  if (count != slots_.size())
+  if (count != param_count_)
     fail(fmt::format(
         "{} parameters were created after the optimizer; construct the whole model before it",
-        count - slots_.size()));
+        count - param_count_));
   if (!ours)
     fail(
         fmt::format("these gradients are of another {}: parameter {} is not in it; take them with "
@@ -105,56 +150,116 @@ void Optimizer::set_learning_rate(double learning_rate, Site site) {
 void Optimizer::step(const Gradients& gradients, Site site) {
   const SiteScope scope(site);
   check(gradients);
-  PoolVector<Slot*> slots;
-  PoolVector<const Tensor*> found;
-  for (Slot& slot : slots_)
-    if (const Tensor* gradient = gradients.find(slot.param)) {
-      slots.push_back(&slot);
-      found.push_back(gradient);
-    }
+  PoolVector<Task> tasks = this->tasks(gradients);
   const kernels::FlushSubnormals flush;
-  const PoolVector<kernels::Piece> pieces = kernels::cut(found);
+  clip(gradients, tasks);
+  PoolVector<const Tensor*> arrays;
+  for (const Task& task : tasks) arrays.push_back(task.gradient);
+  const PoolVector<kernels::Piece> pieces = kernels::cut(arrays);
   PoolVector<char> suspect(moments_.empty() ? 0 : pieces.size());
   kernels::each_piece(std::span(pieces).first(suspect.size()),
                       [&](std::size_t k, const kernels::Piece& piece) {
-                        const Tensor& gradient = *found[piece.array];
-                        dispatch_real(gradient.dtype(), [&]<class T>() {
-                          suspect[k] = may_overflow<T>(slots[piece.array]->param.value(), gradient,
-                                                       {piece.begin, piece.end});
+                        const Task& task = tasks[piece.array];
+                        dispatch_real(task.gradient->dtype(), [&]<class T>() {
+                          suspect[k] = may_overflow<T>(task, piece.begin, piece.end);
                         });
                       });
   for (std::size_t k = 0; k < suspect.size(); ++k)
-    if (suspect[k] != 0) check_moments(*slots[pieces[k].array], *found[pieces[k].array]);
+    if (suspect[k] != 0) check_moments(tasks[pieces[k].array]);
 
-  for (Slot* slot : slots) slot->own();
-  for (Slot* slot : slots) ++slot->steps;  // nothing can fail from here on
+  for (const Task& task : tasks) task.slot->own();
+  for (const Task& task : tasks) {  // nothing can fail from here on
+    ++task.slot->steps;
+    begin(*task.slot, *task.gradient, task.clip);
+  }
   kernels::each_piece(pieces, [&](std::size_t, const kernels::Piece& piece) {
-    update(*slots[piece.array], *found[piece.array], {piece.begin, piece.end});
+    const Task& task = tasks[piece.array];
+    const Piece part = piece_of(task, piece.begin, piece.end);
+    task.slot->lazy_rows ? update_rows(part) : update(part);
   });
+  for (const Task& task : tasks) task.slot->direction = {};
+}
+
+void Optimizer::begin(Slot&, const Tensor&, double) const {}
+
+PoolVector<Optimizer::Task> Optimizer::tasks(const Gradients& gradients) {
+  PoolVector<Task> tasks;
+  for (Slot& slot : slots_)
+    if (const Tensor* gradient = gradients.find(slot.param)) tasks.push_back({&slot, gradient, 1});
+  return tasks;
+}
+
+// The groups' own clipping: a factor for the gradients of each.
+void Optimizer::clip(const Gradients& gradients, PoolVector<Task>& tasks) {
+  for (std::size_t group = 0; group < groups_.size(); ++group) {
+    const double max_norm = groups_[group].max_norm;
+    if (max_norm == std::numeric_limits<double>::infinity()) continue;
+    Gradients own(gradients.params());
+    for (const Task& task : tasks)
+      if (task.slot->group == group) own.set(*task.slot->param.entry(), *task.gradient);
+    const double norm = own.norm();
+    clip_counts_[group].add(norm, max_norm);
+    for (Task& task : tasks)
+      if (task.slot->group == group) task.clip = clip_factor(norm, max_norm);
+  }
+}
+
+Optimizer::Piece Optimizer::piece_of(const Task& task, Index begin, Index end) const {
+  const Slot& slot = *task.slot;
+  return {slot, *task.gradient, task.clip, learning_rate_ * slot.learning_rate_factor, begin, end};
+}
+
+// The rows of a piece that have a gradient; those in a sequence as one.
+void Optimizer::update_rows(const Piece& piece) const {
+  const Index width = piece.gradient.shape().stride(0);
+  const auto has_gradient = [&](Index row) {
+    return dispatch_real(piece.gradient.dtype(), [&]<class T>() {
+      return !is_zero(piece.gradient.begin<T>() + row * width, width);
+    });
+  };
+  const auto update_until = [&](Index begin, Index end) {
+    if (begin >= end) return;
+    update({piece.slot, piece.gradient, piece.clip, piece.learning_rate, begin, end});
+  };
+  Index begin = piece.begin;
+  for (Index row = piece.begin / width; row * width < piece.end; ++row) {
+    if (has_gradient(row)) continue;
+    update_until(begin, row * width);
+    begin = std::max(piece.begin, (row + 1) * width);
+  }
+  update_until(begin, piece.end);
+}
+
+// What is added to the gradient for each unit of the parameter.
+double Optimizer::penalty(const Slot& slot) const {
+  return decay_ == Decay::coupled ? slot.weight_decay : 0;
 }
 
 // Whether a moment that is finite may become infinite: a moment of the gradient, to which weight
 // decay adds the parameter, or of its square.
 template <class T>
-bool Optimizer::may_overflow(const Tensor& value, const Tensor& gradient,
-                             const Range& piece) const {
-  const Index count = piece.end - piece.begin;
-  if (any_from(large<T>, gradient.begin<T>() + piece.begin, count)) return true;
-  const double limit = std::min(large<T>, large<T> / 2 / weight_decay_);
-  return weight_decay_ != 0 && any_from(limit, value.begin<T>() + piece.begin, count);
+bool Optimizer::may_overflow(const Task& task, Index begin, Index end) const {
+  const double lambda = penalty(*task.slot);
+  if (any_from(large<T>, task.gradient->begin<T>() + begin, end - begin)) return true;
+  const double limit = std::min(large<T>, large<T> / 2 / lambda);
+  return lambda != 0 && any_from(limit, task.slot->param.value().begin<T>() + begin, end - begin);
 }
 
 // Tries the step on copies of the parameter and its moments. A moment that became infinite would
 // stay so, and freeze the parameter.
-void Optimizer::check_moments(const Slot& slot, const Tensor& gradient) const {
+void Optimizer::check_moments(const Task& task) const {
+  const Slot& slot = *task.slot;
+  const Tensor& gradient = *task.gradient;
   Slot trial = slot;
   trial.param = Param(std::make_shared<ParamEntry>(*slot.param.entry()));
   ++trial.steps;
   trial.own();
-  update(trial, gradient, {0, gradient.size()});
+  begin(trial, gradient, task.clip);
+  update(piece_of({&trial, &gradient, task.clip}, 0, gradient.size()));
+  const double lambda = penalty(slot);
   dispatch_real(gradient.dtype(), [&]<class T>() {
     for (std::size_t k = 0; k < moments_.size(); ++k)
-      for (Index i = 0; i < gradient.size(); ++i) {
+      for (Index i = 0; i < gradient.size() && !moments_[k].is_scalar; ++i) {
         const T g = gradient.begin<T>()[i], p = slot.param.value().begin<T>()[i];
         if (!std::isfinite(g) || !std::isfinite(p) ||
             !std::isfinite(slot.moments[k].begin<T>()[i]) ||
@@ -162,11 +267,11 @@ void Optimizer::check_moments(const Slot& slot, const Tensor& gradient) const {
           continue;
         const std::string place = coordinate_name(*slot.param.entry(), i);
         const std::string moment = key(moments_[k].name, slot);
-        if (weight_decay_ * std::abs(double{p}) > std::abs(double{g}))
+        if (lambda * std::abs(double{p}) > std::abs(double{g}))
           fail(
               fmt::format("the parameter {} is {}, and with its weight_decay of {}, {} would be "
                           "infinite, and the parameter frozen; choose a smaller weight_decay",
-                          place, p, weight_decay_, moment));
+                          place, p, lambda, moment));
         fail(
             fmt::format("the gradient of {} is {}, with which {} would be infinite, and the "
                         "parameter frozen; clip the gradients, for instance by clip_by_norm",
@@ -179,7 +284,9 @@ void Optimizer::check_moments(const Slot& slot, const Tensor& gradient) const {
 void Optimizer::Slot::own() {
   dispatch_real(param.dtype(), [&]<class T>() {
     param.begin_update();
-    for (Tensor& moment : moments) moment.begin_update<T>();
+    for (Tensor& moment : moments)
+      if (moment.shape() == param.shape() && moment.dtype() == param.dtype())
+        moment.begin_update<T>();  // `begin` replaces the others
   });
 }
 
@@ -239,7 +346,9 @@ void Optimizer::restore(const nn::NamedTensors& state, Site site) {
                        site);
     for (std::size_t k = 0; k < moments_.size(); ++k) {
       const std::string entry = key(moments_[k].name, slot);
-      slot.moments[k] = claim(entry, slot.param.shape(), slot.param.dtype());
+      slot.moments[k] = moments_[k].is_scalar
+                            ? claim(entry, {}, f64)
+                            : claim(entry, slot.param.shape(), slot.param.dtype());
       check(entry, slot.moments[k], moments_[k].least);
     }
   }

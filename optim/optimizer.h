@@ -10,6 +10,8 @@
 #include <reel/autograd/gradients.h>
 #include <reel/nn/named_tensors.h>
 #include <reel/nn/sizes.h>
+#include <reel/optim/clip.h>
+#include <reel/optim/group.h>
 
 /// Optimizers, which update parameters from gradients.
 namespace reel::optim {
@@ -24,7 +26,8 @@ class Optimizer {
  public:
   virtual ~Optimizer() = default;
 
-  /// Updates every parameter that has a gradient; the others, and their moments, stay unchanged.
+  /// Updates every parameter that has a gradient and is not frozen; the others, and their moments,
+  /// stay unchanged.
   /// Throws ValueError, having changed nothing, if the gradients belong to another store, if
   /// parameters were created after the optimizer, or if a finite gradient, or a parameter with
   /// weight decay, is so large that a moment would become infinite and the parameter frozen.
@@ -33,6 +36,10 @@ class Optimizer {
   double learning_rate() const { return learning_rate_; }
   /// Throws ValueError unless 0 <= learning_rate < infinity.
   void set_learning_rate(double learning_rate, Site site = {});
+
+  /// How often the gradients of the k-th group were clipped to its `max_norm`, since the optimizer
+  /// was constructed.
+  const ClipCount& clip_count(std::size_t group) const { return clip_counts_.at(group); }
 
   /// "sgd", "adam", ...: how the names of its state begin.
   const std::string& name() const { return name_; }
@@ -55,31 +62,56 @@ class Optimizer {
     double limit = std::numeric_limits<double>::infinity();
   };
 
-  /// A moment: an array stored for each parameter.
+  /// A moment: an array stored for each parameter, or a single f64.
   struct Moment {
     std::string name;
     double least = -std::numeric_limits<double>::infinity();  ///< 0 for a mean of squares
+    double initial = 0;
+    bool is_scalar = false;
   };
 
-  /// One parameter and its state.
+  /// How weight decay is applied: added to the gradient, g + lambda p, an L2 penalty; or
+  /// decoupled from it, by p <- p - lr lambda p before the formula.
+  enum class Decay : std::uint8_t { coupled, decoupled };
+
+  /// The options that every optimizer has.
+  struct Common {
+    double learning_rate, weight_decay;
+    nn::Selection decays;
+    std::vector<Group> groups;
+  };
+  template <class Options>
+  static Common common_of(const Options& options) {
+    return {options.learning_rate, options.weight_decay, options.decays, options.groups};
+  }
+
+  /// One parameter with its settings and its state.
   struct Slot {
     Param param;
-    std::vector<Tensor> moments = {};  ///< zero at first, in the order of the names
+    double learning_rate_factor = 1, weight_decay = 0;
+    bool lazy_rows = false;
+    std::size_t group = no_group;
+    std::vector<Tensor> moments = {};  ///< in the order of the names
     double steps = 0;                  ///< including the current one
+    Tensor direction = {};             ///< what `begin` made of the gradient as a whole, if it did
 
     void own();
   };
-  /// A range of a parameter's elements. The pieces of all parameters are the tasks of a step.
-  struct Range {
+
+  /// A range of a parameter's elements in a step. Those of all parameters are the step's tasks.
+  struct Piece {
+    const Slot& slot;
+    const Tensor& gradient;
+    double clip;           ///< a factor for the gradient
+    double learning_rate;  ///< of this parameter
     Index begin, end;
   };
 
-  /// `moments` names the arrays stored for each parameter, moments of the gradient plus
-  /// `weight_decay` times the parameter. Throws ValueError if a setting is out of range or there
-  /// are no parameters.
-  Optimizer(std::string name, const nn::ModuleParams& params, double learning_rate,
+  /// `moments` names what is stored for each parameter. Throws ValueError if a setting is out of
+  /// range, a group selects nothing, or there are no parameters to train.
+  Optimizer(std::string name, const nn::ModuleParams& params, Common common,
             std::initializer_list<Setting> settings, std::vector<Moment> moments,
-            double weight_decay = 0);
+            Decay decay = Decay::coupled);
 
   /// Throws ValueError where `epsilon` is too small to stand for a mean of squares, with this decay
   /// rate, that underflows: the square of a smaller gradient vanishes from the denominator of a
@@ -87,24 +119,34 @@ class Optimizer {
   /// large, or infinite. The least is √(smallest normal number / (1 - decay)) of the parameters'
   /// dtypes.
   void check_epsilon(double epsilon, double decay) const;
+  /// Throws ValueError where `epsilon` is less than the smallest normal number of the parameters'
+  /// dtypes, which could be 0 in a denominator.
+  void check_epsilon(double epsilon) const;
+
+  const std::vector<Slot>& slots() const { return slots_; }
 
   // Not for all: the formula of one class would meet the moments of another.
   Optimizer(Optimizer&&) = default;
   Optimizer& operator=(Optimizer&&) = default;
 
-  /// Calls `formula(p, g, m...)` for each element p of a piece of the parameter, its gradient g and
-  /// its first `count` moments; the formula assigns to p and m.
+  /// Calls `formula(p, g, m...)` for each element p of a piece, its gradient g, clipped and with
+  /// weight decay, and its first `count` moments; the formula assigns to p and m.
   template <std::size_t count, class F>
-  static void update_each(const Slot& slot, const Tensor& gradient, const Range& piece, F formula) {
-    dispatch_real(gradient.dtype(), [&]<class T>() {
-      const auto begin = [&](const Tensor& x) {
-        return static_cast<T*>(x.buffer().data()) + piece.begin;
-      };
-      [&]<std::size_t... k>(std::index_sequence<k...>) {
-        loop(formula, piece.end - piece.begin, begin(slot.param.value()),
-             gradient.begin<T>() + piece.begin, begin(slot.moments[k])...);
-      }
-      (std::make_index_sequence<count>());
+  void each(const Piece& piece, F formula) const {
+    const double lambda = piece.slot.weight_decay;
+    dispatch_real(piece.gradient.dtype(), [&]<class T>() {
+      const T clip = static_cast<T>(piece.clip), penalty = static_cast<T>(lambda);
+      const T kept = static_cast<T>(1 - piece.learning_rate * lambda);
+      if (lambda == 0)
+        loop<T, count>(piece, [=](T& p, T g, auto&... m) { formula(p, clip * g, m...); });
+      else if (decay_ == Decay::coupled)
+        loop<T, count>(piece,
+                       [=](T& p, T g, auto&... m) { formula(p, clip * g + penalty * p, m...); });
+      else
+        loop<T, count>(piece, [=](T& p, T g, auto&... m) {
+          p *= kept;
+          formula(p, clip * g, m...);
+        });
     });
   }
 
@@ -112,16 +154,46 @@ class Optimizer {
   [[noreturn]] void fail(const std::string& why) const;
 
  private:
-  virtual void update(const Slot& slot, const Tensor& gradient, const Range& piece) const = 0;
+  static constexpr std::size_t no_group = static_cast<std::size_t>(-1);
 
+  /// What a step does once for a parameter, before its pieces: for scalar moments, and for
+  /// formulas of whole matrices.
+  virtual void begin(Slot& slot, const Tensor& gradient, double clip) const;
+  virtual void update(const Piece& piece) const = 0;
+
+  // A parameter that has a gradient in a step.
+  struct Task {
+    Slot* slot;
+    const Tensor* gradient;
+    double clip;
+  };
+
+  void add_slot(const Param& param, const Common& common);
   void check(const Setting& setting) const;
+  void check_group(const Group& group) const;
   void check(const Gradients& gradients) const;
+  PoolVector<Task> tasks(const Gradients& gradients);
+  void clip(const Gradients& gradients, PoolVector<Task>& tasks);
+  Piece piece_of(const Task& task, Index begin, Index end) const;
+  void update_rows(const Piece& piece) const;
   template <class T>
-  bool may_overflow(const Tensor& value, const Tensor& gradient, const Range& piece) const;
-  void check_moments(const Slot& slot, const Tensor& gradient) const;
+  bool may_overflow(const Task& task, Index begin, Index end) const;
+  void check_moments(const Task& task) const;
+  double penalty(const Slot& slot) const;
   std::string key(std::string_view what, const Slot& slot) const;
   void check(const std::string& entry, const Tensor& value, double least) const;
 
+  template <class T, std::size_t count, class F>
+  static void loop(const Piece& piece, F formula) {
+    const auto begin = [&](const Tensor& x) {
+      return static_cast<T*>(x.buffer().data()) + piece.begin;
+    };
+    [&]<std::size_t... k>(std::index_sequence<k...>) {
+      loop(formula, piece.end - piece.begin, begin(piece.slot.param.value()),
+           piece.gradient.begin<T>() + piece.begin, begin(piece.slot.moments[k])...);
+    }
+    (std::make_index_sequence<count>());
+  }
   // No aliasing: own() gave each array its own buffer.
   template <class T, class F, class... Moments>
   static void loop(F formula, Index size, T* __restrict p, const T* __restrict g,
@@ -133,8 +205,11 @@ class Optimizer {
   Params params_;
   double learning_rate_;
   std::vector<Moment> moments_;
-  double weight_decay_;
+  Decay decay_;
+  std::vector<Group> groups_;
+  std::vector<ClipCount> clip_counts_;
   std::vector<Slot> slots_;
+  std::size_t param_count_ = 0;  // frozen ones included
 };
 
 }  // namespace reel::optim

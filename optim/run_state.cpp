@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::string_view reserved = "run.";
 constexpr std::string_view optimizer_prefix = "run.optimizer.";
+constexpr std::string_view more_prefix = "run.more.";
 constexpr std::string_view carried_prefix = "run.carried.";
 constexpr std::string_view earlier_prefix = "run.earlier.";
 constexpr std::string_view rng_key = "run.rng";
@@ -104,6 +105,7 @@ nn::NamedTensors content_of(const RunState& checkpoint) {
   for (const auto& [name, text] : checkpoint.texts) require_own_name("text", name);
   content.insert("", checkpoint.params);
   content.insert(optimizer_prefix, checkpoint.optimizer);
+  content.insert(more_prefix, checkpoint.more);
   for (std::size_t i = 0; i < checkpoint.carried.size(); ++i)
     content.tensors[fmt::format("{}{}", carried_prefix, i)] = checkpoint.carried[i];
   for (std::size_t i = 0; i < checkpoint.earlier.size(); ++i)
@@ -148,8 +150,9 @@ ValueError unknown(std::string_view what, std::string_view name) {
 }
 
 bool is_known_tensor(std::string_view name) {
-  return std::ranges::any_of(std::array{optimizer_prefix, carried_prefix, earlier_prefix},
-                             [&](std::string_view prefix) { return name.starts_with(prefix); });
+  return std::ranges::any_of(
+      std::array{optimizer_prefix, more_prefix, carried_prefix, earlier_prefix},
+      [&](std::string_view prefix) { return name.starts_with(prefix); });
 }
 
 // "0.head.w", "1.head.w" ...
@@ -168,7 +171,9 @@ RunState checkpoint_of(const nn::NamedTensors& content) {
   for (const auto& [name, reason] : content.unread)
     throw ValueError(fmt::format("tensor {}: {}", in_quotes(name), reason));
   check_sum(content);
-  RunState checkpoint{.optimizer = content.part(optimizer_prefix), .rng = rng_of(content)};
+  RunState checkpoint{.optimizer = content.part(optimizer_prefix),
+                      .more = content.part(more_prefix),
+                      .rng = rng_of(content)};
   for (const auto& [name, value] : content.tensors) {
     if (!name.starts_with(reserved))
       checkpoint.params.tensors.emplace(name, value);

@@ -15,8 +15,10 @@ namespace reel::optim {
 /// it had never stopped. Gradient checkpointing, recomputation in the backward pass, is in
 /// autograd/checkpoint.h.
 struct RunState {
-  nn::NamedTensors params = {};      ///< nn::from_params
-  nn::NamedTensors optimizer = {};   ///< Optimizer::state
+  nn::NamedTensors params = {};     ///< nn::from_params
+  nn::NamedTensors optimizer = {};  ///< Optimizer::state
+  /// The states of whatever else there is, under their own names: averages, ReduceOnPlateau ...
+  nn::NamedTensors more = {};
   std::vector<Tensor> carried = {};  ///< nn::flatten of the recurrent state; empty where it is zero
   std::vector<nn::NamedTensors> earlier = {};  ///< TbpttHistory::params; then `carried` and `rng`
                                                ///< are those of the history

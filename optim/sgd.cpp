@@ -1,30 +1,31 @@
 #include <reel/optim/sgd.h>
 
+#include <fmt/format.h>
+
 namespace reel::optim {
 
 Sgd::Sgd(const nn::ModuleParams& params, const SgdOptions& options)
-    : Optimizer("sgd", params, options.learning_rate,
-                {{"momentum", options.momentum, 1}, {"weight_decay", options.weight_decay}},
-                options.momentum != 0 ? std::vector<Moment>{{"m"}} : std::vector<Moment>{},
-                options.weight_decay),
+    : Optimizer("sgd", params, common_of(options),
+                {{"momentum", options.momentum, 1}, {"dampening", options.dampening}},
+                options.momentum != 0 ? std::vector<Moment>{{"m"}} : std::vector<Moment>{}),
       options_(options) {
-  if (options.nesterov && options.momentum == 0)
-    fail("nesterov needs a momentum; set one, such as 0.9");
+  if (options.dampening > 1)
+    fail(fmt::format("dampening is {}, but has to be at most 1", options.dampening));
+  if (options.nesterov && (options.momentum == 0 || options.dampening != 0))
+    fail("nesterov needs a momentum, such as 0.9, and no dampening");
 }
 
-void Sgd::update(const Slot& slot, const Tensor& gradient, const Range& piece) const {
-  const double lr = learning_rate(), mu = options_.momentum, lambda = options_.weight_decay;
-  if (mu == 0)
-    return update_each<0>(slot, gradient, piece,
-                          [=]<class T>(T& p, T g) { p -= T(lr) * (g + T(lambda) * p); });
+void Sgd::update(const Piece& piece) const {
+  const double lr = piece.learning_rate, mu = options_.momentum;
+  const double weight = piece.slot.steps == 1 ? 1 : 1 - options_.dampening;
+  if (mu == 0) return each<0>(piece, [=]<class T>(T& p, T g) { p -= T(lr) * g; });
   if (options_.nesterov)
-    return update_each<1>(slot, gradient, piece, [=]<class T>(T& p, T g, T& m) {
-      const T decayed = g + T(lambda) * p;
-      m = T(mu) * m + decayed;
-      p -= T(lr) * (decayed + T(mu) * m);
+    return each<1>(piece, [=]<class T>(T& p, T g, T& m) {
+      m = T(mu) * m + g;
+      p -= T(lr) * (g + T(mu) * m);
     });
-  update_each<1>(slot, gradient, piece, [=]<class T>(T& p, T g, T& m) {
-    m = T(mu) * m + (g + T(lambda) * p);
+  each<1>(piece, [=]<class T>(T& p, T g, T& m) {
+    m = T(mu) * m + T(weight) * g;
     p -= T(lr) * m;
   });
 }

@@ -1,7 +1,14 @@
 #pragma once
 
+#include <reel/optim/adadelta.h>
+#include <reel/optim/adagrad.h>
 #include <reel/optim/adam.h>
+#include <reel/optim/adamax.h>
 #include <reel/optim/adamw.h>
+#include <reel/optim/lion.h>
+#include <reel/optim/muon.h>
+#include <reel/optim/nadam.h>
+#include <reel/optim/radam.h>
 #include <reel/optim/rmsprop.h>
 #include <reel/optim/sgd.h>
 
@@ -33,13 +40,22 @@ Make make(const Options& options) {
 // One of each update formula.
 inline const std::vector<Make> all_optimizers = {
     make<Sgd>(SgdOptions{.learning_rate = 0.1, .weight_decay = 0.01}),
-    make<Sgd>(SgdOptions{.learning_rate = 0.1, .momentum = 0.9}),
+    make<Sgd>(SgdOptions{.learning_rate = 0.1, .momentum = 0.9, .dampening = 0.1}),
     make<Sgd>(SgdOptions{.learning_rate = 0.1, .momentum = 0.9, .nesterov = true}),
     make<Adam>(AdamOptions{.learning_rate = 0.1}),
-    make<Adam>(AdamOptions{.learning_rate = 0.1, .weight_decay = 0.01}),
+    make<Adam>(AdamOptions{.learning_rate = 0.1, .weight_decay = 0.01, .amsgrad = true}),
     make<AdamW>(AdamWOptions{.learning_rate = 0.1}),
+    make<NAdam>(NAdamOptions{.learning_rate = 0.1}),
+    make<RAdam>(RAdamOptions{.learning_rate = 0.1}),
+    make<Adamax>(AdamaxOptions{.learning_rate = 0.1}),
     make<RmsProp>(RmsPropOptions{.learning_rate = 0.1}),
     make<RmsProp>(RmsPropOptions{.learning_rate = 0.1, .momentum = 0.9}),
+    make<RmsProp>(RmsPropOptions{.learning_rate = 0.1, .centered = true}),
+    make<RmsProp>(RmsPropOptions{.learning_rate = 0.1, .momentum = 0.9, .centered = true}),
+    make<Adagrad>(AdagradOptions{.learning_rate = 0.1, .learning_rate_decay = 0.1}),
+    make<Adadelta>(AdadeltaOptions{}),
+    make<Lion>(LionOptions{.learning_rate = 0.1, .weight_decay = 0.1}),
+    make<Muon>(MuonOptions{.learning_rate = 0.1}),
 };
 
 // A parameter `name` with the given numbers.

@@ -195,6 +195,60 @@ TEST_CASE("docs: truncated backpropagation") {
   CHECK(learned > 9);  // three by chance
 }
 
+TEST_CASE("docs: optimizers") {
+  Params params(1);
+  const nn::Embedding embed(params / "embed", 7, 4);
+  const nn::Lstm lstm(params / "lstm", 4, 8);
+  const nn::Linear head(params / "head", 8, 7);
+  std::vector<std::int32_t> tokens(61);
+  std::iota(tokens.begin(), tokens.end(), 0);
+  for (std::int32_t& token : tokens) token %= 7;
+  const datasets::Windows micro_batches(tokens, 3, 5);
+  const auto loss_of = [&](const Tensor& inputs, const Tensor& targets) {
+    return cross_entropy(head(lstm(embed(inputs)).y), targets);
+  };
+  const auto gradients_of = [&](const Tensor& inputs, const Tensor& targets) {
+    Tape tape;
+    return tape.gradient(loss_of(inputs, targets), params);
+  };
+  const auto validate = [&] {
+    return loss_of(micro_batches[0].inputs, micro_batches[0].targets).item();
+  };
+  // [groups]
+  optim::AdamW adamw(params, {.learning_rate = 1e-3,
+                              .weight_decay = 0.1,
+                              .decays = nn::matrices_only,
+                              .groups = {{.params = "embed.*", .lazy_rows = true},
+                                         {.params = "*.w_hh", .learning_rate_factor = 0.5},
+                                         {.params = "head.*", .max_norm = 1}}});
+  // [/groups]
+  optim::Ema ema(params, 0.5);
+  optim::ReduceOnPlateau plateau({.factor = 0.5, .patience = 0});
+  const double before = validate();
+  for (Index step = 1; step <= 1000; step += 10) {
+    // [schedule]
+    const optim::Schedule schedule = optim::Warmup{
+        .steps = 100, .then = optim::CosineDecay{.learning_rate = 1e-3, .length = 900}};
+    schedule.require_length(1000);  // of the run
+    adamw.set_learning_rate(schedule.at(step) * plateau.factor());
+    // [/schedule]
+    // [accumulate]
+    Gradients total;
+    for (const auto& [inputs, targets] : micro_batches) total += gradients_of(inputs, targets);
+    total *= 1.0 / static_cast<double>(micro_batches.count());
+    adamw.step(total);
+    // [/accumulate]
+    // [average]
+    ema.update();
+    const double loss = nn::functional_call(params, ema.values(), validate);
+    // [/average]
+    plateau.update(loss);
+    CHECK(loss <= before);
+  }
+  CHECK(validate() < before);
+  CHECK(adamw.clip_count(2).steps == 100);
+}
+
 TEST_CASE("docs: checking gradients") {
   // [check_gradients]
   Params params(1, f64);  // differences of f32 numbers would be too coarse

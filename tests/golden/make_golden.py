@@ -37,16 +37,9 @@ trained, so there is one bias per gate and bias_hh is not stored.
     losses, grad_norms           [10], the norms before clipping
     final.h, final.c             [2, B, H], the state after the last window
 
-optim.safetensors: five steps of each optimizer on a logistic regression with the loss
-mean(log(1 + exp(-target * (x w + b)))): x [6, 4], target [6, 1] of -1 and 1, w [4, 1], b [1].
-    x, target
-    <optimizer>.{w,b}            [6, ...], the initial value and the one after each step
-    <optimizer>.grad.{w,b}       [5, ...], the gradient that each step took
-    <optimizer>.losses           [5], before each step
-Optimizers and their settings are in OPTIMIZERS below and, as text, in the file's __metadata__.
+optim.safetensors is written by make_golden_optim.py.
 """
 import argparse
-import json
 import math
 import pathlib
 
@@ -56,24 +49,6 @@ import torch
 import safetensors_file
 
 T, B, D, H, LAYERS = 5, 3, 4, 5, 2
-
-OPTIMIZERS = {
-    "sgd": (torch.optim.SGD, {"lr": 0.5}),
-    "momentum": (torch.optim.SGD, {"lr": 0.5, "momentum": 0.9}),
-    "nesterov": (torch.optim.SGD, {"lr": 0.5, "momentum": 0.9, "nesterov": True}),
-    "adam": (torch.optim.Adam, {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8}),
-    "adamw": (torch.optim.AdamW,
-              {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}),
-    "rmsprop": (torch.optim.RMSprop, {"lr": 0.1, "alpha": 0.95, "eps": 1e-8}),
-    "sgd_l2": (torch.optim.SGD, {"lr": 0.5, "weight_decay": 0.1}),
-    "nesterov_l2": (torch.optim.SGD,
-                    {"lr": 0.5, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
-    "adam_l2": (torch.optim.Adam,
-                {"lr": 0.1, "betas": (0.8, 0.99), "eps": 1e-3, "weight_decay": 0.1}),
-    "rmsprop_momentum": (torch.optim.RMSprop,
-                         {"lr": 0.1, "alpha": 0.95, "eps": 1e-3, "momentum": 0.9}),
-}
-
 
 class Random:
     """Reproducible draws as f64 tensors."""
@@ -244,36 +219,12 @@ def language_model():
     return tensors
 
 
-def optimizers(steps=5):
-    random = Random(13)
-    x, target = random.normal(6, 4), torch.sign(random.normal(6, 1))
-    start = {"w": random.normal(4, 1), "b": random.normal(1)}
-    tensors = {"x": x, "target": target}
-    for name, (make, settings) in OPTIMIZERS.items():
-        values = {key: value.clone().requires_grad_() for key, value in start.items()}
-        optimizer = make(values.values(), **settings)
-        trace = {"losses": [], "grad.w": [], "grad.b": [], **{k: [v] for k, v in start.items()}}
-        for _ in range(steps):
-            optimizer.zero_grad()
-            loss = torch.log1p(torch.exp(-target * (x @ values["w"] + values["b"]))).mean()
-            loss.backward()
-            optimizer.step()
-            trace["losses"].append(loss.detach())
-            for key, value in values.items():
-                trace[key].append(value.detach().clone())
-                trace[f"grad.{key}"].append(value.grad.clone())
-        tensors.update({f"{name}.{key}": torch.stack(rows) for key, rows in trace.items()})
-    return tensors
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent,
                         help="directory to write to (default: that of this script)")
-    settings = {name: json.dumps(settings) for name, (_, settings) in OPTIMIZERS.items()}
     files = {"layers": (layers, {}), "packed": (packed_layers, {}),
-             "adam_lm": (language_model, {"clip": "0.23", "lr": "0.002"}),
-             "optim": (optimizers, settings)}
+             "adam_lm": (language_model, {"clip": "0.23", "lr": "0.002"})}
     parser.add_argument("files", nargs="*", metavar="FILE", help="only these: " + ", ".join(files))
     args = parser.parse_args()
     torch.set_num_threads(1)
