@@ -21,6 +21,7 @@ RunState example() {
   checkpoint.params.tensors["head.b"] = tensor({2}, {1, 2});
   checkpoint.optimizer.tensors["adam.steps.head.w"] = scalar(7, f64);
   checkpoint.optimizer.tensors["adam.m.head.w"] = zeros({2, 2}, f64);
+  checkpoint.more.tensors["ema.values.head.w"] = full({2, 2}, 3, f64);
   for (int i = 0; i < 12; ++i) checkpoint.carried.push_back(full({1, 3}, i));
   for (int i = 0; i < 12; ++i) {
     checkpoint.earlier.push_back(checkpoint.params);
@@ -50,6 +51,7 @@ TEST_CASE("a checkpoint is restored exactly") {
   const RunState after = optim::load_run_state(directory / "run");
   check_equal(before.params, after.params);
   check_equal(before.optimizer, after.optimizer);
+  check_equal(before.more, after.more);
   REQUIRE(after.carried.size() == 12);
   for (int i = 0; i < 12; ++i) CHECK(after.carried[static_cast<std::size_t>(i)].at({0, 2}) == i);
   REQUIRE(after.earlier.size() == 12);
@@ -60,6 +62,16 @@ TEST_CASE("a checkpoint is restored exactly") {
   CHECK(after.number("loss") == 0.1);
   CHECK(contains(message_of<ValueError>([&] { after.number("lost"); }),
                  "the checkpoint has no number \"lost\" (" __FILE__ ":"));
+}
+
+TEST_CASE("a carried state that was never given a value is refused, and no file written") {
+  const TemporaryDirectory directory;
+  RunState state = example();
+  state.carried[3] = Tensor();
+  CHECK(contains(message_of<ValueError>([&] { save_run_state(directory / "run", state); }),
+                 "save_run_state: the carried state has an undefined tensor; leave `carried` empty "
+                 "at the beginning of a sequence (" __FILE__ ":"));
+  CHECK(directory.count() == 0);
 }
 
 TEST_CASE("a checkpoint of version 0.1.0, with a checksum without shapes, is read") {
