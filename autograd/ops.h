@@ -406,6 +406,19 @@ struct CrossEntropyOptions {
 /// even where the weight is 0, and for ignore_index with probabilities.
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets,
                      const CrossEntropyOptions& options = {}, Site site = {});
+struct LinearCrossEntropyOptions {
+  Tensor weights = {};                            ///< p [...], position weights
+  double label_smoothing = 0;                     ///< e, from 0 to 1
+  std::optional<std::int32_t> ignore_index = {};  ///< as in CrossEntropyOptions
+  LossReduction reduction = LossReduction::mean;
+};
+/// cross_entropy(x wᵀ + b, targets), for x [..., H], w [V, H], b [V] or undefined and targets i32
+/// [...], without the logits [..., V]: these are made for some hundred rows at a time, and the
+/// gradients of x, w and b in the same pass over them. So large vocabularies take little memory.
+/// The loss has the bits of cross_entropy, its gradients agree up to rounding.
+Tensor linear_cross_entropy(const Tensor& x, const Tensor& w, const Tensor& b,
+                            const Tensor& targets, const LinearCrossEntropyOptions& options = {},
+                            Site site = {});
 /// The same as cross_entropy for targets i32 [...], from log-probabilities ℓ [..., V].
 Tensor nll(const Tensor& log_probabilities, const Tensor& targets,
            const CrossEntropyOptions& options = {}, Site site = {});

@@ -24,4 +24,11 @@ Tensor Linear::operator()(const Tensor& x, Site site) const {
   return b.defined() ? affine(x, w, b) : matmul(x, w, false, true);
 }
 
+Tensor Linear::cross_entropy(const Tensor& x, const Tensor& targets,
+                             const LinearCrossEntropyOptions& options, Site site) const {
+  const ModuleScope scope(w.name(), site);
+  require_features("Linear", w, x, w.shape()[1], site);
+  return linear_cross_entropy(x, w, b.defined() ? Tensor(b) : Tensor(), targets, options);
+}
+
 }  // namespace reel::nn

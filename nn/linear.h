@@ -1,5 +1,6 @@
 #pragma once
 
+#include <reel/autograd/ops.h>
 #include <reel/nn/sizes.h>
 
 namespace reel::nn {
@@ -19,6 +20,10 @@ struct Linear {
 
   /// Throws ShapeError unless the last axis of x has `input_size` elements.
   Tensor operator()(const Tensor& x, Site site = {}) const;
+  /// The cross-entropy of targets i32 [...] with the outputs as logits, without storing these; see
+  /// linear_cross_entropy. For the head of a model with a large vocabulary.
+  Tensor cross_entropy(const Tensor& x, const Tensor& targets,
+                       const LinearCrossEntropyOptions& options = {}, Site site = {}) const;
 
   Param w, b;
 };

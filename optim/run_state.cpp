@@ -105,9 +105,10 @@ nn::NamedTensors content_of(const RunState& checkpoint) {
   for (const auto& [name, text] : checkpoint.texts) require_own_name("text", name);
   for (const Tensor& x : checkpoint.carried)
     if (!x.defined())
-      throw ValueError("save_run_state: the carried state has an undefined tensor; leave `carried` "
-                       "empty at the beginning of a sequence",
-                       SiteScope::current());
+      throw ValueError(
+          "save_run_state: the carried state has an undefined tensor; leave `carried` "
+          "empty at the beginning of a sequence",
+          SiteScope::current());
   content.insert("", checkpoint.params);
   content.insert(optimizer_prefix, checkpoint.optimizer);
   content.insert(more_prefix, checkpoint.more);

@@ -72,6 +72,19 @@ Arrays class_loss(const Arrays& in, const ClassTargets& attr) {
   return result(sum, weights, attr.reduction);
 }
 
+// The same from the logits x wᵀ + b.
+Arrays linear_loss(const Arrays& in, const ClassTargets& attr) {
+  const Array &x = in[0], &w = in[1], &b = in[2], &targets = in[3];
+  const Index classes = w.shape[0], features = w.shape[1];
+  Array logits(targets.shape.insert(targets.shape.rank(), classes), 0.0);
+  for (Index i = 0; i < logits.size(); ++i) {
+    const Index row = i / classes, k = i % classes;
+    logits[i] = b.given() ? b[k] : 0;
+    for (Index f = 0; f < features; ++f) logits[i] += x[row * features + f] * w[k * features + f];
+  }
+  return class_loss<true>({logits, targets, in[4], Array()}, attr);
+}
+
 // Σ p Σ c ((1 - e) q + e / V) (-l) / Σ p
 Arrays soft_cross_entropy(const Arrays& in, const SoftTargets& attr) {
   const Index classes = in[0].shape[in[0].shape.rank() - 1], rows = in[0].size() / classes;
@@ -136,6 +149,7 @@ double bce(double x, double t, double w) {
 
 void add_loss_references(References& table) {
   table["cross_entropy"] = reference<ClassTargets>(class_loss<true>);
+  table["linear_cross_entropy"] = reference<ClassTargets>(linear_loss);
   table["nll"] = reference<ClassTargets>(class_loss<false>);
   table["soft_cross_entropy"] = reference<SoftTargets>(soft_cross_entropy);
   table["mse"] = pointwise([](double x, double t) { return (x - t) * (x - t); });

@@ -158,7 +158,8 @@ std::vector<std::pair<std::string, Make>> all_kinds() {
   for (const OptimizerKind& kind : optimizer_kinds()) {
     std::vector<Group> own = groups;
     if (kind.name == "muon")
-      own.push_back({.params = [](const Param& p) { return !nn::matrices_only(p); }, .frozen = true});
+      own.push_back(
+          {.params = [](const Param& p) { return !nn::matrices_only(p); }, .frozen = true});
     kinds.emplace_back(kind.name, [&kind, own](const Params& params) {
       return kind.make(params, kind.learning_rate, own);
     });

@@ -6,7 +6,7 @@
 #include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/check_indices.h>
-#include <reel/autograd/ops/loss_shares.h>
+#include <reel/autograd/ops/class_loss.h>
 #include <reel/autograd/ops/loss_terms.h>
 #include <reel/autograd/ops/rows.h>
 
@@ -16,36 +16,7 @@ namespace {
 
 using namespace detail;
 
-// The weight that a mean divides by; 1 for a sum.
-double divisor(const char* op, LossReduction reduction, double weight) {
-  if (reduction == LossReduction::sum) return 1;
-  if (weight == 0)
-    throw ValueError(
-        fmt::format("{}: there is nothing to average: the weights that count sum to 0", op));
-  return weight;
-}
-
 Index classes_of(const Shape& scores) { return scores[scores.rank() - 1]; }
-
-// Weights of a call; they are 1 if they were not given.
-template <class T>
-struct Weights {
-  const T* given;
-
-  double operator[](Index i) const { return given ? static_cast<double>(given[i]) : 1; }
-  double sum(Index count) const {
-    return given ? std::accumulate(given, given + count, 0.0) : static_cast<double>(count);
-  }
-};
-
-// Calls f(w), where w(i) is weight i without a branch, for loops over elements.
-template <class T, class F>
-void with_function_of(const Weights<T>& weights, F f) {
-  if (const T* given = weights.given)
-    f([given](Index i) { return static_cast<double>(given[i]); });
-  else
-    f([](Index) { return 1.0; });
-}
 
 // The same for the specifications.
 Tensor or_ones(const Tensor& weights, const Shape& shape, DType dtype) {
@@ -65,58 +36,6 @@ void check_scores(const Arguments& in, LossReduction reduction) {
 
 // --- targets that are classes: nll and cross_entropy ---
 
-struct ClassTargets {
-  double smoothing = 0;
-  std::int32_t ignored = 0;
-  bool ignores = false;
-  LossReduction reduction = LossReduction::mean;
-
-  std::optional<std::int32_t> exempt() const {
-    return ignores ? std::optional(ignored) : std::nullopt;
-  }
-};
-
-// A call of nll, where x are log-probabilities ℓ, or of cross_entropy, where ℓ = x - ln Σ eˣ. With
-// position weights p, class weights c and smoothing e, a row with target y has the loss
-//     l = (1 - e) c[y] (-ℓ[y]) + e / V Σ c (-ℓ),
-// and the result is Σ p l, divided by Σ p c[y] for a mean. Terms with a factor of 0 are skipped.
-template <class T>
-struct Rows {
-  const T* x;
-  Weights<T> weights, class_weights;
-  LogSums<const T> sums;  // none for log-probabilities
-  const std::int32_t* targets;
-  Index rows, classes;
-  ClassTargets attr;
-
-  bool ignored(Index r) const { return attr.ignores && targets[r] == attr.ignored; }
-  double weight(Index r) const { return ignored(r) ? 0 : weights[r]; }
-  double class_weight(Index i) const { return class_weights[i]; }
-  double total_weight() const {
-    double sum = 0;
-    for (Index r = 0; r < rows; ++r)
-      if (!ignored(r)) sum += weight(r) * class_weight(targets[r]);
-    return sum;
-  }
-  // -ℓ
-  double surprise(Index r, Index i) const {
-    const auto value = static_cast<double>(x[r * classes + i]);
-    if (!sums.largest) return -value;
-    return -LogSum<double>{static_cast<double>(sums.largest[r]), static_cast<double>(sums.rest[r])}
-                .log_share(value);
-  }
-  double hard_share() const { return 1 - attr.smoothing; }
-  double smooth_share() const { return attr.smoothing / static_cast<double>(classes); }
-  double loss(Index r) const {
-    const Index target = targets[r];
-    double sum =
-        unless_zero(hard_share() * class_weight(target), [&] { return surprise(r, target); });
-    for (Index i = 0; attr.smoothing != 0 && i < classes; ++i)
-      sum += unless_zero(smooth_share() * class_weight(i), [&] { return surprise(r, i); });
-    return sum;
-  }
-};
-
 template <bool softmax, class T>
 void class_loss(const char* name, Ctx<T> c, const ClassTargets& attr) {
   const Index rows = c.shape(1).size(), classes = classes_of(c.shape(0));
@@ -124,14 +43,14 @@ void class_loss(const char* name, Ctx<T> c, const ClassTargets& attr) {
   check_indices(name, "target", "classes", c.indices(1), classes, attr.exempt());
   Scratch<T> own(softmax && !c.recording() ? 2 * rows : 0);
   const LogSums<T> sums = softmax ? log_sums(c, own, rows) : LogSums<T>{};
-  const Rows<T> call{x,
-                     {c.in(2).data()},
-                     {c.in(3).data()},
-                     {sums.largest, sums.rest},
-                     c.indices(1).data(),
-                     rows,
-                     classes,
-                     attr};
+  const ClassRows<T> call{x,
+                          {c.in(2).data()},
+                          {c.in(3).data()},
+                          {sums.largest, sums.rest},
+                          c.indices(1).data(),
+                          rows,
+                          classes,
+                          attr};
   const double total = divisor(name, attr.reduction, call.total_weight());
   Scratch<double> losses(rows);
   each_row(rows, [&](Index r) {
@@ -145,7 +64,7 @@ template <bool softmax, class T>
 void class_loss_gradient(BackwardCtx<T> c, const ClassTargets& attr) {
   const Index rows = c.shape(1).size(), classes = classes_of(c.shape(0));
   const LogSums<const T> sums = softmax ? log_sums(c) : LogSums<const T>{};
-  const Rows<T> call{c.in(0), {c.in(2)}, {c.in(3)}, sums, c.indices(1), rows, classes, attr};
+  const ClassRows<T> call{c.in(0), {c.in(2)}, {c.in(3)}, sums, c.indices(1), rows, classes, attr};
   const bool mean = attr.reduction == LossReduction::mean;
   const double scale = static_cast<double>(*c.g()) / (mean ? call.total_weight() : 1);
   const double average = mean ? static_cast<double>(*c.out()) : 0;
@@ -156,23 +75,14 @@ void class_loss_gradient(BackwardCtx<T> c, const ClassTargets& attr) {
       T* d = dx + r * classes;
       const Index target = call.targets[r];
       const double factor = scale * call.weight(r);
-      if (!softmax || factor == 0) std::fill_n(d, classes, T(0));
-      if (factor == 0) return;
-      const double smooth = call.smooth_share();
-      const double hard = call.hard_share() * call.class_weight(target);
       if constexpr (softmax) {
-        const T* x = call.x + r * classes;
-        if (attr.smoothing == 0)
-          return share_minus_one(x, classes, sums[r], factor * hard, target, d);
-        with_function_of(call.class_weights, [&](auto weight) {
-          shares_minus(
-              x, classes, sums[r], factor, smooth * class_sum + hard,
-              [=](Index i) { return smooth * weight(i); }, target, hard, d);
-        });
+        call.logits_gradient(r, factor, class_sum, d);
       } else {
+        std::fill_n(d, classes, T(0));
+        if (factor == 0) return;
         for (Index i = 0; attr.smoothing != 0 && i < classes; ++i)
-          d[i] = static_cast<T>(-factor * (smooth * call.class_weight(i)));
-        d[target] -= static_cast<T>(factor * hard);
+          d[i] = static_cast<T>(-factor * (call.smooth_share() * call.class_weight(i)));
+        d[target] -= static_cast<T>(factor * call.hard_share() * call.class_weight(target));
       }
     });
   }
@@ -452,17 +362,9 @@ REEL_EARLY const Op<SoftTargets> soft_cross_entropy_op{{
     .hidden_outputs = 2,
 }};
 
-// Throws ValueError, naming the call, unless the smoothing is between 0 and 1.
-void check_smoothing(const char* op, const CrossEntropyOptions& options, Site site) {
-  if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1))
-    throw ValueError(fmt::format("{}: the label smoothing must be in [0, 1], not {}", op,
-                                 options.label_smoothing),
-                     site);
-}
-
 Tensor class_loss(const Op<ClassTargets>& op, const Tensor& scores, const Tensor& targets,
                   const CrossEntropyOptions& options, Site site) {
-  check_smoothing(op.spec().name.data(), options, site);
+  check_smoothing(op.spec().name.data(), options.label_smoothing, site);
   return op({&scores, &targets, &options.weights, &options.class_weights},
             {options.label_smoothing, options.ignore_index.value_or(0),
              options.ignore_index.has_value(), options.reduction},
@@ -471,7 +373,7 @@ Tensor class_loss(const Op<ClassTargets>& op, const Tensor& scores, const Tensor
 
 Tensor soft_cross_entropy(const Tensor& logits, const Tensor& targets,
                           const CrossEntropyOptions& options, Site site) {
-  check_smoothing("cross_entropy", options, site);
+  check_smoothing("cross_entropy", options.label_smoothing, site);
   if (options.ignore_index)
     throw ValueError(
         "cross_entropy: ignore_index needs targets that are classes; where they are probabilities "
