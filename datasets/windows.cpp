@@ -6,13 +6,6 @@
 
 namespace reel::datasets {
 
-Split split(std::span<const std::int32_t> tokens, Arg<double> train_frac, Site site) {
-  if (!(train_frac > 0 && train_frac <= 1))
-    throw ValueError(fmt::format("split: train_frac is {}, not in (0, 1]", train_frac), site);
-  const auto cut = static_cast<std::size_t>(train_frac * static_cast<double>(tokens.size()));
-  return {tokens.first(cut), tokens.subspan(cut)};
-}
-
 Windows::Windows(std::span<const std::int32_t> tokens, Arg<Index> batch, Arg<Index> seq_len,
                  Site site)
     : tokens_(tokens), batch_(batch), seq_len_(seq_len) {

@@ -5,17 +5,9 @@
 #include <vector>
 
 #include <reel/autograd/tensor.h>
+#include <reel/datasets/splits.h>
 
 namespace reel::datasets {
-
-/// The first part of a sequence for training, and the rest for validation.
-struct Split {
-  std::span<const std::int32_t> train, valid;
-};
-
-/// Splits after the first floor(train_frac · n) of n tokens. Throws ValueError unless 0 <
-/// train_frac <= 1.
-Split split(std::span<const std::int32_t> tokens, Arg<double> train_frac, Site site = {});
 
 /// One step of truncated backpropagation: i32 tensors [T, B], the targets one token ahead.
 struct Window {

@@ -8,6 +8,10 @@
 #include <reel/autograd/recurrent.h>
 #include <reel/autograd/tape.h>
 #include <reel/autograd/threads.h>
+#include <reel/datasets/bucketed_batches.h>
+#include <reel/datasets/pad.h>
+#include <reel/datasets/permutation.h>
+#include <reel/datasets/splits.h>
 #include <reel/datasets/text.h>
 #include <reel/datasets/windows.h>
 #include <reel/nn/all_states.h>
