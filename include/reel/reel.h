@@ -9,8 +9,13 @@
 #include <reel/autograd/tape.h>
 #include <reel/autograd/threads.h>
 #include <reel/datasets/bucketed_batches.h>
+#include <reel/datasets/confusion_matrix.h>
+#include <reel/datasets/f_score.h>
+#include <reel/datasets/loss_mean.h>
+#include <reel/datasets/metrics.h>
 #include <reel/datasets/pad.h>
 #include <reel/datasets/permutation.h>
+#include <reel/datasets/span_scores.h>
 #include <reel/datasets/splits.h>
 #include <reel/datasets/text.h>
 #include <reel/datasets/windows.h>
@@ -45,6 +50,7 @@
 #include <reel/optim/adam.h>
 #include <reel/optim/adamw.h>
 #include <reel/optim/clip.h>
+#include <reel/optim/early_stopping.h>
 #include <reel/optim/rmsprop.h>
 #include <reel/optim/run_state.h>
 #include <reel/optim/schedule.h>
