@@ -9,6 +9,7 @@
 #include <reel/autograd/tape.h>
 #include <reel/autograd/threads.h>
 #include <reel/datasets/bucketed_batches.h>
+#include <reel/datasets/byte_pairs.h>
 #include <reel/datasets/confusion_matrix.h>
 #include <reel/datasets/f_score.h>
 #include <reel/datasets/loss_mean.h>
@@ -19,6 +20,7 @@
 #include <reel/datasets/splits.h>
 #include <reel/datasets/text.h>
 #include <reel/datasets/windows.h>
+#include <reel/datasets/words.h>
 #include <reel/nn/all_states.h>
 #include <reel/nn/bidirectional.h>
 #include <reel/nn/cells/full_gate_lstm.h>
