@@ -11,11 +11,16 @@
 #include <reel/datasets/bucketed_batches.h>
 #include <reel/datasets/byte_pairs.h>
 #include <reel/datasets/confusion_matrix.h>
+#include <reel/datasets/conllu.h>
 #include <reel/datasets/f_score.h>
+#include <reel/datasets/idx.h>
 #include <reel/datasets/loss_mean.h>
 #include <reel/datasets/metrics.h>
+#include <reel/datasets/normalization.h>
 #include <reel/datasets/pad.h>
 #include <reel/datasets/permutation.h>
+#include <reel/datasets/piano_roll.h>
+#include <reel/datasets/series.h>
 #include <reel/datasets/span_scores.h>
 #include <reel/datasets/splits.h>
 #include <reel/datasets/text.h>
