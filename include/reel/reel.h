@@ -20,10 +20,13 @@
 #include <reel/datasets/pad.h>
 #include <reel/datasets/permutation.h>
 #include <reel/datasets/piano_roll.h>
+#include <reel/datasets/prefetched_windows.h>
 #include <reel/datasets/series.h>
 #include <reel/datasets/span_scores.h>
 #include <reel/datasets/splits.h>
 #include <reel/datasets/text.h>
+#include <reel/datasets/text_tokens.h>
+#include <reel/datasets/token_source.h>
 #include <reel/datasets/windows.h>
 #include <reel/datasets/words.h>
 #include <reel/nn/all_states.h>
