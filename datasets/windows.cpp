@@ -6,25 +6,27 @@
 
 namespace reel::datasets {
 
-Split split(std::span<const std::int32_t> tokens, Arg<double> train_frac, Site site) {
-  if (!(train_frac > 0 && train_frac <= 1))
-    throw ValueError(fmt::format("split: train_frac is {}, not in (0, 1]", train_frac), site);
-  const auto cut = static_cast<std::size_t>(train_frac * static_cast<double>(tokens.size()));
-  return {tokens.first(cut), tokens.subspan(cut)};
-}
-
 Windows::Windows(std::span<const std::int32_t> tokens, Arg<Index> batch, Arg<Index> seq_len,
                  Site site)
-    : tokens_(tokens), batch_(batch), seq_len_(seq_len) {
+    : Windows(std::ssize(tokens), batch, seq_len, site) {
+  tokens_ = tokens;
+}
+
+Windows::Windows(const TokenSource& tokens, Arg<Index> batch, Arg<Index> seq_len, Site site)
+    : Windows(tokens.size(), batch, seq_len, site) {
+  source_ = &tokens;
+}
+
+Windows::Windows(Index tokens, Index batch, Index seq_len, Site site)
+    : batch_(batch), seq_len_(seq_len) {
   const Index least = least_tokens(batch, seq_len, site);
-  const auto n = static_cast<Index>(tokens.size());
-  if (n < least)
+  if (tokens < least)
     throw ValueError(
         fmt::format("the text is too short: {} symbols, but batch {} x seq_len {} takes "
                     "at least {}; give a longer text, a smaller batch or a smaller seq_len",
-                    n, batch_, seq_len_, least),
+                    tokens, batch_, seq_len_, least),
         site);
-  stream_length_ = (n - 1) / batch_;
+  stream_length_ = (tokens - 1) / batch_;
   count_ = stream_length_ / seq_len_;
 }
 
@@ -45,16 +47,27 @@ Window Windows::operator[](const Tensor::Place& i) const {
   if (i.index < 0 || i.index >= count_)
     throw ValueError(fmt::format("there is no window {}; there are {}", i.index, count_), i.site);
   Window window{Tensor({seq_len_, batch_}, i32), Tensor({seq_len_, batch_}, i32)};
-  std::int32_t* input = window.inputs.begin_update<std::int32_t>().data();
-  std::int32_t* target = window.targets.begin_update<std::int32_t>().data();
-  for (Index t = 0; t < seq_len_; ++t) {
-    const std::int32_t* token = tokens_.data() + i.index * seq_len_ + t;
-    for (Index b = 0; b < batch_; ++b, token += stream_length_) {
-      *input++ = token[0];
-      *target++ = token[1];
+  std::int32_t* inputs = window.inputs.begin_update<std::int32_t>().data();
+  std::int32_t* targets = window.targets.begin_update<std::int32_t>().data();
+  std::vector<std::int32_t> read;
+  for (Index b = 0; b < batch_; ++b) {
+    const auto tokens = tokens_from(b * stream_length_ + i.index * seq_len_, read);
+    for (Index t = 0; t < seq_len_; ++t) {
+      inputs[t * batch_ + b] = tokens[t];
+      targets[t * batch_ + b] = tokens[t + 1];
     }
   }
   return window;
+}
+
+// The tokens of one stream in a window, and the one after them; `read` holds those of a source.
+std::span<const std::int32_t> Windows::tokens_from(Index begin,
+                                                   std::vector<std::int32_t>& read) const {
+  const auto count = static_cast<std::size_t>(seq_len_) + 1;
+  if (!source_) return tokens_.subspan(static_cast<std::size_t>(begin), count);
+  read.resize(count);
+  source_->read(begin, read);
+  return read;
 }
 
 }  // namespace reel::datasets

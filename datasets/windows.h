@@ -5,17 +5,10 @@
 #include <vector>
 
 #include <reel/autograd/tensor.h>
+#include <reel/datasets/splits.h>
+#include <reel/datasets/token_source.h>
 
 namespace reel::datasets {
-
-/// The first part of a sequence for training, and the rest for validation.
-struct Split {
-  std::span<const std::int32_t> train, valid;
-};
-
-/// Splits after the first floor(train_frac · n) of n tokens. Throws ValueError unless 0 <
-/// train_frac <= 1.
-Split split(std::span<const std::int32_t> tokens, Arg<double> train_frac, Site site = {});
 
 /// One step of truncated backpropagation: i32 tensors [T, B], the targets one token ahead.
 struct Window {
@@ -36,6 +29,10 @@ class Windows {
   Windows(std::span<const std::int32_t> tokens, Arg<Index> batch, Arg<Index> seq_len,
           Site site = {});
   Windows(std::vector<std::int32_t>&& tokens, Arg<Index> batch, Arg<Index> seq_len) = delete;
+  /// Of tokens that are read when their window is made. Refers to `tokens` and throws likewise;
+  /// then a window throws what reading throws.
+  Windows(const TokenSource& tokens, Arg<Index> batch, Arg<Index> seq_len, Site site = {});
+  Windows(const TokenSource&& tokens, Arg<Index> batch, Arg<Index> seq_len) = delete;
 
   /// The tokens that one window needs: batch · seq_len + 1.
   static Index least_tokens(Arg<Index> batch, Arg<Index> seq_len, Site site = {});
@@ -67,7 +64,11 @@ class Windows {
   Iterator end() const { return Iterator(*this, count_); }
 
  private:
+  Windows(Index tokens, Index batch, Index seq_len, Site site);
+  std::span<const std::int32_t> tokens_from(Index begin, std::vector<std::int32_t>& read) const;
+
   std::span<const std::int32_t> tokens_;
+  const TokenSource* source_ = nullptr;  // in place of tokens_
   Index batch_, seq_len_, stream_length_ = 0, count_ = 0;
 };
 

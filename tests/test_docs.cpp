@@ -249,6 +249,36 @@ TEST_CASE("docs: optimizers") {
   CHECK(adamw.clip_count(2).steps == 100);
 }
 
+TEST_CASE("docs: padded buckets") {
+  const std::vector<std::vector<std::int32_t>> words{{1, 2, 3}, {4}, {2, 2}, {3, 1, 4, 1}},
+      tags{{0, 1, 0}, {1}, {0, 0}, {0, 0, 1, 0}};
+  Params params(1);
+  const nn::Embedding embed(params / "embed", 5, 4);
+  const nn::Gru gru(params / "gru", 4, 8);
+  const nn::Linear head(params / "head", 8, 2);
+  optim::Adam adam(params, {.learning_rate = 0.05});
+  const Rng rng(1);
+  double last = 0;
+  // [buckets]
+  using namespace reel::datasets;
+  const BucketedBatches batches(lengths_of(words), {.batch_size = 2}, rng.stream("batches"));
+  for (int epoch = 1; epoch <= 60; ++epoch) {
+    LossMean loss;
+    for (const auto& batch : batches.epoch(epoch)) {
+      const auto [x, lengths] = pad(pick(words, batch), 0);
+      const Tensor y = pad(pick(tags, batch), 0).x, weights = length_mask(lengths, x.size(0));
+      Tape tape;
+      const Tensor logits = head(gru(embed(x), {.lengths = lengths}).y);
+      const Tensor mean_loss = cross_entropy(logits, y, weights);
+      loss.add(mean_loss.item(), sum(weights).item());
+      adam.step(tape.gradient(mean_loss, params));
+    }
+    last = loss.mean();
+  }
+  // [/buckets]
+  CHECK(last < 0.1);
+}
+
 TEST_CASE("docs: checking gradients") {
   // [check_gradients]
   Params params(1, f64);  // differences of f32 numbers would be too coarse
