@@ -40,9 +40,11 @@
 #include <reel/nn/with_initial_state.h>
 #include <reel/optim/adam.h>
 #include <reel/optim/adamw.h>
+#include <reel/optim/background_saver.h>
 #include <reel/optim/clip.h>
 #include <reel/optim/rmsprop.h>
 #include <reel/optim/run_state.h>
 #include <reel/optim/schedule.h>
 #include <reel/optim/sgd.h>
+#include <reel/optim/step_files.h>
 #include <reel/optim/tbptt.h>
