@@ -22,6 +22,7 @@ memory  valgrind            command valgrind
 lint    clang-format        command clang-format
 lint    clang-tidy          command clang-tidy
 bench   libbenchmark-dev    module benchmark
+fuzz    libclang-rt-14-dev  fuzzer clang++
 '
 
 is_there() {
@@ -30,6 +31,9 @@ is_there() {
     module) pkg-config --exists "$2" ;;
     header) [ -e "/usr/include/$2" ] || echo "#include <$2>" | g++ -E -x c++ - ;;
     sanitizer) echo 'int main() {}' | "$2" -fsanitize=address -x c++ -o /dev/null - ;;
+    fuzzer)
+      echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, long) { return 0; }' |
+        "$2" -fsanitize=fuzzer -x c++ -o /dev/null - ;;
   esac >/dev/null 2>&1
 }
 

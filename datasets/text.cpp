@@ -152,10 +152,14 @@ std::string name_of(char32_t symbol, TextMode mode) {
 Vocabulary::Vocabulary(std::string_view text, TextMode mode, Site site) : mode_(mode) {
   if (text.empty()) throw ValueError("a vocabulary needs a text that is not empty", site);
   std::vector<bool> occurs(mode == TextMode::bytes ? 256 : utf8::last_code_point + 1);
-  require_well_formed(
-      text, each_symbol(text, mode, [&](char32_t c, std::size_t) { occurs[c] = true; }), site);
-  for (std::size_t c = 0; c < occurs.size(); ++c)
-    if (occurs[c]) symbols_.push_back(static_cast<char32_t>(c));
+  char32_t last = 0;
+  const std::size_t end = each_symbol(text, mode, [&](char32_t c, std::size_t) {
+    occurs[c] = true;
+    last = std::max(last, c);
+  });
+  require_well_formed(text, end, site);
+  for (char32_t c = 0; c <= last; ++c)
+    if (occurs[c]) symbols_.push_back(c);
 }
 
 Vocabulary::Vocabulary(std::vector<char32_t> symbols, TextMode mode, Site site)

@@ -161,14 +161,28 @@ bool is_known_tensor(std::string_view name) {
       [&](std::string_view prefix) { return name.starts_with(prefix); });
 }
 
+ValueError not_numbered(std::string_view prefix) {
+  return ValueError(fmt::format("its tensors {}.. are not numbered from 0 on", prefix));
+}
+
+// "0", "1" ...
+std::vector<Tensor> carried_of(const nn::NamedTensors& named) {
+  std::vector<Tensor> carried;
+  for (std::size_t i = 0; i < named.tensors.size(); ++i) {
+    const auto found = named.tensors.find(std::to_string(i));
+    if (found == named.tensors.end()) throw not_numbered(carried_prefix);
+    carried.push_back(found->second);
+  }
+  return carried;
+}
+
 // "0.head.w", "1.head.w" ...
 std::vector<nn::NamedTensors> earlier_of(const nn::NamedTensors& named) {
   std::vector<nn::NamedTensors> earlier;
   for (std::size_t count = 0; count < named.tensors.size();
        count += earlier.back().tensors.size()) {
     earlier.push_back(named.part(fmt::format("{}.", earlier.size())));
-    if (earlier.back().tensors.empty())
-      throw ValueError(fmt::format("its tensors {}.. are not numbered from 0 on", earlier_prefix));
+    if (earlier.back().tensors.empty()) throw not_numbered(earlier_prefix);
   }
   return earlier;
 }
@@ -186,9 +200,7 @@ RunState checkpoint_of(const nn::NamedTensors& content) {
     else if (!is_known_tensor(name))
       throw unknown("tensor", name);
   }
-  const nn::NamedTensors carried = content.part(carried_prefix);
-  for (std::size_t i = 0; i < carried.tensors.size(); ++i)
-    checkpoint.carried.push_back(carried[std::to_string(i)]);
+  checkpoint.carried = carried_of(content.part(carried_prefix));
   checkpoint.earlier = earlier_of(content.part(earlier_prefix));
   for (const auto& [name, text] : content.metadata) {
     if (name.starts_with(number_prefix))

@@ -43,7 +43,7 @@ TEST_CASE("metrics: short writes go on, interrupted ones are made again") {
     const TemporaryDirectory directory;
     const auto path = directory.file("metrics", first);
     MetricsFile file(path, 1);
-    Faults f{.at = call, .error = EINTR, .longest_write = chunk};
+    Faults f{.at = call, .error = EINTR, .longest_write = chunk, .only = "write"};
     {
       const Injection injection(f);
       file.append(line(2));
@@ -60,7 +60,7 @@ TEST_CASE("metrics: whichever write fails, the file holds whole lines, and the n
     const TemporaryDirectory directory;
     const auto path = directory.file("metrics", first);
     MetricsFile file(path, 1);
-    Faults f{.at = call, .error = ENOSPC, .longest_write = chunk};
+    Faults f{.at = call, .error = ENOSPC, .longest_write = chunk, .only = "write"};
     std::string message;
     {
       const Injection injection(f);
@@ -78,7 +78,8 @@ TEST_CASE("metrics: half a line that cannot be taken back goes when training is 
   const std::string first = text_of(line(1)), second = text_of(line(2)), third = text_of(line(3));
   const TemporaryDirectory directory;
   const auto path = directory.file("metrics", first);
-  Faults f{.at = 1, .error = EIO, .and_after = true, .longest_write = chunk};
+  Faults f{
+      .at = 1, .error = EIO, .and_after = true, .longest_write = chunk, .only = "write ftruncate"};
   {
     MetricsFile file(path, 1);
     const Injection injection(f);

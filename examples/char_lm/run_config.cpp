@@ -78,8 +78,8 @@ class Members {
 
   const Json& operator[](const std::string& key) {
     const auto found = json_.find(key);
-    if (found == json_.end()) throw ValueError(fmt::format("it has no \"{}\"", key));
-    known_.insert(key);
+    if (found == json_.end()) throw ValueError(fmt::format("it has no \"{}\"{}", key, meant(key)));
+    known_.push_back(key);
     return *found;
   }
   bool has(const std::string& key) const { return json_.contains(key); }
@@ -90,13 +90,22 @@ class Members {
   }
   void require_no_others() const {
     for (const auto& [key, value] : json_.items())
-      if (!known_.contains(key))
-        throw ValueError(fmt::format("its key {} is unknown", in_quotes(key)));
+      if (std::ranges::find(known_, key) == known_.end())
+        throw ValueError(
+            fmt::format("its key {} is unknown{}", in_quotes(key), suggestion(key, known_)));
   }
 
  private:
+  // The key that stands in the place of one that is missing, if there is one.
+  std::string meant(const std::string& missing) const {
+    std::vector<std::string> keys;
+    for (const auto& [key, value] : json_.items()) keys.push_back(key);
+    const auto near = nearest(missing, keys);
+    return near ? fmt::format(", but {}", in_quotes(*near)) : "";
+  }
+
   const Json& json_;
-  std::set<std::string> known_;
+  std::vector<std::string> known_;
 };
 
 template <class T>

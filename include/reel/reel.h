@@ -64,6 +64,7 @@
 #include <reel/optim/adamax.h>
 #include <reel/optim/adamw.h>
 #include <reel/optim/average.h>
+#include <reel/optim/background_saver.h>
 #include <reel/optim/clip.h>
 #include <reel/optim/early_stopping.h>
 #include <reel/optim/lbfgs.h>
@@ -78,4 +79,5 @@
 #include <reel/optim/run_state.h>
 #include <reel/optim/schedule.h>
 #include <reel/optim/sgd.h>
+#include <reel/optim/step_files.h>
 #include <reel/optim/tbptt.h>

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -44,27 +45,31 @@ bool is_temporary(std::string_view name, std::string_view prefix) {
          is_number(name.substr(dash + 1));
 }
 
-// The name, relative to the same directory, after resolving all symbolic links, which must not form
-// a cycle.
-std::filesystem::path without_links(const Location& where) {
+// The name, relative to the same directory, after resolving all symbolic links. Empty if the system
+// cannot tell, with the reason in errno: a file in the place of a link would be another one.
+std::optional<std::filesystem::path> without_links(const Location& where) {
   std::filesystem::path name = where.name();
   std::array<char, PATH_MAX> target;
   for (int links = 0; links < 40; ++links) {
-    const ssize_t length =
-        ::readlinkat(where.directory(), name.c_str(), target.data(), target.size());
-    if (length == -1) break;  // not a link, or nothing there
+    const ssize_t length = retried([&] {
+      return ::readlinkat(where.directory(), name.c_str(), target.data(), target.size());
+    });
+    if (length == -1 && (errno == EINVAL || errno == ENOENT)) return name;  // no link, or nothing
+    if (length == -1) return std::nullopt;
     name = name.parent_path() / std::string(target.data(), static_cast<std::size_t>(length));
   }
-  return name;
+  errno = ELOOP;
+  return std::nullopt;
 }
 
 }  // namespace
 
 struct AtomicFile::Target {
   explicit Target(const Location& where) {
-    const std::filesystem::path path = without_links(where);
-    const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
-    name = path.filename().string();
+    const auto path = without_links(where);
+    if (!path) return;
+    const std::filesystem::path parent = path->has_parent_path() ? path->parent_path() : ".";
+    name = path->filename().string();
     // Write permission on a directory does not imply read permission.
     directory = retried([&] {
       return ::openat(where.directory(), parent.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -102,13 +107,13 @@ struct AtomicFile::Target {
     return true;
   }
 
-  int directory;
+  int directory = -1;           // where there is none, errno has the reason
   std::string name, temporary;  // the second is empty if there is none
 };
 
 AtomicFile::AtomicFile(const Location& where) : where_(where) {
   const auto old = status_of(where);
-  if (!old && errno == ELOOP) fail("cannot write");
+  if (!old && errno != ENOENT) fail("cannot write");
   if (old) require_regular(where, *old, "cannot write");
   target_ = std::make_unique<Target>(where);
   if (target_->directory == -1) fail("cannot write");

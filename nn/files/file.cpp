@@ -13,8 +13,9 @@ namespace reel::nn {
 
 std::optional<struct stat> status_of(const Location& where) {
   struct stat status {};
-  if (::fstatat(where.directory(), where.name().c_str(), &status, 0) == -1) return std::nullopt;
-  return status;
+  const int result =
+      retried([&] { return ::fstatat(where.directory(), where.name().c_str(), &status, 0); });
+  return result == -1 ? std::nullopt : std::optional(status);
 }
 
 void require_regular(const Location& where, const struct stat& status, std::string_view cannot) {

@@ -21,7 +21,8 @@ auto retried(Call call) {
   return result;
 }
 
-/// The status of what is at a location, following symbolic links; empty if there is nothing.
+/// The status of what is at a location, following symbolic links. Empty if there is nothing or the
+/// system cannot tell, with the reason in errno.
 std::optional<struct stat> status_of(const Location& where);
 
 /// Throws FileError unless it is a regular file; `cannot` is "cannot read" or "cannot write".
