@@ -201,6 +201,7 @@ void add_report(CLI::App& app, ReportOptions& options) {
       ->required();
   add_path(app, "output", "FILE", "where to write it [report.html in the first RUN]",
            [&](const Path& path) { options.output = path; });
+  app.add_flag("--profile", options.profile, "measure here the ops of a training step too");
   app.footer(
       "Writes a page of HTML that needs no other file: settings, losses, gradients,\n"
       "speed, layers, samples and parameters; several runs are compared. train writes\n"

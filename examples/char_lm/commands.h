@@ -66,6 +66,7 @@ constexpr std::size_t most_runs = 24;
 struct ReportOptions {
   std::vector<std::filesystem::path> runs;
   std::optional<std::filesystem::path> output;  ///< report.html in the first run
+  bool profile = false;                         ///< measure a step's ops here and now
 };
 int report(const ReportOptions& options);
 

@@ -26,6 +26,9 @@ int report(const ReportOptions& options) {
   std::vector<ReportedRun> runs;
   for (const auto& path : options.runs) runs.push_back(reported_run(RunDirectory(path)));
   tell_apart(runs, options.runs);
+  if (options.profile)
+    for (std::size_t i = 0; i < runs.size(); ++i)
+      runs[i].ops = profile_step(RunDirectory(options.runs[i]));
   const std::filesystem::path output =
       options.output.value_or(options.runs.front() / "report.html");
   nn::write_file(output, report_page(runs));

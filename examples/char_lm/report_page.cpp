@@ -148,6 +148,22 @@ std::string samples(const ReportedRun& run, bool is_alone) {
   return text;
 }
 
+std::string ops(const ReportedRun& run) {
+  if (run.ops.empty()) return "";
+  double total = 0;
+  for (const OpTime& op : run.ops) total += op.total();
+  html::Table table(fmt::format("A step of {}: {:.2f} ms, forward and backward without the "
+                                "optimizer, the mean of three on this machine ({}, {})",
+                                run.name, total, this_machine().processor,
+                                counted(this_machine().threads, "thread")),
+                    {"op", "calls", "forward, ms", "backward, ms", "share"});
+  for (const OpTime& op : run.ops)
+    table.add({op.op, grouped(op.calls), fmt::format("{:.3f}", op.forward),
+               fmt::format("{:.3f}", op.backward),
+               fmt::format("{:.1f} %", total > 0 ? 100 * op.total() / total : 0)});
+  return table.str();
+}
+
 // What is of each run alone: under a heading with its name if there are several.
 std::string of_each(const Runs& runs, const std::function<std::string(const ReportedRun&)>& part) {
   std::string text;
@@ -179,6 +195,8 @@ std::string report_page(const Runs& runs) {
       {"loss", "Loss", or_none(figures(loss_charts(runs)))},
       {"steps", "Learning rate and gradient", or_none(figures(step_charts(runs)))},
       {"speed", "Speed", or_none(figures(speed_charts(runs)))}};
+  if (const std::string times = of_each(runs, ops); !times.empty())
+    sections.push_back({"ops", "Time by op", times});
   int number = 0;
   const std::string layers = of_each(runs, [&](const ReportedRun& run) {
     const std::string prefix = fmt::format("run{}", ++number);

@@ -10,6 +10,7 @@
 #include "progress.h"
 #include "run_directory.h"
 #include "samples.h"
+#include "step_profile.h"
 
 namespace reel::char_lm {
 
@@ -31,7 +32,8 @@ struct ReportedRun {
                        epochs = {};     ///< without diagnoses: after 100 steps, after an epoch
   std::vector<Metrics> diagnosed = {};  ///< with diagnoses, of which the last alone is complete
   std::vector<Sample> samples = {};
-  Index sample_count = 0;  ///< in the file
+  Index sample_count = 0;        ///< in the file
+  std::vector<OpTime> ops = {};  ///< if they were measured
 };
 
 /// Reads metrics, samples and machines of a run whose state is known. Throws FileError.

@@ -63,6 +63,17 @@ class Content(ReportTest):
                       "rnn.1: saturated gates"):
             self.assertIn(f"{title} as numbers", page.text)
 
+    def test_time_by_op(self):
+        self.train("run", "--epochs", 1)
+        page = Page(self.report("run", "--profile"))
+        rows = [row for row in page.rows if len(row) == 5 and row[4].endswith(" %")]
+        self.assertIn(["lstm", "2"], [row[:2] for row in rows])
+        times = [float(row[2]) + float(row[3]) for row in rows]
+        self.assertEqual(times, sorted(times, reverse=True))
+        self.assertGreater(times[0], 0)
+        self.assertAlmostEqual(sum(float(row[4].rstrip(" %")) for row in rows), 100, delta=1)
+        self.assertNotIn("Time by op", self.report("run"))
+
     def test_accessible_and_alone(self):
         run = self.train("run", "--sample-every", 30, "--diagnose")
         text = self.report(run)
