@@ -11,6 +11,8 @@
 #include <reel/autograd/error.h>
 #include <reel/autograd/message.h>
 
+#include "machine.h"
+
 namespace reel::char_lm {
 namespace {
 
@@ -78,12 +80,36 @@ void add_run(CLI::App& app, Path& run) {
   })->required();
 }
 
+void add_extras(CLI::App& app, Extras& extras) {
+  app.add_flag("--diagnose", extras.diagnose, "look into the layers for metrics.jsonl");
+  add_setting(app,
+              {.name = "sample-every",
+               .help = "steps between samples; 0: none",
+               .value = "N",
+               .allowed = "a whole number from 0 to 1000000000",
+               .allows = [](double n) { return n >= 0 && n <= 1e9; }},
+              extras.sample_every);
+  add_setting(app,
+              {.name = "sample-length",
+               .help = "characters of a sample",
+               .value = "M",
+               .allowed = allowed::whole_words,
+               .allows = allowed::whole},
+              extras.sample_length);
+  app.add_flag("--tensorboard", extras.tensorboard, "write events for TensorBoard in DIR");
+}
+
 void add_train(CLI::App& app, TrainOptions& options) {
   add_run(app, options.run);
   add_path(app, "text", "FILE", "text to train on [Reel's own sources]",
            [&](const Path& path) { options.text = path; });
   app.add_flag("--resume", options.resume, "resume the run in DIR");
-  app.add_flag("--diagnose", options.diagnose, "look into the layers for metrics.jsonl");
+  add_extras(app, options.extras);
+  CLI::Option* quiet = app.add_flag_callback(
+      "--quiet", [&] { options.log = LogKind::quiet; }, "print errors and the last line only");
+  app.add_flag_callback(
+         "--json", [&] { options.log = LogKind::json; }, "print the lines of the metrics as JSON")
+      ->excludes(quiet);
   add_text(app, "threads", "N", "threads to use [all cores]", [&](const std::string& text) {
     int threads = 0;
     assign({.name = "threads",
@@ -98,10 +124,12 @@ void add_train(CLI::App& app, TrainOptions& options) {
   app.footer(
       "Loss is in nats per character. Ctrl-C finishes the step and saves; --resume then\n"
       "reaches the same weights as an uninterrupted run. With --resume only\n"
-      "--epochs and --threads may differ from the run's own settings.\n"
-      "DIR gets model.safetensors, config.json and metrics.jsonl. With --diagnose lines\n"
-      "of metrics also have gradients through time, gates, time constants and Jacobians\n"
-      "in the last step, and count clipped gradients; the training is the same.");
+      "--epochs, --threads and what is written may differ from the run's own settings.\n"
+      "DIR gets model.safetensors, config.json, metrics.jsonl, machines.jsonl and\n"
+      "report.html, a page to look at. With --diagnose lines of metrics also have\n"
+      "gradients through time, gates, time constants and Jacobians in the last step,\n"
+      "and count clipped gradients. Neither this nor samples, --tensorboard, --quiet\n"
+      "and --json change the training.");
 }
 
 void add_sample(CLI::App& app, SampleOptions& options) {
@@ -143,6 +171,10 @@ void add_sample(CLI::App& app, SampleOptions& options) {
                .allowed = "a whole number of 64 bits, 0 or more",
                .allows = allowed::any},
               options.seed);
+  app.add_flag("--interactive", options.interactive, "continue the lines that are typed");
+  app.footer(
+      "With --interactive each line of standard input is continued; an empty one goes\n"
+      "on with the text, :temperature X and :seed S set these, :quit or the end quits.");
 }
 
 void add_eval(CLI::App& app, EvalOptions& options) {
@@ -150,7 +182,30 @@ void add_eval(CLI::App& app, EvalOptions& options) {
   add_path(app, "text", "FILE", "text to predict, each character from those before it",
            [&](const Path& path) { options.text = path; })
       ->required();
+  app.add_flag("--per-char", options.per_char, "also tell which 20 characters cost most");
   app.add_flag("--json", options.json, "print one JSON object");
+}
+
+void add_report(CLI::App& app, ReportOptions& options) {
+  const auto take = [&](const std::vector<std::string>& runs) {
+    for (const std::string& run : runs) {
+      if (run.empty()) throw CLI::ValidationError("RUN is empty, but has to be a path");
+      options.runs.emplace_back(run);
+    }
+    if (runs.size() > most_runs)
+      throw CLI::ValidationError(
+          fmt::format("{} runs are more than the {} that a page can show", runs.size(), most_runs));
+  };
+  app.add_option_function<std::vector<std::string>>("RUN", take, "directories of runs")
+      ->type_name("...")
+      ->required();
+  add_path(app, "output", "FILE", "where to write it [report.html in the first RUN]",
+           [&](const Path& path) { options.output = path; });
+  app.add_flag("--profile", options.profile, "measure here the ops of a training step too");
+  app.footer(
+      "Writes a page of HTML that needs no other file: settings, losses, gradients,\n"
+      "speed, layers, samples and parameters; several runs are compared. train writes\n"
+      "it too, after an epoch and when it stops.");
 }
 
 // Whether a setting selects what is checked, and on which numbers.
@@ -240,6 +295,12 @@ std::vector<std::string> words_of(const CLI::App& app, int argc, char** argv) {
   return words;
 }
 
+std::string version() {
+  const Machine m = this_machine();
+  return fmt::format("char_lm of Reel {}\n{}, {}\n{}\n", m.reel, m.compiler, m.instructions,
+                     m.libraries);
+}
+
 }  // namespace
 
 Command parse_command_line(int argc, char** argv) {
@@ -250,6 +311,7 @@ Command parse_command_line(int argc, char** argv) {
   SampleOptions sample_options;
   EvalOptions eval_options;
   InfoOptions info_options;
+  ReportOptions report_options;
   GradcheckCommand gradcheck_options;
   const auto add = [&](const char* name, const char* help) {
     return app.add_subcommand(name, help)->group("Commands");
@@ -258,25 +320,32 @@ Command parse_command_line(int argc, char** argv) {
   CLI::App* sample = add("sample", "Write text, character by character.");
   CLI::App* eval = add("eval", "Measure how well a text is predicted.");
   CLI::App* info = add("info", "Show the settings and the parameters of a run.");
+  CLI::App* report = add("report", "Show runs as a page: curves, samples, parameters.");
   CLI::App* gradcheck = add("gradcheck", "Compare a model's gradients with differences.");
   for (CLI::App* command : {train, gradcheck}) command->formatter(std::make_shared<Formatter>(35));
   add_train(*train, train_options);
   add_sample(*sample, sample_options);
   add_eval(*eval, eval_options);
   add_run(*info, info_options.run);
+  info->add_flag("--json", info_options.json, "print one JSON object");
+  add_report(*report, report_options);
   add_gradcheck(*gradcheck, gradcheck_options);
+  app.set_version_flag("--version", version, "show versions of program, compiler and libraries");
   app.require_subcommand(1);
   app.footer("char_lm COMMAND --help tells the options of a command.");
   try {
     app.parse(words_of(app, argc, argv));
   } catch (const CLI::CallForHelp&) {
     return app.help();
+  } catch (const CLI::CallForVersion&) {
+    return version();
   } catch (const CLI::ParseError& error) {
     throw usage_error(app, error);
   }
   if (*sample) return sample_options;
   if (*eval) return eval_options;
   if (*info) return info_options;
+  if (*report) return report_options;
   if (*gradcheck) {
     gradcheck_options.given = given_settings(*gradcheck, gradcheck_options.settings);
     if (gradcheck->count("--vocabulary") > 0) gradcheck_options.given.insert("vocabulary");

@@ -8,7 +8,7 @@ namespace reel::char_lm {
 
 /// A command and its options, or the requested help text.
 using Command = std::variant<std::string, TrainOptions, SampleOptions, EvalOptions, InfoOptions,
-                             GradcheckCommand>;
+                             ReportOptions, GradcheckCommand>;
 
 /// An invalid command line; the message says what to do about it.
 class UsageError : public std::runtime_error {

@@ -5,11 +5,22 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "settings.h"
+#include "training_log.h"
 
 /// The commands. Each returns the program's exit code, and throws reel::Error on failure.
 namespace reel::char_lm {
+
+/// What a training writes besides its metrics. Nothing of it changes the training, and all of it
+/// may differ whenever a run is resumed.
+struct Extras {
+  bool diagnose = false;     ///< look into the layers for metrics.jsonl
+  int sample_every = 0;      ///< steps between two samples; 0: none
+  int sample_length = 200;   ///< characters of a sample
+  bool tensorboard = false;  ///< events for TensorBoard
+};
 
 struct TrainOptions {
   std::filesystem::path run;
@@ -18,7 +29,8 @@ struct TrainOptions {
   std::set<std::string> given;  ///< the names of the settings that the user passed
   std::optional<int> threads;
   bool resume = false;
-  bool diagnose = false;
+  LogKind log = LogKind::text;
+  Extras extras;
   std::string program;  ///< argv[0], for suggested commands
 };
 /// Exits with 128 + the signal number after SIGINT, SIGTERM, SIGHUP or SIGXCPU.
@@ -32,19 +44,31 @@ struct SampleOptions {
   int top_k = 0;
   double top_p = 1;
   std::uint64_t seed = 123;
+  bool interactive = false;
 };
 int sample(const SampleOptions& options);
 
 struct EvalOptions {
   std::filesystem::path run, text;
-  bool json = false;
+  bool per_char = false, json = false;
 };
 int eval(const EvalOptions& options);
 
 struct InfoOptions {
   std::filesystem::path run;
+  bool json = false;
 };
 int info(const InfoOptions& options);
+
+/// More could not be told apart in a chart.
+constexpr std::size_t most_runs = 24;
+
+struct ReportOptions {
+  std::vector<std::filesystem::path> runs;
+  std::optional<std::filesystem::path> output;  ///< report.html in the first run
+  bool profile = false;                         ///< measure a step's ops here and now
+};
+int report(const ReportOptions& options);
 
 struct GradcheckCommand {
   std::optional<std::filesystem::path> run;  ///< the run whose model to check, instead of a new one

@@ -6,8 +6,8 @@
 
 #include "commands.h"
 #include "output.h"
-#include "report.h"
 #include "trained.h"
+#include "training_log.h"
 
 namespace reel::char_lm {
 namespace {

@@ -1,24 +1,21 @@
 #include <fmt/format.h>
 
-#include <cmath>
+#include <nlohmann/json.hpp>
+#include <vector>
 
 #include <reel/autograd/engine/table.h>
 #include <reel/autograd/message.h>
 
 #include "commands.h"
+#include "json_lines.h"
+#include "model.h"
 #include "output.h"
 #include "progress.h"
-#include "report.h"
 #include "run_directory.h"
+#include "training_log.h"
 
 namespace reel::char_lm {
 namespace {
-
-double norm_of(const Tensor& x) {
-  double sum = 0;
-  for (double value : x.to_vector()) sum += value * value;
-  return std::sqrt(sum);
-}
 
 std::string configuration(const RunConfig& config) {
   std::string text;
@@ -55,6 +52,30 @@ std::string table(const nn::NamedTensors& params) {
   return table.str();
 }
 
+// The shapes and norms of the table, with the settings under their names in config.json.
+Json json_of(const RunConfig& config, const Progress& at, const nn::NamedTensors& params) {
+  Json json;
+  each_setting(config.settings, [&](const Setting& setting, const auto& value) {
+    json["config"][key_of(setting)] = value;
+  });
+  json["text"] = {{"path", config.text.path}, {"bytes", config.text.bytes}};
+  json["vocabulary"] = config.vocabulary.size();
+  json["step"] = at.step;
+  json["epochs"] = at.epoch - 1;
+  if (at.best_epoch > 0) {
+    json["best_valid_loss"] = at.best_loss;
+    json["best_epoch"] = at.best_epoch;
+  }
+  json["parameters"] = Json::array();
+  for (const auto& [name, value] : params.tensors)
+    json["parameters"].push_back(
+        {{"name", name},
+         {"shape", std::vector<Index>(value.shape().begin(), value.shape().end())},
+         {"count", value.size()},
+         {"norm", norm_of(value)}});
+  return json;
+}
+
 }  // namespace
 
 int info(const InfoOptions& options) {
@@ -62,7 +83,12 @@ int info(const InfoOptions& options) {
   const RunConfig config = run.read_config();
   const optim::RunState checkpoint = run.load(config);
   const Progress at = run.explain([&] { return progress_of(checkpoint); });
-  print(configuration(config) + training(at, config) + '\n' + table(checkpoint.params));
+  if (options.json)
+    print(json_of(config, at, checkpoint.params)
+              .dump(-1, ' ', false, Json::error_handler_t::replace) +
+          '\n');
+  else
+    print(configuration(config) + training(at, config) + '\n' + table(checkpoint.params));
   return 0;
 }
 

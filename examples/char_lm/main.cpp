@@ -26,6 +26,7 @@ struct Run {
   int operator()(const SampleOptions& options) const { return sample(options); }
   int operator()(const EvalOptions& options) const { return eval(options); }
   int operator()(const InfoOptions& options) const { return info(options); }
+  int operator()(const ReportOptions& options) const { return report(options); }
   int operator()(const GradcheckCommand& options) const { return gradcheck(options); }
 };
 
@@ -45,6 +46,9 @@ struct MemoryRemedy {
   std::string operator()(const SampleOptions& options) const { return of_run(options.run); }
   std::string operator()(const EvalOptions& options) const { return of_run(options.run); }
   std::string operator()(const InfoOptions& options) const { return of_run(options.run); }
+  std::string operator()(const ReportOptions& options) const {
+    return of_run(options.runs.front());
+  }
   std::string operator()(const GradcheckCommand& options) const {
     return options.run ? of_run(*options.run) + ", or try a smaller --batch or --seq-len"
                        : "there is not enough memory; try a smaller --hidden, --batch or --seq-len";

@@ -10,13 +10,12 @@
 #include <span>
 #include <string_view>
 
-#include <reel/autograd/error.h>
 #include <reel/nn/files/file.h>
+
+#include "json_lines.h"
 
 namespace reel::char_lm {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 // Four digits tell enough, and keep lines short; null if it is not finite.
 double rounded(double x) { return std::strtod(fmt::format("{:.4g}", x).c_str(), nullptr); }
@@ -52,20 +51,6 @@ Json json_of(const Diagnosis& diagnosis) {
   all["layers"] = Json::array();
   for (const nn::LayerReport& layer : diagnosis.layers) all["layers"].push_back(json_of(layer));
   return all;
-}
-
-std::string json_line(const Metrics& m) {
-  Json line;
-  line["step"] = m.step;
-  line["epoch"] = m.epoch;
-  line["train_loss"] = m.train_loss;
-  if (m.valid_loss) line["valid_loss"] = *m.valid_loss;
-  line["lr"] = m.lr;
-  line["grad_norm"] = m.grad_norm;
-  line["chars_per_s"] = std::llround(m.chars_per_s);
-  line["elapsed_s"] = std::round(m.elapsed_s * 1000) / 1000;
-  if (m.diagnosis) line["diagnostics"] = json_of(*m.diagnosis);
-  return line.dump() + '\n';
 }
 
 // Unknown or damaged lines count as zero time, and so do times longer than 30 years. What is nested
@@ -114,28 +99,30 @@ std::string line_at(nn::File& file, const Kept& kept) {
 
 }  // namespace
 
+std::string json_line(const Metrics& m) {
+  Json line;
+  line["step"] = m.step;
+  line["epoch"] = m.epoch;
+  line["train_loss"] = m.train_loss;
+  if (m.valid_loss) line["valid_loss"] = *m.valid_loss;
+  line["lr"] = m.lr;
+  line["grad_norm"] = m.grad_norm;
+  line["chars_per_s"] = std::llround(m.chars_per_s);
+  line["elapsed_s"] = std::round(m.elapsed_s * 1000) / 1000;
+  if (m.diagnosis) line["diagnostics"] = json_of(*m.diagnosis);
+  return line.dump() + '\n';
+}
+
 MetricsFile::MetricsFile(const nn::Location& where, Index lines) : where_(where) {
   if (!where.exists()) return;
   nn::File file = nn::File::regular(where, O_RDONLY);
   const Kept kept = find_lines(file, lines);
   elapsed_s_ = elapsed_in(line_at(file, kept));
-  if (file.size() > kept.end) nn::File::regular(where, O_WRONLY).resize(kept.end);
+  cut_off(where, kept.end);
 }
 
 void MetricsFile::append(const Metrics& metrics) {
-  const std::string line = json_line(metrics);
-  nn::File file = nn::File::regular(where_, O_WRONLY | O_CREAT | O_APPEND);
-  const std::uint64_t before = file.size();
-  try {
-    file.write(std::as_bytes(std::span(line)));
-    file.close();
-  } catch (const FileError&) {
-    try {
-      nn::File::regular(where_, O_WRONLY).resize(before);
-    } catch (const FileError&) {  // half a line remains; the first error is more informative
-    }
-    throw;
-  }
+  append_line(where_, json_line(metrics));
   elapsed_s_ = metrics.elapsed_s;
 }
 

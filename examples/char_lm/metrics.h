@@ -1,6 +1,8 @@
 #pragma once
 
+#include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include <reel/autograd/shape.h>
@@ -29,6 +31,13 @@ struct Metrics {
   double elapsed_s = 0;    ///< since the run began, without interruptions
   std::optional<Diagnosis> diagnosis = {};
 };
+
+/// The line of metrics.jsonl, with its newline.
+std::string json_line(const Metrics& metrics);
+
+/// Calls f with each line of a metrics.jsonl, in order. Throws FileError with the line that is
+/// damaged.
+void each_metrics(const nn::Location& where, const std::function<void(const Metrics&)>& f);
 
 /// The file metrics.jsonl: one JSON object per line.
 class MetricsFile {

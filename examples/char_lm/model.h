@@ -70,6 +70,8 @@ decltype(auto) with_layer(std::string_view model, F&& f) {
 }
 
 bool is_finite(const Tensor& x);
+/// The square root of the sum of squares, accumulated in double.
+double norm_of(const Tensor& x);
 /// The name of the first tensor that holds an infinite number or NaN; empty if none does.
 std::string first_not_finite(const nn::NamedTensors& tensors);
 

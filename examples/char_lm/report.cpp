@@ -1,72 +1,39 @@
-#include "report.h"
-
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <algorithm>
-#include <cmath>
-#include <vector>
+#include <set>
+
+#include <reel/nn/files/atomic_file.h>
+
+#include "commands.h"
+#include "output.h"
+#include "report_page.h"
+#include "words.h"
 
 namespace reel::char_lm {
 namespace {
 
-// The parts of the redrawn line; on a narrow terminal the last ones are omitted entirely.
-std::string fitting(const std::vector<std::string>& parts, int width) {
-  std::string line = parts.front();
-  for (std::size_t i = 1; i < parts.size(); ++i) {
-    if (line.size() + 2 + parts[i].size() >= static_cast<std::size_t>(width)) break;
-    line += "  " + parts[i];
-  }
-  return line;
-}
-
-std::vector<std::string> parts_of(const Position& at, double loss, double chars_per_s,
-                                  double seconds_left) {
-  return {fmt::format("epoch {}/{}", at.epoch, at.epochs),
-          fmt::format("step {:>{}}/{}", at.step, fmt::formatted_size("{}", at.steps), at.steps),
-          fmt::format("loss {:.3f}", loss), fmt::format("{} chars/s", about(chars_per_s)),
-          fmt::format("{} left", duration(seconds_left))};
+// Runs whose directories have the same name get the paths that they were given by.
+void tell_apart(std::vector<ReportedRun>& runs, const std::vector<std::filesystem::path>& paths) {
+  std::set<std::string> names;
+  for (const ReportedRun& run : runs) names.insert(run.name);
+  if (names.size() == runs.size()) return;
+  for (std::size_t i = 0; i < runs.size(); ++i) runs[i].name = paths[i].string();
 }
 
 }  // namespace
 
-void Report::step(const Position& position, double loss, double chars_per_s, double seconds_left) {
-  using namespace std::chrono_literals;
-  if (!terminal_.redraws()) return;
-  const auto now = Clock::now();
-  if (now < next_draw_) return;
-  next_draw_ = now + 100ms;
-  terminal_.redraw(fitting(parts_of(position, loss, chars_per_s, seconds_left), terminal_.width()));
-}
-
-void Report::hundred(const Position& position, const Metrics& metrics, double seconds_left) {
-  if (terminal_.redraws()) return;
-  note(fmt::format(
-      "{}",
-      fmt::join(parts_of(position, metrics.train_loss, metrics.chars_per_s, seconds_left), "  ")));
-}
-
-void Report::epoch(const Position& position, const Metrics& metrics) {
-  std::string line = fmt::format("epoch {:>{}}/{}", position.epoch,
-                                 fmt::formatted_size("{}", position.epochs), position.epochs);
-  line += fmt::format("  train {:.4f}", metrics.train_loss);
-  if (metrics.valid_loss) line += fmt::format("  valid {:.4f}", *metrics.valid_loss);
-  note(line +
-       fmt::format("  {} chars/s  {}", about(metrics.chars_per_s), duration(metrics.elapsed_s)));
-}
-
-std::string duration(double seconds) {
-  if (!(seconds >= 0 && seconds < 1e9)) return "?";
-  const auto s = static_cast<Index>(std::ceil(seconds));
-  if (s < 60) return fmt::format("{} s", s);
-  if (s < 3600) return fmt::format("{} min {:02} s", s / 60, s % 60);
-  return fmt::format("{} h {:02} min", s / 3600, s / 60 % 60);
-}
-
-std::string about(double number) {
-  if (!(number >= 1 && number < 1e15)) return "0";
-  const double unit = std::pow(10, std::max(0.0, std::floor(std::log10(number)) - 2));
-  return grouped(static_cast<Index>(std::round(number / unit) * unit));
+int report(const ReportOptions& options) {
+  std::vector<ReportedRun> runs;
+  for (const auto& path : options.runs) runs.push_back(reported_run(RunDirectory(path)));
+  tell_apart(runs, options.runs);
+  if (options.profile)
+    for (std::size_t i = 0; i < runs.size(); ++i)
+      runs[i].ops = profile_step(RunDirectory(options.runs[i]));
+  const std::filesystem::path output =
+      options.output.value_or(options.runs.front() / "report.html");
+  nn::write_file(output, report_page(runs));
+  print(short_path(output) + '\n');
+  return 0;
 }
 
 }  // namespace reel::char_lm

@@ -5,6 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
+
 #include <reel/nn/files/atomic_file.h>
 #include <reel/nn/files/file.h>
 
@@ -44,7 +47,7 @@ void RunDirectory::require_vacant() const {
   const auto status = nn::status_of(path_);
   if (status && !S_ISDIR(status->st_mode))
     throw FileError(short_path(path_) + ": not a directory; give another --run");
-  for (const auto& file : {model_file(), config_file(), metrics_file()})
+  for (const auto& file : files())
     if (file.exists())
       throw FileError(fmt::format(
           "{}: there is a run in it already; go on with it (--resume), or give another --run",
@@ -76,7 +79,7 @@ void RunDirectory::make() {
 
 void RunDirectory::undo() const {
   if (directory_)
-    for (const auto& file : {model_file(), config_file(), metrics_file()}) remove(file);
+    for (const auto& file : files()) remove(file);
   if (path() != path_) return;  // another directory may have its name
   std::error_code ignored;
   for (const auto& made : made_) std::filesystem::remove(made, ignored);
@@ -89,7 +92,8 @@ void RunDirectory::lock() {
 }
 
 void RunDirectory::remove_leftovers() const {
-  for (const auto& file : {model_file(), config_file()}) nn::AtomicFile::remove_leftovers(file);
+  for (const auto& file : {model_file(), config_file(), report_file()})
+    nn::AtomicFile::remove_leftovers(file);
 }
 
 void RunDirectory::write(const RunConfig& config) const {
@@ -103,6 +107,18 @@ RunConfig RunDirectory::read_config() const {
     return parse_config(content);
   } catch (const Error& error) {
     throw FileError(fmt::format("{}: {}", config_file().str(), error.message()));
+  }
+}
+
+// TensorBoard reads the files in the order of their names.
+nn::Location RunDirectory::new_event_file() const {
+  const nn::Location folder = file("tensorboard");
+  if (::mkdirat(folder.directory(), folder.name().c_str(), 0777) != 0 && errno != EEXIST)
+    throw FileError(
+        fmt::format("{}: cannot make the directory: {}", folder.str(), std::strerror(errno)));
+  for (int number = 1;; ++number) {
+    nn::Location next = file(fmt::format("tensorboard/events.out.tfevents.{:06}", number));
+    if (!next.exists() && !next.is_link()) return next;
   }
 }
 

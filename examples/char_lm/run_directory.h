@@ -16,7 +16,8 @@
 namespace reel::char_lm {
 
 /// The directory of a run: model.safetensors (the weights and the whole state of the training),
-/// config.json and metrics.jsonl. All errors about its files are FileErrors with the path.
+/// config.json, metrics.jsonl, machines.jsonl, report.html and, if the model wrote as it was
+/// trained, samples.jsonl. All errors about its files are FileErrors with the path.
 class RunDirectory {
  public:
   explicit RunDirectory(std::filesystem::path path) : path_(std::move(path)) {}
@@ -26,6 +27,9 @@ class RunDirectory {
   nn::Location model_file() const { return file("model.safetensors"); }
   nn::Location config_file() const { return file("config.json"); }
   nn::Location metrics_file() const { return file("metrics.jsonl"); }
+  nn::Location samples_file() const { return file("samples.jsonl"); }
+  nn::Location machines_file() const { return file("machines.jsonl"); }
+  nn::Location report_file() const { return file("report.html"); }
 
   /// Throws if there is a file of a run in it.
   void require_vacant() const;
@@ -44,6 +48,9 @@ class RunDirectory {
   void undo() const;
   void write(const RunConfig& config) const;
   RunConfig read_config() const;
+
+  /// The next unused name for a file of events in its folder tensorboard, which is created.
+  nn::Location new_event_file() const;
 
   /// Whether training was stopped between its first file and its first checkpoint.
   bool never_saved() const;
@@ -66,7 +73,11 @@ class RunDirectory {
   void save(const RunConfig& config, optim::RunState checkpoint) const;
 
  private:
-  nn::Location file(const char* name) const {
+  std::vector<nn::Location> files() const {
+    return {model_file(),   config_file(),   metrics_file(),
+            samples_file(), machines_file(), report_file()};
+  }
+  nn::Location file(const std::string& name) const {
     return directory_ ? nn::Location(*directory_, name) : nn::Location(path_ / name);
   }
 

@@ -2,73 +2,145 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <iostream>
 #include <vector>
 
 #include <reel/autograd/message.h>
-#include <reel/nn/generate/sample.h>
-#include <reel/nn/generate/stepper.h>
 
 #include "commands.h"
 #include "output.h"
 #include "trained.h"
+#include "writer.h"
 
 namespace reel::char_lm {
 namespace {
 
 using datasets::Vocabulary;
 
-// The tokens of the prime text. Throws ValueError naming characters that the model does not know.
-std::vector<std::int32_t> prime_tokens(const std::string& prime, const Vocabulary& vocabulary) {
-  if (prime.empty()) return {};
-  try {
-    const Vocabulary used(prime, vocabulary.mode());
-    std::vector<std::string> unknown;
-    for (char32_t symbol : used.symbols())
-      if (!std::ranges::binary_search(vocabulary.symbols(), symbol))
-        unknown.push_back(datasets::name_of(symbol, vocabulary.mode()));
-    if (!unknown.empty())
-      throw ValueError(fmt::format("the model has never seen {}", listed(unknown, 8)));
-    return vocabulary.encode(prime);
-  } catch (const ValueError& error) {
-    throw ValueError(fmt::format("--prime: {}", error.message()));
-  }
+// The tokens of a text to begin with. Throws ValueError naming characters that the model does not
+// know.
+std::vector<std::int32_t> tokens_of(const std::string& text, const Vocabulary& vocabulary) {
+  if (text.empty()) return {};
+  const Vocabulary used(text, vocabulary.mode());
+  std::vector<std::string> unknown;
+  for (char32_t symbol : used.symbols())
+    if (!std::ranges::binary_search(vocabulary.symbols(), symbol))
+      unknown.push_back(datasets::name_of(symbol, vocabulary.mode()));
+  if (!unknown.empty())
+    throw ValueError(fmt::format("the model has never seen {}", listed(unknown, 8)));
+  return vocabulary.encode(text);
 }
 
-// The token before a text without a prime: a newline if the vocabulary has one.
-std::int32_t first_token(const Vocabulary& vocabulary) {
-  const auto newline = std::ranges::find(vocabulary.symbols(), U'\n');
-  return newline == vocabulary.symbols().end()
-             ? 0
-             : static_cast<std::int32_t>(newline - vocabulary.symbols().begin());
+nn::Sampling sampling_of(const SampleOptions& options) {
+  return {.temperature = options.temperature, .top_k = options.top_k, .top_p = options.top_p};
+}
+
+// Prints each character as soon as it is chosen.
+template <class Model>
+void write(Writer<Model>& writer, const Vocabulary& vocabulary, const SampleOptions& options,
+           Rng& rng) {
+  for (int i = 0; i < options.length; ++i) {
+    const std::int32_t token = writer.write(sampling_of(options), rng);
+    print(vocabulary.decode({&token, 1}));
+  }
 }
 
 template <class Model>
-int write(const Model& model, const RunConfig& config, const SampleOptions& options) {
-  const std::vector<std::int32_t> prime = prime_tokens(options.prime, config.vocabulary);
-  const nn::Sampling sampling{
-      .temperature = options.temperature, .top_k = options.top_k, .top_p = options.top_p};
+int write_once(const Model& model, const Vocabulary& vocabulary, const SampleOptions& options) {
+  const std::vector<std::int32_t> prime = [&] {
+    try {
+      return tokens_of(options.prime, vocabulary);
+    } catch (const ValueError& error) {
+      throw ValueError(fmt::format("--prime: {}", error.message()));
+    }
+  }();
   Rng rng(options.seed);
-  const nn::Stepper step(model.embed, model.rnn);
-  const nn::Stepper predict(model.head);
-  nn::Output<typename Model::State> last;
-  const auto read = [&](std::int32_t token) { last = step(full({1}, token, i32), last.state); };
+  Writer<Model> writer(model);
   print(options.prime);
-  for (std::int32_t token : prime) read(token);
-  if (prime.empty()) read(first_token(config.vocabulary));
-  for (int i = 0; i < options.length; ++i) {
-    const std::int32_t token = nn::sample(predict(last.y), sampling, rng);
-    print(config.vocabulary.decode({&token, 1}));
-    if (i + 1 < options.length) read(token);
-  }
+  for (std::int32_t token : prime) writer.read(token);
+  if (prime.empty()) writer.read(first_token(vocabulary));
+  write(writer, vocabulary, options, rng);
   if (isatty(STDOUT_FILENO)) print("\n");  // so that the shell prompt begins a new line
   return 0;
 }
+
+// Reads lines and continues each; with an empty one goes on with the text.
+template <class Model>
+class Conversation {
+ public:
+  Conversation(const Model& model, const Vocabulary& vocabulary, const SampleOptions& options)
+      : vocabulary_(vocabulary), options_(options), rng_(options.seed), writer_(model) {
+    writer_.read(first_token(vocabulary));
+  }
+
+  int operator()() {
+    const bool is_terminal = isatty(STDIN_FILENO) != 0;
+    while (true) {
+      if (is_terminal) print("> ");
+      std::string line;
+      if (!read_line(line) || line == ":quit") return 0;
+      try {
+        line.starts_with(':') ? set(line) : proceed(line);
+      } catch (const ValueError& error) {
+        print(fmt::format("{}\n", printable(error.message(), 400)));
+      }
+    }
+  }
+
+ private:
+  static constexpr std::size_t longest_line = 1 << 20;
+
+  // Throws FileError for an endless line.
+  static bool read_line(std::string& line) {
+    for (int c = std::cin.get(); c != EOF; c = std::cin.get()) {
+      if (c == '\n') return true;
+      if (line.size() == longest_line)
+        throw FileError("standard input: the line is longer than 1 MiB; give shorter ones");
+      line += static_cast<char>(c);
+    }
+    return !line.empty();
+  }
+
+  void proceed(const std::string& line) {
+    for (std::int32_t token : tokens_of(line, vocabulary_)) writer_.read(token);
+    print(line);
+    write(writer_, vocabulary_, options_, rng_);
+    print("\n");
+  }
+
+  void set(const std::string& line) {
+    const std::size_t space = std::min(line.find(' '), line.size());
+    const std::string name = line.substr(1, space - 1);
+    const std::string value = line.substr(std::min(space + 1, line.size()));
+    if (name == "temperature") {
+      assign({.name = "temperature",
+              .allowed = allowed::not_negative_words,
+              .allows = allowed::not_negative},
+             value, options_.temperature);
+    } else if (name == "seed") {
+      assign({.name = "seed",
+              .allowed = "a whole number of 64 bits, 0 or more",
+              .allows = allowed::any},
+             value, options_.seed);
+      rng_ = Rng(options_.seed);
+    } else {
+      throw ValueError(fmt::format("{} is unknown; there are :temperature X, :seed S and :quit",
+                                   in_quotes(":" + name)));
+    }
+  }
+
+  const Vocabulary& vocabulary_;
+  SampleOptions options_;
+  Rng rng_;
+  Writer<Model> writer_;
+};
 
 }  // namespace
 
 int sample(const SampleOptions& options) {
   return with_trained_model(RunDirectory(options.run), [&](const auto& model, const auto& config) {
-    return write(model, config, options);
+    if (options.interactive) return Conversation(model, config.vocabulary, options)();
+    return write_once(model, config.vocabulary, options);
   });
 }
 

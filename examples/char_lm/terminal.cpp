@@ -37,9 +37,12 @@ void Terminal::clear() {
   drawn_ = false;
 }
 
-void Terminal::line(std::string_view text) {
+void Terminal::line(std::string_view text) { raw_line(printable(text)); }
+
+void Terminal::raw_line(std::string_view text) {
   clear();
-  std::fprintf(file_, "%s\n", printable(text).c_str());
+  std::fwrite(text.data(), 1, text.size(), file_);
+  std::fputc('\n', file_);
   std::fflush(file_);
 }
 

@@ -23,6 +23,8 @@ class Terminal {
 
   /// Adds a permanent line, with unprintable characters escaped.
   void line(std::string_view text);
+  /// Adds a permanent line as it is, for programs.
+  void raw_line(std::string_view text);
   /// Replaces the redrawn line, truncated to the width.
   void redraw(std::string_view text);
 

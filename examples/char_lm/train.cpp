@@ -4,6 +4,7 @@
 
 #include "checkpoint.h"
 #include "commands.h"
+#include "machine.h"
 #include "trainer.h"
 
 namespace reel::char_lm {
@@ -51,7 +52,8 @@ Corpus same_corpus(const RunConfig& config, const TrainOptions& options) {
 
 class Training {
  public:
-  explicit Training(const TrainOptions& options) : options_(options), run_(options.run) {}
+  explicit Training(const TrainOptions& options)
+      : options_(options), run_(options.run), log_(options.log) {}
 
   int operator()() {
     if (options_.threads) set_threads(*options_.threads);
@@ -71,7 +73,7 @@ class Training {
       try {
         run_.write(config);
         trainer.save();
-        trainer.open_metrics();
+        trainer.open_files();
         describe(config, corpus, trainer);
         return finish(trainer);
       } catch (...) {
@@ -97,7 +99,7 @@ class Training {
         run_.explain([&] { trainer.restore(*checkpoint); });
       else
         trainer.save();
-      trainer.open_metrics();
+      trainer.open_files();
       checkpoint.reset();
       RunConfig kept = config;
       if (trainer.progress().epoch > config.settings.epochs) kept.settings.epochs = epochs_before;
@@ -111,7 +113,7 @@ class Training {
   int with_trainer(const RunConfig& config, const Corpus& corpus, F&& f) {
     const datasets::Split split = split_for(corpus, config.settings);
     return with_layer(config.settings.model, [&]<class L>() {
-      Trainer<L> trainer(config, split, run_, report_, options_.diagnose);
+      Trainer<L> trainer(config, split, run_, log_, options_.extras);
       return f(trainer);
     });
   }
@@ -119,51 +121,71 @@ class Training {
   template <class T>
   void describe(const RunConfig& config, const Corpus& corpus, const T& trainer) {
     const Settings& s = config.settings;
-    report_.note(fmt::format("text   {}: {}, {} different", corpus.id.description(),
-                             counted(std::ssize(corpus.tokens), s.bytes ? "byte" : "character"),
-                             corpus.vocabulary.size()));
-    report_.note(fmt::format("model  {}: {} x {}, {} parameters in {}; {} thread{}", s.model,
-                             s.layers, s.hidden, grouped(trainer.params().count()), s.dtype,
-                             threads(), threads() == 1 ? "" : "s"));
+    log_.note(fmt::format("text   {}: {}, {} different", corpus.id.description(),
+                          counted(std::ssize(corpus.tokens), s.bytes ? "byte" : "character"),
+                          corpus.vocabulary.size()));
+    log_.note(fmt::format("model  {}: {} x {}, {} parameters in {}; {} thread{}", s.model, s.layers,
+                          s.hidden, grouped(trainer.params().count()), s.dtype, threads(),
+                          threads() == 1 ? "" : "s"));
     if (s.dropout > 0 && s.layers == 1)
-      report_.note("note   --dropout acts between layers; with --layers 1 it does nothing");
+      log_.note("note   --dropout acts between layers; with --layers 1 it does nothing");
     if (options_.resume)
-      report_.note(fmt::format("run    {}: goes on after step {}", run_.path().string(),
-                               trainer.progress().step));
+      log_.note(fmt::format("run    {}: goes on after step {}", run_.path().string(),
+                            trainer.progress().step));
     else
-      report_.note(fmt::format("run    {}; Ctrl-C saves and stops", run_.path().string()));
+      log_.note(fmt::format("run    {}; Ctrl-C saves and stops", run_.path().string()));
   }
 
   template <class T>
   int finish(T& trainer) {
     run_.remove_leftovers();
     const Index before = trainer.progress().step;
+    if (!trainer.is_done()) note_start(run_.machines_file(), {before, this_machine()});
     const int signal = [&] {
       const InterruptGuard guard;  // before this, an interruption loses nothing
       return trainer.run();
     }();
     const Progress& at = trainer.progress();
-    const std::string program = shell_word(options_.program);
-    const std::string run = shell_word(run_.path().string());
     if (signal != 0) {
-      report_.note(fmt::format("stopped after step {} and saved; go on with", at.step));
-      report_.note(fmt::format("  {} train --resume --run {}", program, run));
+      const std::string stopped =
+          fmt::format("stopped after step {} and saved; go on with", at.step);
+      const std::string command = command_on_run("train --resume");
+      log_.note(stopped);
+      log_.note("  " + command);
+      log_.end(stopped + ' ' + command, json_of(at, "stopped"));
       return 128 + signal;
     }
-    if (at.best_epoch > 0)
-      report_.note(fmt::format("best validation loss {:.4f} nats/char, after epoch {}",
-                               at.best_loss, at.best_epoch));
-    report_.note(before == at.step
-                     ? fmt::format("nothing left to do after {}; give more with --epochs",
-                                   counted(at.epoch - 1, "epoch"))
-                     : "finished; see what it writes with");
-    report_.note(fmt::format("  {} sample --run {}", program, run));
+    const std::string best =
+        at.best_epoch > 0 ? fmt::format("best validation loss {:.4f} nats/char, after epoch {}",
+                                        at.best_loss, at.best_epoch)
+                          : "there is no validation loss";
+    if (at.best_epoch > 0) log_.note(best);
+    if (before != at.step) log_.note("report " + run_.report_file().str());
+    log_.note(before == at.step
+                  ? fmt::format("nothing left to do after {}; give more with --epochs",
+                                counted(at.epoch - 1, "epoch"))
+                  : "finished; see what it writes with");
+    log_.note("  " + command_on_run("sample"));
+    log_.end(fmt::format("finished after step {}; {}", at.step, best), json_of(at, "finished"));
     return 0;
+  }
+
+  std::string command_on_run(std::string_view command) const {
+    return fmt::format("{} {} --run {}", shell_word(options_.program), command,
+                       shell_word(run_.path().string()));
+  }
+
+  static std::string json_of(const Progress& at, std::string_view end) {
+    return fmt::format(
+        "{{\"end\": \"{}\", \"step\": {}, \"epochs\": {}, \"best_valid_loss\": {}, "
+        "\"best_epoch\": {}}}",
+        end, at.step, at.epoch - 1, at.best_epoch > 0 ? number(at.best_loss) : "null",
+        at.best_epoch);
   }
 
   const TrainOptions& options_;
   RunDirectory run_;
-  Report report_;
+  TrainingLog log_;
 };
 
 }  // namespace

@@ -1,12 +1,17 @@
 #include "trainer.h"
 
 #include <algorithm>
+#include <cmath>
+#include <new>
 
+#include <reel/nn/files/atomic_file.h>
 #include <reel/optim/adam.h>
 #include <reel/optim/adamw.h>
 #include <reel/optim/rmsprop.h>
 #include <reel/optim/schedule.h>
 #include <reel/optim/sgd.h>
+
+#include "report_page.h"
 
 namespace reel::char_lm {
 
@@ -27,6 +32,18 @@ double learning_rate(const Settings& settings, Index epoch) {
       .at(epoch);
 }
 
+void write_report(const RunDirectory& run, const RunConfig& config, const Progress& at,
+                  const Params& params, TrainingLog& log) {
+  try {
+    const ReportedRun now = reported_run(run, config, at, nn::from_params(params));
+    nn::write_file(run.report_file(), report_page({now}));
+  } catch (const Error& error) {
+    log.note(fmt::format("note   there is no new report: {}", error.message()));
+  } catch (const std::bad_alloc&) {
+    log.note("note   there is no new report: not enough memory");
+  }
+}
+
 Error diverged(const std::string& how, Index step, Index saved_step, const RunDirectory& run) {
   const std::string kept = saved_step == 0 ? "nothing was saved yet"
                                            : fmt::format("{} keeps the state of step {}",
@@ -39,6 +56,14 @@ Error diverged(const std::string& how, Index step, Index saved_step, const RunDi
 bool is_finite(const Tensor& x) {
   return dispatch_real(x.dtype(), [&]<class T>() {
     return std::ranges::all_of(x.values<T>(), [](T value) { return std::isfinite(value); });
+  });
+}
+
+double norm_of(const Tensor& x) {
+  return dispatch_real(x.dtype(), [&]<class T>() {
+    double sum = 0;
+    for (const T value : x.values<T>()) sum += double{value} * double{value};
+    return std::sqrt(sum);
   });
 }
 

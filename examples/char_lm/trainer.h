@@ -6,6 +6,8 @@
 #include <cmath>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include <reel/autograd/tape.h>
 #include <reel/nn/diagnostics.h>
@@ -13,13 +15,17 @@
 #include <reel/optim/optimizer.h>
 #include <reel/optim/tbptt.h>
 
+#include "commands.h"
 #include "corpus.h"
 #include "interrupt.h"
 #include "metrics.h"
 #include "model.h"
 #include "progress.h"
-#include "report.h"
 #include "run_directory.h"
+#include "samples.h"
+#include "tensorboard.h"
+#include "training_log.h"
+#include "writer.h"
 
 namespace reel::char_lm {
 
@@ -28,6 +34,10 @@ std::unique_ptr<optim::Optimizer> make_optimizer(const Params& params, const Set
 double learning_rate(const Settings& settings, Index epoch);
 /// The error for a training that diverged at `step`.
 Error diverged(const std::string& how, Index step, Index saved_step, const RunDirectory& run);
+
+/// Writes report.html; a failure is noted in the log, as the training is worth more.
+void write_report(const RunDirectory& run, const RunConfig& config, const Progress& at,
+                  const Params& params, TrainingLog& log);
 
 /// Seconds on a monotonic clock.
 inline double seconds_now() {
@@ -51,10 +61,11 @@ template <nn::Layer L>
 class Trainer {
  public:
   Trainer(const RunConfig& config, const datasets::Split& text, const RunDirectory& run,
-          Report& report, bool diagnose)
+          TrainingLog& log, const Extras& extras)
       : config_(config),
         run_(run),
-        report_(report),
+        log_(log),
+        extras_(extras),
         train_(text.train, config.settings.batch, config.settings.tbptt_update),
         params_(config.settings.seed, dtype_of(config.settings)),
         model_(params_, config.vocabulary.size(), config.settings),
@@ -65,7 +76,7 @@ class Trainer {
                          .rng = &rng_}) {
     if (!text.valid.empty())
       valid_.emplace(text.valid, config.settings.batch, config.settings.seq_len);
-    if (diagnose) diagnostics_.emplace();
+    if (extras.diagnose) diagnostics_.emplace();
   }
 
   const Params& params() const { return params_; }
@@ -78,8 +89,14 @@ class Trainer {
   void restore(const optim::RunState& checkpoint);
   /// Saves the current state.
   void save();
-  /// Prepares the metrics file, dropping later lines. Call once, before `run`.
-  void open_metrics() { metrics_.emplace(run_.metrics_file(), at_.metrics_lines); }
+  /// Prepares the files that grow, dropping what is of later steps. Call once, before `run`.
+  void open_files() {
+    metrics_.emplace(run_.metrics_file(), at_.metrics_lines);
+    samples_.emplace(run_.samples_file(), at_.step);
+    if (extras_.tensorboard && !is_done()) board_.emplace(run_, at_.step);
+  }
+  /// Whether there is nothing left to train.
+  bool is_done() const { return at_.epoch > config_.settings.epochs; }
   /// Trains to the end of the last epoch, or until a signal is received; saves in either case.
   /// Returns the signal, or 0.
   int run();
@@ -99,7 +116,11 @@ class Trainer {
   double step();
   void after_step(double loss, double seconds);
   void write_hundred();
-  void append(Metrics line);
+  void append(Metrics line, bool is_epoch);
+  template <class Write>
+  void write_or_save(Write&& write);
+  void sample_if_due();
+  void report();
   ObserverScope watch_if_due();
   std::optional<Diagnosis> diagnosis();
   void end_epoch();
@@ -115,7 +136,8 @@ class Trainer {
 
   const RunConfig& config_;
   const RunDirectory& run_;
-  Report& report_;
+  TrainingLog& log_;
+  const Extras& extras_;
   datasets::Windows train_;
   std::optional<datasets::Windows> valid_;
 
@@ -128,9 +150,12 @@ class Trainer {
 
   std::optional<nn::Diagnostics> diagnostics_;
   std::optional<MetricsFile> metrics_;
+  std::optional<SamplesFile> samples_;
+  std::optional<TensorBoard> board_;
   double start_ = 0;  // start of the run on this clock, without interruptions
   double saved_at_ = 0;
   Index saved_step_ = 0;
+  double reported_at_ = 0, report_took_ = 0;
   Pace epoch_pace_, recent_pace_, shown_pace_;
   double shown_loss_ = NAN;  // a moving average
 };
@@ -191,13 +216,15 @@ int Trainer<L>::run() {
   start_ = saved_at_ - metrics_->elapsed_s();
   try {
     if (at_.metrics_lines < lines_due(at_)) write_hundred();  // it could not be written earlier
-    while (at_.epoch <= config_.settings.epochs) {
+    sample_if_due();                                          // nor this one
+    while (!is_done()) {
       train_epoch();
       end_epoch();
     }
     return 0;
   } catch (const Stopped&) {
     save();
+    report();
     return InterruptGuard::signal();
   }
 }
@@ -278,26 +305,27 @@ void Trainer<L>::after_step(double loss, double seconds) {
   shown_pace_ = {0.98 * shown_pace_.chars + chars, 0.98 * shown_pace_.seconds + seconds};
 
   shown_loss_ = std::isnan(shown_loss_) ? loss : 0.95 * shown_loss_ + 0.05 * loss;
-  report_.step(position(), shown_loss_, shown_pace_.chars_per_s(), seconds_left());
+  log_.step(position(), shown_loss_, shown_pace_.chars_per_s(), seconds_left());
   if (at_.step % 100 == 0) write_hundred();
+  sample_if_due();
   if (seconds_now() - saved_at_ > save_every_s) save();
 }
 
 template <nn::Layer L>
 void Trainer<L>::write_hundred() {
   const Metrics line = metrics(at_.recent_loss / 100, recent_pace_);
-  append(line);
-  report_.hundred(position(), line, seconds_left());
+  append(line, false);
+  log_.hundred(position(), line, seconds_left());
   at_.recent_loss = 0;
   recent_pace_ = {};
 }
 
-// The model is worth more than the line: it is saved before the error propagates.
+// The model is worth more than a line: it is saved before the error propagates.
 template <nn::Layer L>
-void Trainer<L>::append(Metrics line) {
-  line.diagnosis = diagnosis();
+template <class Write>
+void Trainer<L>::write_or_save(Write&& write) {
   try {
-    metrics_->append(line);
+    write();
   } catch (const FileError& error) {
     try {
       save();
@@ -307,7 +335,46 @@ void Trainer<L>::append(Metrics line) {
     }
     throw;
   }
+}
+
+template <nn::Layer L>
+void Trainer<L>::append(Metrics line, bool is_epoch) {
+  line.diagnosis = diagnosis();
+  write_or_save([&] { metrics_->append(line); });
   ++at_.metrics_lines;
+  if (board_) write_or_save([&] { board_->metrics(line, is_epoch); });
+}
+
+// A sample draws from a stream of its own for each step, and one that could not be written is
+// written when training resumes.
+template <nn::Layer L>
+void Trainer<L>::sample_if_due() {
+  if (extras_.sample_every == 0 || is_done() || at_.step == 0 ||
+      at_.step % extras_.sample_every != 0 || samples_->step() == at_.step)
+    return;
+  const datasets::Vocabulary characters(config_.vocabulary.symbols(), datasets::TextMode::utf8);
+  Rng rng = Rng(config_.settings.seed).stream("sample").stream(std::to_string(at_.step));
+  std::vector<std::int32_t> tokens;
+  Writer<CharLm<L>> writer(model_);
+  writer.read(first_token(config_.vocabulary));
+  for (int i = 0; i < extras_.sample_length; ++i) {
+    stop_if_asked();
+    tokens.push_back(writer.write({.temperature = 0.8}, rng));
+  }
+  const Sample sample{at_.step, static_cast<int>(at_.epoch), characters.decode(tokens)};
+  write_or_save([&] {
+    samples_->append(sample);
+    if (board_) board_->sample(sample);
+  });
+  log_.sample(sample);
+}
+
+template <nn::Layer L>
+void Trainer<L>::report() {
+  const double begin = seconds_now();
+  write_report(run_, config_, at_, params_, log_);
+  reported_at_ = seconds_now();
+  report_took_ = reported_at_ - begin;
 }
 
 template <nn::Layer L>
@@ -316,8 +383,8 @@ void Trainer<L>::end_epoch() {
   if (valid_loss) require_below(largest_loss, "validation loss", *valid_loss, at_.step);
   Metrics line = metrics(at_.epoch_loss / static_cast<double>(train_.count()), epoch_pace_);
   line.valid_loss = valid_loss;
-  append(line);
-  report_.epoch(position(), line);
+  append(line, true);
+  log_.epoch(position(), line);
   if (valid_loss && *valid_loss < at_.best_loss) {
     at_.best_loss = *valid_loss;
     at_.best_epoch = at_.epoch;
@@ -327,6 +394,9 @@ void Trainer<L>::end_epoch() {
   at_.epoch_loss = 0;
   tbptt_.reset();
   save();
+  if (board_) write_or_save([&] { board_->weights(at_.step, nn::from_params(params_)); });
+  // Where epochs are short, reports are to take at most a fiftieth of the time.
+  if (is_done() || seconds_now() - reported_at_ > 50 * report_took_) report();
 }
 
 template <nn::Layer L>
@@ -359,7 +429,8 @@ Position Trainer<L>::position() const {
   return {.step = at_.step,
           .steps = config_.settings.epochs * train_.count(),
           .epoch = static_cast<int>(at_.epoch),
-          .epochs = config_.settings.epochs};
+          .epochs = config_.settings.epochs,
+          .lr = optimizer_->learning_rate()};
 }
 
 template <nn::Layer L>

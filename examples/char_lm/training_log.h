@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "metrics.h"
+#include "samples.h"
 #include "terminal.h"
 #include "words.h"
 
@@ -12,24 +13,33 @@ namespace reel::char_lm {
 struct Position {
   Index step = 0, steps = 0;
   int epoch = 0, epochs = 0;
+  double lr = 0;
 };
 
-/// What `train` prints on standard output: a line for each epoch; in addition, on a terminal a line
-/// that is redrawn, elsewhere one every 100 steps.
-class Report {
- public:
-  Report() : terminal_(stdout) {}
+/// What `train` prints: text for people, its last line alone, or lines of JSON.
+enum class LogKind { text, quiet, json };
 
-  void note(std::string_view text) { terminal_.line(text); }
+/// What `train` prints on standard output. As text a line for each epoch; in addition, on a
+/// terminal a line that is redrawn, elsewhere one every 100 steps. As JSON the lines of
+/// metrics.jsonl and samples.jsonl, and a last one.
+class TrainingLog {
+ public:
+  explicit TrainingLog(LogKind kind) : kind_(kind), terminal_(stdout) {}
+
+  void note(std::string_view text);
   /// After each step; the refresh rate is limited.
   void step(const Position& position, double loss, double chars_per_s, double seconds_left);
   /// After 100 steps.
   void hundred(const Position& position, const Metrics& metrics, double seconds_left);
   void epoch(const Position& position, const Metrics& metrics);
+  void sample(const Sample& sample);
+  /// The last line, except as text: how the training ended, `json` in an object.
+  void end(std::string_view quiet, std::string_view json);
 
  private:
   using Clock = std::chrono::steady_clock;
 
+  LogKind kind_;
   Terminal terminal_;
   Clock::time_point next_draw_{};
 };

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+/// Line charts as figures of HTML, drawn in SVG: a picture with title and description, a legend,
+/// a caption, and the numbers in a table that opens.
+namespace reel::char_lm::html {
+
+struct Point {
+  double x = 0, y = 0;
+};
+
+/// A line. Its colour, dashes and marks are those of its place among the curves of the chart.
+struct Curve {
+  std::string name;
+  std::vector<Point> points;  ///< x ascends; those not below 1e30 are left out
+  bool raw = false;           ///< thin, in the style of the curve after it, and without marks
+};
+
+struct Chart {
+  std::string id;       ///< unique on the page
+  std::string title;    ///< "Loss"
+  std::string caption;  ///< what is shown, in a sentence
+  std::string x, y;     ///< the axes with their units: "step", "nats per character"
+  std::vector<Curve> curves;
+  bool logarithmic = false;  ///< y, where it is positive and spans more than a factor of 20
+  double right_factor = 0;   ///< the right axis shows y times this, in `right`; 0: there is none
+  std::string right = {};
+  std::optional<Point> best = {};  ///< marked by a star
+};
+
+/// More curves have no styles that can be told apart without colour.
+constexpr std::size_t most_curves = 24;
+
+/// A figure; empty without a point to draw.
+std::string figure(const Chart& chart);
+
+/// At most `most` + 1 of the points, evenly spread, the first and the last among them.
+std::vector<Point> thinned(const std::vector<Point>& points, std::size_t most);
+
+}  // namespace reel::char_lm::html

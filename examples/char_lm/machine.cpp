@@ -1,0 +1,119 @@
+#include "machine.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <CLI/Version.hpp>
+#include <Eigen/Core>
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include <reel/autograd/threads.h>
+
+#include "json_lines.h"
+
+namespace reel::char_lm {
+namespace {
+
+// As /proc/cpuinfo names it: a line "model name : ..." for each core.
+std::string processor() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("model name") && line.find(": ") != std::string::npos)
+      return line.substr(line.find(": ") + 2);
+  return "unknown";
+}
+
+// The highest level of the x86-64 psABI whose instructions the compiler may use.
+std::string instructions() {
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+  return "x86-64-v4";
+#elif defined(__AVX2__) && defined(__FMA__)
+  return "x86-64-v3";
+#elif defined(__SSE4_2__)
+  return "x86-64-v2";
+#elif defined(__x86_64__)
+  return "x86-64";
+#elif defined(__aarch64__)
+  return "aarch64";
+#else
+  return "unknown";
+#endif
+}
+
+std::string compiler() {
+#if defined(__clang__)
+  return fmt::format("clang++ {}.{}.{}", __clang_major__, __clang_minor__, __clang_patchlevel__);
+#else
+  return fmt::format("g++ {}.{}.{}", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
+#endif
+}
+
+std::string libraries() {
+  return fmt::format("Eigen {}.{}.{}, fmt {}.{}.{}, nlohmann-json {}.{}.{}, CLI11 {}",
+                     EIGEN_WORLD_VERSION, EIGEN_MAJOR_VERSION, EIGEN_MINOR_VERSION,
+                     FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100,
+                     NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
+                     NLOHMANN_JSON_VERSION_PATCH, CLI11_VERSION);
+}
+
+Start start_of(const Json& object) {
+  return {count_in(object, "step"),
+          {.processor = text_in(object, "processor"),
+           .threads = static_cast<int>(std::min<Index>(count_in(object, "threads"), 1 << 20)),
+           .compiler = text_in(object, "compiler"),
+           .instructions = text_in(object, "instructions"),
+           .reel = text_in(object, "reel"),
+           .libraries = text_in(object, "libraries")}};
+}
+
+}  // namespace
+
+Machine this_machine() {
+  return {.processor = processor(),
+          .threads = threads(),
+          .compiler = compiler(),
+          .instructions = instructions(),
+          .reel = REEL_VERSION,
+          .libraries = libraries()};
+}
+
+// The second number of statm is the pages in memory; ru_maxrss is in KiB.
+MemoryUse memory_use() {
+  std::ifstream file("/proc/self/statm");
+  double pages = 0, resident = 0;
+  file >> pages >> resident;
+  rusage used{};
+  getrusage(RUSAGE_SELF, &used);
+  const double now = resident * static_cast<double>(sysconf(_SC_PAGESIZE)) / 1e6;
+  return {now, std::max(now, static_cast<double>(used.ru_maxrss) * 1024 / 1e6)};
+}
+
+std::vector<Start> read_starts(const nn::Location& where) {
+  std::vector<Start> starts;
+  each_object(where, [&](const Json& object, std::uint64_t) {
+    starts.push_back(start_of(object));
+    if (starts.size() > 20) starts.erase(starts.begin());
+    return true;
+  });
+  return starts;
+}
+
+void note_start(const nn::Location& where, const Start& start) {
+  const std::vector<Start> starts = read_starts(where);
+  if (!starts.empty() && starts.back().machine == start.machine) return;
+  const Machine& m = start.machine;
+  Json line;
+  line["step"] = start.step;
+  line["processor"] = m.processor;
+  line["threads"] = m.threads;
+  line["compiler"] = m.compiler;
+  line["instructions"] = m.instructions;
+  line["reel"] = m.reel;
+  line["libraries"] = m.libraries;
+  append_line(where, line.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n');
+}
+
+}  // namespace reel::char_lm

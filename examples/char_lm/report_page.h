@@ -1,0 +1,14 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "reported_run.h"
+
+namespace reel::char_lm {
+
+/// The report of one run, or of several beside each other: a page of HTML that needs nothing else,
+/// the same for the same runs.
+std::string report_page(const std::vector<ReportedRun>& runs);
+
+}  // namespace reel::char_lm

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <optional>
+
+#include <reel/autograd/ops.h>
+#include <reel/datasets/text.h>
+#include <reel/nn/generate/sample.h>
+#include <reel/nn/generate/stepper.h>
+
+namespace reel::char_lm {
+
+/// The token before a text without a beginning: a newline if the vocabulary has one.
+std::int32_t first_token(const datasets::Vocabulary& vocabulary);
+
+/// Lets a model read and write tokens, one at a time. Its parameters must not change meanwhile.
+template <class Model>
+class Writer {
+ public:
+  explicit Writer(const Model& model) : step_(model.embed, model.rnn), predict_(model.head) {}
+
+  void read(std::int32_t token) {
+    take_in();
+    unread_ = token;
+  }
+  /// Chooses the token after those that were read and written; there has to be one.
+  std::int32_t write(const nn::Sampling& sampling, Rng& rng) {
+    take_in();
+    unread_ = nn::sample(predict_(last_.y), sampling, rng);
+    return *unread_;
+  }
+
+ private:
+  // The last token is taken in only when it matters.
+  void take_in() {
+    if (unread_) last_ = step_(full({1}, *unread_, i32), last_.state);
+    unread_.reset();
+  }
+
+  nn::Stepper<decltype(Model::rnn)> step_;
+  nn::Stepper<decltype(Model::head)> predict_;
+  nn::Output<typename Model::State> last_;
+  std::optional<std::int32_t> unread_;
+};
+
+}  // namespace reel::char_lm
