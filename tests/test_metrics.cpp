@@ -1,5 +1,8 @@
-// The file of metrics of char_lm when system calls fail.
+// The file of metrics of char_lm when system calls fail, and when it is damaged.
 #include <doctest/doctest.h>
+
+#include <limits>
+#include <random>
 
 #include <reel/autograd/error.h>
 
@@ -92,4 +95,40 @@ TEST_CASE("metrics: half a line that cannot be taken back goes when training is 
   CHECK(resumed.elapsed_s() == 1.5);
   resumed.append(line(3));
   CHECK(content_of(path) == first + third);
+}
+
+TEST_CASE("metrics: lines with bytes changed at random are read, or refused with their line") {
+  nn::LayerReport layer{.name = "rnn.0",
+                        .gradient_norms = {1, std::numeric_limits<double>::infinity()},
+                        .jacobian_norms = {0.5},
+                        .gates = {{.name = "forget", .lowest = 0, .saturated = 0.25}},
+                        .time_constants = nn::TimeConstants{1, 2, 3}};
+  Metrics given = line(1);
+  given.diagnosis = {{layer}, nn::ClipReport{2, 1, 3, 4}};
+  const std::string good = json_line(given);
+  const TemporaryDirectory directory;
+  int read = 0, refused = 0;
+  const auto read_back = [&](const std::string& text) {
+    const auto path = directory.file("metrics", text);
+    try {
+      char_lm::each_metrics(path, [&](const Metrics& m) {
+        if (text == good) CHECK(m.diagnosis->layers.front() == layer);
+      });
+      ++read;
+    } catch (const FileError& error) {
+      CHECK(std::string(error.what()).find(path.string() + ": line ") == 0);
+      ++refused;
+    }
+  };
+  read_back(good);
+  REQUIRE(read == 1);
+  std::mt19937 source(1);
+  for (int trial = 0; trial < 500; ++trial) {
+    std::string text = good + good;
+    for (int changes = 1 + static_cast<int>(source() % 3); changes > 0; --changes)
+      text[source() % text.size()] = static_cast<char>(source() % 256);
+    read_back(text);
+  }
+  CHECK(read > 1);
+  CHECK(refused > 100);
 }
