@@ -36,7 +36,7 @@ const std::vector<Metrics>& lines_of(const ReportedRun& run) {
 
 // An exponential moving average that begins with the plain mean.
 std::vector<Point> smoothed(const std::vector<Point>& raw) {
-  constexpr double keep = 0.9;
+  constexpr double keep = 0.7;
   std::vector<Point> result;
   double sum = 0, weight = 0;
   for (const Point& p : raw) {
@@ -87,7 +87,7 @@ Chart loss_of(const ReportedRun& run) {
   const bool by_hundred = run.hundreds.size() > 1;
   Chart chart = loss_chart("loss-chart", "Loss",
                            by_hundred ? "Training loss is the mean over 100 steps, and smoothed by "
-                                        "an exponential moving average with factor 0.9; validation "
+                                        "an exponential moving average with factor 0.7; validation "
                                         "loss is that after an epoch."
                                       : "Training loss is the mean over an epoch, validation loss "
                                         "that after it.",
@@ -164,7 +164,7 @@ std::vector<Chart> gate_charts(const ReportedRun& run, const nn::LayerReport& la
 std::vector<Chart> loss_charts(const Runs& runs) {
   if (runs.size() == 1) return {loss_of(runs.front())};
   Chart training = loss_chart("training-chart", "Training loss",
-                              "Smoothed by an exponential moving average with factor 0.9.", "step");
+                              "Smoothed by an exponential moving average with factor 0.7.", "step");
   training.curves = of_each(runs, [](const auto& run) { return smoothed(training_loss(run)); });
   Chart validation = loss_chart("validation-chart", "Validation loss", "After each epoch.", "step");
   validation.curves = of_each(runs, [](const auto& run) { return validation_loss(run, step_of); });

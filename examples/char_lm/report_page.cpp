@@ -95,7 +95,6 @@ std::string summary(const Runs& runs) {
 
 std::string configuration(const Runs& runs) {
   Comparison table(runs, "Settings of the run, under their names in config.json");
-  std::vector<std::string> names;
   each_setting(runs.front().config.settings, [&](const Setting& setting, const auto&) {
     table.row(key_of(setting), [&](const ReportedRun& run) {
       return texts_of(run.config.settings).at(std::string(setting.name));

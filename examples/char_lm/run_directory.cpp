@@ -78,10 +78,12 @@ void RunDirectory::make() {
 }
 
 void RunDirectory::undo() const {
-  if (directory_)
-    for (const auto& file : files()) remove(file);
-  if (path() != path_) return;  // another directory may have its name
   std::error_code ignored;
+  if (directory_) {
+    std::filesystem::remove_all(path() / events_folder, ignored);
+    for (const auto& file : files()) remove(file);
+  }
+  if (path() != path_) return;  // another directory may have its name
   for (const auto& made : made_) std::filesystem::remove(made, ignored);
 }
 
@@ -112,12 +114,12 @@ RunConfig RunDirectory::read_config() const {
 
 // TensorBoard reads the files in the order of their names.
 nn::Location RunDirectory::new_event_file() const {
-  const nn::Location folder = file("tensorboard");
+  const nn::Location folder = file(events_folder);
   if (::mkdirat(folder.directory(), folder.name().c_str(), 0777) != 0 && errno != EEXIST)
     throw FileError(
         fmt::format("{}: cannot make the directory: {}", folder.str(), std::strerror(errno)));
   for (int number = 1;; ++number) {
-    nn::Location next = file(fmt::format("tensorboard/events.out.tfevents.{:06}", number));
+    nn::Location next = file(fmt::format("{}/events.out.tfevents.{:06}", events_folder, number));
     if (!next.exists() && !next.is_link()) return next;
   }
 }

@@ -73,10 +73,13 @@ class RunDirectory {
   void save(const RunConfig& config, optim::RunState checkpoint) const;
 
  private:
+  // What a run may have.
   std::vector<nn::Location> files() const {
-    return {model_file(),   config_file(),   metrics_file(),
-            samples_file(), machines_file(), report_file()};
+    return {model_file(),    config_file(), metrics_file(),     samples_file(),
+            machines_file(), report_file(), file(events_folder)};
   }
+  static constexpr const char* events_folder = "tensorboard";
+
   nn::Location file(const std::string& name) const {
     return directory_ ? nn::Location(*directory_, name) : nn::Location(path_ / name);
   }

@@ -209,6 +209,14 @@ class TensorBoard(runs.CharLmTest):
         self.succeed("train", "--resume", "--run", run, "--tensorboard")  # nothing is left to do
         self.assertEqual(runs.hash_of(run), before)
 
+    def test_nothing_is_left_of_a_training_that_fails_at_once(self):
+        self.refuse(1, "train", "--text", self.text, "--run", "new", *self.small, "--optimizer",
+                    "sgd", "--lr", 1e30, "--clip", 0, "--tensorboard", "--sample-every", 100,
+                    says="training stopped")
+        (self.folder / "new" / "tensorboard").mkdir(parents=True)
+        self.refuse(1, "train", "--text", self.text, "--run", "new", *self.small,
+                    says="there is a run in it already")
+
     @unittest.skipUnless(importlib.util.find_spec("tensorboard"), "there is no tensorboard")
     def test_tensorboard_reads_it(self):
         from tensorboard.backend.event_processing import event_accumulator
