@@ -127,16 +127,11 @@ BytePairs BytePairs::train(std::string_view text, Arg<Index> size, Site site) {
 
 BytePairs BytePairs::load(const std::filesystem::path& path) {
   LineReader in(path);
-  in.next();
-  constexpr std::string_view title = "byte_pairs ";
-  const auto count =
-      in.line().starts_with(title) ? whole_number(in.line().substr(title.size())) : std::nullopt;
-  if (!count || *count > most - bytes)
-    in.fail(fmt::format("not \"byte_pairs N\" with N <= {}", most - bytes));
+  const Index count = in.read_title("byte_pairs", 0, most - bytes);
   BytePairs loaded;
   while (in.next()) {
-    if (loaded.size() == bytes + *count)
-      in.fail(fmt::format("more than the {} pairs of line 1", *count));
+    if (loaded.size() == bytes + count)
+      in.fail(fmt::format("more than the {} pairs of line 1", count));
     Pair pair{};
     const auto fields = fields_of(in.line(), ' ');
     if (fields.size() != 2) in.fail("not two tokens with a space between them");
@@ -150,9 +145,9 @@ BytePairs BytePairs::load(const std::filesystem::path& path) {
       in.fail(fmt::format("the pair occurs twice, or has more than {} bytes", longest));
     loaded.append(pair);
   }
-  if (loaded.size() < bytes + *count)
+  if (loaded.size() < bytes + count)
     in.fail_file(
-        fmt::format("cut off: it has {} of the {} pairs of line 1", loaded.size() - bytes, *count));
+        fmt::format("cut off: it has {} of the {} pairs of line 1", loaded.size() - bytes, count));
   return loaded;
 }
 

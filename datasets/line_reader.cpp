@@ -14,6 +14,16 @@ namespace reel::datasets {
 
 LineReader::LineReader(const std::filesystem::path& path) : path_(path), text_(read_text(path)) {}
 
+Index LineReader::read_title(std::string_view name, Index least, Index most) {
+  next();
+  const std::string begin = fmt::format("{} ", name);
+  const auto count =
+      line_.starts_with(begin) ? whole_number(line_.substr(begin.size())) : std::nullopt;
+  if (!count || *count < least || *count > most)
+    fail(fmt::format("not \"{} N\" with N in {} .. {}", name, least, most));
+  return *count;
+}
+
 bool LineReader::next() {
   if (offset_ == text_.size()) return false;
   const std::size_t end = std::min(text_.find('\n', offset_), text_.size());

@@ -16,14 +16,14 @@ class LineReader {
   /// Throws as read_text does.
   explicit LineReader(const std::filesystem::path& path);
 
+  /// Reads the first line of a saved file, "NAME N" with N entries. Throws FileError if it is
+  /// anything else, or N is not in least .. most.
+  Index read_title(std::string_view name, Index least, Index most);
   /// Moves on to the next line, at first to the first; returns false at the end.
   bool next();
   std::string_view line() const { return line_; }
   /// Counted from 1.
   Index number() const { return number_; }
-  /// The number of bytes that are left, an upper bound for how much more there is.
-  std::size_t left() const { return text_.size() - offset_; }
-
   /// Throws FileError: "PATH: line 3: what".
   [[noreturn]] void fail(std::string_view what) const;
   /// Throws FileError: "PATH: line 3, column 2 (name): what". Columns are those of the table.

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <queue>
@@ -32,9 +31,9 @@ class PairCounts {
   /// Words of bytes in the order of their first occurrence, with their counts.
   PairCounts(const std::vector<std::string_view>& words, const std::vector<Index>& counts);
 
-  /// The pair that occurs most often, the first one of several; none if no pair occurs twice. Pairs
-  /// that are never to be merged are dropped from the counts by `ignore`.
+  /// The pair that occurs most often, the first one of several; none if no pair occurs twice.
   std::optional<Pair> most_frequent();
+  /// Drops a pair from the counts that is never to be merged.
   void ignore(Pair pair) { pairs_.erase(pair_key(pair.left, pair.right)); }
   /// Replaces the pair by a new symbol everywhere, in each word from left to right.
   void merge(Pair pair, std::int32_t symbol);

@@ -45,8 +45,8 @@ class Reader {
 
   Series read() {
     in_.next();
-    std::vector<std::string> names = names_of(fields());
-    choose(names);
+    names_ = names_of(fields());
+    choose_columns();
     if (!options_.header) add_step();
     while (in_.next()) {
       if (trimmed(in_.line()).empty()) {
@@ -58,7 +58,7 @@ class Reader {
     const Index steps = std::ssize(values_) / std::ssize(chosen_);
     if (steps == 0) in_.fail_file("there are no numbers in it, only the names of the columns");
     Series series{tensor({steps, std::ssize(chosen_)}, values_, options_.dtype, site_), {}};
-    for (const std::size_t column : chosen_) series.columns.push_back(names[column]);
+    for (const std::size_t column : chosen_) series.columns.push_back(names_[column]);
     return series;
   }
 
@@ -127,18 +127,17 @@ class Reader {
     return first;
   }
 
-  void choose(const std::vector<std::string>& names) {
-    names_ = names;
+  void choose_columns() {
     if (options_.columns.empty()) {
-      chosen_.resize(names.size());
+      chosen_.resize(names_.size());
       std::iota(chosen_.begin(), chosen_.end(), std::size_t{0});
     }
     for (const std::string& wanted : options_.columns) {
-      const auto found = std::ranges::find(names, wanted);
-      if (found == names.end())
+      const auto found = std::ranges::find(names_, wanted);
+      if (found == names_.end())
         in_.fail(
-            fmt::format("there is no column {}{}", in_quotes(wanted), suggestion(wanted, names)));
-      chosen_.push_back(static_cast<std::size_t>(found - names.begin()));
+            fmt::format("there is no column {}{}", in_quotes(wanted), suggestion(wanted, names_)));
+      chosen_.push_back(static_cast<std::size_t>(found - names_.begin()));
     }
   }
 

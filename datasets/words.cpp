@@ -85,8 +85,8 @@ WordVocabulary::WordVocabulary(std::string_view text, const WordOptions& options
       unknown_count += counted.second;
   if (counts.size() == 2) throw ValueError("WordVocabulary: the text has no words", site);
   std::ranges::sort(known, precedes);
-  const Index most = (options.max_size == 0 ? most_words : options.max_size) - 2;
-  for (; std::ssize(known) > most; known.pop_back()) unknown_count += known.back().second;
+  const Index most = options.max_size == 0 ? most_words : std::min(options.max_size, most_words);
+  for (; std::ssize(known) + 2 > most; known.pop_back()) unknown_count += known.back().second;
   append(unknown_word, unknown_count);
   append(end_word, lines);
   for (const auto& [word, count] : known) append(word, count);
@@ -94,15 +94,11 @@ WordVocabulary::WordVocabulary(std::string_view text, const WordOptions& options
 
 WordVocabulary WordVocabulary::load(const std::filesystem::path& path) {
   LineReader in(path);
-  in.next();
-  constexpr std::string_view title = "words ";
-  const auto size =
-      in.line().starts_with(title) ? whole_number(in.line().substr(title.size())) : std::nullopt;
-  if (!size || *size < 2 || *size > most_words) in.fail("not \"words N\" with N >= 2");
+  const Index size = in.read_title("words", 2, most_words);
   WordVocabulary vocabulary;
   Counted before;
   while (in.next()) {
-    if (vocabulary.size() == *size) in.fail(fmt::format("more than the {} words of line 1", *size));
+    if (vocabulary.size() == size) in.fail(fmt::format("more than the {} words of line 1", size));
     const auto fields = fields_of(in.line(), '\t');
     if (fields.size() != 2) in.fail("not a word, a tab and a count");
     const auto [word, text] = std::pair(fields[0], fields[1]);
@@ -120,9 +116,9 @@ WordVocabulary WordVocabulary::load(const std::filesystem::path& path) {
     vocabulary.append(word, *count);
     before = {word, *count};
   }
-  if (vocabulary.size() < *size)
+  if (vocabulary.size() < size)
     in.fail_file(
-        fmt::format("cut off: it has {} of the {} words of line 1", vocabulary.size(), *size));
+        fmt::format("cut off: it has {} of the {} words of line 1", vocabulary.size(), size));
   return vocabulary;
 }
 

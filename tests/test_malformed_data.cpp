@@ -248,9 +248,9 @@ TEST_CASE("malformed data: vocabularies of words") {
   check_refused(
       {
           {"empty", "", "the file is empty"},
-          {"a text", "the cat\n", "line 1: not \"words N\" with N >= 2"},
+          {"a text", "the cat\n", "line 1: not \"words N\" with N in 2 .. 2147483647"},
           {"no number", "words many\n", "line 1: not \"words N\""},
-          {"too few", "words 1\n<unk>\t0\n", "line 1: not \"words N\" with N >= 2"},
+          {"too few", "words 1\n<unk>\t0\n", "line 1: not \"words N\" with N in 2 .. 2147483647"},
           {"too many", "words 99999999999\n", "line 1: not \"words N\""},
           {"no <unk>", "words 2\nthe\t1\n", "line 2, column 1 (word): \"the\", where <unk> has"},
           {"no <eos>", "words 2\n<unk>\t1\nthe\t1\n", "where <eos> has to be"},
@@ -278,7 +278,7 @@ TEST_CASE("malformed data: byte pairs") {
       {
           {"empty", "", "the file is empty"},
           {"a text", "the cat\n", "line 1: not \"byte_pairs N\""},
-          {"too many", "byte_pairs 999745\n", "line 1: not \"byte_pairs N\" with N <= 999744"},
+          {"too many", "byte_pairs 999745\n", "line 1: not \"byte_pairs N\" with N in 0 .. 999744"},
           {"one token", "byte_pairs 1\n97\n", "line 2: not two tokens with a space between"},
           {"three tokens", "byte_pairs 1\n97 98 99\n", "line 2: not two tokens"},
           {"no token", "byte_pairs 1\n97 x\n", "line 2: \"x\" is no token before 256"},
