@@ -18,6 +18,7 @@ void own_exposed(RunState& state) {
   };
   own_all(state.params);
   own_all(state.optimizer);
+  own_all(state.more);
   for (nn::NamedTensors& params : state.earlier) own_all(params);
   for (Tensor& value : state.carried) own_exposed(value);
 }

@@ -25,6 +25,7 @@ optim::RunState small() {
   optim::RunState state;
   state.params.tensors = {{"w", ones({2, 2})}, {"b", zeros({2}, f64)}};
   state.optimizer.tensors = {{"adam.steps.w", scalar(3, f64)}, {"adam.m.w", ones({2, 2})}};
+  state.more.tensors = {{"average.w", ones({2, 2})}};
   state.carried = {ones({1, 2}), Tensor({0}, f32)};
   state.earlier = {state.params, state.params};
   state.rng = {.seed = 1, .stream = 2, .position = 3};
