@@ -394,13 +394,6 @@ ObserverScope Diagnostics::watch() {
 
 std::vector<LayerReport> Diagnostics::layers() const { return seen_->reports(); }
 
-void Diagnostics::count_clip(double norm, double max_norm) {
-  ++clip_.steps;
-  clip_.clipped += norm > max_norm;
-  clip_.mean_norm += (norm - clip_.mean_norm) / static_cast<double>(clip_.steps);
-  clip_.largest_norm = std::max(clip_.largest_norm, norm);
-}
-
 std::string Diagnostics::str() const {
   const auto short_number = [](double x) { return fmt::format("{:.3g}", x); };
   Table of_layers(

@@ -55,12 +55,6 @@ struct LayerReport {
   bool operator==(const LayerReport&) const = default;
 };
 
-/// The gradients that were counted, and those whose norm was above the limit.
-struct ClipReport {
-  Index steps = 0, clipped = 0;
-  double mean_norm = 0, largest_norm = 0;  ///< before clipping
-};
-
 /// Looks into recurrent layers during training: how gradients flow through time, what the gates
 /// do, how long units remember. Computes nothing while it does not watch, and changes no number.
 ///
@@ -93,19 +87,12 @@ class Diagnostics {
   /// Of every layer that was seen, in the order in which they ran.
   std::vector<LayerReport> layers() const;
 
-  /// Counts a gradient whose norm, before clipping to `max_norm`, clip_by_norm returned.
-  void count_clip(double norm, double max_norm);
-  ClipReport clip() const { return clip_; }
-  /// Begins to count anew.
-  void reset_clip() { clip_ = {}; }
-
   /// A table of the layers, and one of their gates.
   std::string str() const;
 
  private:
   class Seen;
   std::unique_ptr<Seen> seen_;
-  ClipReport clip_;
 };
 
 }  // namespace reel::nn

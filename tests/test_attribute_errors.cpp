@@ -139,6 +139,11 @@ void add_numbers(Calls& calls) {
       {-0.1, 1.1, NAN});
   add("nll", [=](const Tensor& x, double a) { nll(x, targets, {.label_smoothing = a}); },
       {-0.1, 1.1, NAN});
+  add("linear_cross_entropy",
+      [=](const Tensor& x, double a) {
+        linear_cross_entropy(x, ones({3, x.size(-1)}, f64), {}, targets, {.label_smoothing = a});
+      },
+      {-0.1, 1.1, NAN});
 }
 
 void add_sequences(Calls& calls) {

@@ -323,14 +323,3 @@ TEST_CASE("Diagnostics: options, and tables of what was seen") {
   for (const char* part : {"gru", "new", "reset", "update", "median tau"})
     CHECK(text.find(part) != std::string::npos);
 }
-
-TEST_CASE("Diagnostics count clipped gradients") {
-  nn::Diagnostics diagnostics;
-  for (const double norm : {0.5, 2.0, 3.5}) diagnostics.count_clip(norm, 1);
-  CHECK(diagnostics.clip().steps == 3);
-  CHECK(diagnostics.clip().clipped == 2);
-  CHECK(diagnostics.clip().mean_norm == doctest::Approx(2));
-  CHECK(diagnostics.clip().largest_norm == 3.5);
-  diagnostics.reset_clip();
-  CHECK(diagnostics.clip().steps == 0);
-}

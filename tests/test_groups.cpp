@@ -145,6 +145,16 @@ TEST_CASE("clipping of some parameters leaves the others alone") {
   CHECK(std::sqrt(square) == doctest::Approx(0.5).epsilon(1e-5));
 }
 
+TEST_CASE("clipped steps are counted") {
+  ClipCount count;
+  CHECK(count.share() == 0);
+  for (const double norm : {0.5, 2.0, 3.5}) count.add(norm, 1);
+  CHECK(count.steps == 3);
+  CHECK(count.clipped == 2);
+  CHECK(count.mean_norm == doctest::Approx(2));
+  CHECK(count.largest_norm == 3.5);
+}
+
 TEST_CASE("adaptive clipping is by unit, in proportion to its weights") {
   const Params params(0, f64);
   const Param w = params.create("w", {3, 2}, [](Rng&, const Shape& shape, DType dtype) {

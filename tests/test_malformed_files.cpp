@@ -9,9 +9,11 @@
 #include <reel/nn/files/safetensors.h>
 #include <reel/optim/run_state.h>
 
+#include "../examples/char_lm/json_lines.h"
 #include "../examples/char_lm/metrics.h"
 #include "../examples/char_lm/run_config.h"
 #include "temporary_directory.h"
+#include "testing.h"
 
 using namespace reel;
 using namespace std::string_literals;
@@ -192,6 +194,20 @@ TEST_CASE("malformed files: metrics.jsonl, whose other programs' lines count as 
   const auto path = directory.file("metrics.jsonl", "without an end");
   CHECK(char_lm::MetricsFile(path, 1).elapsed_s() == 0);
   CHECK(content_of(path).empty());
+}
+
+TEST_CASE("malformed files: a line of metrics with a hundred thousand keys is refused at once") {
+  const TemporaryDirectory directory;
+  std::string keys = "{\"a\":0";
+  for (int i = 0; i < 100'000; ++i) keys += ",\"" + std::to_string(i) + "\":0";
+  const auto path = directory.file("metrics.jsonl", "{}\n" + keys + "}\n");
+  std::string message;
+  CHECK(testing::cpu_seconds([&] {
+          message = message_of<FileError>(
+              [&] { char_lm::each_object(path, [](const auto&, std::uint64_t) { return true; }); });
+        }) < (testing::sanitized ? 10 : 1));
+  CHECK(message ==
+        path.string() + ": line 2: it has too many keys; delete the line to do without it");
 }
 
 TEST_CASE("malformed files: texts") {

@@ -104,7 +104,7 @@ TEST_CASE("metrics: lines with bytes changed at random are read, or refused with
                         .gates = {{.name = "forget", .lowest = 0, .saturated = 0.25}},
                         .time_constants = nn::TimeConstants{1, 2, 3}};
   Metrics given = line(1);
-  given.diagnosis = {{layer}, nn::ClipReport{2, 1, 3, 4}};
+  given.diagnosis = {{layer}, optim::ClipCount{2, 1, 3, 4}};
   const std::string good = json_line(given);
   const TemporaryDirectory directory;
   int read = 0, refused = 0;

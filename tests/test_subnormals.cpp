@@ -89,7 +89,7 @@ TEST_CASE("steps of an optimizer take no longer after a thousand gradients of ze
       return std::pair(std::move(optimizer), gradients);
     };
     const Params params(1);
-    params.create("w", {20000}, nn::init::constant(0.5));
+    params.create("w", {100, 200}, nn::init::constant(0.5));
     const auto fresh_pair = used(params, 0), old_pair = used(params, 1000);
     const auto &fresh = fresh_pair.first, &old = old_pair.first;
     const Gradients &first = fresh_pair.second, &later = old_pair.second;

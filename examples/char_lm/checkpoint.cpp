@@ -6,6 +6,7 @@
 
 #include <reel/autograd/error.h>
 #include <reel/autograd/message.h>
+#include <reel/optim/reduce_on_plateau.h>
 
 #include "model.h"
 #include "progress.h"
@@ -49,6 +50,36 @@ void require_optimizer(const optim::RunState& checkpoint, const RunConfig& confi
       });
 }
 
+// What else a training with these settings has: ReduceOnPlateau and Ema.
+void require_more(const optim::RunState& checkpoint, const RunConfig& config, Index step) {
+  std::size_t count = 0;
+  if (config.settings.schedule == "plateau") {
+    optim::ReduceOnPlateau().restore(checkpoint.more);
+    count += optim::ReduceOnPlateau().state().tensors.size();
+  }
+  if (config.settings.ema > 0) {
+    if (nn::count_in(checkpoint.more, "ema.count") != step)
+      throw ValueError(fmt::format("its ema.count is not the {} steps of the training", step));
+    ++count;
+    each_parameter(config.settings, config.vocabulary.size(),
+                   [&](const std::string& name, const Shape& shape) {
+                     if (step == 0) return;
+                     const Tensor& value = checkpoint.more["ema.values." + name];
+                     if (value.shape() != shape || value.dtype() != f64 || !is_finite(value))
+                       throw ValueError(
+                           fmt::format("its ema.values.{} is not an average of the "
+                                       "parameter",
+                                       name));
+                     ++count;
+                   });
+  }
+  if (count != checkpoint.more.tensors.size())
+    throw ValueError(
+        fmt::format("it has {} entries of averages and schedules, but such a training "
+                    "{}",
+                    checkpoint.more.tensors.size(), count));
+}
+
 // Where updates look back over earlier ones, the parameters of those are part of the state.
 void require_earlier(const optim::RunState& checkpoint, const RunConfig& config, Index done) {
   const Index count = earlier_updates(config.settings, done);
@@ -82,13 +113,20 @@ void require_rng(const Rng::State& rng, const Settings& settings) {
 
 }  // namespace
 
-// For each parameter there are also up to three entries of the optimizer, and two of each layer's
-// carried state; a file has up to 250,000 entries.
+// For each parameter there are also up to four entries of the optimizer and one of an average, and
+// two of each layer's carried state; a file has up to 250,000 entries.
 void require_storable(const Settings& s) {
   Index params = 0;
   each_parameter(s, 1, [&](const std::string&, const Shape&) { ++params; });
   const Index earlier = earlier_updates(s, std::numeric_limits<Index>::max());
-  if (params * (4 + earlier) + 2 * s.layers + 50 <= 250'000) return;
+  const Index own = 4 + (s.optimizer == "nadam" ? 1 : 0) + (s.ema > 0 ? 1 : 0);
+  constexpr Index most = 250'000 - 50;
+  if (params * (own + earlier) + 2 * s.layers <= most) return;
+  if (params * own + 2 * s.layers > most)
+    throw ValueError(
+        fmt::format("--layers {} are more than fit into a checkpoint with --optimizer "
+                    "{} and --ema {}; give fewer",
+                    s.layers, s.optimizer, s.ema));
   throw ValueError(fmt::format(
       "--tbptt-length {} looks back over {} updates, and a checkpoint would have {} parameters of "
       "each, more than fit in it; give a smaller one or a larger --tbptt-update than {}",
@@ -100,6 +138,7 @@ void require_state(const optim::RunState& checkpoint, const RunConfig& config) {
   require_finite(checkpoint.params);
   const Progress at = progress_of(checkpoint);
   require_optimizer(checkpoint, config, at.step);
+  require_more(checkpoint, config, at.step);
   const Index done = at.window * config.settings.tbptt_update;
   require_earlier(checkpoint, config, done);
   require_carried(checkpoint, config.settings, done - steps_looked_back(config.settings, done));

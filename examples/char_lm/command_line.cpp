@@ -122,6 +122,10 @@ void add_train(CLI::App& app, TrainOptions& options) {
     add_setting(app, setting, value)->group(std::string(setting.group));
   });
   app.footer(
+      "--optimizer: adam, adamw, nadam, radam, adamax, rmsprop, adagrad, adadelta, lion\n"
+      "or sgd. --schedule: constant; exponential, by --lr-decay; cosine, to 0 at the\n"
+      "end; plateau, halved after an epoch without a lower validation loss. With --ema\n"
+      "validation, samples and later commands use the average of the weights.\n\n"
       "Loss is in nats per character. Ctrl-C finishes the step and saves; --resume then\n"
       "reaches the same weights as an uninterrupted run. With --resume only\n"
       "--epochs, --threads and what is written may differ from the run's own settings.\n"
@@ -354,6 +358,7 @@ Command parse_command_line(int argc, char** argv) {
   train_options.given = given_settings(*train, train_options.settings);
   try {
     complete(train_options.settings, train_options.given.contains("seq-len"));
+    require_consistent(train_options.settings, train_options.given);
   } catch (const ValueError& error) {
     throw UsageError(fmt::format("--{}; see char_lm train --help", error.message()));
   }

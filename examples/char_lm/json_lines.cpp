@@ -17,10 +17,17 @@ namespace {
 
 constexpr std::size_t longest = 1 << 24;  // ours are a fraction of it even with a diagnosis
 
-// Our lines are nested to depth 5; deeper ones could take memory out of proportion to their length.
+// Our lines are nested to depth 5, with a few keys in an object. Deeper ones could take memory out
+// of proportion to their length, and many keys time: an object looks through those it has for each.
 Json object_in(const std::string& line) {
-  const auto watch = [](int depth, Json::parse_event_t, const Json&) {
-    if (depth > 8) throw ValueError("it is nested too deeply");
+  constexpr int deepest = 8, most_keys = 1000;
+  std::array<int, deepest + 1> keys{};
+  const auto watch = [&](int depth, Json::parse_event_t event, const Json&) {
+    if (depth > deepest) throw ValueError("it is nested too deeply");
+    const auto level = static_cast<std::size_t>(depth);
+    if (event == Json::parse_event_t::object_start) keys[level] = 0;
+    if (event == Json::parse_event_t::key && ++keys[level - 1] > most_keys)
+      throw ValueError("it has too many keys");
     return true;
   };
   try {

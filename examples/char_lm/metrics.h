@@ -8,6 +8,7 @@
 #include <reel/autograd/shape.h>
 #include <reel/nn/diagnostics.h>
 #include <reel/nn/files/location.h>
+#include <reel/optim/clip.h>
 
 namespace reel::char_lm {
 
@@ -15,7 +16,7 @@ namespace reel::char_lm {
 /// clipped since the line before it, or since the run was resumed.
 struct Diagnosis {
   std::vector<nn::LayerReport> layers;
-  std::optional<nn::ClipReport> clip = {};
+  std::optional<optim::ClipCount> clip = {};
 };
 
 /// What is reported about a stretch of training: 100 steps, or an epoch. Losses are in nats per

@@ -106,8 +106,7 @@ std::vector<Point> clipped_share(const ReportedRun& run) {
   std::vector<Point> all;
   for (const Metrics& line : run.diagnosed)
     if (line.diagnosis->clip && line.diagnosis->clip->steps > 0)
-      all.push_back({step_of(line), static_cast<double>(line.diagnosis->clip->clipped) /
-                                        static_cast<double>(line.diagnosis->clip->steps)});
+      all.push_back({step_of(line), line.diagnosis->clip->share()});
   return all;
 }
 

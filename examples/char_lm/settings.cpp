@@ -44,7 +44,8 @@ std::string key_of(const Setting& setting) {
 }
 
 void assign(const Setting& setting, const std::string& text, std::string& value) {
-  if (!is_choice(setting.value, text)) refuse(setting, in_quotes(text));
+  if (!is_choice(setting.choices.empty() ? setting.value : setting.choices, text))
+    refuse(setting, in_quotes(text));
   value = text;
 }
 
@@ -77,6 +78,17 @@ void complete(Settings& s, bool seq_len_is_given) {
   }
   if (s.tbptt_update == 0) s.tbptt_update = s.seq_len;
   if (s.tbptt_length == 0) s.tbptt_length = s.seq_len;
+}
+
+void require_consistent(const Settings& s, const std::set<std::string>& given) {
+  for (const char* name : {"lr-decay", "lr-decay-after"})
+    if (given.contains(name) && s.schedule != "exponential")
+      throw ValueError(
+          fmt::format("--{} is of --schedule exponential; leave it out with {}", name, s.schedule));
+  if (s.schedule == "plateau" && s.train_frac == 1)
+    throw ValueError(
+        "--schedule plateau follows the validation loss, but --train-frac 1 leaves no "
+        "text for it");
 }
 
 Index steps_looked_back(const Settings& s, Index done) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -17,9 +18,10 @@ struct Settings {
   int seq_len = 50;
   int tbptt_update = 0, tbptt_length = 0;  ///< 0: see `complete`
   int batch = 50, epochs = 10;
-  std::string optimizer = "adam";
+  std::string optimizer = "adam", schedule = "exponential";
   double lr = 2e-3, lr_decay = 0.97;
-  int lr_decay_after = 10;
+  int lr_decay_after = 10, warmup = 0;
+  double ema = 0;
   double clip = 5, train_frac = 0.9;
   std::uint64_t seed = 123;
   std::string dtype = "f32";
@@ -35,11 +37,14 @@ struct Setting {
   std::string_view allowed = {};  ///< the allowed values, in words
   bool (*allows)(double) = nullptr;
   std::string_view otherwise = {};  ///< the setting whose value it has if it is not given
+  std::string_view choices = {};    ///< of a name, if its placeholder does not list them
+  bool is_recent = false;           ///< runs of earlier versions lack it, and have its default
 };
 
 namespace allowed {
 constexpr auto whole = [](double x) { return x >= 1 && x <= 1e6; };
-// A checkpoint has up to 17 entries for each layer (gru with adam), and a file at most 250,000.
+// A checkpoint has up to 17 entries for each layer (gru with adam), and a file at most 250,000: see
+// require_storable.
 constexpr auto layers = [](double x) { return x >= 1 && x <= 1e4; };
 constexpr auto natural = [](double x) { return x >= 0 && x <= 1e6; };
 constexpr auto positive = [](double x) { return x > 0 && x < 1e300; };
@@ -50,6 +55,10 @@ constexpr auto any = [](double) { return true; };
 
 inline constexpr std::string_view whole_words = "a whole number from 1 to 1000000";
 inline constexpr std::string_view positive_words = "a number greater than 0 and below 1e300";
+inline constexpr std::string_view optimizers =
+    "adam|adamw|nadam|radam|adamax|rmsprop|adagrad|adadelta|lion|sgd";
+inline constexpr std::string_view optimizer_words =
+    "adam, adamw, nadam, radam, adamax, rmsprop, adagrad, adadelta, lion or sgd";
 inline constexpr std::string_view not_negative_words = "a number from 0 to below 1e300";
 }  // namespace allowed
 
@@ -82,16 +91,44 @@ void each_setting(S& s, F&& f) {
   f(Setting{"batch", "Text", "mini-batch size: parallel streams", "N", whole_words, whole},
     s.batch);
   f(Setting{"epochs", "Training", "passes over the text", "N", whole_words, whole}, s.epochs);
-  f(Setting{"optimizer", "Training", "optimizer", "adam|adamw|rmsprop|sgd",
-            "adam, adamw, rmsprop or sgd"},
+  f(Setting{.name = "optimizer",
+            .group = "Training",
+            .help = "optimizer, see below",
+            .value = "NAME",
+            .allowed = optimizer_words,
+            .choices = optimizers},
     s.optimizer);
   f(Setting{"lr", "Training", "learning rate", "X", positive_words, positive}, s.lr);
+  f(Setting{.name = "schedule",
+            .group = "Training",
+            .help = "how the rate falls, see below",
+            .value = "NAME",
+            .allowed = "constant, exponential, cosine or plateau",
+            .choices = "constant|exponential|cosine|plateau",
+            .is_recent = true},
+    s.schedule);
   f(Setting{"lr-decay", "Training", "factor of the rate per epoch ...", "X", positive_words,
             positive},
     s.lr_decay);
   f(Setting{"lr-decay-after", "Training", "... after this one", "N",
             "a whole number from 0 to 1000000", natural},
     s.lr_decay_after);
+  f(Setting{.name = "warmup",
+            .group = "Training",
+            .help = "steps in which the rate rises first",
+            .value = "N",
+            .allowed = "a whole number from 0 to 1000000",
+            .allows = natural,
+            .is_recent = true},
+    s.warmup);
+  f(Setting{.name = "ema",
+            .group = "Training",
+            .help = "decay of the weights' average; 0: none",
+            .value = "P",
+            .allowed = "a number from 0 to less than 1",
+            .allows = rate,
+            .is_recent = true},
+    s.ema);
   f(Setting{"clip", "Training", "maximum gradient norm; 0: no limit", "X", not_negative_words,
             not_negative},
     s.clip);
@@ -118,6 +155,9 @@ void assign(const Setting& setting, const std::string& text, bool& value);
 /// tbptt_update if it is not given but both others are. Throws ValueError if all three are and
 /// seq_len is neither of the others.
 void complete(Settings& settings, bool seq_len_is_given);
+
+/// Throws ValueError for settings that contradict each other; `given` are those that were given.
+void require_consistent(const Settings& settings, const std::set<std::string>& given);
 
 /// What an update looks back over before its own steps, if it does, and what is to be run again
 /// when a run resumes: max(0, tbptt_length - tbptt_update) steps, or all of the `done` ones if

@@ -15,11 +15,12 @@ datasets::TextMode mode_of(const Settings& settings) {
 }
 
 // Throws unless the options given with --resume are those of the run; only the number of epochs may
-// differ.
+// differ, unless it is the length of a schedule.
 void require_same_settings(const RunConfig& run, const TrainOptions& options) {
   const auto theirs = texts_of(run.settings), given = texts_of(options.settings);
   for (const std::string& name : options.given)
-    if (name != "epochs" && theirs.at(name) != given.at(name))
+    if ((name != "epochs" || run.settings.schedule == "cosine") &&
+        theirs.at(name) != given.at(name))
       throw ValueError(fmt::format(
           "--{} {} contradicts the run in {}, which has {}; leave it out, or give another --run",
           name, given.at(name), short_path(options.run), theirs.at(name)));

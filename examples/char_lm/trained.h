@@ -2,6 +2,7 @@
 
 #include "model.h"
 #include "run_directory.h"
+#include "updates.h"
 
 namespace reel::char_lm {
 
@@ -13,7 +14,7 @@ int with_trained_params(const RunDirectory& run, F&& f) {
   return with_layer(config.settings.model, [&]<class L>() {
     const Params params(config.settings.seed, dtype_of(config.settings));
     const CharLm<L> model(params, config.vocabulary.size(), config.settings);
-    run.explain([&] { nn::load_params(checkpoint.params, params); });
+    run.explain([&] { nn::load_params(weights_of(checkpoint, params), params); });
     return f.template operator()<L>(model, params, config);
   });
 }

@@ -5,32 +5,10 @@
 #include <new>
 
 #include <reel/nn/files/atomic_file.h>
-#include <reel/optim/adam.h>
-#include <reel/optim/adamw.h>
-#include <reel/optim/rmsprop.h>
-#include <reel/optim/schedule.h>
-#include <reel/optim/sgd.h>
 
 #include "report_page.h"
 
 namespace reel::char_lm {
-
-std::unique_ptr<optim::Optimizer> make_optimizer(const Params& params, const Settings& settings) {
-  using namespace optim;
-  if (settings.optimizer == "adamw")
-    return std::make_unique<AdamW>(params, AdamWOptions{.learning_rate = settings.lr});
-  if (settings.optimizer == "rmsprop")
-    return std::make_unique<RmsProp>(params, RmsPropOptions{.learning_rate = settings.lr});
-  if (settings.optimizer == "sgd")
-    return std::make_unique<Sgd>(params, SgdOptions{.learning_rate = settings.lr});
-  return std::make_unique<Adam>(params, AdamOptions{.learning_rate = settings.lr});
-}
-
-double learning_rate(const Settings& settings, Index epoch) {
-  return optim::ExponentialDecay{
-      .learning_rate = settings.lr, .factor = settings.lr_decay, .after = settings.lr_decay_after}
-      .at(epoch);
-}
 
 void write_report(const RunDirectory& run, const RunConfig& config, const Progress& at,
                   const Params& params, TrainingLog& log) {

@@ -7,12 +7,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <reel/autograd/tape.h>
 #include <reel/nn/diagnostics.h>
 #include <reel/optim/clip.h>
-#include <reel/optim/optimizer.h>
 #include <reel/optim/tbptt.h>
 
 #include "commands.h"
@@ -25,13 +25,11 @@
 #include "samples.h"
 #include "tensorboard.h"
 #include "training_log.h"
+#include "updates.h"
 #include "writer.h"
 
 namespace reel::char_lm {
 
-std::unique_ptr<optim::Optimizer> make_optimizer(const Params& params, const Settings& settings);
-/// The learning rate of an epoch.
-double learning_rate(const Settings& settings, Index epoch);
 /// The error for a training that diverged at `step`.
 Error diverged(const std::string& how, Index step, Index saved_step, const RunDirectory& run);
 
@@ -69,7 +67,7 @@ class Trainer {
         train_(text.train, config.settings.batch, config.settings.tbptt_update),
         params_(config.settings.seed, dtype_of(config.settings)),
         model_(params_, config.vocabulary.size(), config.settings),
-        optimizer_(make_optimizer(params_, config.settings)),
+        updates_(params_, config.settings, train_.count()),
         rng_(dropout_rng(config.settings)),
         tbptt_(params_, {.k1 = config.settings.tbptt_update,
                          .k2 = config.settings.tbptt_length,
@@ -143,12 +141,13 @@ class Trainer {
 
   Params params_;
   CharLm<L> model_;
-  std::unique_ptr<optim::Optimizer> optimizer_;
+  Updates updates_;
   Rng rng_;
   optim::Tbptt<State> tbptt_;
   Progress at_;
 
   std::optional<nn::Diagnostics> diagnostics_;
+  optim::ClipCount clips_;  // since the last line with a diagnosis
   std::optional<MetricsFile> metrics_;
   std::optional<SamplesFile> samples_;
   std::optional<TensorBoard> board_;
@@ -186,7 +185,7 @@ void Trainer<L>::restore(const optim::RunState& checkpoint) {
     history.state.layers.resize(model_.rnn.layers.size());
     history.state = nn::unflatten(history.state, checkpoint.carried);
   }
-  optimizer_->restore(checkpoint.optimizer);
+  updates_.restore(checkpoint, at.step);
   nn::load_params(checkpoint.params, params_);
   const auto [inputs, targets] = steps_before(at.window, history.steps);
   tbptt_.restore(history, {inputs, targets}, model_with_loss());
@@ -200,12 +199,13 @@ void Trainer<L>::save() {
   if (const std::string name = first_not_finite(params); !name.empty())
     throw diverged(name + " is no longer finite", at_.step, saved_step_, run_);
   const optim::TbpttHistory<State> history = tbptt_.history();
-  run_.save(config_, {.params = params,
-                      .optimizer = optimizer_->state(),
-                      .carried = nn::flatten(history.state),
-                      .earlier = history.params,
-                      .rng = history.rng,
-                      .numbers = numbers_of(at_)});
+  optim::RunState state{.params = params,
+                        .carried = nn::flatten(history.state),
+                        .earlier = history.params,
+                        .rng = history.rng,
+                        .numbers = numbers_of(at_)};
+  updates_.save(state);
+  run_.save(config_, state);
   saved_step_ = at_.step;
   saved_at_ = seconds_now();
 }
@@ -231,7 +231,6 @@ int Trainer<L>::run() {
 
 template <nn::Layer L>
 void Trainer<L>::train_epoch() {
-  optimizer_->set_learning_rate(learning_rate(config_.settings, at_.epoch));
   epoch_pace_ = {};
   while (at_.window < train_.count()) {
     stop_if_asked();
@@ -268,9 +267,9 @@ double Trainer<L>::step() {
   tbptt_.run({inputs, targets}, model_with_loss(), [&](Gradients& gradients, double loss) {
     const double clip = config_.settings.clip;
     at_.grad_norm = clip > 0 ? optim::clip_by_norm(gradients, clip) : gradients.norm();
-    if (diagnostics_) diagnostics_->count_clip(at_.grad_norm, clip);
+    clips_.add(at_.grad_norm, clip);
     require_below(INFINITY, "norm of the gradient", at_.grad_norm, at_.step + 1);
-    optimizer_->step(gradients);
+    updates_.step(gradients, at_.step + 1);
     mean = loss;
   });
   return mean;
@@ -288,8 +287,7 @@ std::optional<Diagnosis> Trainer<L>::diagnosis() {
   if (!diagnostics_) return {};
   Diagnosis found{diagnostics_->layers()};
   if (found.layers.empty()) return {};  // a line of before the run was resumed
-  if (config_.settings.clip > 0) found.clip = diagnostics_->clip();
-  diagnostics_->reset_clip();
+  if (config_.settings.clip > 0) found.clip = std::exchange(clips_, {});
   return found;
 }
 
@@ -355,12 +353,14 @@ void Trainer<L>::sample_if_due() {
   const datasets::Vocabulary characters(config_.vocabulary.symbols(), datasets::TextMode::utf8);
   Rng rng = Rng(config_.settings.seed).stream("sample").stream(std::to_string(at_.step));
   std::vector<std::int32_t> tokens;
-  Writer<CharLm<L>> writer(model_);
-  writer.read(first_token(config_.vocabulary));
-  for (int i = 0; i < extras_.sample_length; ++i) {
-    stop_if_asked();
-    tokens.push_back(writer.write({.temperature = 0.8}, rng));
-  }
+  updates_.with_average([&] {
+    Writer<CharLm<L>> writer(model_);
+    writer.read(first_token(config_.vocabulary));
+    for (int i = 0; i < extras_.sample_length; ++i) {
+      stop_if_asked();
+      tokens.push_back(writer.write({.temperature = 0.8}, rng));
+    }
+  });
   const Sample sample{at_.step, static_cast<int>(at_.epoch), characters.decode(tokens)};
   write_or_save([&] {
     samples_->append(sample);
@@ -393,6 +393,7 @@ void Trainer<L>::end_epoch() {
   at_.window = 0;
   at_.epoch_loss = 0;
   tbptt_.reset();
+  updates_.end_epoch(valid_loss);
   save();
   if (board_) write_or_save([&] { board_->weights(at_.step, nn::from_params(params_)); });
   // Where epochs are short, reports are to take at most a fiftieth of the time.
@@ -402,15 +403,17 @@ void Trainer<L>::end_epoch() {
 template <nn::Layer L>
 std::optional<double> Trainer<L>::validate() const {
   if (!valid_) return std::nullopt;
-  State state;
-  double sum = 0;
-  for (const auto& [inputs, targets] : *valid_) {
-    stop_if_asked();
-    auto [logits, next] = model_(inputs, state);
-    sum += cross_entropy(logits, targets).item();
-    state = std::move(next);
-  }
-  return sum / static_cast<double>(valid_->count());
+  return updates_.with_average([&] {
+    State state;
+    double sum = 0;
+    for (const auto& [inputs, targets] : *valid_) {
+      stop_if_asked();
+      auto [logits, next] = model_(inputs, state);
+      sum += cross_entropy(logits, targets).item();
+      state = std::move(next);
+    }
+    return sum / static_cast<double>(valid_->count());
+  });
 }
 
 template <nn::Layer L>
@@ -418,7 +421,7 @@ Metrics Trainer<L>::metrics(double train_loss, const Pace& pace) const {
   return {.step = at_.step,
           .epoch = static_cast<int>(at_.epoch),
           .train_loss = train_loss,
-          .lr = optimizer_->learning_rate(),
+          .lr = updates_.learning_rate(),
           .grad_norm = at_.grad_norm,
           .chars_per_s = pace.chars_per_s(),
           .elapsed_s = seconds_now() - start_};
@@ -430,7 +433,7 @@ Position Trainer<L>::position() const {
           .steps = config_.settings.epochs * train_.count(),
           .epoch = static_cast<int>(at_.epoch),
           .epochs = config_.settings.epochs,
-          .lr = optimizer_->learning_rate()};
+          .lr = updates_.learning_rate()};
 }
 
 template <nn::Layer L>

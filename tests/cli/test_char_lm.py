@@ -53,6 +53,54 @@ class Training(runs.CharLmTest):
         self.assertEqual([line["lr"] for line in metrics_of(run) if "valid_loss" in line],
                          [0.002, 0.002, 0.001, 0.0005])
 
+    def test_schedules(self):
+        steps = self.train("steps", "--epochs", 1)
+        a = metrics_of(steps)[-1]["step"]  # in an epoch
+        for words, rates in (
+                (["--schedule", "constant"], [0.002, 0.002, 0.002]),
+                (["--schedule", "constant", "--warmup", 2 * a], [0.001, 0.002, 0.002]),
+                (["--schedule", "cosine"],
+                 [0.001 * (1 + math.cos(math.pi * (n * a - 1) / (3 * a))) for n in (1, 2, 3)])):
+            with self.subTest(words):
+                run = self.train("run" + "".join(map(str, words)), "--epochs", 3, *words)
+                for line, rate in zip([line for line in metrics_of(run) if "valid_loss" in line],
+                                      rates):
+                    self.assertAlmostEqual(line["lr"], rate)
+        self.refuse(1, "train", "--text", self.text, "--run", self.folder / "new", *self.small,
+                    "--warmup", 99999, says="--warmup 99999 is not less than the")
+
+    def test_the_rate_is_halved_where_validation_does_not_improve(self):
+        run = self.train("run", "--epochs", 8, "--schedule", "plateau", "--lr", 1)
+        rate, best, rates = 1, math.inf, []
+        for line in metrics_of(run):
+            if "valid_loss" in line:
+                rates.append(line["lr"])
+                self.assertEqual(line["lr"], rate)
+                rate /= 1 if line["valid_loss"] < best * (1 - 1e-4) else 2
+                best = min(best, line["valid_loss"])
+        self.assertLess(rates[-1], 1)
+
+    def test_the_length_of_a_cosine_is_part_of_the_run(self):
+        run = self.train("run", "--epochs", 2, "--schedule", "cosine")
+        self.refuse(1, "train", "--resume", "--run", run, "--epochs", 3,
+                    says="--epochs 3 contradicts the run in")
+
+    def test_an_average_of_the_weights(self):
+        plain, average = self.train("plain"), self.train("average", "--ema", 0.9)
+        # The weights are those of a training without it, bit for bit; only validation and what
+        # comes after use the average.
+        header, data = read_safetensors(plain / "model.safetensors")
+        averaged, other_data = read_safetensors(average / "model.safetensors")
+        for name in header:
+            if not name.startswith(("__", "run.")):
+                ours, theirs = (slice(*h[name]["data_offsets"]) for h in (header, averaged))
+                self.assertEqual(data[ours], other_data[theirs], name)
+        self.assertNotEqual(metrics_of(plain)[-1]["valid_loss"],
+                            metrics_of(average)[-1]["valid_loss"])
+        losses = [json.loads(self.succeed("eval", "--run", run, "--text", self.text, "--json"))
+                  for run in (plain, average)]
+        self.assertNotEqual(*losses)
+
     def test_without_validation(self):
         run = self.train("run", "--train-frac", 1)
         self.assertNotIn("valid_loss", metrics_of(run)[-1])
@@ -199,6 +247,25 @@ class SameBits(runs.CharLmTest):
                 self.assert_same(whole, run)
                 self.assertEqual(sorted(path.name for path in run.iterdir()), runs.FILES)  # killed while saving or not
         print(f"stopped and resumed {total} times")
+
+    def test_killed_with_any_optimizer_schedule_and_average(self):
+        kinds = [(name, schedule) for name, schedule in zip(
+            ("adadelta", "nadam", "adam", "adamw", "radam", "adamax", "rmsprop", "adagrad", "lion",
+             "sgd"), itertools.cycle(("plateau", "cosine", "constant", "exponential")))]
+        source = random.Random(3)
+        total = 0
+        for optimizer, schedule in kinds if runs.LONG else kinds[:2]:
+            words = ["--optimizer", optimizer, "--schedule", schedule, "--warmup", 7, "--ema", 0.9]
+            begin = time.monotonic()
+            whole = self.train(f"{optimizer}-whole", *self.long, *words)
+            duration = time.monotonic() - begin
+            for i in range(4 if runs.LONG else 1):
+                with self.subTest(optimizer, round=i):
+                    run = self.folder / f"{optimizer}{i}"
+                    delays = [source.uniform(0.01, duration / 3) for _ in range(6)]
+                    total += self.interrupted(run, signal.SIGKILL, delays, words)
+                    self.assert_same(whole, run)
+        print(f"killed and resumed {total} times")
 
     def test_interrupted_saves_and_says_how_to_go_on(self):
         run = self.folder / "a run"

@@ -1,5 +1,8 @@
 #include <stdexcept>
 
+#include <nlohmann/json.hpp>
+
+#include "../../examples/char_lm/json_lines.h"
 #include "../../examples/char_lm/metrics.h"
 #include "memory_file.h"
 #include "target.h"
@@ -16,13 +19,15 @@ std::vector<std::string> examples() {
 }
 
 std::vector<std::string> large() {
-  std::string zeros;
+  std::string zeros, keys;
   while (zeros.size() < 900'000) zeros += "0,";
+  for (int i = 0; i < 100'000; ++i) keys += ",\"" + std::to_string(i) + "\":0";
   return {
       "{\"elapsed_s\":1,\"padding\":\"" + std::string(900'000, 'x') + "\"}\n",
       "{\"elapsed_s\":1,\"padding\":[" + zeros + "0]}\n",
       "{\"elapsed_s\":1,\"padding\":" + std::string(400'000, '[') + std::string(400'000, ']') +
           "}\n",
+      "{\"elapsed_s\":1" + keys + "}\n",
       std::string(1'000'000, '\n'),
   };
 }
@@ -33,6 +38,11 @@ void read(std::string_view input) {
   if (!(elapsed >= 0 && elapsed < 1e9)) throw std::logic_error("no time of a run");
   if (char_lm::MetricsFile(file.path(), 1).elapsed_s() != elapsed)
     throw std::logic_error("a file of metrics, cut off after a line, is read as another one");
+  const MemoryFile whole(input);
+  char_lm::each_object(whole.path(), [](const char_lm::Json& object, std::uint64_t) {
+    char_lm::number_if(object, "elapsed_s");
+    return true;
+  });
 }
 
 }  // namespace

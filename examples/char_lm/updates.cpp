@@ -1,0 +1,77 @@
+#include "updates.h"
+
+#include <fmt/format.h>
+
+#include <reel/optim/optimizers.h>
+
+namespace reel::char_lm {
+namespace {
+
+optim::Schedule after_warmup(const Settings& s, Index steps_per_epoch) {
+  if (s.schedule == "cosine")
+    return optim::CosineDecay{.learning_rate = s.lr,
+                              .length = s.epochs * steps_per_epoch - s.warmup};
+  if (s.schedule == "exponential")
+    return optim::ByEpoch{
+        .steps = steps_per_epoch,
+        .epochs = optim::ExponentialDecay{
+            .learning_rate = s.lr, .factor = s.lr_decay, .after = s.lr_decay_after}};
+  return s.lr;
+}
+
+}  // namespace
+
+optim::Schedule schedule_of(const Settings& s, Index steps_per_epoch) {
+  if (const Index steps = s.epochs * steps_per_epoch; s.warmup >= steps)
+    throw ValueError(
+        fmt::format("--warmup {} is not less than the {} steps of the training; give "
+                    "a smaller one, or more --epochs",
+                    s.warmup, steps));
+  const optim::Schedule schedule = after_warmup(s, steps_per_epoch);
+  return s.warmup == 0 ? schedule : optim::Warmup{.steps = s.warmup, .then = schedule};
+}
+
+nn::NamedTensors weights_of(const optim::RunState& checkpoint, const Params& params) {
+  if (!checkpoint.more.tensors.contains("ema.count")) return checkpoint.params;
+  optim::Ema ema(params);
+  ema.restore(checkpoint.more);
+  return ema.count() == 0 ? checkpoint.params : ema.values();
+}
+
+Updates::Updates(const Params& params, const Settings& settings, Index steps_per_epoch)
+    : params_(params),
+      optimizer_(optim::make_optimizer(settings.optimizer, params, settings.lr)),
+      schedule_(schedule_of(settings, steps_per_epoch)) {
+  if (settings.schedule == "plateau")
+    plateau_.emplace(optim::ReduceOnPlateauOptions{.factor = 0.5, .patience = 0});
+  if (settings.ema > 0) ema_.emplace(params, settings.ema);
+}
+
+void Updates::step(const Gradients& gradients, Index step) {
+  set_learning_rate(step);
+  optimizer_->step(gradients);
+  if (ema_) ema_->update();
+}
+
+void Updates::set_learning_rate(Index step) {
+  optimizer_->set_learning_rate(schedule_.at(step) * (plateau_ ? plateau_->factor() : 1));
+}
+
+void Updates::end_epoch(std::optional<double> valid_loss) {
+  if (plateau_ && valid_loss) plateau_->update(*valid_loss);
+}
+
+void Updates::save(optim::RunState& state) const {
+  state.optimizer = optimizer_->state();
+  if (plateau_) state.more.insert("", plateau_->state());
+  if (ema_) state.more.insert("", ema_->state());
+}
+
+void Updates::restore(const optim::RunState& state, Index steps) {
+  if (plateau_) plateau_->restore(state.more);
+  if (ema_) ema_->restore(state.more);
+  optimizer_->restore(state.optimizer);
+  if (steps > 0) set_learning_rate(steps);
+}
+
+}  // namespace reel::char_lm
