@@ -25,6 +25,7 @@ struct Recomputation {
   // Recomputes the record's outputs from its inputs.
   Tensors run(std::span<const Tensor> inputs) const {
     const kernels::CallersMode mode;
+    const NoSubstitution as_then;  // what was in place then, `within` puts there
     std::optional<Rng> replay = rng;
     const Tensors again =
         call_part(f, inputs.first(inputs.size() - params.size()), replay ? &*replay : nullptr);

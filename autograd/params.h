@@ -88,6 +88,8 @@ class Param {
   /// Counts a change, and makes the parameter the only owner of its buffer: for an optimizer, which
   /// then writes to it at once and keeps no pointer.
   void begin_update();
+  /// Throws ValueError within a Substitution of it.
+  void require_changeable(Site site = {}) const { to_change(site); }
 
   const std::shared_ptr<ParamEntry>& entry() const { return entry_; }
 

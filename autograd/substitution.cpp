@@ -30,6 +30,9 @@ Substitution::Substitution(Values values, Site site) : values_(std::move(values)
 
 Substitution::~Substitution() { innermost = outer_; }
 
+NoSubstitution::NoSubstitution() : before_(std::exchange(innermost, nullptr)) {}
+NoSubstitution::~NoSubstitution() { innermost = before_; }
+
 const Tensor* Substitution::find(ParamEntry* entry) {
   for (const Substitution* s = innermost; s; s = s->outer_) {
     const auto found = std::ranges::lower_bound(s->values_, entry, {},

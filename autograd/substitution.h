@@ -28,10 +28,23 @@ class Substitution {
 
  private:
   friend class Param;
+  friend class NoSubstitution;
   static const Tensor* find(ParamEntry* entry);
 
   Values values_;
   const Substitution* outer_;
+};
+
+/// While it exists, no Substitution of this thread counts: for what is computed again as it was.
+class NoSubstitution {
+ public:
+  NoSubstitution();
+  ~NoSubstitution();
+  NoSubstitution(const NoSubstitution&) = delete;
+  NoSubstitution& operator=(const NoSubstitution&) = delete;
+
+ private:
+  const Substitution* before_;
 };
 
 }  // namespace reel

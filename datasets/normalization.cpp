@@ -58,7 +58,11 @@ Normalization::Normalization(const Tensor& train, Site site) {
     const std::span<const T> numbers = train.values<T>();
     if (!std::ranges::all_of(numbers, [](T x) { return std::isfinite(x); }))
       throw ValueError("Normalization: a number is not finite", site);
-    each_feature(numbers, features, [&](T x, std::size_t i) { mean_[i] += x / count; });
+    // Sums of differences from the first row, which are 0 for a constant.
+    each_feature(numbers, features, [&](T x, std::size_t i) {
+      mean_[i] += (static_cast<double>(x) - static_cast<double>(numbers[i])) / count;
+    });
+    for (std::size_t i = 0; i < features; ++i) mean_[i] += static_cast<double>(numbers[i]);
     each_feature(numbers, features, [&](T x, std::size_t i) {
       const double difference = x - mean_[i];
       deviation_[i] += difference * difference / count;

@@ -47,12 +47,16 @@ class PrefetchedWindows::Queue {
     std::exception_ptr failure;
     try {
       for (Index i = first; i < windows_.count(); ++i) {
+        {
+          std::unique_lock lock(mutex_);
+          changed_.wait(lock, [&] { return stopped_ || std::ssize(made_) < ahead_; });
+          if (stopped_) break;
+        }
         Window window = windows_[i];
-        std::unique_lock lock(mutex_);
-        changed_.wait(lock, [&] { return stopped_ || std::ssize(made_) < ahead_; });
-        if (stopped_) break;
-        made_.push_back(std::move(window));
-        lock.unlock();
+        {
+          const std::lock_guard lock(mutex_);
+          made_.push_back(std::move(window));
+        }
         changed_.notify_all();
       }
     } catch (...) {

@@ -118,6 +118,7 @@ TextTokens::TextTokens(const std::filesystem::path& path, const Vocabulary& voca
       if (mode_ == TextMode::utf8 && size_ % stride == 0) offsets_.push_back(offset);
       ++size_;
     });
+    if (source_->file.size() != bytes) source_->fail_changed();
     offsets_.push_back(bytes);
   }
   if (size_ == 0) fail(source_->where, "the file is empty; there is no text in it");

@@ -17,6 +17,9 @@ Substitution::Values values_in_place(const Params& params, const NamedTensors& v
     if (const auto value = values.tensors.find(entry->name); value != values.tensors.end())
       found.emplace_back(entry, value->second);
   });
+  for (const auto& [name, reason] : values.unread)
+    throw ValueError(fmt::format("functional_call: the tensor {}: {}", printable(name, 80), reason),
+                     site);
   if (found.size() == values.tensors.size()) return found;
   std::vector<std::string> names;
   params.each([&](const auto& entry) { names.push_back(entry->name); });

@@ -21,7 +21,13 @@ Average::Average(std::string name, const nn::ModuleParams& params)
 void Average::move(double weight, Site site) {
   const SiteScope scope(site);
   if (values_.empty()) {
-    for (const Param& param : params_) values_.push_back(param.entry()->value.to(f64));
+    std::vector<Tensor> first;
+    for (const Param& param : params_) {
+      const Tensor& value = param.entry()->value;
+      // A copy: whoever has a span of its numbers may write to them.
+      first.push_back(value.dtype() == f64 ? value.copy() : value.to(f64));
+    }
+    values_ = std::move(first);
   } else {
     for (Tensor& value : values_) value.begin_update<double>();
     std::vector<const Tensor*> arrays;
@@ -76,7 +82,7 @@ void Average::restore(const nn::NamedTensors& state, Site site) {
       throw ValueError(fmt::format("{}: entry {} of the state holds a number that is not finite",
                                    name_, key(param)),
                        site);
-    values.push_back(value.detach());
+    values.push_back(value.copy());
   }
   values_ = std::move(values);
   count_ = count;

@@ -9,10 +9,10 @@
 
 namespace reel::optim {
 
-/// An average of the values that parameters have had, which usually generalises better than the
-/// last ones. Averages are kept in double whatever the dtype: in f32 the late steps of a long run
-/// would be smaller than its rounding. Evaluate with them in place of the parameters, or load them
-/// at the end:
+/// An average of the values that parameters have had, those that there are at its construction,
+/// which usually generalises better than the last ones. Averages are kept in double whatever the
+/// dtype: in f32 the late steps of a long run would be smaller than its rounding. Evaluate with
+/// them in place of the parameters, or load them at the end:
 ///
 ///     const double loss = nn::functional_call(params, ema.values(), validate);
 ///     nn::load_params(ema.values(), params);
@@ -34,8 +34,7 @@ class Average {
   /// Throws ValueError if there are no parameters.
   Average(std::string name, const nn::ModuleParams& params);
 
-  /// average <- average + weight (p - average); the first time it becomes p. Throws ValueError if
-  /// parameters were created since.
+  /// average <- average + weight (p - average); the first time it becomes p.
   void move(double weight, Site site);
 
  private:

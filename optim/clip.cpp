@@ -6,6 +6,7 @@
 #include <cmath>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/kernels/flush_subnormals.h>
@@ -42,11 +43,15 @@ double clip_by_norm(Gradients& gradients, Arg<double> max_norm, Site site) {
 double clip_by_norm(Gradients& gradients, Arg<double> max_norm, const nn::Selection& selection,
                     Site site) {
   const SiteScope scope(site);
+  require_positive("clip_by_norm", "max_norm", max_norm, site);
   selection.require_some(gradients.params(), "clip_by_norm");
   Gradients selected(gradients.params());
-  gradients.each([&](const std::shared_ptr<ParamEntry>& entry, Tensor& gradient) {
-    if (selection.contains(Param(entry))) selected.set(*entry, std::move(gradient));
+  std::vector<std::shared_ptr<ParamEntry>> entries;
+  gradients.each([&](const std::shared_ptr<ParamEntry>& entry, const Tensor&) {
+    if (selection.contains(Param(entry))) entries.push_back(entry);
   });
+  // Moved there and back, so that their memory is not shared meanwhile.
+  for (const auto& entry : entries) selected.set(*entry, std::move(*gradients.find(*entry)));
   const double norm = clip_by_norm(selected, max_norm, site);
   selected.each([&](const std::shared_ptr<ParamEntry>& entry, Tensor& gradient) {
     gradients.set(*entry, std::move(gradient));
@@ -89,7 +94,7 @@ double clip_adaptive(Gradients& gradients, Arg<double> ratio, double least, Site
 
 void ClipCount::add(double norm, double max_norm) {
   ++steps;
-  clipped += norm > max_norm ? 1 : 0;
+  clipped += clip_factor(norm, max_norm) < 1 ? 1 : 0;
   mean_norm += (norm - mean_norm) / static_cast<double>(steps);
   largest_norm = std::max(largest_norm, norm);
 }

@@ -16,7 +16,7 @@ enum class Better : std::uint8_t { smaller, larger };
 
 struct EarlyStoppingOptions {
   Index patience = 5;  ///< values in a row without an improvement after which training should stop
-  double min_delta = 0;  ///< the least improvement on the best value that counts as one
+  double min_delta = 0;  ///< what an improvement on the best value has to exceed
   Better better = Better::smaller;
 };
 
@@ -36,7 +36,7 @@ class EarlyStopping {
   /// Whether the last `patience` values were no improvement.
   bool should_stop() const { return since_best_ >= options_.patience; }
 
-  /// The best value so far; none if none was finite.
+  /// The last value that was an improvement; none if none was finite.
   std::optional<double> best() const { return best_; }
   /// The number of values since the best one.
   Index since_best() const { return since_best_; }

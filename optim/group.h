@@ -27,7 +27,8 @@ struct Group {
   /// for symbols that did not occur, and their moments as they are, and spends no time on them.
   /// Sgd without momentum and Adagrad do the same anyway, without weight decay. With any other
   /// optimizer such a row would go on moving by its momentum, and its moments and weights would
-  /// decay; like this they wait for its next gradient. Bias corrections count all steps.
+  /// decay; like this they wait for its next gradient. Bias corrections count all steps. Muon
+  /// refuses it.
   bool lazy_rows = false;
 };
 

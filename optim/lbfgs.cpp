@@ -21,7 +21,8 @@ double dot(const Vector& a, const Vector& b) {
 
 double largest(const Vector& x) {
   double most = 0;
-  for (double number : x) most = std::max(most, std::abs(number));
+  for (double number : x)
+    if (!(std::abs(number) <= most)) most = std::abs(number);  // NaN is the largest, and stays so
   return most;
 }
 
@@ -91,7 +92,7 @@ class Lbfgs::Search {
   bool is_flat(const Point& p) const { return std::abs(p.slope) <= -0.9 * start_.slope; }
 
   void set(Point a, Point b) {
-    const bool in_order = a.loss <= b.loss;
+    const bool in_order = !(b.loss < a.loss);  // also where b's is NaN
     low_ = in_order ? a : b;
     high_ = in_order ? std::move(b) : std::move(a);
   }
@@ -178,6 +179,7 @@ Lbfgs::Lbfgs(const nn::ModuleParams& params, const LbfgsOptions& options)
 
 double Lbfgs::step(const Evaluate& evaluate, Site site) {
   const SiteScope scope(site);
+  step_.resize(size_);
   Point now = at(evaluate, values(), {}, 0);
   const double loss = now.loss;
   if (!std::isfinite(loss) || !std::isfinite(largest(now.gradient)))
@@ -196,6 +198,7 @@ double Lbfgs::step(const Evaluate& evaluate, Site site) {
         iterations_ > 0 ? rate : rate * std::min(1.0, 1 / sum_of_magnitudes(now.gradient));
     ++iterations_;
     gradient_ = now.gradient;
+    step_.assign(size_, 0);  // until there is one
     now.t = 0;
     now.slope = dot(now.gradient, d);
     if (now.slope > -options_.least_change) break;
@@ -250,6 +253,11 @@ Vector Lbfgs::values() const {
 Vector Lbfgs::flat(const Gradients& gradients) const {
   Vector all;
   all.reserve(size_);
+  if (!gradients.params().contains(*params_.front().entry()))
+    throw ValueError(
+        "lbfgs: these gradients are of another store or part; take them with respect "
+        "to the parameters that the optimizer was given",
+        SiteScope::current());
   for (const Param& param : params_) {
     const Tensor* gradient = gradients.find(param);
     const std::vector<double> numbers =
@@ -266,7 +274,7 @@ void Lbfgs::remember(const Vector& gradient) {
   const Vector y = sum_of(gradient, -1, gradient_);
   const double curvature = dot(y, step_);
   if (!(curvature > 1e-10)) return;
-  if (std::ssize(pairs_) == options_.history) pairs_.pop_front();
+  while (std::ssize(pairs_) >= options_.history) pairs_.pop_front();
   scale_ = curvature / dot(y, y);
   pairs_.emplace_back(step_, y);
 }
@@ -308,26 +316,32 @@ nn::NamedTensors Lbfgs::state() const {
 }
 
 void Lbfgs::restore(const nn::NamedTensors& state, Site site) {
-  const auto vector = [&](const std::string& name, bool may_be_empty) {
+  const Index iterations = nn::count_in(state, "lbfgs.iterations", site);
+  const auto vector = [&](const std::string& name) {
     const Tensor& value = state[{name, site}];
-    const bool is_empty = value.size() == 0 && may_be_empty;
+    const bool is_empty = value.size() == 0 && iterations == 0;
     if (value.dtype() != f64 || (!is_empty && value.size() != static_cast<Index>(size_)))
       throw ValueError(fmt::format("lbfgs: entry {} of the state is {} {}, but has to be f64 [{}]; "
                                    "is it of another model?",
                                    name, name_of(value.dtype()), value.shape().str(), size_),
                        site);
-    return value.to_vector();
+    std::vector<double> numbers = value.to_vector();
+    if (!std::isfinite(largest(numbers)))
+      throw ValueError(
+          fmt::format("lbfgs: entry {} of the state holds a number that is not finite", name),
+          site);
+    return numbers;
   };
   Lbfgs restored = *this;
-  restored.iterations_ = nn::count_in(state, "lbfgs.iterations", site);
+  restored.iterations_ = iterations;
   restored.evaluations_ = nn::count_in(state, "lbfgs.evaluations", site);
   restored.scale_ = nn::number_in(state, "lbfgs.scale", 0, 1e300, site);
-  restored.step_ = vector("lbfgs.step", true);
-  restored.gradient_ = vector("lbfgs.gradient", true);
+  restored.step_ = vector("lbfgs.step");
+  restored.gradient_ = vector("lbfgs.gradient");
   restored.pairs_.clear();
   for (Index i = 0, count = nn::count_in(state, "lbfgs.pairs", site); i < count; ++i)
-    restored.pairs_.emplace_back(vector(fmt::format("lbfgs.s.{}", i), false),
-                                 vector(fmt::format("lbfgs.y.{}", i), false));
+    restored.pairs_.emplace_back(vector(fmt::format("lbfgs.s.{}", i)),
+                                 vector(fmt::format("lbfgs.y.{}", i)));
   *this = std::move(restored);
 }
 

@@ -14,7 +14,7 @@ namespace reel::optim {
 struct LbfgsOptions {
   double learning_rate = 1;      ///< the first step that a search tries
   int iterations = 20;           ///< at most, in a call of `step`
-  int evaluations = 25;          ///< of the loss, at most, in a call of `step`
+  int evaluations = 25;          ///< of the loss in a call of `step`, or one more
   double least_gradient = 1e-7;  ///< stop at this largest element; PyTorch's tolerance_grad
   double least_change = 1e-9;    ///< of the loss or the parameters; PyTorch's tolerance_change
   int history = 100;             ///< the number of earlier steps that are stored

@@ -18,12 +18,16 @@ Muon::Muon(const nn::ModuleParams& params, const MuonOptions& options)
   check_epsilon(options.epsilon);
   if (options.iterations < 0)
     fail(fmt::format("iterations is {}, but has to be 0 or more", options.iterations));
-  for (const Slot& slot : slots())
+  for (const Slot& slot : slots()) {
+    if (slot.lazy_rows)
+      fail(fmt::format("lazy_rows of {} is not possible: a step is of the whole matrix",
+                       slot.param.name()));
     if (slot.param.shape().rank() != 2)
       fail(
           fmt::format("parameter {} of shape {} is no matrix; freeze it in a group, and give it "
                       "to another optimizer",
                       slot.param.name(), slot.param.shape().str()));
+  }
 }
 
 void Muon::begin(Slot& slot, const Tensor& gradient, double clip) const {
@@ -44,7 +48,10 @@ Tensor Muon::orthogonalized(const Param& param, const Tensor& direction) const {
   for (Index block = 0; block < blocks; ++block) {
     Tensor x = slice(direction, 0, block * rows, (block + 1) * rows);
     if (rows > columns) x = transpose(x);
-    x = x / std::max(sqrt(sum(square(x))).item(), options_.epsilon);
+    // Scaled first, as squares of large numbers overflow.
+    const double largest = std::max(max(abs(x)).item(), options_.epsilon);
+    x = x / largest;
+    x = x / std::max(sqrt(sum(square(x))).item(), options_.epsilon / largest);
     for (int i = 0; i < options_.iterations; ++i) {
       const Tensor gram = matmul(x, transpose(x));
       x = 3.4445 * x + matmul(-4.775 * gram + 2.0315 * matmul(gram, gram), x);

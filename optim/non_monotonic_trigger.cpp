@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace reel::optim {
 
@@ -16,8 +17,10 @@ NonMonotonicTrigger::NonMonotonicTrigger(Arg<Index> patience, Site site)
 
 bool NonMonotonicTrigger::update(Arg<double> loss) {
   if (losses_.size() > patience_) {
-    const auto end = losses_.end() - static_cast<std::ptrdiff_t>(patience_);
-    is_triggered_ |= !(loss <= *std::min_element(losses_.begin(), end));
+    double best = std::numeric_limits<double>::infinity();
+    for (std::size_t i = 0; i + patience_ < losses_.size(); ++i)
+      if (losses_[i] < best) best = losses_[i];  // NaN is none
+    is_triggered_ |= !(loss <= best);
   }
   losses_.push_back(loss);
   return is_triggered_;

@@ -55,11 +55,11 @@ Optimizer::Optimizer(std::string name, const nn::ModuleParams& params, Common co
   set_learning_rate(common.learning_rate);
   for (const Setting& setting : settings) check(setting);
   check({"weight_decay", common.weight_decay});
-  for (const Group& group : groups_) check_group(group);
   const std::vector<Param> list = params.list();
   if (list.empty())
     fail("there are no parameters to train; construct the model before the optimizer: " +
          params.what_there_is());
+  for (const Group& group : groups_) check_group(group);
   common.decays.require_some(params, name_ + ": decays");
   param_count_ = list.size();
   for (const Param& param : list) add_slot(param, common);
@@ -167,8 +167,10 @@ void Optimizer::step(const Gradients& gradients, Site site) {
   for (std::size_t k = 0; k < suspect.size(); ++k)
     if (suspect[k] != 0) check_moments(tasks[pieces[k].array]);
 
+  for (const Task& task : tasks) task.slot->param.require_changeable();
   for (const Task& task : tasks) task.slot->own();
-  for (const Task& task : tasks) {  // nothing can fail from here on
+  count_clips(tasks);
+  for (const Task& task : tasks) {  // nothing but memory can fail from here on
     ++task.slot->steps;
     begin(*task.slot, *task.gradient, task.clip);
   }
@@ -185,7 +187,7 @@ void Optimizer::begin(Slot&, const Tensor&, double) const {}
 PoolVector<Optimizer::Task> Optimizer::tasks(const Gradients& gradients) {
   PoolVector<Task> tasks;
   for (Slot& slot : slots_)
-    if (const Tensor* gradient = gradients.find(slot.param)) tasks.push_back({&slot, gradient, 1});
+    if (const Tensor* gradient = gradients.find(slot.param)) tasks.push_back({&slot, gradient});
   return tasks;
 }
 
@@ -198,10 +200,21 @@ void Optimizer::clip(const Gradients& gradients, PoolVector<Task>& tasks) {
     for (const Task& task : tasks)
       if (task.slot->group == group) own.set(*task.slot->param.entry(), *task.gradient);
     const double norm = own.norm();
-    clip_counts_[group].add(norm, max_norm);
     for (Task& task : tasks)
-      if (task.slot->group == group) task.clip = clip_factor(norm, max_norm);
+      if (task.slot->group == group) {
+        task.clip = clip_factor(norm, max_norm);
+        task.norm = norm;
+      }
   }
+}
+
+void Optimizer::count_clips(const PoolVector<Task>& tasks) {
+  for (std::size_t group = 0; group < groups_.size(); ++group)
+    for (const Task& task : tasks)
+      if (task.slot->group == group && task.norm >= 0) {
+        clip_counts_[group].add(task.norm, groups_[group].max_norm);
+        break;
+      }
 }
 
 Optimizer::Piece Optimizer::piece_of(const Task& task, Index begin, Index end) const {
@@ -255,7 +268,7 @@ void Optimizer::check_moments(const Task& task) const {
   ++trial.steps;
   trial.own();
   begin(trial, gradient, task.clip);
-  update(piece_of({&trial, &gradient, task.clip}, 0, gradient.size()));
+  update(piece_of({&trial, &gradient, task.clip, -1}, 0, gradient.size()));
   const double lambda = penalty(slot);
   dispatch_real(gradient.dtype(), [&]<class T>() {
     for (std::size_t k = 0; k < moments_.size(); ++k)

@@ -20,7 +20,8 @@ namespace reel::optim {
 /// for programs that choose one at run time: `std::unique_ptr<Optimizer>`.
 ///
 /// It updates the parameters that its part of the store had when it was constructed. Results do not
-/// depend on the number of threads, and a step makes no heap allocations. An optimizer of a
+/// depend on the number of threads, and a step makes no heap allocations, except of
+/// Muon. An optimizer of a
 /// concrete class may be moved; a moved-from one takes no more steps.
 class Optimizer {
  public:
@@ -165,7 +166,7 @@ class Optimizer {
   struct Task {
     Slot* slot;
     const Tensor* gradient;
-    double clip;
+    double clip = 1, norm = -1;  ///< of its group, if that is clipped
   };
 
   void add_slot(const Param& param, const Common& common);
@@ -174,6 +175,7 @@ class Optimizer {
   void check(const Gradients& gradients) const;
   PoolVector<Task> tasks(const Gradients& gradients);
   void clip(const Gradients& gradients, PoolVector<Task>& tasks);
+  void count_clips(const PoolVector<Task>& tasks);
   Piece piece_of(const Task& task, Index begin, Index end) const;
   void update_rows(const Piece& piece) const;
   template <class T>

@@ -173,6 +173,18 @@ TEST_CASE("recomputation has the values of the call that encloses it") {
   whole.each([&](const auto& entry, const Tensor& expected) {
     CHECK(distance(recomputed[Param(entry)], expected) < 1e-14);
   });
+  // What is in place only while the gradient is taken has no part in it.
+  const auto late = [&](bool elsewhere) {
+    Tape tape;
+    const Tensor loss = net.loss(x, {.segment = 2});
+    const auto take = [&] { return tape.gradient(loss, net.params); };
+    return elsewhere ? nn::functional_call(net.params, nn::from_params(Net(2).params), take)
+                     : take();
+  };
+  const Gradients expected = late(false), found = late(true);
+  expected.each([&](const auto& entry, const Tensor& gradient) {
+    CHECK(same_bits(found[Param(entry)], gradient));
+  });
   // Constants in place of a parameter are there again when its gradient is computed.
   const Net other(2);
   const nn::NamedTensors recurrent = nn::from_params(other.params / "rnn");

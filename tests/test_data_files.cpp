@@ -170,6 +170,14 @@ TEST_CASE("normalization: mean 0 and deviation 1 on the training part, and back"
   CHECK(Normalization(full({7, 1}, 0.1, f64)).deviation() == Numbers{1});
 }
 
+TEST_CASE("normalization: a constant feature of a long series is only shifted") {
+  for (const double constant : {0.1, 1.7, 100.3}) {
+    const Normalization by(full({100'000, 1}, constant));
+    CHECK(by.deviation()[0] == 1);
+    CHECK(by.mean()[0] == static_cast<double>(static_cast<float>(constant)));
+  }
+}
+
 TEST_CASE("normalization: what has no mean or deviation is refused") {
   CHECK_THROWS_AS(Normalization(zeros({3, 2}, i32)), DTypeError);
   CHECK_THROWS_AS(Normalization(scalar(1)), ShapeError);

@@ -3,6 +3,7 @@
 #include <reel/autograd/tape.h>
 #include <reel/nn/cells/lstm.h>
 #include <reel/nn/embedding.h>
+#include <reel/nn/functional_call.h>
 #include <reel/nn/linear.h>
 #include <reel/optim/optimizers.h>
 
@@ -145,6 +146,37 @@ TEST_CASE("clipping of some parameters leaves the others alone") {
   CHECK(std::sqrt(square) == doctest::Approx(0.5).epsilon(1e-5));
 }
 
+TEST_CASE("a clip that is refused, and a step that is, leave everything as it was") {
+  const Model model(f64);
+  Gradients gradients = gradients_of(model.params, 1);
+  CHECK_THROWS_AS(clip_by_norm(gradients, 0, "rnn.*"), ValueError);
+  for (const Param& param : model.params.list()) CHECK(gradients.find(param) != nullptr);
+
+  Sgd sgd(model.params, {.groups = {{.params = "rnn.*", .max_norm = 1}}});
+  const std::uint64_t version = model.params["embed.w"].entry()->version;
+  const nn::NamedTensors head = nn::from_params(model.params / "head");
+  const auto inside = [&] {
+    nn::functional_call(model.params, head, [&] { sgd.step(gradients); });
+  };
+  CHECK_THROWS_AS(inside(), ValueError);
+  CHECK(model.params["embed.w"].entry()->version == version);
+  CHECK(sgd.clip_count(0).steps == 0);
+  CHECK(sgd.state()["sgd.steps.embed.w"].item() == 0);
+}
+
+TEST_CASE("a gradient that is not a number is seen in the weights of every optimizer") {
+  for (const OptimizerKind& kind : optimizer_kinds()) {
+    CAPTURE(kind.name);
+    const Params params(1);
+    const Param w = params.create(
+        "w", {2, 2}, [](Rng&, const Shape& shape, DType dtype) { return ones(shape, dtype); });
+    Gradients gradients(params);
+    gradients.set(*w.entry(), full({2, 2}, not_a_number));
+    kind.make(params, 0.1, {})->step(gradients);
+    CHECK(std::isnan(w.value().at({0, 0})));
+  }
+}
+
 TEST_CASE("clipped steps are counted") {
   ClipCount count;
   CHECK(count.share() == 0);
@@ -260,6 +292,9 @@ TEST_CASE("Muon: directions are nearly orthogonal, gates can be taken one by one
                        doctest::Contains("muon: parameter rnn.b of shape [16] is no matrix; freeze "
                                          "it in a group, and give it to another optimizer"),
                        ValueError);
+  CHECK_THROWS_WITH_AS(
+      Muon(model.params, {.groups = {{.params = vectors, .frozen = true}, {.lazy_rows = true}}}),
+      doctest::Contains("muon: lazy_rows of embed.w is not possible"), ValueError);
   const Tensor before = model.params["rnn.w_hh"].value();
   Muon muon(model.params, {.learning_rate = 1,
                            .iterations = 10,

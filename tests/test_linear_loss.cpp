@@ -71,8 +71,8 @@ const auto fused = [](const Tensor& x, const Tensor& w, const Tensor& b, const T
 }  // namespace
 
 TEST_CASE("the loss of a head has the bits of two ops, and its gradients their numbers") {
-  for (const auto& [rows, features, classes] :
-       {std::array<Index, 3>{1100, 3, 5}, {300, 4, 33'000}, {7, 50, 900}}) {
+  for (const auto& sizes : {std::array<Index, 3>{1100, 3, 5}, {300, 4, 33'000}, {7, 50, 900}}) {
+    const Index rows = sizes[0], features = sizes[1], classes = sizes[2];
     for (const bool biased : {true, false})
       for (const int variant : {0, 1, 2, 3}) {
         CAPTURE(classes);

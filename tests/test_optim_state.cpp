@@ -231,8 +231,8 @@ TEST_CASE("norm, scaling and every optimizer give the same bits on any number of
   const auto run = [](int n, const auto& make) {
     set_threads(n);
     const Params params(3);
-    params.create("a", {70001}, nn::init::normal(1));
-    params.create("b", {3}, nn::init::normal(1));
+    params.create("a", {1, 70001}, nn::init::normal(1));
+    params.create("b", {3, 1}, nn::init::normal(1));
     params.create("c", {33, 1000}, nn::init::normal(1));
     const auto optimizer = make(params);
     double norm = 0;
@@ -246,22 +246,16 @@ TEST_CASE("norm, scaling and every optimizer give the same bits on any number of
     }
     return std::pair(norm, params);
   };
-  const auto check = [&](const auto& make) {
-    const auto [norm, params] = run(1, make);
+  for (const Make& make_optimizer : all_optimizers) {
+    const auto [norm, params] = run(1, make_optimizer);
+    CAPTURE(make_optimizer(two_parameters())->name());
     for (int n : {2, 3, 4, 8}) {
-      const auto again = run(n, make);
+      const auto again = run(n, make_optimizer);
       CHECK(again.first == norm);
       for (const Param& p : params.list())
         CHECK(same_bits(p.value(), again.second[p.name()].value()));
     }
-  };
-  check([](const Params& p) { return std::make_unique<optim::Sgd>(p); });
-  check([](const Params& p) {
-    return std::make_unique<optim::Sgd>(p, optim::SgdOptions{.momentum = 0.9, .nesterov = true});
-  });
-  check([](const Params& p) { return std::make_unique<optim::Adam>(p); });
-  check([](const Params& p) { return std::make_unique<optim::AdamW>(p); });
-  check([](const Params& p) { return std::make_unique<optim::RmsProp>(p); });
+  }
 }
 
 TEST_CASE("the norm counts every number once") {

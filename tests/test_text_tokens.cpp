@@ -152,7 +152,7 @@ TEST_CASE("text tokens: a file that changes meanwhile is an error") {
   }
 }
 
-TEST_CASE("prefetched windows: the same in the same order") {
+TEST_CASE("prefetched windows: those of a thread are the same in the same order") {
   const TemporaryDirectory directory;
   const std::string text = random_text(30'000);
   const Vocabulary vocabulary(text, TextMode::utf8);

@@ -109,11 +109,12 @@ Params parameters(const nn::NamedTensors& trace) {
 }  // namespace
 
 TEST_CASE("optimizers follow PyTorch's trajectories for 20 steps") {
-  for (const auto& [name, make_optimizer] : optimizers) {
+  for (const auto& item : optimizers) {
+    const std::string& name = item.first;
     CAPTURE(name);
     const nn::NamedTensors trace = golden().part(name + ".");
     const Params params = parameters(trace);
-    const auto optimizer = make_optimizer(params);
+    const auto optimizer = item.second(params);
     for (Index step = 0; step < 20; ++step) {
       Gradients gradients(params);
       for (const Param& param : params.list())
@@ -159,9 +160,11 @@ TEST_CASE("L-BFGS follows PyTorch's trajectory") {
   const std::pair<const char*, LbfgsOptions> runs[] = {
       {"lbfgs", {.iterations = 4, .evaluations = 5}},
       {"lbfgs_short", {.learning_rate = 0.5, .iterations = 3, .evaluations = 5, .history = 2}}};
-  for (const auto& [name, options] : runs) {
+  for (const auto& run : runs) {
+    const std::string name = run.first;
+    const LbfgsOptions& options = run.second;
     CAPTURE(name);
-    const nn::NamedTensors trace = golden().part(std::string(name) + ".");
+    const nn::NamedTensors trace = golden().part(name + ".");
     const Params params = parameters(trace);
     const auto evaluate = [&] {
       Tape tape;
@@ -196,9 +199,11 @@ TEST_CASE("schedules have PyTorch's rates") {
       {"warmup_step",
        Warmup{.steps = 5, .then = StepDecay{.learning_rate = 0.5, .factor = 0.1, .every = 7}}},
   };
-  for (const auto& [name, schedule] : schedules) {
+  for (const auto& item : schedules) {
+    const std::string name = item.first;
+    const Schedule& schedule = item.second;
     CAPTURE(name);
-    const std::vector<double> expected = golden()["schedule." + std::string(name)].to_vector();
+    const std::vector<double> expected = golden()["schedule." + name].to_vector();
     for (Index t = 1; t <= 30; ++t) {
       CAPTURE(t);
       CHECK(std::abs(schedule.at(t) - expected[static_cast<std::size_t>(t - 1)]) < 1e-12);
@@ -213,9 +218,11 @@ TEST_CASE("a reduction on a plateau has PyTorch's rates, also after a resume") {
       {"cooling",
        {.factor = 0.5, .patience = 1, .threshold = 0.3, .cooldown = 3, .least_factor = 0.02}}};
   const std::vector<double> losses = golden()["plateau.losses"].to_vector();
-  for (const auto& [name, options] : runs) {
+  for (const auto& run : runs) {
+    const std::string name = run.first;
+    const ReduceOnPlateauOptions& options = run.second;
     CAPTURE(name);
-    const std::vector<double> expected = golden()["plateau." + std::string(name)].to_vector();
+    const std::vector<double> expected = golden()["plateau." + name].to_vector();
     ReduceOnPlateau plateau(options);
     for (std::size_t i = 0; i < losses.size(); ++i) {
       CAPTURE(i);
@@ -226,4 +233,61 @@ TEST_CASE("a reduction on a plateau has PyTorch's rates, also after a resume") {
       plateau = resumed;
     }
   }
+}
+
+TEST_CASE("L-BFGS where there is nothing to gain, and where numbers are not finite") {
+  const Params params(0, f64);
+  Param p = create(params, "p", {1e-5});
+  const auto square_loss = [&] {
+    Tape tape;
+    const Tensor loss = sum(square(p)) / 2;
+    return std::pair(loss.item(), tape.gradient(loss, params));
+  };
+  Lbfgs lbfgs(params);
+  for (int call = 0; call < 3; ++call) lbfgs.step(square_loss);  // the slope is below the limit
+  CHECK(p.value().item() == 1e-5);
+
+  const auto no_number = [&] { return std::pair(1.0, gradient_of(params, p, {not_a_number})); };
+  CHECK_THROWS_WITH_AS(lbfgs.step(no_number),
+                       doctest::Contains("lbfgs: the loss is 1 and the largest gradient nan"),
+                       ValueError);
+  // A loss that exists only near the beginning.
+  p.set(ones({1}, f64));
+  Lbfgs other(params, {.evaluations = 4});
+  other.step([&] {
+    const double x = p.value().item();
+    return std::pair(x < 0.9 ? not_a_number : x,
+                     gradient_of(params, p, {x < 0.9 ? not_a_number : 1}));
+  });
+  CHECK(std::isfinite(p.value().item()));
+  const Params stranger(0, f64);
+  const Param q = create(stranger, "q", {1});
+  CHECK_THROWS_WITH_AS(other.step([&] { return std::pair(1.0, gradient_of(stranger, q, {1})); }),
+                       doctest::Contains("lbfgs: these gradients are of another store or part"),
+                       ValueError);
+}
+
+TEST_CASE("a restored L-BFGS goes on with the bits of the one that never stopped") {
+  const nn::NamedTensors trace = golden().part("lbfgs.");
+  const Params straight = parameters(trace), stopped = parameters(trace);
+  const auto evaluate = [](const Params& params) {
+    return [&params] {
+      Tape tape;
+      const Tensor loss = sum(square(params["u"])) + sum(exp(params["w"])) + mean(params["b"]);
+      return std::pair(loss.item(), tape.gradient(loss, params));
+    };
+  };
+  const LbfgsOptions options{.iterations = 2};
+  Lbfgs first(straight, options), second(stopped, options);
+  for (int call = 0; call < 4; ++call) {
+    first.step(evaluate(straight));
+    Lbfgs resumed(stopped, options);
+    resumed.restore(second.state());
+    resumed.step(evaluate(stopped));
+    second = std::move(resumed);
+    check_same_bits(straight, stopped);
+  }
+  nn::NamedTensors damaged = second.state();
+  damaged.tensors["lbfgs.step"] = zeros({0}, f64);
+  CHECK_THROWS_AS(second.restore(damaged), ValueError);
 }

@@ -35,7 +35,7 @@ struct Chart {
 constexpr std::size_t most_curves = 24;
 
 /// A figure; empty without a point to draw.
-std::string figure(const Chart& chart);
+std::string figure(const Chart& given);
 
 /// At most `most` + 1 of the points, evenly spread, the first and the last among them.
 std::vector<Point> thinned(const std::vector<Point>& points, std::size_t most);

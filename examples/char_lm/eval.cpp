@@ -90,6 +90,9 @@ double bits_of(const Cost& cost) {
   return cost.nats / std::numbers::ln2 / static_cast<double>(cost.count);
 }
 
+// Of the total, which is 0 where there is only one character.
+double share_of(const Cost& cost, double total) { return total > 0 ? cost.nats / total : 0; }
+
 std::string table_of(const std::vector<Cost>& costs, double total,
                      const datasets::Vocabulary& vocabulary) {
   Table table({"character", "count", "mean bits", "share of the total"});
@@ -97,7 +100,7 @@ std::string table_of(const std::vector<Cost>& costs, double total,
     table.add({datasets::name_of(vocabulary.symbols()[static_cast<std::size_t>(cost.token)],
                                  vocabulary.mode()),
                grouped(cost.count), fmt::format("{:.3f}", bits_of(cost)),
-               fmt::format("{:.1f} %", 100 * cost.nats / total)});
+               fmt::format("{:.1f} %", 100 * share_of(cost, total))});
   return table.str();
 }
 
@@ -109,7 +112,7 @@ Json json_of(const std::vector<Cost>& costs, double total, const datasets::Vocab
     all.push_back({{"character", characters.decode({&cost.token, 1})},
                    {"count", cost.count},
                    {"bits", bits_of(cost)},
-                   {"share", cost.nats / total}});
+                   {"share", share_of(cost, total)}});
   return all;
 }
 

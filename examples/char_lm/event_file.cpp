@@ -88,7 +88,8 @@ ValueCounts count_values(std::span<const double> values, std::size_t bins) {
   found.least = least;
   found.largest = largest;
   found.count = static_cast<double>(values.size());
-  const double width = (largest - least) / static_cast<double>(bins);
+  const auto parts = static_cast<double>(bins);
+  const double width = largest / parts - least / parts;  // the difference may be infinite
   for (std::size_t i = 1; i < bins; ++i)
     found.limits.push_back(least + width * static_cast<double>(i));
   found.limits.push_back(largest);
@@ -96,7 +97,7 @@ ValueCounts count_values(std::span<const double> values, std::size_t bins) {
   for (const double value : values) {
     found.sum += value;
     found.sum_of_squares += value * value;
-    const double bin = width > 0 ? (value - least) / width : 0;
+    const double bin = width > 0 ? value / width - least / width : 0;
     found.counts[std::min(static_cast<std::size_t>(bin), bins - 1)] += 1;
   }
   return found;
@@ -106,8 +107,7 @@ EventFile::EventFile(const nn::Location& where, Index last_step)
     : file_(nn::File::regular(where, O_WRONLY | O_CREAT | O_EXCL)) {
   constexpr std::uint64_t start = 1;
   add_record(event(0).bytes(3, "brain.Event:2").str());
-  if (last_step > 0)
-    add_record(event(last_step + 1).bytes(7, Message().varint(1, start).str()).str());
+  add_record(event(last_step + 1).bytes(7, Message().varint(1, start).str()).str());
 }
 
 void EventFile::scalar(std::string_view tag, Index step, double value) {

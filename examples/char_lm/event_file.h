@@ -24,8 +24,8 @@ ValueCounts count_values(std::span<const double> values, std::size_t bins = 30);
 /// tensorflow/core/util/event.proto. All writers throw FileError.
 class EventFile {
  public:
-  /// Creates the file. With `last_step` greater than 0 it tells the reader to forget what earlier
-  /// files have of later steps (a SessionLog of status START).
+  /// Creates the file, which tells the reader to forget what earlier ones have of steps after
+  /// `last_step` (a SessionLog of status START).
   EventFile(const nn::Location& where, Index last_step);
 
   void scalar(std::string_view tag, Index step, double value);

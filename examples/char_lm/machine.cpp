@@ -113,6 +113,12 @@ void note_start(const nn::Location& where, const Start& start) {
   line["instructions"] = m.instructions;
   line["reel"] = m.reel;
   line["libraries"] = m.libraries;
+  std::uint64_t whole = 0;  // of half a line, which a killed process may leave, nothing is kept
+  each_object(where, [&](const Json&, std::uint64_t end) {
+    whole = end;
+    return true;
+  });
+  cut_off(where, whole);
   append_line(where, line.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n');
 }
 

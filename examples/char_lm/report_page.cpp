@@ -141,7 +141,7 @@ std::string samples(const ReportedRun& run, bool is_alone) {
                         run.sample_count);
   for (const Sample& sample : run.samples) {
     const std::string place = fmt::format("After step {}, in epoch {}", sample.step, sample.epoch);
-    text += fmt::format("<{0}>{1}</{0}>\n<pre>{2}</pre>\n", is_alone ? "h3" : "h4", place,
+    text += fmt::format("<{0}>{1}</{0}>\n<pre>\n{2}</pre>\n", is_alone ? "h3" : "h4", place,
                         escaped(sample.text));
   }
   return text;
