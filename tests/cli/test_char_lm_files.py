@@ -17,6 +17,18 @@ MEMORY = {} if runs.SANITIZED else {
     "preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))}
 
 
+class HalfLines(runs.CharLmTest):
+    def test_half_a_line_that_a_killed_process_left_is_dropped(self):
+        run = self.train("run", "--epochs", 1, "--threads", 1)
+        with open(run / "machines.jsonl", "a") as machines:
+            machines.write('{"step":0,"proc')
+        for threads, epochs in ((2, 2), (1, 3)):
+            self.succeed("train", "--resume", "--run", run, "--epochs", epochs, "--threads",
+                         threads)
+        lines = [json.loads(line) for line in (run / "machines.jsonl").read_text().splitlines()]
+        self.assertEqual([line["threads"] for line in lines], [1, 2, 1])
+
+
 class MovedRun(runs.CharLmTest):
     def test_a_save_goes_where_the_directory_went(self):
         first, moved = self.folder / "m1", self.folder / "m2"
