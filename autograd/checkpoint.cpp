@@ -173,15 +173,14 @@ detail::CheckpointedFunction within(Substitution::Values values, detail::Checkpo
 
 }  // namespace
 
-Tensors detail::checkpoint(CheckpointedFunction f, const Tensors& of_function, Rng* rng,
-                           Site site) {
+Tensors detail::checkpoint(CheckpointedFunction f, const Tensors& inputs, Rng* rng, Site site) {
   site = SiteScope::resolve(site);
-  require_defined(of_function, site);
+  require_defined(inputs, site);
   Tape* const tape = Tape::current();
-  if (!tape) return call_part(f, of_function, rng);
-  Tensors inputs = of_function;
+  if (!tape) return call_part(f, inputs, rng);
+  Tensors sources = inputs;
   if (Substitution::Values values = Substitution::current(); !values.empty()) {
-    for (const auto& [entry, value] : values) inputs.push_back(value);
+    for (const auto& [entry, value] : values) sources.push_back(value);
     f = within(std::move(values), std::move(f));
   }
 
@@ -193,7 +192,7 @@ Tensors detail::checkpoint(CheckpointedFunction f, const Tensors& of_function, R
   const auto begin = Profile::TimePoint::now();
   Tensors results;
   try {
-    results = first_run(*r, *tape, inputs, drawn ? &*drawn : nullptr, site);
+    results = first_run(*r, *tape, sources, drawn ? &*drawn : nullptr, site);
   } catch (const StaleTensorError& e) {
     throw StaleTensorError(
         fmt::format("{}; what was recorded outside of a checkpoint has to be one of its inputs",
@@ -203,7 +202,7 @@ Tensors detail::checkpoint(CheckpointedFunction f, const Tensors& of_function, R
   if (rng) *rng = *drawn;
   if (r->recorded.empty()) return results;
 
-  Tensors sources = inputs, outputs;
+  Tensors outputs;
   for (const Param& p : r->params) sources.push_back(tape->leaf(p.entry()));
   std::vector<const Tensor*> pointers;
   for (const Tensor& x : sources) pointers.push_back(&x);

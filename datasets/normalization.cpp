@@ -51,7 +51,8 @@ Normalization::Normalization(const Tensor& train, Site site) {
   if (train.size() == 0)
     throw ValueError(fmt::format("Normalization: there are no numbers in {}", train.shape().str()),
                      site);
-  const auto count = static_cast<double>(train.size() / train.size(-1));
+  const Index vectors = train.size() / train.size(-1);
+  const auto count = static_cast<double>(vectors);
   mean_.assign(features, 0);
   deviation_.assign(features, 0);
   dispatch_real(train.dtype(), [&]<class T>() {

@@ -14,8 +14,8 @@ namespace reel::char_lm {
 /// How often values occur between limits, as TensorBoard takes it.
 struct ValueCounts {
   double least = 0, largest = 0, count = 0, sum = 0, sum_of_squares = 0;
-  std::vector<double> limits;  ///< the upper ends of the bins
-  std::vector<double> counts;
+  std::vector<double> limits = {};  ///< the upper ends of the bins
+  std::vector<double> counts = {};
 };
 /// The values in `bins` bins of equal width from the least to the largest.
 ValueCounts count_values(std::span<const double> values, std::size_t bins = 30);
