@@ -249,7 +249,7 @@ TEST_CASE("rows that reach over the pieces of a step are updated once") {
   const Param w = wide(dense);
   wide(lazy);
   Sgd of_dense(dense, {.learning_rate = 0.1}),
-      of_lazy(lazy, {.learning_rate = 0.1, .groups = {{.lazy_rows = true}}});
+      of_lazy(lazy, {.learning_rate = 0.1, .groups = {{.params = "*", .lazy_rows = true}}});
   std::vector<double> rows = Rng(2).normal(w.shape()).to_vector();
   std::fill_n(rows.begin() + 40'000, 20'000, 0.0);
   const Tensor gradient = tensor(w.shape(), std::span<const double>(rows), f32);
@@ -292,9 +292,9 @@ TEST_CASE("Muon: directions are nearly orthogonal, gates can be taken one by one
                        doctest::Contains("muon: parameter rnn.b of shape [16] is no matrix; freeze "
                                          "it in a group, and give it to another optimizer"),
                        ValueError);
-  CHECK_THROWS_WITH_AS(
-      Muon(model.params, {.groups = {{.params = vectors, .frozen = true}, {.lazy_rows = true}}}),
-      doctest::Contains("muon: lazy_rows of embed.w is not possible"), ValueError);
+  CHECK_THROWS_WITH_AS(Muon(model.params, {.groups = {{.params = vectors, .frozen = true},
+                                                      {.params = "*", .lazy_rows = true}}}),
+                       doctest::Contains("muon: lazy_rows of embed.w is not possible"), ValueError);
   const Tensor before = model.params["rnn.w_hh"].value();
   Muon muon(model.params, {.learning_rate = 1,
                            .iterations = 10,

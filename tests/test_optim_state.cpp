@@ -59,7 +59,8 @@ TEST_CASE("a moved optimizer goes on with the bits of one that was not moved") {
   check_moves<Sgd>(SgdOptions{.learning_rate = 0.1, .momentum = 0.9, .nesterov = true});
   check_moves<Sgd>(SgdOptions{.learning_rate = 0.1, .weight_decay = 0.1});
   check_moves<Adam>(AdamOptions{.learning_rate = 0.1, .weight_decay = 0.1});
-  check_moves<NAdam>(NAdamOptions{.learning_rate = 0.1, .groups = {{.learning_rate_factor = 2}}});
+  check_moves<NAdam>(
+      NAdamOptions{.learning_rate = 0.1, .groups = {{.params = "*", .learning_rate_factor = 2}}});
   check_moves<AdamW>(AdamWOptions{.learning_rate = 0.1, .weight_decay = 0.1});
   check_moves<RmsProp>(RmsPropOptions{.learning_rate = 0.1, .momentum = 0.9});
 }
