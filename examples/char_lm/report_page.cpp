@@ -181,7 +181,7 @@ std::string figures(const std::vector<html::Chart>& charts) {
   return text.empty() ? "" : "<div class=\"figures\">\n" + text + "</div>\n";
 }
 
-std::string or_none(std::string content) {
+std::string or_none(const std::string& content) {
   return content.empty() ? "<p>There is no line in metrics.jsonl yet.</p>\n" : content;
 }
 
