@@ -290,7 +290,8 @@ Vector Lbfgs::direction(const Vector& gradient) const {
   d = scaled(scale_, std::move(d));
   for (std::size_t i = 0; i < pairs_.size(); ++i) {
     const auto& [s, y] = pairs_[i];
-    d = sum_of(std::move(d), factors[i] - dot(y, d) / dot(y, s), s);
+    const double factor = factors[i] - dot(y, d) / dot(y, s);
+    d = sum_of(std::move(d), factor, s);
   }
   return d;
 }
