@@ -14,7 +14,7 @@ namespace reel::optim {
 ///         {.params = "embed.*", .frozen = true},
 ///         {.params = "*.w_hh", .learning_rate_factor = 0.1, .max_norm = 1}}});
 struct Group {
-  nn::Selection params;
+  nn::Selection params = {};  ///< every parameter, if none are named
   /// Multiplies the optimizer's learning rate, whichever schedule sets it.
   double learning_rate_factor = 1;
   /// In place of the optimizer's weight decay, and of its `decays`.

@@ -23,39 +23,42 @@ namespace reel::optim {
 namespace {
 
 template <class O, class Options>
-constexpr OptimizerKind kind(std::string_view name) {
-  return {name, Options{}.learning_rate,
-          [](const nn::ModuleParams& params, double learning_rate, std::vector<Group> groups) {
-            Options options;
-            options.learning_rate = learning_rate;
-            options.groups = std::move(groups);
-            return std::unique_ptr<Optimizer>(std::make_unique<O>(params, options));
-          }};
+OptimizerKind kind(std::string_view name) {
+  return {
+      name, Options{}.learning_rate,
+      [](const nn::ModuleParams& params, double learning_rate, const std::vector<Group>& groups) {
+        Options options;
+        options.learning_rate = learning_rate;
+        options.groups = groups;
+        return std::unique_ptr<Optimizer>(std::make_unique<O>(params, options));
+      }};
 }
-
-const OptimizerKind kinds[] = {
-    kind<Sgd, SgdOptions>("sgd"),
-    kind<Adam, AdamOptions>("adam"),
-    kind<AdamW, AdamWOptions>("adamw"),
-    kind<NAdam, NAdamOptions>("nadam"),
-    kind<RAdam, RAdamOptions>("radam"),
-    kind<Adamax, AdamaxOptions>("adamax"),
-    kind<RmsProp, RmsPropOptions>("rmsprop"),
-    kind<Adagrad, AdagradOptions>("adagrad"),
-    kind<Adadelta, AdadeltaOptions>("adadelta"),
-    kind<Lion, LionOptions>("lion"),
-    kind<Muon, MuonOptions>("muon"),
-};
 
 }  // namespace
 
-std::span<const OptimizerKind> optimizer_kinds() { return kinds; }
+std::span<const OptimizerKind> optimizer_kinds() {
+  static const OptimizerKind kinds[] = {
+      kind<Sgd, SgdOptions>("sgd"),
+      kind<Adam, AdamOptions>("adam"),
+      kind<AdamW, AdamWOptions>("adamw"),
+      kind<NAdam, NAdamOptions>("nadam"),
+      kind<RAdam, RAdamOptions>("radam"),
+      kind<Adamax, AdamaxOptions>("adamax"),
+      kind<RmsProp, RmsPropOptions>("rmsprop"),
+      kind<Adagrad, AdagradOptions>("adagrad"),
+      kind<Adadelta, AdadeltaOptions>("adadelta"),
+      kind<Lion, LionOptions>("lion"),
+      kind<Muon, MuonOptions>("muon"),
+  };
+  return kinds;
+}
 
 std::unique_ptr<Optimizer> make_optimizer(std::string_view name, const nn::ModuleParams& params,
-                                          double learning_rate, std::vector<Group> groups,
+                                          double learning_rate, const std::vector<Group>& groups,
                                           Site site) {
+  const std::span<const OptimizerKind> kinds = optimizer_kinds();
   const auto found = std::ranges::find(kinds, name, &OptimizerKind::name);
-  if (found != std::end(kinds)) return found->make(params, learning_rate, std::move(groups));
+  if (found != kinds.end()) return found->make(params, learning_rate, groups);
   std::vector<std::string> names;
   for (const OptimizerKind& kind : kinds) names.emplace_back(kind.name);
   throw ValueError(

@@ -14,7 +14,7 @@ struct OptimizerKind {
   std::string_view name;
   double learning_rate;  ///< the default
   std::unique_ptr<Optimizer> (*make)(const nn::ModuleParams& params, double learning_rate,
-                                     std::vector<Group> groups);
+                                     const std::vector<Group>& groups);
 };
 
 /// All that step with any gradient: not Lbfgs, which evaluates the loss itself. The other options
@@ -23,7 +23,7 @@ std::span<const OptimizerKind> optimizer_kinds();
 
 /// The optimizer of that name. Throws ValueError, listing the names, if there is none.
 std::unique_ptr<Optimizer> make_optimizer(std::string_view name, const nn::ModuleParams& params,
-                                          double learning_rate, std::vector<Group> groups = {},
-                                          Site site = {});
+                                          double learning_rate,
+                                          const std::vector<Group>& groups = {}, Site site = {});
 
 }  // namespace reel::optim

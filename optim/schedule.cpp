@@ -66,7 +66,8 @@ double StepDecay::at(Arg<Index> t, Site site) const {
   checks.not_negative("learning_rate", learning_rate);
   checks.not_negative("factor", factor);
   checks.count("every", every);
-  return learning_rate * std::pow(factor, static_cast<double>((t - 1) / every));
+  const Index times = (t - 1) / every;
+  return learning_rate * std::pow(factor, static_cast<double>(times));
 }
 
 double PolynomialDecay::at(Arg<Index> t, Site site) const {
