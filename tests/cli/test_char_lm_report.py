@@ -202,11 +202,13 @@ class Odd(ReportTest):
                 file.write(json.dumps({**line, "step": step}) + "\n")
         limit = {} if runs.SANITIZED else {"preexec_fn": lambda: resource.setrlimit(
             resource.RLIMIT_AS, (1 << 30, 1 << 30))}
-        self.succeed("report", "run", timeout=60, **limit)
+        patience = 600 if runs.SANITIZED else 60
+        self.succeed("report", "run", timeout=patience, **limit)
         self.assertLess((self.trained / "report.html").stat().st_size, 300000)
         with open(path, "w") as file:
             file.truncate(3 << 30)  # a line without end
-        self.refuse(1, "report", "run", says="line 1 has more than the", timeout=60, **limit)
+        self.refuse(1, "report", "run", says="line 1 has more than the", timeout=patience,
+                    **limit)
 
     def test_refusals(self):
         self.refuse(2, "report", says="RUN is required")
