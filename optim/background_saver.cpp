@@ -25,7 +25,7 @@ void own_exposed(RunState& state) {
 
 }  // namespace
 
-void BackgroundSaver::begin(RunState state, std::function<void(const RunState&)> write) {
+void BackgroundSaver::save(RunState state, std::function<void(const RunState&)> write) {
   wait();
   own_exposed(state);
   auto shared = std::make_shared<const RunState>(std::move(state));
@@ -42,12 +42,12 @@ void BackgroundSaver::begin(RunState state, std::function<void(const RunState&)>
 }
 
 void BackgroundSaver::save(const nn::Location& where, RunState state, Site site) {
-  begin(std::move(state), [=](const RunState& held) { save_run_state(where, held, site); });
+  save(std::move(state), [=](const RunState& held) { save_run_state(where, held, site); });
 }
 
 void BackgroundSaver::save(const StepFiles& files, Arg<Index> step, RunState state, Site site) {
-  begin(std::move(state),
-        [=, number = Index{step}](const RunState& held) { files.save(number, held, site); });
+  save(std::move(state),
+       [=, number = Index{step}](const RunState& held) { files.save(number, held, site); });
 }
 
 void BackgroundSaver::wait() {

@@ -13,14 +13,12 @@ namespace {
 
 constexpr std::string_view before = "step-", after = ".safetensors";
 
-std::string name_of(Index step) { return fmt::format("{}{:06}{}", before, step, after); }
-
 // The step of a file of this name, if it is one that name_of makes.
 std::optional<Index> step_of(const std::string& name) {
   if (!name.starts_with(before)) return std::nullopt;
   Index step = -1;
   std::from_chars(name.data() + before.size(), name.data() + name.size(), step);
-  return step >= 0 && name == name_of(step) ? std::optional(step) : std::nullopt;
+  return step >= 0 && name == StepFiles::name_of(step) ? std::optional(step) : std::nullopt;
 }
 
 void require_done(const std::filesystem::path& path, const char* what, std::error_code error) {
@@ -36,6 +34,8 @@ StepFiles::StepFiles(std::filesystem::path directory, Arg<Index> keep, Site site
   if (keep_ < 1)
     throw ValueError(fmt::format("StepFiles: keep is {}, but has to be at least 1", keep_), site);
 }
+
+std::string StepFiles::name_of(Index step) { return fmt::format("{}{:06}{}", before, step, after); }
 
 void StepFiles::save(Arg<Index> step, const RunState& state, Site site) const {
   if (step < 0) throw ValueError(fmt::format("StepFiles: step {} is negative", Index{step}), site);

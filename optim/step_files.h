@@ -20,6 +20,8 @@ class StepFiles {
   /// removed.
   void save(Arg<Index> step, const RunState& state, Site site = {}) const;
 
+  /// The name of the file of a step.
+  static std::string name_of(Index step);
   /// The files that are there, by step. Throws FileError if the directory cannot be read.
   std::map<Index, std::filesystem::path> files() const;
 

@@ -31,18 +31,19 @@ namespace {
 
 constexpr float smallest = std::numeric_limits<float>::min();
 
-// The time of f relative to that of g: the best of several alternating runs.
-double ratio(auto f, auto g) {
+// Whether f takes less than 1.9 times the time of g; with subnormal numbers it is 5 to 30. It is
+// about the best of several alternating runs, on one thread, as others that wait take time too,
+// and a machine that is busy gets more of them: the ratio of slow code is never small.
+bool is_no_slower(auto f, auto g) {
+  const ThreadsScope one(1);
   double of_f = std::numeric_limits<double>::infinity(), of_g = of_f;
-  for (int run = 0; run < 9; ++run) {
+  for (int run = 0; run < 100; ++run) {
     of_g = std::min(of_g, cpu_seconds(g));
     of_f = std::min(of_f, cpu_seconds(f));
+    if (run >= 4 && of_f < 1.9 * of_g) return true;
   }
-  return of_f / of_g;
+  return false;
 }
-
-// With subnormal numbers these ratios are 5 to 30.
-constexpr double no_slower = 1.9;
 
 struct LongLstm {
   Params params{1};
@@ -60,7 +61,7 @@ struct LongLstm {
 
 TEST_CASE("a vanishing gradient takes no longer than another one") {
   const LongLstm model;
-  CHECK(ratio([&] { model.gradients(true); }, [&] { model.gradients(false); }) < no_slower);
+  CHECK(is_no_slower([&] { model.gradients(true); }, [&] { model.gradients(false); }));
 }
 
 TEST_CASE("a vanishing gradient has the same bits on any number of threads") {
@@ -97,7 +98,7 @@ TEST_CASE("steps of an optimizer take no longer after a thousand gradients of ze
       for (int step = 0; step < 20; ++step) optimizer.step(gradients);
     };
     CAPTURE(fresh->name());
-    CHECK(ratio([&] { steps(*old, later); }, [&] { steps(*fresh, first); }) < no_slower);
+    CHECK(is_no_slower([&] { steps(*old, later); }, [&] { steps(*fresh, first); }));
     for (const auto& [name, moment] : old->state().tensors)
       if (moment.dtype() == f32)
         for (float m : moment.values<float>()) {
@@ -116,7 +117,7 @@ TEST_CASE("negligible weights of a softmax are 0, and their product is fast") {
     CHECK(normal);
   }
   const Tensor tiny = full({256, 256}, 1e-41), zero = zeros({256, 256}), b = ones({256, 64});
-  CHECK(ratio([&] { matmul(tiny, b); }, [&] { matmul(zero, b); }) < no_slower);
+  CHECK(is_no_slower([&] { matmul(tiny, b); }, [&] { matmul(zero, b); }));
 }
 
 TEST_CASE("ops, passes, steps and steppers leave the caller's mode as it was") {

@@ -38,32 +38,33 @@ void require_finite(const nn::NamedTensors& tensors) {
         fmt::format("tensor {} holds a number that is not finite", printable(name, 80)));
 }
 
-// Every step of the training is one of every parameter.
-void require_optimizer(const optim::RunState& checkpoint, const RunConfig& config, Index step) {
+// Every update of the training is one of every parameter.
+void require_optimizer(const optim::RunState& checkpoint, const RunConfig& config, Index updates) {
   require_finite(checkpoint.optimizer);
   each_parameter(
       config.settings, config.vocabulary.size(), [&](const std::string& name, const Shape&) {
         const std::string entry = fmt::format("{}.steps.{}", config.settings.optimizer, name);
         const Tensor& steps = checkpoint.optimizer[entry];
-        if (steps.size() != 1 || steps.to_vector().front() != static_cast<double>(step))
-          throw ValueError(fmt::format("its {} is not the {} steps of the training", entry, step));
+        if (steps.size() != 1 || steps.to_vector().front() != static_cast<double>(updates))
+          throw ValueError(
+              fmt::format("its {} is not the {} updates of the training", entry, updates));
       });
 }
 
 // What else a training with these settings has: ReduceOnPlateau and Ema.
-void require_more(const optim::RunState& checkpoint, const RunConfig& config, Index step) {
+void require_more(const optim::RunState& checkpoint, const RunConfig& config, Index updates) {
   std::size_t count = 0;
   if (config.settings.schedule == "plateau") {
     optim::ReduceOnPlateau().restore(checkpoint.more);
     count += optim::ReduceOnPlateau().state().tensors.size();
   }
   if (config.settings.ema > 0) {
-    if (nn::count_in(checkpoint.more, "ema.count") != step)
-      throw ValueError(fmt::format("its ema.count is not the {} steps of the training", step));
+    if (nn::count_in(checkpoint.more, "ema.count") != updates)
+      throw ValueError(fmt::format("its ema.count is not the {} updates of the training", updates));
     ++count;
     each_parameter(config.settings, config.vocabulary.size(),
                    [&](const std::string& name, const Shape& shape) {
-                     if (step == 0) return;
+                     if (updates == 0) return;
                      const Tensor& value = checkpoint.more["ema.values." + name];
                      if (value.shape() != shape || value.dtype() != f64 || !is_finite(value))
                        throw ValueError(
@@ -137,9 +138,9 @@ void require_state(const optim::RunState& checkpoint, const RunConfig& config) {
   require_shapes(checkpoint.params, config);
   require_finite(checkpoint.params);
   const Progress at = progress_of(checkpoint);
-  require_optimizer(checkpoint, config, at.step);
-  require_more(checkpoint, config, at.step);
-  const Index done = at.window * config.settings.tbptt_update;
+  require_optimizer(checkpoint, config, at.updates());
+  require_more(checkpoint, config, at.updates());
+  const Index done = (at.window - at.carried_from) * config.settings.tbptt_update;
   require_earlier(checkpoint, config, done);
   require_carried(checkpoint, config.settings, done - steps_looked_back(config.settings, done));
   require_rng(checkpoint.rng, config.settings);

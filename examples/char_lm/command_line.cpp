@@ -80,6 +80,19 @@ void add_run(CLI::App& app, Path& run) {
   })->required();
 }
 
+void add_checkpoint(CLI::App& app, std::string& checkpoint) {
+  add_text(app, "checkpoint", "NAME", "last, best or a step that --keep kept [last]",
+           [&](const std::string& text) {
+             const bool is_step = !text.empty() && text.size() <= 18 &&
+                                  text.find_first_not_of("0123456789") == std::string::npos;
+             if (text != "last" && text != "best" && !is_step)
+               throw ValueError(fmt::format(
+                   "checkpoint is {}, but has to be last, best or the number of a kept step",
+                   in_quotes(text)));
+             checkpoint = text;
+           });
+}
+
 void add_extras(CLI::App& app, Extras& extras) {
   app.add_flag("--diagnose", extras.diagnose, "look into the layers for metrics.jsonl");
   add_setting(app,
@@ -104,6 +117,7 @@ void add_train(CLI::App& app, TrainOptions& options) {
   add_path(app, "text", "FILE", "text to train on [Reel's own sources]",
            [&](const Path& path) { options.text = path; });
   app.add_flag("--resume", options.resume, "resume the run in DIR");
+  app.add_flag("--force", options.force, "resume it although its Reel is another one");
   add_extras(app, options.extras);
   CLI::Option* quiet = app.add_flag_callback(
       "--quiet", [&] { options.log = LogKind::quiet; }, "print errors and the last line only");
@@ -126,19 +140,23 @@ void add_train(CLI::App& app, TrainOptions& options) {
       "or sgd. --schedule: constant; exponential, by --lr-decay; cosine, to 0 at the\n"
       "end; plateau, halved after an epoch without a lower validation loss. With --ema\n"
       "validation, samples and later commands use the average of the weights. Epochs of\n"
-      "--lr-decay count from the end of the warm-up.\n\n"
+      "--lr-decay count from the end of the warm-up. --on-nan, at a loss or gradient\n"
+      "that is not finite: stop; skip, without an update, up to 9 steps in a row;\n"
+      "rollback, to the newest kept state with half the rate, up to 10 times.\n\n"
       "Loss is in nats per character. Ctrl-C finishes the step and saves; --resume then\n"
-      "reaches the same weights as an uninterrupted run. With --resume only\n"
-      "--epochs, --threads and what is written may differ from the run's own settings.\n"
-      "DIR gets model.safetensors, config.json, metrics.jsonl, machines.jsonl and\n"
-      "report.html, a page to look at. With --diagnose lines of metrics also have\n"
-      "gradients through time, gates, time constants and Jacobians in the last step,\n"
-      "and count clipped gradients. Neither this nor samples, --tensorboard, --quiet\n"
-      "and --json change the training.");
+      "reaches the same weights as an uninterrupted run. With --resume only --epochs,\n"
+      "--on-nan, --save-every, --keep, --threads and what is written may differ from\n"
+      "the run's own settings. DIR gets model.safetensors, saved each minute and epoch;\n"
+      "best.safetensors, after the epoch of least validation loss; steps/, the saves to\n"
+      "keep; config.json, metrics.jsonl, machines.jsonl and report.html, a page to look\n"
+      "at. With --diagnose lines of metrics also have gradients through time, gates,\n"
+      "time constants and Jacobians in the last step. Neither this nor samples,\n"
+      "--tensorboard, --quiet and --json change the training.");
 }
 
 void add_sample(CLI::App& app, SampleOptions& options) {
   add_run(app, options.run);
+  add_checkpoint(app, options.checkpoint);
   add_setting(app,
               {.name = "length",
                .help = "characters to write",
@@ -187,6 +205,7 @@ void add_eval(CLI::App& app, EvalOptions& options) {
   add_path(app, "text", "FILE", "text to predict, each character from those before it",
            [&](const Path& path) { options.text = path; })
       ->required();
+  add_checkpoint(app, options.checkpoint);
   app.add_flag("--per-char", options.per_char, "also tell which 20 characters cost most");
   app.add_flag("--json", options.json, "print one JSON object");
 }
@@ -332,6 +351,7 @@ Command parse_command_line(int argc, char** argv) {
   add_sample(*sample, sample_options);
   add_eval(*eval, eval_options);
   add_run(*info, info_options.run);
+  add_checkpoint(*info, info_options.checkpoint);
   info->add_flag("--json", info_options.json, "print one JSON object");
   add_report(*report, report_options);
   add_gradcheck(*gradcheck, gradcheck_options);

@@ -29,6 +29,7 @@ struct TrainOptions {
   std::set<std::string> given;  ///< the names of the settings that the user passed
   std::optional<int> threads;
   bool resume = false;
+  bool force = false;  ///< resume a run of another version of Reel
   LogKind log = LogKind::text;
   Extras extras;
   std::string program;  ///< argv[0], for suggested commands
@@ -38,6 +39,7 @@ int train(const TrainOptions& options);
 
 struct SampleOptions {
   std::filesystem::path run;
+  std::string checkpoint = "last";
   int length = 500;
   std::string prime;
   double temperature = 0.8;
@@ -50,12 +52,14 @@ int sample(const SampleOptions& options);
 
 struct EvalOptions {
   std::filesystem::path run, text;
+  std::string checkpoint = "last";
   bool per_char = false, json = false;
 };
 int eval(const EvalOptions& options);
 
 struct InfoOptions {
   std::filesystem::path run;
+  std::string checkpoint = "last";
   bool json = false;
 };
 int info(const InfoOptions& options);

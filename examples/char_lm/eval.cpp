@@ -119,35 +119,36 @@ Json json_of(const std::vector<Cost>& costs, double total, const datasets::Vocab
 }  // namespace
 
 int eval(const EvalOptions& options) {
-  return with_trained_model(RunDirectory(options.run), [&](const auto& model, const auto& config) {
-    const std::vector<std::int32_t> tokens = tokens_of(options, config);
-    std::vector<Cost> costs;
-    if (options.per_char)
-      for (std::int32_t token = 0; token < config.vocabulary.size(); ++token)
-        costs.push_back({.token = token});
-    const double nats = nats_per_char(model, tokens, costs);
-    if (!std::isfinite(nats))
-      throw ValueError(fmt::format("the loss is {}: the model has diverged", number(nats)));
-    const double bits = nats / std::numbers::ln2, perplexity = std::exp(nats);
-    double total = 0;
-    for (const Cost& cost : costs) total += cost.nats;
-    costs = largest(std::move(costs));
-    if (options.json) {
-      const std::string chars =
-          options.per_char
-              ? fmt::format(", \"per_char\": {}", json_of(costs, total, config.vocabulary).dump())
-              : "";
-      print(
-          fmt::format("{{\"chars\": {}, \"nats_per_char\": {}, \"bits_per_char\": {}, "
-                      "\"perplexity\": {}{}}}\n",
-                      tokens.size() - 1, nats, bits, perplexity, chars));
-      return 0;
-    }
-    print(fmt::format("{:.4f} nats/char\n{:.4f} bits/char\n{:.4f} perplexity\n", nats, bits,
-                      perplexity));
-    if (options.per_char) print('\n' + table_of(costs, total, config.vocabulary));
-    return 0;
-  });
+  return with_trained_model(
+      RunDirectory(options.run), options.checkpoint, [&](const auto& model, const auto& config) {
+        const std::vector<std::int32_t> tokens = tokens_of(options, config);
+        std::vector<Cost> costs;
+        if (options.per_char)
+          for (std::int32_t token = 0; token < config.vocabulary.size(); ++token)
+            costs.push_back({.token = token});
+        const double nats = nats_per_char(model, tokens, costs);
+        if (!std::isfinite(nats))
+          throw ValueError(fmt::format("the loss is {}: the model has diverged", number(nats)));
+        const double bits = nats / std::numbers::ln2, perplexity = std::exp(nats);
+        double total = 0;
+        for (const Cost& cost : costs) total += cost.nats;
+        costs = largest(std::move(costs));
+        if (options.json) {
+          const std::string chars =
+              options.per_char ? fmt::format(", \"per_char\": {}",
+                                             json_of(costs, total, config.vocabulary).dump())
+                               : "";
+          print(
+              fmt::format("{{\"chars\": {}, \"nats_per_char\": {}, \"bits_per_char\": {}, "
+                          "\"perplexity\": {}{}}}\n",
+                          tokens.size() - 1, nats, bits, perplexity, chars));
+          return 0;
+        }
+        print(fmt::format("{:.4f} nats/char\n{:.4f} bits/char\n{:.4f} perplexity\n", nats, bits,
+                          perplexity));
+        if (options.per_char) print('\n' + table_of(costs, total, config.vocabulary));
+        return 0;
+      });
 }
 
 }  // namespace reel::char_lm

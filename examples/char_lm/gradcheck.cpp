@@ -121,7 +121,7 @@ int check_run(GradcheckCommand options) {
       throw ValueError(fmt::format("--{} contradicts --run, which has a model of its own", name));
   const RunDirectory run(*options.run);
   return with_trained_params(
-      run, [&]<class L>(const CharLm<L>&, const Params& trained, const RunConfig& config) {
+      run, "last", [&]<class L>(const CharLm<L>&, const Params& trained, const RunConfig& config) {
         GradcheckCommand of_run = options;
         of_run.settings = config.settings;
         of_run.settings.seq_len = options.settings.seq_len;

@@ -81,8 +81,8 @@ Json json_of(const RunConfig& config, const Progress& at, const nn::NamedTensors
 int info(const InfoOptions& options) {
   const RunDirectory run(options.run);
   const RunConfig config = run.read_config();
-  const optim::RunState checkpoint = run.load(config);
-  const Progress at = run.explain([&] { return progress_of(checkpoint); });
+  const optim::RunState checkpoint = run.load(config, run.checkpoint_file(options.checkpoint));
+  const Progress at = progress_of(checkpoint);
   if (options.json)
     print(json_of(config, at, checkpoint.params)
               .dump(-1, ' ', false, Json::error_handler_t::replace) +

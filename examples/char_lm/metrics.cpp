@@ -43,11 +43,6 @@ Json json_of(const nn::LayerReport& layer) {
 
 Json json_of(const Diagnosis& diagnosis) {
   Json all;
-  if (const auto& clip = diagnosis.clip)
-    all["clip"] = Json{{"steps", clip->steps},
-                       {"clipped", clip->clipped},
-                       {"mean_norm", rounded(clip->mean_norm)},
-                       {"largest_norm", rounded(clip->largest_norm)}};
   all["layers"] = Json::array();
   for (const nn::LayerReport& layer : diagnosis.layers) all["layers"].push_back(json_of(layer));
   return all;
@@ -109,6 +104,11 @@ std::string json_line(const Metrics& m) {
   line["grad_norm"] = m.grad_norm;
   line["chars_per_s"] = std::llround(m.chars_per_s);
   line["elapsed_s"] = std::round(m.elapsed_s * 1000) / 1000;
+  if (const auto& clip = m.clip)
+    line["clip"] = Json{{"steps", clip->steps},
+                        {"clipped", clip->clipped},
+                        {"mean_norm", rounded(clip->mean_norm)},
+                        {"largest_norm", rounded(clip->largest_norm)}};
   if (m.diagnosis) line["diagnostics"] = json_of(*m.diagnosis);
   return line.dump() + '\n';
 }

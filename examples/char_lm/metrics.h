@@ -12,11 +12,9 @@
 
 namespace reel::char_lm {
 
-/// What --diagnose adds: the layers in the last step of a stretch, and the gradients that were
-/// clipped since the line before it, or since the run was resumed.
+/// What --diagnose adds: the layers in the last step of a stretch.
 struct Diagnosis {
   std::vector<nn::LayerReport> layers;
-  std::optional<optim::ClipCount> clip = {};
 };
 
 /// What is reported about a stretch of training: 100 steps, or an epoch. Losses are in nats per
@@ -27,9 +25,10 @@ struct Metrics {
   double train_loss = 0;                  ///< mean over the stretch
   std::optional<double> valid_loss = {};  ///< of an epoch, if part of the text is for validation
   double lr = 0;
-  double grad_norm = 0;    ///< at the last step, before clipping
-  double chars_per_s = 0;  ///< in training, without validation
-  double elapsed_s = 0;    ///< since the run began, without interruptions
+  double grad_norm = 0;                       ///< at the last step, before clipping
+  double chars_per_s = 0;                     ///< in training, without validation
+  double elapsed_s = 0;                       ///< since the run began, without interruptions
+  std::optional<optim::ClipCount> clip = {};  ///< over the stretch, if gradients are clipped
   std::optional<Diagnosis> diagnosis = {};
 };
 

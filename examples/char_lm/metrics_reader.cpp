@@ -75,14 +75,18 @@ Diagnosis diagnosis_of(const Json& json) {
   Diagnosis diagnosis;
   for (const Json& layer : array_in(object_of(json, "diagnostics"), "layers"))
     diagnosis.layers.push_back(layer_of(layer));
-  if (const auto found = json.find("clip"); found != json.end()) {
-    const Json& clip = object_of(*found, "clip");
-    diagnosis.clip = {.steps = count_in(clip, "steps"),
-                      .clipped = count_in(clip, "clipped"),
-                      .mean_norm = number_in(clip, "mean_norm"),
-                      .largest_norm = number_in(clip, "largest_norm")};
-  }
   return diagnosis;
+}
+
+// Earlier versions have it in the diagnostics.
+std::optional<optim::ClipCount> clip_of(const Json& json) {
+  const auto found = json.find("clip");
+  if (found == json.end()) return std::nullopt;
+  const Json& clip = object_of(*found, "clip");
+  return optim::ClipCount{.steps = count_in(clip, "steps"),
+                          .clipped = count_in(clip, "clipped"),
+                          .mean_norm = number_in(clip, "mean_norm"),
+                          .largest_norm = number_in(clip, "largest_norm")};
 }
 
 Metrics metrics_of(const Json& json) {
@@ -93,9 +97,12 @@ Metrics metrics_of(const Json& json) {
             .lr = number_in(json, "lr"),
             .grad_norm = number_in(json, "grad_norm"),
             .chars_per_s = number_in(json, "chars_per_s"),
-            .elapsed_s = number_in(json, "elapsed_s")};
-  if (const auto found = json.find("diagnostics"); found != json.end())
+            .elapsed_s = number_in(json, "elapsed_s"),
+            .clip = clip_of(json)};
+  if (const auto found = json.find("diagnostics"); found != json.end()) {
     m.diagnosis = diagnosis_of(*found);
+    if (!m.clip) m.clip = clip_of(*found);
+  }
   return m;
 }
 

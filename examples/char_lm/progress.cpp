@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <type_traits>
 
@@ -41,15 +42,43 @@ void require_consistent(const Progress& at) {
   require(at.best_epoch == 0 ? at.best_loss == std::numeric_limits<double>::infinity()
                              : at.best_epoch <= epochs && is_sum(at.best_loss, 1),
           fmt::format("a best loss of {} in epoch {}", number(at.best_loss), at.best_epoch));
+  require(at.skipped <= at.step && at.epoch_skipped <= std::min(at.skipped, at.window) &&
+              at.recent_skipped <= std::min(at.skipped, recent) && at.skipped_in_row <= at.skipped,
+          fmt::format("{} skipped, {} of them in the epoch, {} in the last {}",
+                      counted(at.skipped, "step"), at.epoch_skipped, at.recent_skipped, recent));
+  require(at.carried_from <= at.window,
+          fmt::format("a state carried from window {}, at {}", at.carried_from, at.window));
+  require(at.rate_factor > 0 && at.rate_factor <= 1,
+          fmt::format("a learning rate times {}", number(at.rate_factor)));
+  for (const optim::ClipCount& clips : {at.epoch_clips, at.recent_clips})
+    require(clips.clipped <= clips.steps && clips.steps <= at.step && clips.mean_norm >= 0 &&
+                clips.mean_norm <= clips.largest_norm && std::isfinite(clips.largest_norm),
+            fmt::format("{} of {} clipped, of norms up to {}", clips.clipped,
+                        counted(clips.steps, "gradient"), number(clips.largest_norm)));
+}
+
+template <class T>
+void read(const optim::RunState& checkpoint, const std::string& name, T& member) {
+  const double value = checkpoint.number(name);
+  if constexpr (std::is_same_v<T, Index>) {
+    if (!(value >= 0 && value < 0x1p53 && value == std::floor(value)))
+      throw ValueError(fmt::format("its {} is {}, not a count", name, number(value)));
+    member = static_cast<Index>(value);
+  } else {
+    if (std::isnan(value)) throw ValueError(fmt::format("its {} is not a number", name));
+    member = value;
+  }
 }
 
 }  // namespace
 
 std::map<std::string, double, std::less<>> numbers_of(const Progress& progress) {
   std::map<std::string, double, std::less<>> numbers;
-  each_number(progress, [&](const char* name, auto number) {
+  const auto add = [&](const std::string& name, auto number) {
     numbers.emplace(name, static_cast<double>(number));
-  });
+  };
+  each_number(progress, add);
+  each_recent_number(progress, add);
   return numbers;
 }
 
@@ -58,16 +87,13 @@ Index lines_due(const Progress& at) { return at.step / 100 + at.epoch - 1; }
 Progress progress_of(const optim::RunState& checkpoint) {
   Progress progress;
   std::size_t count = 0;
-  each_number(progress, [&](const char* name, auto& member) {
-    const double value = checkpoint.number(name);
-    if constexpr (std::is_same_v<decltype(member), Index&>) {
-      if (!(value >= 0 && value < 0x1p53 && value == std::floor(value)))
-        throw ValueError(fmt::format("its {} is {}, not a count", name, number(value)));
-      member = static_cast<Index>(value);
-    } else {
-      if (std::isnan(value)) throw ValueError(fmt::format("its {} is not a number", name));
-      member = value;
-    }
+  each_number(progress, [&](const std::string& name, auto& member) {
+    read(checkpoint, name, member);
+    ++count;
+  });
+  each_recent_number(progress, [&](const std::string& name, auto& member) {
+    if (!checkpoint.numbers.contains(name)) return;
+    read(checkpoint, name, member);
     ++count;
   });
   if (count != checkpoint.numbers.size())

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <limits>
+#include <string>
 
+#include <reel/optim/clip.h>
 #include <reel/optim/run_state.h>
 
 namespace reel::char_lm {
@@ -20,9 +22,20 @@ struct Progress {
   double best_loss = std::numeric_limits<double>::infinity();  ///< the best validation loss
   Index best_epoch = 0;                                        ///< its epoch; 0 for none
   Index metrics_lines = 0;                                     ///< written so far
+  // Runs of earlier versions have none of these.
+  Index skipped = 0, epoch_skipped = 0, recent_skipped = 0,
+        skipped_in_row = 0;       ///< steps without an update, as their loss was not finite
+  Index carried_from = 0;         ///< the window of the epoch that began with a state of zeros
+  Index rollbacks = 0;            ///< returns to an earlier step
+  double rate_factor = 1;         ///< of the learning rate, after these
+  optim::ClipCount epoch_clips;   ///< over the steps of the epoch
+  optim::ClipCount recent_clips;  ///< since the last hundred
+
+  /// The updates of the parameters so far.
+  Index updates() const { return step - skipped; }
 };
 
-/// Calls f(name, member) for each.
+/// Calls f(name, member) for each that every version has.
 template <class P, class F>
 void each_number(P& p, F&& f) {
   f("step", p.step);
@@ -34,6 +47,26 @@ void each_number(P& p, F&& f) {
   f("best_loss", p.best_loss);
   f("best_epoch", p.best_epoch);
   f("metrics_lines", p.metrics_lines);
+}
+
+/// Calls f(name, member) for each of the others.
+template <class P, class F>
+void each_recent_number(P& p, F&& f) {
+  f("skipped", p.skipped);
+  f("epoch_skipped", p.epoch_skipped);
+  f("recent_skipped", p.recent_skipped);
+  f("skipped_in_row", p.skipped_in_row);
+  f("carried_from", p.carried_from);
+  f("rollbacks", p.rollbacks);
+  f("rate_factor", p.rate_factor);
+  const auto clips = [&](const std::string& name, auto& count) {
+    f(name + ".steps", count.steps);
+    f(name + ".clipped", count.clipped);
+    f(name + ".mean_norm", count.mean_norm);
+    f(name + ".largest_norm", count.largest_norm);
+  };
+  clips("epoch_clips", p.epoch_clips);
+  clips("recent_clips", p.recent_clips);
 }
 
 /// The numbers for a checkpoint.

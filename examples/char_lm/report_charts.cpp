@@ -101,12 +101,10 @@ Chart loss_of(const ReportedRun& run) {
   return chart;
 }
 
-// Where a line has clipping: the share of the steps since the line before it.
 std::vector<Point> clipped_share(const ReportedRun& run) {
   std::vector<Point> all;
-  for (const Metrics& line : run.diagnosed)
-    if (line.diagnosis->clip && line.diagnosis->clip->steps > 0)
-      all.push_back({step_of(line), line.diagnosis->clip->share()});
+  for (const Metrics& line : lines_of(run))
+    if (line.clip && line.clip->steps > 0) all.push_back({step_of(line), line.clip->share()});
   return all;
 }
 
@@ -203,7 +201,8 @@ std::vector<Chart> step_charts(const Runs& runs) {
           norm,
           {.id = "clipped-chart",
            .title = "Clipped steps",
-           .caption = "Share of the steps since the line before whose gradient exceeded the limit.",
+           .caption =
+               "Share of the steps of each line of the metrics whose gradient exceeded the limit.",
            .x = "step",
            .y = "share",
            .curves = of_each(runs, clipped_share)}};

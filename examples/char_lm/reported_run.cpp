@@ -18,6 +18,7 @@ std::string name_of(const RunDirectory& run) {
   return path.has_filename() ? path.filename().string() : path.string();
 }
 
+// Member by member: GCC 12 warns of a copy whose diagnosis is reset.
 Metrics without_diagnosis(const Metrics& line) {
   return {.step = line.step,
           .epoch = line.epoch,
@@ -26,7 +27,8 @@ Metrics without_diagnosis(const Metrics& line) {
           .lr = line.lr,
           .grad_norm = line.grad_norm,
           .chars_per_s = line.chars_per_s,
-          .elapsed_s = line.elapsed_s};
+          .elapsed_s = line.elapsed_s,
+          .clip = line.clip};
 }
 
 // Without the gradients through time, which make lines long.
@@ -76,9 +78,8 @@ ReportedRun reported_run(const RunDirectory& run, const RunConfig& config, const
 
 ReportedRun reported_run(const RunDirectory& run) {
   const RunConfig config = run.read_config();
-  const optim::RunState checkpoint = run.load(config);
-  const Progress progress = run.explain([&] { return progress_of(checkpoint); });
-  return reported_run(run, config, progress, checkpoint.params);
+  const optim::RunState checkpoint = run.load(config, run.model_file());
+  return reported_run(run, config, progress_of(checkpoint), checkpoint.params);
 }
 
 }  // namespace reel::char_lm

@@ -165,14 +165,15 @@ Vocabulary vocabulary_of(const std::string& text, TextMode mode) {
 
 std::string RunConfig::identity() const {
   Json json = json_of(*this);
-  if (settings.schedule != "cosine") json.erase("epochs");  // the length of its wave
   // Runs that were begun before these settings existed have windows of seq_len.
   if (settings.tbptt_update == settings.seq_len && settings.tbptt_length == settings.seq_len)
     for (const char* key : {"tbptt_update", "tbptt_length"}) json.erase(key);
   const Json of_earlier_versions = json_of({Settings{}, text, vocabulary});
   each_setting(settings, [&](const Setting& setting, const auto&) {
     const std::string key = key_of(setting);
-    if (setting.is_recent && json[key] == of_earlier_versions[key]) json.erase(key);
+    if (may_change(setting, settings) ||
+        (setting.is_recent && json[key] == of_earlier_versions[key]))
+      json.erase(key);
   });
   json["text"].erase("path");
   return json.dump();

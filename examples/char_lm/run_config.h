@@ -16,7 +16,8 @@ struct RunConfig {
   TextId text;
   datasets::Vocabulary vocabulary;
 
-  /// The immutable part, as text: everything except the number of epochs and the text's path.
+  /// The immutable part, as text: everything except what may change when the run is resumed,
+  /// and the text's path.
   std::string identity() const;
   /// The content of config.json.
   std::string json() const;

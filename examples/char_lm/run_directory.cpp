@@ -7,7 +7,11 @@
 
 #include <cerrno>
 #include <cstring>
+#include <iterator>
+#include <map>
+#include <string>
 
+#include <reel/autograd/message.h>
 #include <reel/nn/files/atomic_file.h>
 #include <reel/nn/files/file.h>
 
@@ -17,7 +21,7 @@
 namespace reel::char_lm {
 namespace {
 
-constexpr const char* identity_key = "config";
+constexpr const char *identity_key = "config", *version_key = "reel";
 
 std::string content_of(const nn::Location& where, std::size_t longest) {
   nn::File file = nn::File::regular(where, O_RDONLY);
@@ -28,6 +32,12 @@ std::string content_of(const nn::Location& where, std::size_t longest) {
   std::string content(size, '\0');
   content.resize(file.read(std::as_writable_bytes(std::span(content))));
   return content;
+}
+
+// The states that are kept, by step.
+std::map<Index, std::filesystem::path> kept_files(const std::filesystem::path& folder) {
+  if (!nn::Location(folder).exists()) return {};
+  return optim::StepFiles(folder, 1).files();
 }
 
 // A link was there before; what it leads to was created.
@@ -80,7 +90,8 @@ void RunDirectory::make() {
 void RunDirectory::undo() const {
   std::error_code ignored;
   if (directory_) {
-    std::filesystem::remove_all(path() / events_folder, ignored);
+    for (const char* folder : {events_folder, kept_folder})
+      std::filesystem::remove_all(path() / folder, ignored);
     for (const auto& file : files()) remove(file);
   }
   if (path() != path_) return;  // another directory may have its name
@@ -94,8 +105,10 @@ void RunDirectory::lock() {
 }
 
 void RunDirectory::remove_leftovers() const {
-  for (const auto& file : {model_file(), config_file(), report_file()})
+  for (const auto& file : {model_file(), best_file(), config_file(), report_file()})
     nn::AtomicFile::remove_leftovers(file);
+  for (const auto& [step, path] : kept_files(path() / kept_folder))
+    nn::AtomicFile::remove_leftovers(path);
 }
 
 void RunDirectory::write(const RunConfig& config) const {
@@ -112,12 +125,17 @@ RunConfig RunDirectory::read_config() const {
   }
 }
 
-// TensorBoard reads the files in the order of their names.
-nn::Location RunDirectory::new_event_file() const {
-  const nn::Location folder = file(events_folder);
+nn::Location RunDirectory::make_folder(const char* name) const {
+  const nn::Location folder = file(name);
   if (::mkdirat(folder.directory(), folder.name().c_str(), 0777) != 0 && errno != EEXIST)
     throw FileError(
         fmt::format("{}: cannot make the directory: {}", folder.str(), std::strerror(errno)));
+  return folder;
+}
+
+// TensorBoard reads the files in the order of their names.
+nn::Location RunDirectory::new_event_file() const {
+  make_folder(events_folder);
   for (int number = 1;; ++number) {
     nn::Location next = file(fmt::format("{}/events.out.tfevents.{:06}", events_folder, number));
     if (!next.exists() && !next.is_link()) return next;
@@ -128,24 +146,80 @@ bool RunDirectory::never_saved() const {
   return !model_file().exists() && !metrics_file().exists();
 }
 
-optim::RunState RunDirectory::load(const RunConfig& config) const {
-  optim::RunState checkpoint = optim::load_run_state(model_file());
+nn::Location RunDirectory::checkpoint_file(const std::string& name) const {
+  if (name == "last") return model_file();
+  if (name == "best") {
+    if (!best_file().exists())
+      throw FileError(
+          fmt::format("{}: there is no best state; it is written after the first epoch "
+                      "that ends with a validation",
+                      best_file().str()));
+    return best_file();
+  }
+  const Index step = std::stoll(name);
+  const auto kept = kept_files(path() / kept_folder);
+  if (!kept.contains(step)) {
+    std::vector<std::string> steps;
+    for (const auto& [number, file] : kept) steps.push_back(fmt::format("{}", number));
+    throw FileError(fmt::format(
+        "{}: step {} is not kept; {}", short_path(path_ / kept_folder), step,
+        steps.empty() ? "train keeps some with --keep" : "there are " + listed(steps, 8)));
+  }
+  return step_file(step);
+}
+
+std::optional<Index> RunDirectory::newest_step(Index limit) const {
+  const auto kept = kept_files(path() / kept_folder);
+  const auto after = kept.upper_bound(limit);
+  return after == kept.begin() ? std::nullopt : std::optional(std::prev(after)->first);
+}
+
+optim::RunState RunDirectory::load(const RunConfig& config, const nn::Location& where) const {
+  optim::RunState checkpoint = optim::load_run_state(where);
   const auto identity = checkpoint.texts.find(identity_key);
   if (identity == checkpoint.texts.end() || identity->second != config.identity())
-    throw FileError(fmt::format("{}: it is not the model of the run that {} describes",
-                                model_file().str(), config_file().name().string()));
-  explain([&] { require_state(checkpoint, config); });
+    throw FileError(fmt::format("{}: it is not the model of the run that {} describes", where.str(),
+                                config_file().name().string()));
+  explain(where, [&] { require_state(checkpoint, config); });
   return checkpoint;
 }
 
-void RunDirectory::save(const RunConfig& config, optim::RunState checkpoint) const try {
+// Those of before the version was stored are of the first.
+void RunDirectory::require_same_version(const optim::RunState& checkpoint) {
+  const auto version = checkpoint.texts.find(version_key);
+  const std::string theirs = version == checkpoint.texts.end() ? "0.1.0" : version->second;
+  if (theirs != REEL_VERSION)
+    throw ValueError(
+        fmt::format("it is of Reel {}, and this is {}, which may round otherwise: the "
+                    "weights would not be those of an uninterrupted run; go on all the "
+                    "same with --force, or with that version",
+                    printable(theirs, 40), REEL_VERSION));
+}
+
+template <class Write>
+void RunDirectory::write_checkpoint(const RunConfig& config, optim::RunState& checkpoint,
+                                    Write&& write_it) const try {
   checkpoint.texts[identity_key] = config.identity();
+  checkpoint.texts[version_key] = REEL_VERSION;
   if (!config_file().exists()) write(config);
-  optim::save_run_state(model_file(), checkpoint);
+  write_it();
 } catch (const FileError&) {
   if (!directory_ || !directory_->is_deleted()) throw;
   throw FileError(
       fmt::format("{}: the directory was deleted, so the run cannot be saved", short_path(path_)));
+}
+
+void RunDirectory::save(const nn::Location& where, const RunConfig& config,
+                        optim::RunState checkpoint) const {
+  write_checkpoint(config, checkpoint, [&] { optim::save_run_state(where, checkpoint); });
+}
+
+void RunDirectory::save_step(Index step, int keep, const RunConfig& config,
+                             optim::RunState checkpoint) const {
+  write_checkpoint(config, checkpoint, [&] {
+    make_folder(kept_folder);
+    optim::StepFiles(path() / kept_folder, keep).save(step, checkpoint);
+  });
 }
 
 }  // namespace reel::char_lm

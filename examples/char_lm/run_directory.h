@@ -10,14 +10,16 @@
 #include <reel/autograd/error.h>
 #include <reel/nn/files/location.h>
 #include <reel/optim/run_state.h>
+#include <reel/optim/step_files.h>
 
 #include "run_config.h"
 
 namespace reel::char_lm {
 
 /// The directory of a run: model.safetensors (the weights and the whole state of the training),
-/// config.json, metrics.jsonl, machines.jsonl, report.html and, if the model wrote as it was
-/// trained, samples.jsonl. All errors about its files are FileErrors with the path.
+/// best.safetensors (the same after the best epoch), config.json, metrics.jsonl, machines.jsonl,
+/// report.html and, if there are any, samples.jsonl, kept states in the folder steps and events in
+/// the folder tensorboard. All errors about its files are FileErrors with the path.
 class RunDirectory {
  public:
   explicit RunDirectory(std::filesystem::path path) : path_(std::move(path)) {}
@@ -25,6 +27,10 @@ class RunDirectory {
   /// Its path: as given or, once it is locked, its current location if it has been moved since.
   std::filesystem::path path() const { return directory_ ? directory_->path_now() : path_; }
   nn::Location model_file() const { return file("model.safetensors"); }
+  nn::Location best_file() const { return file("best.safetensors"); }
+  nn::Location step_file(Index step) const {
+    return file(fmt::format("{}/{}", kept_folder, optim::StepFiles::name_of(step)));
+  }
   nn::Location config_file() const { return file("config.json"); }
   nn::Location metrics_file() const { return file("metrics.jsonl"); }
   nn::Location samples_file() const { return file("samples.jsonl"); }
@@ -54,31 +60,46 @@ class RunDirectory {
 
   /// Whether training was stopped between its first file and its first checkpoint.
   bool never_saved() const;
-  /// Calls f, which reads the checkpoint; the name of its file is added to an Error, except to one
+  /// Calls f, which reads a checkpoint; the name of its file is added to an Error, except to one
   /// about memory.
   template <class F>
-  decltype(auto) explain(F&& f) const {
+  static decltype(auto) explain(const nn::Location& where, F&& f) {
     try {
       return f();
     } catch (const MemoryError&) {
       throw;
     } catch (const Error& error) {
-      throw FileError(fmt::format("{}: {}", model_file().str(), error.message()));
+      throw FileError(fmt::format("{}: {}", where.str(), error.message()));
     }
   }
-  /// The checkpoint, if it matches this configuration: it was saved with it, has the parameters of
-  /// its model, and could be a state of its training.
-  optim::RunState load(const RunConfig& config) const;
-  /// Replaces the checkpoint; writes the configuration again if it was deleted meanwhile.
-  void save(const RunConfig& config, optim::RunState checkpoint) const;
+  /// The file that --checkpoint names: "last", "best" or the number of a step that is kept. Throws
+  /// FileError if there is no best or no such step, saying which there are.
+  nn::Location checkpoint_file(const std::string& name) const;
+  /// The newest kept step that is at most `limit`.
+  std::optional<Index> newest_step(Index limit) const;
+
+  /// The checkpoint in one of these files, if it matches this configuration: it was saved with it,
+  /// has the parameters of its model, and could be a state of its training.
+  optim::RunState load(const RunConfig& config, const nn::Location& where) const;
+  /// Writes a checkpoint, with the version of Reel; writes the configuration again if it was
+  /// deleted meanwhile.
+  void save(const nn::Location& where, const RunConfig& config, optim::RunState checkpoint) const;
+  /// Writes one to keep, and removes the oldest so that `keep` are left.
+  void save_step(Index step, int keep, const RunConfig& config, optim::RunState checkpoint) const;
+  /// Throws ValueError if another version of Reel wrote the checkpoint.
+  static void require_same_version(const optim::RunState& checkpoint);
 
  private:
   // What a run may have.
   std::vector<nn::Location> files() const {
-    return {model_file(),    config_file(), metrics_file(),     samples_file(),
-            machines_file(), report_file(), file(events_folder)};
+    return {model_file(),    best_file(),   config_file(),     metrics_file(),     samples_file(),
+            machines_file(), report_file(), file(kept_folder), file(events_folder)};
   }
-  static constexpr const char* events_folder = "tensorboard";
+  static constexpr const char *events_folder = "tensorboard", *kept_folder = "steps";
+
+  nn::Location make_folder(const char* name) const;
+  template <class Write>
+  void write_checkpoint(const RunConfig& config, optim::RunState& checkpoint, Write&& write) const;
 
   nn::Location file(const std::string& name) const {
     return directory_ ? nn::Location(*directory_, name) : nn::Location(path_ / name);

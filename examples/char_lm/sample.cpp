@@ -138,10 +138,12 @@ class Conversation {
 }  // namespace
 
 int sample(const SampleOptions& options) {
-  return with_trained_model(RunDirectory(options.run), [&](const auto& model, const auto& config) {
-    if (options.interactive) return Conversation(model, config.vocabulary, options)();
-    return write_once(model, config.vocabulary, options);
-  });
+  return with_trained_model(RunDirectory(options.run), options.checkpoint,
+                            [&](const auto& model, const auto& config) {
+                              if (options.interactive)
+                                return Conversation(model, config.vocabulary, options)();
+                              return write_once(model, config.vocabulary, options);
+                            });
 }
 
 }  // namespace reel::char_lm

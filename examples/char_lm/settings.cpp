@@ -37,6 +37,11 @@ void refuse(const Setting& setting, std::string_view value) {
   throw ValueError(fmt::format("{} is {}, but has to be {}", setting.name, value, setting.allowed));
 }
 
+// With a cosine the number of epochs is the length of its wave.
+bool may_change(const Setting& setting, const Settings& run) {
+  return setting.is_adjustable && !(setting.name == "epochs" && run.schedule == "cosine");
+}
+
 std::string key_of(const Setting& setting) {
   std::string key(setting.name);
   std::ranges::replace(key, '-', '_');

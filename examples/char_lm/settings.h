@@ -24,6 +24,8 @@ struct Settings {
   double ema = 0;
   double clip = 5, train_frac = 0.9;
   std::uint64_t seed = 123;
+  std::string on_nan = "stop";
+  int save_every = 0, keep = 0;
   std::string dtype = "f32";
   bool bytes = false;
 };
@@ -39,6 +41,7 @@ struct Setting {
   std::string_view otherwise = {};  ///< the setting whose value it has if it is not given
   std::string_view choices = {};    ///< of a name, if its placeholder does not list them
   bool is_recent = false;           ///< runs of earlier versions lack it, and have its default
+  bool is_adjustable = false;       ///< may differ when a run is resumed: see `may_change`
 };
 
 namespace allowed {
@@ -90,7 +93,14 @@ void each_setting(S& s, F&& f) {
     s.tbptt_length);
   f(Setting{"batch", "Text", "mini-batch size: parallel streams", "N", whole_words, whole},
     s.batch);
-  f(Setting{"epochs", "Training", "passes over the text", "N", whole_words, whole}, s.epochs);
+  f(Setting{.name = "epochs",
+            .group = "Training",
+            .help = "passes over the text",
+            .value = "N",
+            .allowed = whole_words,
+            .allows = whole,
+            .is_adjustable = true},
+    s.epochs);
   f(Setting{.name = "optimizer",
             .group = "Training",
             .help = "optimizer, see below",
@@ -132,10 +142,39 @@ void each_setting(S& s, F&& f) {
   f(Setting{"clip", "Training", "maximum gradient norm; 0: no limit", "X", not_negative_words,
             not_negative},
     s.clip);
+  f(Setting{.name = "on-nan",
+            .group = "Training",
+            .help = "if a loss is not finite, see below",
+            .value = "stop|skip|rollback",
+            .allowed = "stop, skip or rollback",
+            .is_recent = true,
+            .is_adjustable = true},
+    s.on_nan);
+  f(Setting{.name = "save-every",
+            .group = "Training",
+            .help = "steps between saves; 0: a minute",
+            .value = "N",
+            .allowed = "a whole number from 0 to 1000000",
+            .allows = natural,
+            .is_recent = true,
+            .is_adjustable = true},
+    s.save_every);
+  f(Setting{.name = "keep",
+            .group = "Training",
+            .help = "saves to keep beside last and best",
+            .value = "N",
+            .allowed = "a whole number from 0 to 1000000",
+            .allows = natural,
+            .is_recent = true,
+            .is_adjustable = true},
+    s.keep);
   f(Setting{"seed", "Training", "seed of all random numbers", "N",
             "a whole number of 64 bits, 0 or more", any},
     s.seed);
 }
+
+/// Whether a run may be resumed with another value.
+bool may_change(const Setting& setting, const Settings& run);
 
 /// "seq_len" for "seq-len".
 std::string key_of(const Setting& setting);

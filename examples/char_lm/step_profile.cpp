@@ -61,7 +61,8 @@ std::vector<OpTime> by_op(const Profile& profile) {
 std::vector<OpTime> profile_step(const RunDirectory& run) {
   std::vector<OpTime> ops;
   with_trained_params(
-      run, [&]<class L>(const CharLm<L>& model, const Params& params, const RunConfig& config) {
+      run, "last",
+      [&]<class L>(const CharLm<L>& model, const Params& params, const RunConfig& config) {
         ops = by_op(profile(model, params, config));
         return 0;
       });

@@ -29,6 +29,7 @@ void TensorBoard::metrics(const Metrics& line, bool is_epoch) {
     events_.scalar("steps/train_loss", line.step, line.train_loss);
     events_.scalar("steps/lr", line.step, line.lr);
     events_.scalar("steps/grad_norm", line.step, line.grad_norm);
+    if (line.clip) events_.scalar("steps/clipped", line.step, line.clip->share());
     events_.scalar("steps/chars_per_s", line.step, line.chars_per_s);
   }
   if (line.diagnosis)

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <utility>
+
 #include <reel/autograd/threads.h>
 
 #include "checkpoint.h"
@@ -14,16 +16,21 @@ datasets::TextMode mode_of(const Settings& settings) {
   return settings.bytes ? datasets::TextMode::bytes : datasets::TextMode::utf8;
 }
 
-// Throws unless the options given with --resume are those of the run; only the number of epochs may
-// differ, unless it is the length of a schedule.
-void require_same_settings(const RunConfig& run, const TrainOptions& options) {
-  const auto theirs = texts_of(run.settings), given = texts_of(options.settings);
-  for (const std::string& name : options.given)
-    if ((name != "epochs" || run.settings.schedule == "cosine") &&
-        theirs.at(name) != given.at(name))
+// The settings of a run with those given with --resume. Throws unless they are the same, or may
+// change.
+Settings settings_of(const RunConfig& run, const TrainOptions& options) {
+  Settings settings = run.settings;
+  const auto texts = texts_of(options.settings);
+  each_setting(settings, [&](const Setting& setting, auto& value) {
+    const std::string name(setting.name), theirs = fmt::format("{}", value);
+    if (!options.given.contains(name) || texts.at(name) == theirs) return;
+    if (!may_change(setting, run.settings))
       throw ValueError(fmt::format(
           "--{} {} contradicts the run in {}, which has {}; leave it out, or give another --run",
-          name, given.at(name), short_path(options.run), theirs.at(name)));
+          name, texts.at(name), short_path(options.run), theirs));
+    assign(setting, texts.at(name), value);
+  });
+  return settings;
 }
 
 Corpus text_of(const RunConfig& config, const TrainOptions& options) {
@@ -73,7 +80,7 @@ class Training {
       run_.require_vacant();
       try {
         run_.write(config);
-        trainer.save();
+        trainer.save_begin();
         trainer.open_files();
         describe(config, corpus, trainer);
         return finish(trainer);
@@ -88,23 +95,26 @@ class Training {
     run_.require_run();
     run_.lock();
     RunConfig config = run_.read_config();
-    require_same_settings(config, options_);
+    const Settings settings = settings_of(config, options_);
     std::optional<optim::RunState> checkpoint;
-    if (!run_.never_saved()) checkpoint = run_.load(config);
+    if (!run_.never_saved()) {
+      checkpoint = run_.load(config, run_.model_file());
+      if (!options_.force)
+        run_.explain(run_.model_file(), [&] { RunDirectory::require_same_version(*checkpoint); });
+    }
     const Corpus corpus = same_corpus(config, options_);
     config.text.path = corpus.id.path;
-    const int epochs_before = config.settings.epochs;
-    if (options_.given.contains("epochs")) config.settings.epochs = options_.settings.epochs;
+    const Settings before = std::exchange(config.settings, settings);
     return with_trainer(config, corpus, [&](auto& trainer) {
       if (checkpoint)
-        run_.explain([&] { trainer.restore(*checkpoint); });
+        run_.explain(run_.model_file(), [&] { trainer.restore(*checkpoint); });
       else
-        trainer.save();
+        trainer.save_begin();
       trainer.open_files();
       checkpoint.reset();
       RunConfig kept = config;
-      if (trainer.progress().epoch > config.settings.epochs) kept.settings.epochs = epochs_before;
-      if (options_.text || kept.settings.epochs != epochs_before) run_.write(kept);
+      if (trainer.progress().epoch > config.settings.epochs) kept.settings.epochs = before.epochs;
+      if (options_.text || texts_of(kept.settings) != texts_of(before)) run_.write(kept);
       describe(config, corpus, trainer);
       return finish(trainer);
     });

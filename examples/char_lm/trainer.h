@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <cmath>
 #include <memory>
 #include <optional>
@@ -12,7 +11,6 @@
 
 #include <reel/autograd/tape.h>
 #include <reel/nn/diagnostics.h>
-#include <reel/optim/clip.h>
 #include <reel/optim/tbptt.h>
 
 #include "commands.h"
@@ -23,6 +21,7 @@
 #include "progress.h"
 #include "run_directory.h"
 #include "samples.h"
+#include "saves.h"
 #include "tensorboard.h"
 #include "training_log.h"
 #include "updates.h"
@@ -30,17 +29,24 @@
 
 namespace reel::char_lm {
 
-/// The error for a training that diverged at `step`.
-Error diverged(const std::string& how, Index step, Index saved_step, const RunDirectory& run);
+/// A training diverged: a loss, a gradient or a parameter is not finite.
+class Diverged : public Error {
+ public:
+  /// `how` says which.
+  Diverged(const std::string& how, Index step, Saves& saves, const RunDirectory& run,
+           const Settings& settings);
+
+  const std::string& how() const { return how_; }
+  Index step() const { return step_; }
+
+ private:
+  std::string how_;
+  Index step_;
+};
 
 /// Writes report.html; a failure is noted in the log, as the training is worth more.
 void write_report(const RunDirectory& run, const RunConfig& config, const Progress& at,
                   const Params& params, TrainingLog& log);
-
-/// Seconds on a monotonic clock.
-inline double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// Characters and the time they took.
 struct Pace {
@@ -64,6 +70,7 @@ class Trainer {
         run_(run),
         log_(log),
         extras_(extras),
+        saves_(run, config),
         train_(text.train, config.settings.batch, config.settings.tbptt_update),
         params_(config.settings.seed, dtype_of(config.settings)),
         model_(params_, config.vocabulary.size(), config.settings),
@@ -80,13 +87,16 @@ class Trainer {
   const Params& params() const { return params_; }
   const Progress& progress() const { return at_; }
   /// The step of the last save; 0 if nothing that was trained is saved.
-  Index saved_step() const { return saved_step_; }
+  Index saved_step() { return saves_.saved_step(); }
 
   /// Resumes from a checkpoint that RunDirectory::load returned. Throws Error if it does not match
   /// the model or the text.
   void restore(const optim::RunState& checkpoint);
-  /// Saves the current state.
-  void save();
+  /// Saves the state before the first step.
+  void save_begin() {
+    save();
+    saves_.wait();
+  }
   /// Prepares the files that grow, dropping what is of later steps. Call once, before `run`.
   void open_files() {
     metrics_.emplace(run_.metrics_file(), at_.metrics_lines);
@@ -101,7 +111,8 @@ class Trainer {
 
  private:
   using State = typename CharLm<L>::State;
-  static constexpr double save_every_s = 60;
+  /// After more steps without a finite loss in a row, or more returns, there is no hope.
+  static constexpr Index most_skipped_in_row = 10, most_rollbacks = 10;
 
   struct Stopped {};
   static void stop_if_asked() {
@@ -111,8 +122,11 @@ class Trainer {
   auto model_with_loss();
   datasets::Window steps_before(Index window, Index steps) const;
   void train_epoch();
-  double step();
-  void after_step(double loss, double seconds);
+  std::optional<double> step();
+  void skip(const Diverged& found);
+  void roll_back(const Diverged& found);
+  void save(bool is_best = false, bool is_point = false);
+  void after_step(std::optional<double> loss, double seconds);
   void write_hundred();
   void append(Metrics line, bool is_epoch);
   template <class Write>
@@ -124,11 +138,16 @@ class Trainer {
   void end_epoch();
   std::optional<double> validate() const;
 
-  void require_below(double limit, const char* what, double value, Index step) const {
-    if (!(value < limit))
-      throw diverged(fmt::format("the {} is {}", what, number(value)), step, saved_step_, run_);
+  void require_below(double limit, const char* what, double value, Index step) {
+    if (!(value < limit)) throw diverged(fmt::format("the {} is {}", what, number(value)), step);
   }
-  Metrics metrics(double train_loss, const Pace& pace) const;
+  Diverged diverged(const std::string& how, Index step) {
+    return {how, step, saves_, run_, config_.settings};
+  }
+  Index checkpoint_position(const Progress& at) const {
+    return (at.window - at.carried_from) * train_.seq_len();
+  }
+  Metrics metrics(double train_loss, const optim::ClipCount& clips, const Pace& pace) const;
   Position position() const;
   double seconds_left() const;
 
@@ -136,6 +155,7 @@ class Trainer {
   const RunDirectory& run_;
   TrainingLog& log_;
   const Extras& extras_;
+  Saves saves_;
   datasets::Windows train_;
   std::optional<datasets::Windows> valid_;
 
@@ -147,13 +167,10 @@ class Trainer {
   Progress at_;
 
   std::optional<nn::Diagnostics> diagnostics_;
-  optim::ClipCount clips_;  // since the last line with a diagnosis
   std::optional<MetricsFile> metrics_;
   std::optional<SamplesFile> samples_;
   std::optional<TensorBoard> board_;
   double start_ = 0;  // start of the run on this clock, without interruptions
-  double saved_at_ = 0;
-  Index saved_step_ = 0;
   double reported_at_ = 0, report_took_ = 0;
   Pace epoch_pace_, recent_pace_, shown_pace_;
   double shown_loss_ = NAN;  // a moving average
@@ -177,27 +194,27 @@ void Trainer<L>::restore(const optim::RunState& checkpoint) {
     throw ValueError(fmt::format(
         "its place, step {} and window {} of epoch {}, is not one in this text of {} windows",
         at.step, at.window, at.epoch, train_.count()));
-  optim::TbpttHistory<State> history{.position = at.window * train_.seq_len(),
-                                     .rng = checkpoint.rng,
-                                     .params = checkpoint.earlier};
+  optim::TbpttHistory<State> history{
+      .position = checkpoint_position(at), .rng = checkpoint.rng, .params = checkpoint.earlier};
   history.steps = steps_looked_back(config_.settings, history.position);
   if (!checkpoint.carried.empty()) {
     history.state.layers.resize(model_.rnn.layers.size());
     history.state = nn::unflatten(history.state, checkpoint.carried);
   }
-  updates_.restore(checkpoint, at.step);
+  updates_.restore(checkpoint, at.step, at.rate_factor);
   nn::load_params(checkpoint.params, params_);
   const auto [inputs, targets] = steps_before(at.window, history.steps);
   tbptt_.restore(history, {inputs, targets}, model_with_loss());
   at_ = at;
-  saved_step_ = at.step;
+  saves_.set_saved_step(at.step);
 }
 
+// Begins to write the current state.
 template <nn::Layer L>
-void Trainer<L>::save() {
+void Trainer<L>::save(bool is_best, bool is_point) {
   const nn::NamedTensors params = nn::from_params(params_);
   if (const std::string name = first_not_finite(params); !name.empty())
-    throw diverged(name + " is no longer finite", at_.step, saved_step_, run_);
+    throw diverged(name + " is no longer finite", at_.step);
   const optim::TbpttHistory<State> history = tbptt_.history();
   optim::RunState state{.params = params,
                         .carried = nn::flatten(history.state),
@@ -205,25 +222,31 @@ void Trainer<L>::save() {
                         .rng = history.rng,
                         .numbers = numbers_of(at_)};
   updates_.save(state);
-  run_.save(config_, state);
-  saved_step_ = at_.step;
-  saved_at_ = seconds_now();
+  saves_.begin(std::move(state), at_, is_best, is_point);
 }
 
 template <nn::Layer L>
 int Trainer<L>::run() {
-  saved_at_ = seconds_now();
-  start_ = saved_at_ - metrics_->elapsed_s();
+  saves_.restart_clock();
+  start_ = seconds_now() - metrics_->elapsed_s();
   try {
+    if (saves_.lacks_point(at_.step)) save(false, true);
     if (at_.metrics_lines < lines_due(at_)) write_hundred();  // it could not be written earlier
     sample_if_due();                                          // nor this one
     while (!is_done()) {
-      train_epoch();
-      end_epoch();
+      try {
+        train_epoch();
+        end_epoch();
+      } catch (const Diverged& found) {
+        if (config_.settings.on_nan != "rollback") throw;
+        roll_back(found);
+      }
     }
+    saves_.wait();
     return 0;
   } catch (const Stopped&) {
     save();
+    saves_.wait();
     report();
     return InterruptGuard::signal();
   }
@@ -235,7 +258,7 @@ void Trainer<L>::train_epoch() {
   while (at_.window < train_.count()) {
     stop_if_asked();
     const double before = seconds_now();
-    const double loss = step();
+    const std::optional<double> loss = step();
     after_step(loss, seconds_now() - before);
   }
 }
@@ -258,21 +281,63 @@ datasets::Window Trainer<L>::steps_before(Index window, Index steps) const {
   return {last(inputs), last(targets)};
 }
 
-// One window: forward pass, backward pass and parameter update.
+// One window: forward pass, backward pass and parameter update. None if it was skipped.
 template <nn::Layer L>
-double Trainer<L>::step() {
+std::optional<double> Trainer<L>::step() try {
   const auto [inputs, targets] = train_[at_.window];
   const ObserverScope watch = watch_if_due();
   double mean = 0;
   tbptt_.run({inputs, targets}, model_with_loss(), [&](Gradients& gradients, double loss) {
     const double clip = config_.settings.clip;
-    at_.grad_norm = clip > 0 ? optim::clip_by_norm(gradients, clip) : gradients.norm();
-    clips_.add(at_.grad_norm, clip);
-    require_below(INFINITY, "norm of the gradient", at_.grad_norm, at_.step + 1);
+    const double norm = clip > 0 ? optim::clip_by_norm(gradients, clip) : gradients.norm();
+    require_below(INFINITY, "norm of the gradient", norm, at_.step + 1);
+    at_.grad_norm = norm;
+    if (clip > 0)
+      for (optim::ClipCount* count : {&at_.epoch_clips, &at_.recent_clips}) count->add(norm, clip);
     updates_.step(gradients, at_.step + 1);
     mean = loss;
   });
+  at_.skipped_in_row = 0;
   return mean;
+} catch (const Diverged& found) {
+  if (config_.settings.on_nan != "skip") throw;
+  skip(found);
+  return std::nullopt;
+}
+
+// The window counts as read, and the next one begins with a state of zeros: that of this one may be
+// what is not finite.
+template <nn::Layer L>
+void Trainer<L>::skip(const Diverged& found) {
+  tbptt_.reset();
+  at_.carried_from = at_.window + 1;
+  for (Index* count : {&at_.skipped, &at_.epoch_skipped, &at_.recent_skipped, &at_.skipped_in_row})
+    ++*count;
+  if (at_.skipped_in_row == most_skipped_in_row || at_.epoch_skipped == train_.count())
+    throw diverged(fmt::format("{}, after {} skipped in a row", found.how(),
+                               counted(at_.skipped_in_row - 1, "step")),
+                   found.step());
+  log_.note(fmt::format("step {}: {}; skipped, {} so far", found.step(), found.how(), at_.skipped));
+}
+
+// Training goes on from the newest point that was saved, with half the learning rate; not from one
+// right before the step, whose loss does not depend on the rate.
+template <nn::Layer L>
+void Trainer<L>::roll_back(const Diverged& found) {
+  const Progress before = at_;
+  if (before.rollbacks == most_rollbacks)
+    throw diverged(fmt::format("{}, after {}", found.how(), counted(before.rollbacks, "rollback")),
+                   found.step());
+  std::optional<optim::RunState> point = saves_.newest_point(found.step() - 2);
+  if (!point) throw found;
+  point->numbers["rollbacks"] = static_cast<double>(before.rollbacks + 1);
+  point->numbers["rate_factor"] = before.rate_factor / 2;
+  restore(*point);
+  open_files();
+  epoch_pace_ = recent_pace_ = shown_pace_ = {};
+  shown_loss_ = NAN;
+  log_.note(fmt::format("step {}: {}; back to step {}, with {} of the learning rate", found.step(),
+                        found.how(), at_.step, number(at_.rate_factor)));
 }
 
 // The step before a line of metrics is the one to look into.
@@ -287,34 +352,37 @@ std::optional<Diagnosis> Trainer<L>::diagnosis() {
   if (!diagnostics_) return {};
   Diagnosis found{diagnostics_->layers()};
   if (found.layers.empty()) return {};  // a line of before the run was resumed
-  if (config_.settings.clip > 0) found.clip = std::exchange(clips_, {});
   return found;
 }
 
 template <nn::Layer L>
-void Trainer<L>::after_step(double loss, double seconds) {
+void Trainer<L>::after_step(std::optional<double> loss, double seconds) {
   const auto chars = static_cast<double>(train_.batch() * train_.seq_len());
-  at_.epoch_loss += loss;
-  at_.recent_loss += loss;
+  at_.epoch_loss += loss.value_or(0);
+  at_.recent_loss += loss.value_or(0);
   ++at_.step;
   ++at_.window;
   epoch_pace_.add(chars, seconds);
   recent_pace_.add(chars, seconds);
   shown_pace_ = {0.98 * shown_pace_.chars + chars, 0.98 * shown_pace_.seconds + seconds};
 
-  shown_loss_ = std::isnan(shown_loss_) ? loss : 0.95 * shown_loss_ + 0.05 * loss;
+  if (loss) shown_loss_ = std::isnan(shown_loss_) ? *loss : 0.95 * shown_loss_ + 0.05 * *loss;
   log_.step(position(), shown_loss_, shown_pace_.chars_per_s(), seconds_left());
   if (at_.step % 100 == 0) write_hundred();
   sample_if_due();
-  if (seconds_now() - saved_at_ > save_every_s) save();
+  if (const bool is_point = saves_.is_point(at_.step); is_point || saves_.is_due())
+    save(false, is_point);
 }
 
 template <nn::Layer L>
 void Trainer<L>::write_hundred() {
-  const Metrics line = metrics(at_.recent_loss / 100, recent_pace_);
+  const auto updates = static_cast<double>(100 - at_.recent_skipped);
+  const Metrics line = metrics(at_.recent_loss / updates, at_.recent_clips, recent_pace_);
   append(line, false);
   log_.hundred(position(), line, seconds_left());
   at_.recent_loss = 0;
+  at_.recent_skipped = 0;
+  at_.recent_clips = {};
   recent_pace_ = {};
 }
 
@@ -327,6 +395,7 @@ void Trainer<L>::write_or_save(Write&& write) {
   } catch (const FileError& error) {
     try {
       save();
+      saves_.wait();
     } catch (const FileError& second) {
       throw FileError(
           fmt::format("{}; nor can the state be saved: {}", error.message(), second.message()));
@@ -381,20 +450,25 @@ template <nn::Layer L>
 void Trainer<L>::end_epoch() {
   const std::optional<double> valid_loss = validate();
   if (valid_loss) require_below(largest_loss, "validation loss", *valid_loss, at_.step);
-  Metrics line = metrics(at_.epoch_loss / static_cast<double>(train_.count()), epoch_pace_);
+  const auto updates = static_cast<double>(train_.count() - at_.epoch_skipped);
+  Metrics line = metrics(at_.epoch_loss / updates, at_.epoch_clips, epoch_pace_);
   line.valid_loss = valid_loss;
   append(line, true);
   log_.epoch(position(), line);
-  if (valid_loss && *valid_loss < at_.best_loss) {
+  const bool is_best = valid_loss && *valid_loss < at_.best_loss;
+  if (is_best) {
     at_.best_loss = *valid_loss;
     at_.best_epoch = at_.epoch;
   }
   ++at_.epoch;
   at_.window = 0;
+  at_.carried_from = 0;
   at_.epoch_loss = 0;
+  at_.epoch_skipped = 0;
+  at_.epoch_clips = {};
   tbptt_.reset();
   updates_.end_epoch(valid_loss);
-  save();
+  save(is_best, true);
   if (board_) write_or_save([&] { board_->weights(at_.step, nn::from_params(params_)); });
   // Where epochs are short, reports are to take at most a fiftieth of the time.
   if (is_done() || seconds_now() - reported_at_ > 50 * report_took_) report();
@@ -417,14 +491,16 @@ std::optional<double> Trainer<L>::validate() const {
 }
 
 template <nn::Layer L>
-Metrics Trainer<L>::metrics(double train_loss, const Pace& pace) const {
+Metrics Trainer<L>::metrics(double train_loss, const optim::ClipCount& clips,
+                            const Pace& pace) const {
   return {.step = at_.step,
           .epoch = static_cast<int>(at_.epoch),
           .train_loss = train_loss,
           .lr = updates_.learning_rate(),
           .grad_norm = at_.grad_norm,
           .chars_per_s = pace.chars_per_s(),
-          .elapsed_s = seconds_now() - start_};
+          .elapsed_s = seconds_now() - start_,
+          .clip = clips.steps > 0 ? std::optional(clips) : std::nullopt};
 }
 
 template <nn::Layer L>

@@ -54,7 +54,8 @@ void Updates::step(const Gradients& gradients, Index step) {
 }
 
 void Updates::set_learning_rate(Index step) {
-  optimizer_->set_learning_rate(schedule_.at(step) * (plateau_ ? plateau_->factor() : 1));
+  const double of_plateau = plateau_ ? plateau_->factor() : 1;
+  optimizer_->set_learning_rate(schedule_.at(step) * of_plateau * rate_factor_);
 }
 
 void Updates::end_epoch(std::optional<double> valid_loss) {
@@ -67,7 +68,8 @@ void Updates::save(optim::RunState& state) const {
   if (ema_) state.more.insert("", ema_->state());
 }
 
-void Updates::restore(const optim::RunState& state, Index steps) {
+void Updates::restore(const optim::RunState& state, Index steps, double rate_factor) {
+  rate_factor_ = rate_factor;
   if (plateau_) plateau_->restore(state.more);
   if (ema_) ema_->restore(state.more);
   optimizer_->restore(state.optimizer);

@@ -43,9 +43,9 @@ class Updates {
 
   /// Puts the state into that of a run.
   void save(optim::RunState& state) const;
-  /// Continues after that many steps. Throws ValueError if the state is not that of such a
-  /// training.
-  void restore(const optim::RunState& state, Index steps);
+  /// Continues after that many steps, with a part of the learning rate. Throws ValueError if the
+  /// state is not that of such a training.
+  void restore(const optim::RunState& state, Index steps, double rate_factor);
 
  private:
   void set_learning_rate(Index step);
@@ -53,6 +53,7 @@ class Updates {
   Params params_;
   std::unique_ptr<optim::Optimizer> optimizer_;
   optim::Schedule schedule_;
+  double rate_factor_ = 1;
   std::optional<optim::ReduceOnPlateau> plateau_;
   std::optional<optim::Ema> ema_;
 };

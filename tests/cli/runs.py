@@ -17,9 +17,10 @@ BUILD = pathlib.Path(os.environ.get("REEL_BUILD", ROOT / "build"))
 CHAR_LM = os.environ.get("CHAR_LM", str(BUILD / "examples" / "char_lm"))
 SANITIZED = b"__asan_init" in pathlib.Path(CHAR_LM).read_bytes()  # slower, and no bad_alloc
 LONG = os.environ.get("REEL_LONG") == "1"  # as ./dev test --long sets it
-FILES = ["config.json", "machines.jsonl", "metrics.jsonl", "model.safetensors", "report.html"]
+FILES = ["best.safetensors", "config.json", "machines.jsonl", "metrics.jsonl", "model.safetensors",
+         "report.html"]
 METRIC_KEYS = ["step", "epoch", "train_loss", "valid_loss", "lr", "grad_norm", "chars_per_s",
-               "elapsed_s"]
+               "elapsed_s", "clip"]
 
 
 def small_text(length=3000):

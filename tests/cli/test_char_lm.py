@@ -34,7 +34,10 @@ class Training(runs.CharLmTest):
             is_epoch = line["step"] % 100 != 0
             self.assertEqual(list(line), [key for key in runs.METRIC_KEYS
                                           if is_epoch or key != "valid_loss"])
-            self.assertTrue(all(math.isfinite(number) for number in line.values()))
+            clip = line.pop("clip")
+            self.assertEqual(clip["steps"], 100 if not is_epoch else steps)
+            self.assertTrue(all(math.isfinite(number)
+                                for number in (*line.values(), *clip.values())))
         losses = [line["valid_loss"] for line in lines if "valid_loss" in line]
         self.assertLess(losses[-1], losses[0])
         self.assertLess(losses[0], math.log(len(config["vocabulary"])))
@@ -148,6 +151,7 @@ class SameBits(runs.CharLmTest):
 
     def assert_same(self, run, other):
         self.assertEqual(self.model_of(run), self.model_of(other))
+        self.assertEqual(*((one / "best.safetensors").read_bytes() for one in (run, other)))
         self.assertEqual(self.without_times(run), self.without_times(other))
         elapsed = [line["elapsed_s"] for line in metrics_of(run)]
         self.assertEqual(elapsed, sorted(elapsed))

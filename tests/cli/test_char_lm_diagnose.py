@@ -43,8 +43,8 @@ class Diagnose(runs.CharLmTest):
                 for line in lines:
                     self.check_layers(line, model, 10)
                     self.assertEqual([k for k in line if k != "valid_loss"][-2:],
-                                     ["elapsed_s", "diagnostics"])
-                first = lines[0]["diagnostics"]["clip"]
+                                     ["clip", "diagnostics"])
+                first = lines[0]["clip"]
                 self.assertEqual(first["steps"], lines[0]["step"])
                 self.assertLess(0, first["clipped"])
                 self.assertLess(first["clipped"], first["steps"])
@@ -58,7 +58,7 @@ class Diagnose(runs.CharLmTest):
                          "--clip", 0)
         for line in metrics_of(run):
             self.check_layers(line, "lstm", 25)
-            self.assertNotIn("clip", line["diagnostics"])
+            self.assertNotIn("clip", line)
 
     def test_with_resume(self):
         run = self.train("run", "--seq-len", 300, "--batch", 2, "--train-frac", 1,

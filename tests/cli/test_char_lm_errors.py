@@ -274,7 +274,7 @@ class FullDisks(runs.CharLmTest):
         done = self.run_it("train", "--resume", "--run", run, "--epochs", 3,
                            **self.limited(size // 2))
         self.assertEqual(done.returncode, 1)
-        self.assertRegex(done.stderr.decode(), r"\Achar_lm: [^\n]*model.safetensors: cannot write"
+        self.assertRegex(done.stderr.decode(), r"\Achar_lm: [^\n]*best.safetensors: cannot write"
                                                r": File too large\n\Z")
         self.assertEqual((run / "model.safetensors").read_bytes(), before)
         self.assertEqual(len(list(run.iterdir())), len(runs.FILES))
