@@ -1,7 +1,9 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <optional>
 #include <set>
 #include <string>
@@ -22,6 +24,17 @@ struct Extras {
   bool tensorboard = false;  ///< events for TensorBoard
 };
 
+/// Seconds on a monotonic clock.
+inline double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// Where a training stops before its end, saved so that it goes on as if it had not.
+struct Limits {
+  Index epoch = std::numeric_limits<Index>::max();            ///< after this one
+  double deadline = std::numeric_limits<double>::infinity();  ///< in seconds_now()
+};
+
 struct TrainOptions {
   std::filesystem::path run;
   std::optional<std::filesystem::path> text;
@@ -31,6 +44,7 @@ struct TrainOptions {
   bool resume = false;
   LogKind log = LogKind::text;
   Extras extras;
+  Limits limits = {};
   std::string program;  ///< argv[0], for suggested commands
 };
 /// Exits with 128 + the signal number after SIGINT, SIGTERM, SIGHUP or SIGXCPU.

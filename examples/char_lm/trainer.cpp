@@ -22,13 +22,14 @@ void write_report(const RunDirectory& run, const RunConfig& config, const Progre
   }
 }
 
-Error diverged(const std::string& how, Index step, Index saved_step, const RunDirectory& run) {
+Diverged diverged(const std::string& how, Index step, Index saved_step, const RunDirectory& run) {
   const std::string kept = saved_step == 0 ? "nothing was saved yet"
                                            : fmt::format("{} keeps the state of step {}",
                                                          run.model_file().str(), saved_step);
-  return Error(
-      fmt::format("step {}: {}, so training stopped; {}; try a smaller --lr or --clip in a new run",
-                  step, how, kept));
+  const std::string what = fmt::format("step {}: {}", step, how);
+  return {fmt::format("{}, so training stopped; {}; try a smaller --lr or --clip in a new run",
+                      what, kept),
+          what};
 }
 
 bool is_finite(const Tensor& x) {

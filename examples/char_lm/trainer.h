@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <cmath>
 #include <memory>
 #include <optional>
@@ -17,6 +16,7 @@
 
 #include "commands.h"
 #include "corpus.h"
+#include "diverged.h"
 #include "interrupt.h"
 #include "metrics.h"
 #include "model.h"
@@ -31,16 +31,11 @@
 namespace reel::char_lm {
 
 /// The error for a training that diverged at `step`.
-Error diverged(const std::string& how, Index step, Index saved_step, const RunDirectory& run);
+Diverged diverged(const std::string& how, Index step, Index saved_step, const RunDirectory& run);
 
 /// Writes report.html; a failure is noted in the log, as the training is worth more.
 void write_report(const RunDirectory& run, const RunConfig& config, const Progress& at,
                   const Params& params, TrainingLog& log);
-
-/// Seconds on a monotonic clock.
-inline double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// Characters and the time they took.
 struct Pace {
@@ -95,18 +90,19 @@ class Trainer {
   }
   /// Whether there is nothing left to train.
   bool is_done() const { return at_.epoch > config_.settings.epochs; }
-  /// Trains to the end of the last epoch, or until a signal is received; saves in either case.
-  /// Returns the signal, or 0.
-  int run();
+  /// Trains to the end of the last epoch, or until a signal is received or one of the limits is
+  /// reached; saves in either case. Returns the signal, or 0.
+  int run(const Limits& limits);
 
  private:
   using State = typename CharLm<L>::State;
   static constexpr double save_every_s = 60;
 
   struct Stopped {};
-  static void stop_if_asked() {
-    if (InterruptGuard::signal() != 0) throw Stopped{};
+  void stop_if_asked() const {
+    if (InterruptGuard::signal() != 0 || seconds_now() >= limits_.deadline) throw Stopped{};
   }
+  bool goes_on() const { return !is_done() && at_.epoch <= limits_.epoch; }
 
   auto model_with_loss();
   datasets::Window steps_before(Index window, Index steps) const;
@@ -136,6 +132,7 @@ class Trainer {
   const RunDirectory& run_;
   TrainingLog& log_;
   const Extras& extras_;
+  Limits limits_;
   datasets::Windows train_;
   std::optional<datasets::Windows> valid_;
 
@@ -211,13 +208,14 @@ void Trainer<L>::save() {
 }
 
 template <nn::Layer L>
-int Trainer<L>::run() {
+int Trainer<L>::run(const Limits& limits) {
+  limits_ = limits;
   saved_at_ = seconds_now();
   start_ = saved_at_ - metrics_->elapsed_s();
   try {
     if (at_.metrics_lines < lines_due(at_)) write_hundred();  // it could not be written earlier
     sample_if_due();                                          // nor this one
-    while (!is_done()) {
+    while (goes_on()) {
       train_epoch();
       end_epoch();
     }
@@ -397,7 +395,7 @@ void Trainer<L>::end_epoch() {
   save();
   if (board_) write_or_save([&] { board_->weights(at_.step, nn::from_params(params_)); });
   // Where epochs are short, reports are to take at most a fiftieth of the time.
-  if (is_done() || seconds_now() - reported_at_ > 50 * report_took_) report();
+  if (!goes_on() || seconds_now() - reported_at_ > 50 * report_took_) report();
 }
 
 template <nn::Layer L>
