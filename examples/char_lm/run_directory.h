@@ -15,6 +15,9 @@
 
 namespace reel::char_lm {
 
+/// The content of a regular file. Throws FileError if it has more than `longest` bytes.
+std::string content_of(const nn::Location& where, std::size_t longest);
+
 /// The directory of a run: model.safetensors (the weights and the whole state of the training),
 /// config.json, metrics.jsonl, machines.jsonl, report.html and, if the model wrote as it was
 /// trained, samples.jsonl. All errors about its files are FileErrors with the path.
