@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "search_space.h"
 #include "settings.h"
 #include "training_log.h"
 
@@ -49,6 +50,20 @@ struct TrainOptions {
 };
 /// Exits with 128 + the signal number after SIGINT, SIGTERM, SIGHUP or SIGXCPU.
 int train(const TrainOptions& options);
+
+struct TuneOptions {
+  std::filesystem::path run;
+  std::optional<std::filesystem::path> text;
+  SearchSpace space;
+  std::optional<int> trials;  ///< required for a new search
+  std::optional<int> threads;
+  double time_budget = std::numeric_limits<double>::infinity();  ///< in seconds
+  bool resume = false;
+  LogKind log = LogKind::text;
+  std::string program;  ///< argv[0], for suggested commands
+};
+/// Exits with 0 if the search is finished or its time is over, and after a signal as `train` does.
+int tune(const TuneOptions& options);
 
 struct SampleOptions {
   std::filesystem::path run;
