@@ -12,6 +12,7 @@
 #include <reel/autograd/message.h>
 
 #include "machine.h"
+#include "search.h"
 
 namespace reel::char_lm {
 namespace {
@@ -74,8 +75,8 @@ CLI::Option* add_path(CLI::App& app, std::string_view name, std::string_view val
   });
 }
 
-void add_run(CLI::App& app, Path& run) {
-  add_path(app, "run", "DIR", "directory of the run", [&](const Path& path) {
+void add_run(CLI::App& app, Path& run, const std::string& of = "run") {
+  add_path(app, "run", "DIR", "directory of the " + of, [&](const Path& path) {
     run = path;
   })->required();
 }
@@ -112,29 +113,45 @@ void add_extras(CLI::App& app, Extras& extras) {
   app.add_flag("--tensorboard", extras.tensorboard, "write events for TensorBoard in DIR");
 }
 
-void add_train(CLI::App& app, TrainOptions& options) {
-  add_run(app, options.run);
+// A number that is none if it is not given.
+void add_optional(CLI::App& app, const Setting& setting, std::optional<int>& value) {
+  add_text(app, setting.name, setting.value, std::string(setting.help),
+           [=, &value](const std::string& text) { assign(setting, text, value.emplace()); });
+}
+
+// What the commands that train have in common.
+template <class Options>
+void add_training(CLI::App& app, Options& options, const std::string& what,
+                  const std::string& json) {
+  add_run(app, options.run, what);
   add_path(app, "text", "FILE", "text to train on [Reel's own sources]",
            [&](const Path& path) { options.text = path; });
-  app.add_flag("--resume", options.resume, "resume the run in DIR");
+  app.add_flag("--resume", options.resume, fmt::format("resume the {} in DIR", what));
   app.add_flag("--force", options.force, "resume it although its Reel is another one");
-  add_extras(app, options.extras);
   CLI::Option* quiet = app.add_flag_callback(
       "--quiet", [&] { options.log = LogKind::quiet; }, "print errors and the last line only");
   app.add_flag_callback(
-         "--json", [&] { options.log = LogKind::json; }, "print the lines of the metrics as JSON")
+         "--json", [&] { options.log = LogKind::json; }, json)
       ->excludes(quiet);
-  add_text(app, "threads", "N", "threads to use [all cores]", [&](const std::string& text) {
-    int threads = 0;
-    assign({.name = "threads",
-            .allowed = "a whole number from 1 to 1024",
-            .allows = [](double n) { return n >= 1 && n <= 1024; }},
-           text, threads);
-    options.threads = threads;
-  });
-  each_setting(options.settings, [&](const Setting& setting, auto& value) {
+  add_optional(app,
+               {.name = "threads",
+                .help = "threads to use [all cores]",
+                .value = "N",
+                .allowed = "a whole number from 1 to 1024",
+                .allows = [](double n) { return n >= 1 && n <= 1024; }},
+               options.threads);
+}
+
+void add_settings(CLI::App& app, Settings& settings) {
+  each_setting(settings, [&](const Setting& setting, auto& value) {
     add_setting(app, setting, value)->group(std::string(setting.group));
   });
+}
+
+void add_train(CLI::App& app, TrainOptions& options) {
+  add_training(app, options, "run", "print the lines of the metrics as JSON");
+  add_extras(app, options.extras);
+  add_settings(app, options.settings);
   app.footer(
       "--optimizer: adam, adamw, nadam, radam, adamax, rmsprop, adagrad, adadelta, lion\n"
       "or sgd. --schedule: constant; exponential, by --lr-decay; cosine, to 0 at the\n"
@@ -152,6 +169,53 @@ void add_train(CLI::App& app, TrainOptions& options) {
       "at. With --diagnose lines of metrics also have gradients through time, gates,\n"
       "time constants and Jacobians in the last step. Neither this nor samples,\n"
       "--tensorboard, --quiet and --json change the training.");
+}
+
+void add_ranges(CLI::App& app, std::vector<Range>& ranges) {
+  const auto take = [&](const std::vector<std::string>& texts) {
+    try {
+      for (const std::string& text : texts) ranges.emplace_back(text);
+    } catch (const ValueError& error) {
+      throw CLI::ValidationError(fmt::format("--over {}", error.message()));
+    }
+  };
+  app.add_option_function<std::vector<std::string>>("--over", take, "what to search, see below")
+      ->type_name("SETTING=RANGE")
+      ->allow_extra_args(false);
+}
+
+void add_tune(CLI::App& app, TuneOptions& options) {
+  add_training(app, options, "search", "print results as lines of JSON");
+  add_optional(app,
+               {.name = "trials",
+                .help = "how many settings to try",
+                .value = "N",
+                .allowed = "a whole number from 1 to 999",
+                .allows = [](double n) { return n >= 1 && n <= most_trials; }},
+               options.trials);
+  add_text(app, "time-budget", "S", "seconds after which to stop [no limit]",
+           [&](const std::string& text) {
+             assign({.name = "time-budget",
+                     .allowed = allowed::positive_words,
+                     .allows = allowed::positive},
+                    text, options.time_budget);
+           });
+  add_ranges(app, options.space.ranges);
+  add_settings(app, options.space.fixed);
+  app.footer(
+      "Searches at random: each trial has its own values of the settings with --over,\n"
+      "as in --over lr=1e-4..1e-1 --over model=gru,lstm; all others are fixed. Numbers\n"
+      "are log-uniform, or uniform if the range begins at 0. Without --over the ranges\n"
+      "are lr=5e-4..2e-2, dropout=0..0.5 and clip=0.5..10, without what is fixed.\n\n"
+      "The better half of the trials goes on (successive halving) after --epochs / 2^k,\n"
+      "..., --epochs / 4 and --epochs / 2, by validation loss. A trial that diverges is\n"
+      "out. The best one is trained to the end: its weights are those of char_lm train\n"
+      "with its settings. DIR gets a run for each trial, DIR/trial-001, ..., for all\n"
+      "commands, tune.json and report.html, which compares the best.\n\n"
+      "Ctrl-C saves and stops, and so does the end of --time-budget; --resume goes on,\n"
+      "also after a crash, to the same result. With it only --time-budget, --threads,\n"
+      "more --trials and the --text, if it was moved, may be given. See also\n"
+      "char_lm train --help for --optimizer and --schedule.");
 }
 
 void add_sample(CLI::App& app, SampleOptions& options) {
@@ -319,6 +383,25 @@ std::vector<std::string> words_of(const CLI::App& app, int argc, char** argv) {
   return words;
 }
 
+// The options of a search, whose trials can be drawn and do not contradict themselves.
+TuneOptions checked(const CLI::App& app, TuneOptions options, const char* program) {
+  SearchSpace& space = options.space;
+  space.given = given_settings(app, space.fixed);
+  options.program = program;
+  try {
+    if (options.resume && (!space.given.empty() || !space.ranges.empty()))
+      throw ValueError(fmt::format("--{} is of the search already; leave it out with --resume",
+                                   space.given.empty() ? "over" : *space.given.begin()));
+    if (options.resume) return options;
+    if (!options.trials) throw ValueError("--trials is required");
+    if (space.ranges.empty()) space.ranges = default_ranges(space);
+    draw(space, *options.trials);
+    return options;
+  } catch (const ValueError& error) {
+    throw UsageError(fmt::format("{}; see char_lm tune --help", error.message()));
+  }
+}
+
 std::string version() {
   const Machine m = this_machine();
   return fmt::format("char_lm of Reel {}\n{}, {}\n{}\n", m.reel, m.compiler, m.instructions,
@@ -332,6 +415,7 @@ Command parse_command_line(int argc, char** argv) {
   app.formatter(std::make_shared<Formatter>(22));
   app.set_help_flag("-h,--help", "show this help");
   TrainOptions train_options;
+  TuneOptions tune_options;
   SampleOptions sample_options;
   EvalOptions eval_options;
   InfoOptions info_options;
@@ -341,13 +425,16 @@ Command parse_command_line(int argc, char** argv) {
     return app.add_subcommand(name, help)->group("Commands");
   };
   CLI::App* train = add("train", "Learn a text.");
+  CLI::App* tune = add("tune", "Search for the settings that learn a text best.");
   CLI::App* sample = add("sample", "Write text, character by character.");
   CLI::App* eval = add("eval", "Measure how well a text is predicted.");
   CLI::App* info = add("info", "Show the settings and the parameters of a run.");
   CLI::App* report = add("report", "Show runs as a page: curves, samples, parameters.");
   CLI::App* gradcheck = add("gradcheck", "Compare a model's gradients with differences.");
-  for (CLI::App* command : {train, gradcheck}) command->formatter(std::make_shared<Formatter>(35));
+  for (CLI::App* command : {train, tune, gradcheck})
+    command->formatter(std::make_shared<Formatter>(35));
   add_train(*train, train_options);
+  add_tune(*tune, tune_options);
   add_sample(*sample, sample_options);
   add_eval(*eval, eval_options);
   add_run(*info, info_options.run);
@@ -367,6 +454,7 @@ Command parse_command_line(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     throw usage_error(app, error);
   }
+  if (*tune) return checked(*tune, std::move(tune_options), argv[0]);
   if (*sample) return sample_options;
   if (*eval) return eval_options;
   if (*info) return info_options;

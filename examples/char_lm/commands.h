@@ -1,12 +1,15 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "search_space.h"
 #include "settings.h"
 #include "training_log.h"
 
@@ -22,6 +25,17 @@ struct Extras {
   bool tensorboard = false;  ///< events for TensorBoard
 };
 
+/// Seconds on a monotonic clock.
+inline double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// Where a training stops before its end, saved so that it goes on as if it had not.
+struct Limits {
+  Index epoch = std::numeric_limits<Index>::max();            ///< after this one
+  double deadline = std::numeric_limits<double>::infinity();  ///< in seconds_now()
+};
+
 struct TrainOptions {
   std::filesystem::path run;
   std::optional<std::filesystem::path> text;
@@ -32,10 +46,25 @@ struct TrainOptions {
   bool force = false;  ///< resume a run of another version of Reel
   LogKind log = LogKind::text;
   Extras extras;
+  Limits limits = {};
   std::string program;  ///< argv[0], for suggested commands
 };
 /// Exits with 128 + the signal number after SIGINT, SIGTERM, SIGHUP or SIGXCPU.
 int train(const TrainOptions& options);
+
+struct TuneOptions {
+  std::filesystem::path run;
+  std::optional<std::filesystem::path> text;
+  SearchSpace space;
+  std::optional<int> trials;  ///< required for a new search
+  std::optional<int> threads;
+  double time_budget = std::numeric_limits<double>::infinity();  ///< in seconds
+  bool resume = false, force = false;
+  LogKind log = LogKind::text;
+  std::string program;  ///< argv[0], for suggested commands
+};
+/// Exits with 0 if the search is finished or its time is over, and after a signal as `train` does.
+int tune(const TuneOptions& options);
 
 struct SampleOptions {
   std::filesystem::path run;

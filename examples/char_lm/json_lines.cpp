@@ -17,30 +17,6 @@ namespace {
 
 constexpr std::size_t longest = 1 << 24;  // ours are a fraction of it even with a diagnosis
 
-// Our lines are nested to depth 5, with a few keys in an object. Deeper ones could take memory out
-// of proportion to their length, and many keys time: an object looks through those it has for each.
-Json object_in(const std::string& line) {
-  constexpr int deepest = 8, most_keys = 1000;
-  std::array<int, deepest + 1> keys{};
-  const auto watch = [&](int depth, Json::parse_event_t event, const Json&) {
-    if (depth > deepest) throw ValueError("it is nested too deeply");
-    const auto level = static_cast<std::size_t>(depth);
-    if (event == Json::parse_event_t::object_start) keys[level] = 0;
-    if (event == Json::parse_event_t::key && ++keys[level - 1] > most_keys)
-      throw ValueError("it has too many keys");
-    return true;
-  };
-  try {
-    Json parsed = Json::parse(line, watch);
-    if (!parsed.is_object()) throw ValueError("it is not a JSON object");
-    return parsed;
-  } catch (const Json::parse_error& error) {
-    throw ValueError(fmt::format("it is not valid JSON (at column {})", error.byte));
-  } catch (const Json::exception&) {  // a number that is too large
-    throw ValueError("it is not valid JSON");
-  }
-}
-
 const Json& value_in(const Json& object, const std::string& key) {
   const auto found = object.find(key);
   if (found == object.end()) throw ValueError(fmt::format("it has no \"{}\"", key));
@@ -54,6 +30,30 @@ const Json& value_in(const Json& object, const std::string& key) {
 
 }  // namespace
 
+// Our lines are nested to depth 5, with a few keys in an object. Deeper ones could take memory out
+// of proportion to their length, and many keys time: an object looks through those it has for each.
+Json parse_object(const std::string& text) {
+  constexpr int deepest = 8, most_keys = 1000;
+  std::array<int, deepest + 1> keys{};
+  const auto watch = [&](int depth, Json::parse_event_t event, const Json&) {
+    if (depth > deepest) throw ValueError("it is nested too deeply");
+    const auto level = static_cast<std::size_t>(depth);
+    if (event == Json::parse_event_t::object_start) keys[level] = 0;
+    if (event == Json::parse_event_t::key && ++keys[level - 1] > most_keys)
+      throw ValueError("it has too many keys");
+    return true;
+  };
+  try {
+    Json parsed = Json::parse(text, watch);
+    if (!parsed.is_object()) throw ValueError("it is not a JSON object");
+    return parsed;
+  } catch (const Json::parse_error& error) {
+    throw ValueError(fmt::format("it is not valid JSON (at column {})", error.byte));
+  } catch (const Json::exception&) {  // a number that is too large
+    throw ValueError("it is not valid JSON");
+  }
+}
+
 void each_object(const nn::Location& where,
                  const std::function<bool(const Json& object, std::uint64_t end)>& f) {
   if (!where.exists()) return;
@@ -64,7 +64,7 @@ void each_object(const nn::Location& where,
   Index number = 1;
   const auto take = [&] {
     try {
-      return f(object_in(line), end);
+      return f(parse_object(line), end);
     } catch (const ValueError& error) {
       throw FileError(fmt::format("{}: line {}: {}; delete the line to do without it", where.str(),
                                   number, error.message()));

@@ -14,6 +14,10 @@ namespace reel::char_lm {
 
 using Json = nlohmann::ordered_json;
 
+/// The JSON object that a text is. Throws ValueError if it is none, or nested deeper or with more
+/// keys in an object than anything that is written here.
+Json parse_object(const std::string& text);
+
 /// Calls f(object, end) for each line, `end` being the offset after it, until f returns false. A
 /// missing file has no lines, and what follows the last newline is none. Throws FileError with path
 /// and line, also for what f throws: for a line that is no JSON object, or longer than 16 MiB.

@@ -23,6 +23,10 @@ struct Run {
     std::signal(SIGPIPE, SIG_IGN);  // a closed pipe must not stop the training
     return train(options);
   }
+  int operator()(const TuneOptions& options) const {
+    std::signal(SIGPIPE, SIG_IGN);
+    return tune(options);
+  }
   int operator()(const SampleOptions& options) const { return sample(options); }
   int operator()(const EvalOptions& options) const { return eval(options); }
   int operator()(const InfoOptions& options) const { return info(options); }
@@ -42,6 +46,10 @@ struct MemoryRemedy {
   std::string operator()(const TrainOptions& options) const {
     if (options.resume) return of_run(options.run) + ", or try fewer --threads";
     return "there is not enough memory; try a smaller --hidden, --batch, --seq-len or --threads";
+  }
+  std::string operator()(const TuneOptions&) const {
+    return "there is not enough memory for the search; free some, raise the limit (ulimit -v), or "
+           "try fewer --threads";
   }
   std::string operator()(const SampleOptions& options) const { return of_run(options.run); }
   std::string operator()(const EvalOptions& options) const { return of_run(options.run); }

@@ -187,13 +187,14 @@ std::string or_none(const std::string& content) {
 
 }  // namespace
 
-std::string report_page(const Runs& runs) {
+std::string report_page(const Runs& runs, std::vector<Section> sections) {
   const bool is_alone = runs.size() == 1;
-  std::vector<Section> sections{
+  const std::vector<Section> of_all{
       {"summary", "Summary", summary(runs)},
       {"loss", "Loss", or_none(figures(loss_charts(runs)))},
       {"steps", "Learning rate and gradient", or_none(figures(step_charts(runs)))},
       {"speed", "Speed", or_none(figures(speed_charts(runs)))}};
+  sections.insert(sections.end(), of_all.begin(), of_all.end());
   if (const std::string times = of_each(runs, ops); !times.empty())
     sections.push_back({"ops", "Time by op", times});
   int number = 0;

@@ -23,17 +23,6 @@ namespace {
 
 constexpr const char *identity_key = "config", *version_key = "reel";
 
-std::string content_of(const nn::Location& where, std::size_t longest) {
-  nn::File file = nn::File::regular(where, O_RDONLY);
-  const auto size = file.size();
-  if (size > longest)
-    throw FileError(fmt::format("{}: {} bytes are more than the {} that it can have", where.str(),
-                                size, longest));
-  std::string content(size, '\0');
-  content.resize(file.read(std::as_writable_bytes(std::span(content))));
-  return content;
-}
-
 // The states that are kept, by step.
 std::map<Index, std::filesystem::path> kept_files(const std::filesystem::path& folder) {
   if (!nn::Location(folder).exists()) return {};
@@ -52,6 +41,17 @@ void remove(const nn::Location& where) {
 }
 
 }  // namespace
+
+std::string content_of(const nn::Location& where, std::size_t longest) {
+  nn::File file = nn::File::regular(where, O_RDONLY);
+  const auto size = file.size();
+  if (size > longest)
+    throw FileError(fmt::format("{}: {} bytes are more than the {} that it can have", where.str(),
+                                size, longest));
+  std::string content(size, '\0');
+  content.resize(file.read(std::as_writable_bytes(std::span(content))));
+  return content;
+}
 
 void RunDirectory::require_vacant() const {
   const auto status = nn::status_of(path_);

@@ -16,6 +16,9 @@
 
 namespace reel::char_lm {
 
+/// The content of a regular file. Throws FileError if it has more than `longest` bytes.
+std::string content_of(const nn::Location& where, std::size_t longest);
+
 /// The directory of a run: model.safetensors (the weights and the whole state of the training),
 /// best.safetensors (the same after the best epoch), config.json, metrics.jsonl, machines.jsonl,
 /// report.html and, if there are any, samples.jsonl, kept states in the folder steps and events in

@@ -1,14 +1,9 @@
 #include "saves.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 namespace reel::char_lm {
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // A rollback needs two: if the process is killed when the second is written but not yet the state
 // itself, it resumes from before the second.

@@ -4,13 +4,11 @@
 
 #include <reel/optim/background_saver.h>
 
+#include "commands.h"
 #include "progress.h"
 #include "run_directory.h"
 
 namespace reel::char_lm {
-
-/// Seconds on a monotonic clock.
-double seconds_now();
 
 /// The saves of a training, which are written beside it: the state itself, which a run resumes
 /// from; that of the best epoch; and those of --keep, which `--on-nan rollback` returns to.

@@ -89,10 +89,10 @@ void require_consistent(const Settings& s, const std::set<std::string>& given) {
   for (const char* name : {"lr-decay", "lr-decay-after"})
     if (given.contains(name) && s.schedule != "exponential")
       throw ValueError(
-          fmt::format("--{} is of --schedule exponential; leave it out with {}", name, s.schedule));
+          fmt::format("{} is of --schedule exponential; leave it out with {}", name, s.schedule));
   if (s.schedule == "plateau" && s.train_frac == 1)
     throw ValueError(
-        "--schedule plateau follows the validation loss, but --train-frac 1 leaves no "
+        "schedule plateau follows the validation loss, but --train-frac 1 leaves no "
         "text for it");
 }
 

@@ -154,7 +154,7 @@ class Training {
     if (!trainer.is_done()) note_start(run_.machines_file(), {before, this_machine()});
     const int signal = [&] {
       const InterruptGuard guard;  // before this, an interruption loses nothing
-      return trainer.run();
+      return trainer.run(options_.limits);
     }();
     const Progress& at = trainer.progress();
     if (signal != 0) {

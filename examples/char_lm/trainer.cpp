@@ -10,27 +10,19 @@
 
 namespace reel::char_lm {
 
-namespace {
-
-std::string diverged_message(const std::string& how, Index step, Index saved_step,
-                             const RunDirectory& run, const Settings& settings) {
+Diverged diverged(const std::string& how, Index step, Saves& saves, const RunDirectory& run,
+                  const Settings& settings) {
+  const Index saved_step = saves.saved_step();
   const std::string kept = saved_step == 0 ? "nothing was saved yet"
                                            : fmt::format("{} keeps the state of step {}",
                                                          run.model_file().str(), saved_step);
   const bool may_help = saved_step > 0 && settings.on_nan == "stop";
-  return fmt::format(
-      "step {}: {}, so training stopped; {}; {}try a smaller --lr or --clip in a "
-      "new run",
-      step, how, kept, may_help ? "go on with --resume --on-nan rollback or skip, or " : "");
+  return {fmt::format("step {}: {}, so training stopped; {}; {}try a smaller --lr or --clip in a "
+                      "new run",
+                      step, how, kept,
+                      may_help ? "go on with --resume --on-nan rollback or skip, or " : ""),
+          how, step};
 }
-
-}  // namespace
-
-Diverged::Diverged(const std::string& how, Index step, Saves& saves, const RunDirectory& run,
-                   const Settings& settings)
-    : Error(diverged_message(how, step, saves.saved_step(), run, settings)),
-      how_(how),
-      step_(step) {}
 
 void write_report(const RunDirectory& run, const RunConfig& config, const Progress& at,
                   const Params& params, TrainingLog& log) {

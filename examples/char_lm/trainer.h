@@ -15,6 +15,7 @@
 
 #include "commands.h"
 #include "corpus.h"
+#include "diverged.h"
 #include "interrupt.h"
 #include "metrics.h"
 #include "model.h"
@@ -29,20 +30,9 @@
 
 namespace reel::char_lm {
 
-/// A training diverged: a loss, a gradient or a parameter is not finite.
-class Diverged : public Error {
- public:
-  /// `how` says which.
-  Diverged(const std::string& how, Index step, Saves& saves, const RunDirectory& run,
-           const Settings& settings);
-
-  const std::string& how() const { return how_; }
-  Index step() const { return step_; }
-
- private:
-  std::string how_;
-  Index step_;
-};
+/// The error for a training that diverged at `step`.
+Diverged diverged(const std::string& how, Index step, Saves& saves, const RunDirectory& run,
+                  const Settings& settings);
 
 /// Writes report.html; a failure is noted in the log, as the training is worth more.
 void write_report(const RunDirectory& run, const RunConfig& config, const Progress& at,
@@ -105,9 +95,9 @@ class Trainer {
   }
   /// Whether there is nothing left to train.
   bool is_done() const { return at_.epoch > config_.settings.epochs; }
-  /// Trains to the end of the last epoch, or until a signal is received; saves in either case.
-  /// Returns the signal, or 0.
-  int run();
+  /// Trains to the end of the last epoch, or until a signal is received or one of the limits is
+  /// reached; saves in either case. Returns the signal, or 0.
+  int run(const Limits& limits);
 
  private:
   using State = typename CharLm<L>::State;
@@ -115,9 +105,10 @@ class Trainer {
   static constexpr Index most_skipped_in_row = 10, most_rollbacks = 10;
 
   struct Stopped {};
-  static void stop_if_asked() {
-    if (InterruptGuard::signal() != 0) throw Stopped{};
+  void stop_if_asked() const {
+    if (InterruptGuard::signal() != 0 || seconds_now() >= limits_.deadline) throw Stopped{};
   }
+  bool goes_on() const { return !is_done() && at_.epoch <= limits_.epoch; }
 
   auto model_with_loss();
   datasets::Window steps_before(Index window, Index steps) const;
@@ -142,7 +133,7 @@ class Trainer {
     if (!(value < limit)) throw diverged(fmt::format("the {} is {}", what, number(value)), step);
   }
   Diverged diverged(const std::string& how, Index step) {
-    return {how, step, saves_, run_, config_.settings};
+    return char_lm::diverged(how, step, saves_, run_, config_.settings);
   }
   Index checkpoint_position(const Progress& at) const {
     return (at.window - at.carried_from) * train_.seq_len();
@@ -156,6 +147,7 @@ class Trainer {
   TrainingLog& log_;
   const Extras& extras_;
   Saves saves_;
+  Limits limits_;
   datasets::Windows train_;
   std::optional<datasets::Windows> valid_;
 
@@ -226,14 +218,15 @@ void Trainer<L>::save(bool is_best, bool is_point) {
 }
 
 template <nn::Layer L>
-int Trainer<L>::run() {
+int Trainer<L>::run(const Limits& limits) {
+  limits_ = limits;
   saves_.restart_clock();
   start_ = seconds_now() - metrics_->elapsed_s();
   try {
     if (saves_.lacks_point(at_.step)) save(false, true);
     if (at_.metrics_lines < lines_due(at_)) write_hundred();  // it could not be written earlier
     sample_if_due();                                          // nor this one
-    while (!is_done()) {
+    while (goes_on()) {
       try {
         train_epoch();
         end_epoch();
@@ -471,7 +464,7 @@ void Trainer<L>::end_epoch() {
   save(is_best, true);
   if (board_) write_or_save([&] { board_->weights(at_.step, nn::from_params(params_)); });
   // Where epochs are short, reports are to take at most a fiftieth of the time.
-  if (is_done() || seconds_now() - reported_at_ > 50 * report_took_) report();
+  if (!goes_on() || seconds_now() - reported_at_ > 50 * report_took_) report();
 }
 
 template <nn::Layer L>

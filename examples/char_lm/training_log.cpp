@@ -46,7 +46,7 @@ void TrainingLog::note(std::string_view text) {
 void TrainingLog::step(const Position& position, double loss, double chars_per_s,
                        double seconds_left) {
   using namespace std::chrono_literals;
-  if (kind_ != LogKind::text || !terminal_.redraws()) return;
+  if ((kind_ != LogKind::text && kind_ != LogKind::redrawn) || !terminal_.redraws()) return;
   const auto now = Clock::now();
   if (now < next_draw_) return;
   next_draw_ = now + 100ms;

@@ -16,8 +16,9 @@ struct Position {
   double lr = 0;
 };
 
-/// What `train` prints: text for people, its last line alone, or lines of JSON.
-enum class LogKind { text, quiet, json };
+/// What `train` prints: text for people, its last line alone, or lines of JSON; within a search the
+/// redrawn line alone, or nothing.
+enum class LogKind { text, quiet, json, redrawn, none };
 
 /// What `train` prints on standard output. As text a line for each epoch; in addition, on a
 /// terminal a line that is redrawn, elsewhere one every 100 steps. As JSON the lines of

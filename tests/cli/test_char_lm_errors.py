@@ -14,7 +14,8 @@ from runs import CHAR_LM, read_safetensors, write_safetensors
 
 class CommandLine(runs.CharLmTest):
     def test_help(self):
-        for words in ([], ["train"], ["sample"], ["eval"], ["info"], ["report"], ["gradcheck"]):
+        for words in ([], ["train"], ["tune"], ["sample"], ["eval"], ["info"], ["report"],
+                      ["gradcheck"]):
             text = self.succeed(*words, "--help").decode()
             self.assertLessEqual(max(map(len, text.splitlines())), 80)
         text = self.succeed("train", "--help").decode()
