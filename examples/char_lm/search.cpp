@@ -121,8 +121,8 @@ void read_epochs(const std::filesystem::path& directory, const Search& search, T
   const RunConfig config = run.read_config();
   require_run_of(trial, search, run, config);
   if (run.never_saved()) return;
-  const optim::RunState checkpoint = run.load(config);
-  const Progress at = run.explain([&] { return progress_of(checkpoint); });
+  const optim::RunState checkpoint = run.load(config, run.model_file());
+  const Progress at = progress_of(checkpoint);
   each_metrics(run.metrics_file(), [&](const Metrics& line) {
     if (line.valid_loss && line.epoch < at.epoch) trial.epochs[line.epoch] = line;
   });
