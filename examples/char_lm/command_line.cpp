@@ -91,7 +91,7 @@ void add_extras(CLI::App& app, Extras& extras) {
               extras.sample_every);
   add_setting(app,
               {.name = "sample-length",
-               .help = "characters of a sample",
+               .help = "symbols of a sample",
                .value = "M",
                .allowed = allowed::whole_words,
                .allows = allowed::whole},
@@ -127,7 +127,10 @@ void add_train(CLI::App& app, TrainOptions& options) {
       "end; plateau, halved after an epoch without a lower validation loss. With --ema\n"
       "validation, samples and later commands use the average of the weights. Epochs of\n"
       "--lr-decay count from the end of the warm-up.\n\n"
-      "Loss is in nats per character. Ctrl-C finishes the step and saves; --resume then\n"
+      "A symbol of --level char is a character, of byte a byte, of word a word or the\n"
+      "end of a line, of bpe a part of a word (byte-pair encoding). Words are separated\n"
+      "by spaces. Texts of char and byte may be larger than memory.\n\n"
+      "Loss is in nats per symbol. Ctrl-C finishes the step and saves; --resume then\n"
       "reaches the same weights as an uninterrupted run. With --resume only\n"
       "--epochs, --threads and what is written may differ from the run's own settings.\n"
       "DIR gets model.safetensors, config.json, metrics.jsonl, machines.jsonl and\n"
@@ -141,7 +144,7 @@ void add_sample(CLI::App& app, SampleOptions& options) {
   add_run(app, options.run);
   add_setting(app,
               {.name = "length",
-               .help = "characters to write",
+               .help = "symbols to write",
                .value = "N",
                .allowed = "a whole number from 1 to 1000000000",
                .allows = [](double n) { return n >= 1 && n <= 1e9; }},
@@ -184,10 +187,10 @@ void add_sample(CLI::App& app, SampleOptions& options) {
 
 void add_eval(CLI::App& app, EvalOptions& options) {
   add_run(app, options.run);
-  add_path(app, "text", "FILE", "text to predict, each character from those before it",
+  add_path(app, "text", "FILE", "text to predict, each symbol from those before it",
            [&](const Path& path) { options.text = path; })
       ->required();
-  app.add_flag("--per-char", options.per_char, "also tell which 20 characters cost most");
+  app.add_flag("--per-char", options.per_char, "also tell which 20 symbols cost most");
   app.add_flag("--json", options.json, "print one JSON object");
 }
 
@@ -322,7 +325,7 @@ Command parse_command_line(int argc, char** argv) {
     return app.add_subcommand(name, help)->group("Commands");
   };
   CLI::App* train = add("train", "Learn a text.");
-  CLI::App* sample = add("sample", "Write text, character by character.");
+  CLI::App* sample = add("sample", "Write text, symbol by symbol.");
   CLI::App* eval = add("eval", "Measure how well a text is predicted.");
   CLI::App* info = add("info", "Show the settings and the parameters of a run.");
   CLI::App* report = add("report", "Show runs as a page: curves, samples, parameters.");
@@ -359,7 +362,8 @@ Command parse_command_line(int argc, char** argv) {
   train_options.given = given_settings(*train, train_options.settings);
   try {
     complete(train_options.settings, train_options.given.contains("seq-len"));
-    require_consistent(train_options.settings, train_options.given);
+    // Those that are given with --resume have to be those of the run.
+    if (!train_options.resume) require_consistent(train_options.settings, train_options.given);
   } catch (const ValueError& error) {
     throw UsageError(fmt::format("--{}; see char_lm train --help", error.message()));
   }

@@ -6,7 +6,7 @@
 
 namespace reel::char_lm {
 
-/// A larger mean loss, in nats per character, is that of a training that diverged.
+/// A larger mean loss, in nats per symbol, is that of a training that diverged.
 constexpr double largest_loss = 1e6;
 
 /// The progress of a training: all of its state that is numbers and not tensors.

@@ -94,11 +94,12 @@ void RunDirectory::lock() {
 }
 
 void RunDirectory::remove_leftovers() const {
-  for (const auto& file : {model_file(), config_file(), report_file()})
+  for (const auto& file : {model_file(), config_file(), vocabulary_file(), report_file()})
     nn::AtomicFile::remove_leftovers(file);
 }
 
 void RunDirectory::write(const RunConfig& config) const {
+  if (!has_listing(config.settings)) config.vocabulary->save(vocabulary_file());
   nn::write_file(config_file(), config.json());
 }
 
@@ -106,7 +107,9 @@ RunConfig RunDirectory::read_config() const {
   require_run();
   const std::string content = content_of(config_file(), longest_config);
   try {
-    return parse_config(content);
+    return parse_config(content, vocabulary_file());
+  } catch (const FileError&) {  // about the vocabulary
+    throw;
   } catch (const Error& error) {
     throw FileError(fmt::format("{}: {}", config_file().str(), error.message()));
   }
@@ -140,7 +143,7 @@ optim::RunState RunDirectory::load(const RunConfig& config) const {
 
 void RunDirectory::save(const RunConfig& config, optim::RunState checkpoint) const try {
   checkpoint.texts[identity_key] = config.identity();
-  if (!config_file().exists()) write(config);
+  if (!is_described(config)) write(config);
   optim::save_run_state(model_file(), checkpoint);
 } catch (const FileError&) {
   if (!directory_ || !directory_->is_deleted()) throw;

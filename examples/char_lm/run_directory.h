@@ -16,8 +16,9 @@
 namespace reel::char_lm {
 
 /// The directory of a run: model.safetensors (the weights and the whole state of the training),
-/// config.json, metrics.jsonl, machines.jsonl, report.html and, if the model wrote as it was
-/// trained, samples.jsonl. All errors about its files are FileErrors with the path.
+/// config.json, metrics.jsonl, machines.jsonl, report.html, a vocabulary.txt that does not fit into
+/// config.json and, if the model wrote as it was trained, samples.jsonl. All errors about its files
+/// are FileErrors with the path.
 class RunDirectory {
  public:
   explicit RunDirectory(std::filesystem::path path) : path_(std::move(path)) {}
@@ -26,6 +27,7 @@ class RunDirectory {
   std::filesystem::path path() const { return directory_ ? directory_->path_now() : path_; }
   nn::Location model_file() const { return file("model.safetensors"); }
   nn::Location config_file() const { return file("config.json"); }
+  nn::Location vocabulary_file() const { return file("vocabulary.txt"); }
   nn::Location metrics_file() const { return file("metrics.jsonl"); }
   nn::Location samples_file() const { return file("samples.jsonl"); }
   nn::Location machines_file() const { return file("machines.jsonl"); }
@@ -46,6 +48,7 @@ class RunDirectory {
   void remove_leftovers() const;
   /// Removes the files of the run, and the directories that `make` created if they are empty then.
   void undo() const;
+  /// Writes config.json, after the vocabulary if that has a file of its own.
   void write(const RunConfig& config) const;
   RunConfig read_config() const;
 
@@ -75,8 +78,11 @@ class RunDirectory {
  private:
   // What a run may have.
   std::vector<nn::Location> files() const {
-    return {model_file(),    config_file(), metrics_file(),     samples_file(),
-            machines_file(), report_file(), file(events_folder)};
+    return {model_file(),   config_file(),   vocabulary_file(), metrics_file(),
+            samples_file(), machines_file(), report_file(),     file(events_folder)};
+  }
+  bool is_described(const RunConfig& config) const {
+    return config_file().exists() && (has_listing(config.settings) || vocabulary_file().exists());
   }
   static constexpr const char* events_folder = "tensorboard";
 

@@ -13,7 +13,7 @@ int with_trained_params(const RunDirectory& run, F&& f) {
   const optim::RunState checkpoint = run.load(config);
   return with_layer(config.settings.model, [&]<class L>() {
     const Params params(config.settings.seed, dtype_of(config.settings));
-    const CharLm<L> model(params, config.vocabulary.size(), config.settings);
+    const CharLm<L> model(params, config.vocabulary->size(), config.settings);
     run.explain([&] { nn::load_params(weights_of(checkpoint, params), params); });
     return f.template operator()<L>(model, params, config);
   });

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <reel/autograd/tape.h>
+#include <reel/datasets/windows.h>
 #include <reel/nn/diagnostics.h>
 #include <reel/optim/clip.h>
 #include <reel/optim/tbptt.h>
@@ -58,7 +59,7 @@ struct Pace {
 template <nn::Layer L>
 class Trainer {
  public:
-  Trainer(const RunConfig& config, const datasets::Split& text, const RunDirectory& run,
+  Trainer(const RunConfig& config, const datasets::SourceSplit& text, const RunDirectory& run,
           TrainingLog& log, const Extras& extras)
       : config_(config),
         run_(run),
@@ -66,19 +67,21 @@ class Trainer {
         extras_(extras),
         train_(text.train, config.settings.batch, config.settings.tbptt_update),
         params_(config.settings.seed, dtype_of(config.settings)),
-        model_(params_, config.vocabulary.size(), config.settings),
+        model_(params_, config.vocabulary->size(), config.settings),
         updates_(params_, config.settings, train_.count()),
         rng_(dropout_rng(config.settings)),
         tbptt_(params_, {.k1 = config.settings.tbptt_update,
                          .k2 = config.settings.tbptt_length,
                          .rng = &rng_}) {
-    if (!text.valid.empty())
+    if (text.valid.size() > 0)
       valid_.emplace(text.valid, config.settings.batch, config.settings.seq_len);
     if (extras.diagnose) diagnostics_.emplace();
   }
 
   const Params& params() const { return params_; }
   const Progress& progress() const { return at_; }
+  /// What a symbol of the text is called.
+  Unit unit() const { return unit_of(config_.settings.level); }
   /// The step of the last save; 0 if nothing that was trained is saved.
   Index saved_step() const { return saved_step_; }
 
@@ -163,10 +166,9 @@ class Trainer {
 template <nn::Layer L>
 auto Trainer<L>::model_with_loss() {
   return [this](const Tensor& inputs, const Tensor& targets, const State& state) {
-    auto [logits, next] = model_(inputs, state, nn::Train{rng_});
-    const Tensor loss = cross_entropy(logits, targets);
+    auto [loss, next] = model_.loss(inputs, targets, state, nn::Train{rng_});
     require_below(largest_loss, "loss", loss.item(), at_.step + 1);
-    return std::pair(loss, std::move(next));
+    return std::pair(std::move(loss), std::move(next));
   };
 }
 
@@ -350,18 +352,17 @@ void Trainer<L>::sample_if_due() {
   if (extras_.sample_every == 0 || is_done() || at_.step == 0 ||
       at_.step % extras_.sample_every != 0 || samples_->step() == at_.step)
     return;
-  const datasets::Vocabulary characters(config_.vocabulary.symbols(), datasets::TextMode::utf8);
   Rng rng = Rng(config_.settings.seed).stream("sample").stream(std::to_string(at_.step));
   std::vector<std::int32_t> tokens;
   updates_.with_average([&] {
     Writer<CharLm<L>> writer(model_);
-    writer.read(first_token(config_.vocabulary));
+    writer.read(config_.vocabulary->first());
     for (int i = 0; i < extras_.sample_length; ++i) {
       stop_if_asked();
       tokens.push_back(writer.write({.temperature = 0.8}, rng));
     }
   });
-  const Sample sample{at_.step, static_cast<int>(at_.epoch), characters.decode(tokens)};
+  const Sample sample{at_.step, static_cast<int>(at_.epoch), config_.vocabulary->readable(tokens)};
   write_or_save([&] {
     samples_->append(sample);
     if (board_) board_->sample(sample);
@@ -408,8 +409,8 @@ std::optional<double> Trainer<L>::validate() const {
     double sum = 0;
     for (const auto& [inputs, targets] : *valid_) {
       stop_if_asked();
-      auto [logits, next] = model_(inputs, state);
-      sum += cross_entropy(logits, targets).item();
+      auto [loss, next] = model_.loss(inputs, targets, state);
+      sum += loss.item();
       state = std::move(next);
     }
     return sum / static_cast<double>(valid_->count());
@@ -433,7 +434,8 @@ Position Trainer<L>::position() const {
           .steps = config_.settings.epochs * train_.count(),
           .epoch = static_cast<int>(at_.epoch),
           .epochs = config_.settings.epochs,
-          .lr = updates_.learning_rate()};
+          .lr = updates_.learning_rate(),
+          .unit = unit().brief};
 }
 
 template <nn::Layer L>
