@@ -11,6 +11,7 @@ build   python3             command python3
 build   pkg-config          command pkg-config
 build   libeigen3-dev       module eigen3
 build   libfmt-dev          module fmt
+build   libutf8proc-dev     module libutf8proc
 build   nlohmann-json3-dev  module nlohmann_json
 build   libcli11-dev        module CLI11
 build   doctest-dev         header doctest/doctest.h

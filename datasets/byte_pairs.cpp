@@ -151,10 +151,10 @@ BytePairs BytePairs::load(const std::filesystem::path& path) {
   return loaded;
 }
 
-void BytePairs::save(const std::filesystem::path& path) const {
+void BytePairs::save(const nn::Location& where) const {
   std::string text = fmt::format("byte_pairs {}\n", pairs_.size());
   for (const Pair& pair : pairs_) text += fmt::format("{} {}\n", pair[0], pair[1]);
-  nn::write_file(path, text);
+  nn::write_file(where, text);
 }
 
 const std::string& BytePairs::token(Arg<Index> token, Site site) const {

@@ -12,6 +12,7 @@
 #include <reel/autograd/argument.h>
 #include <reel/autograd/error.h>
 #include <reel/autograd/shape.h>
+#include <reel/nn/files/location.h>
 
 namespace reel::datasets {
 
@@ -41,7 +42,7 @@ class BytePairs {
 
   /// Writes a text file, replaced as a whole: a line "byte_pairs N", then for each of the N pairs
   /// in order a line with its two tokens. Throws FileError.
-  void save(const std::filesystem::path& path) const;
+  void save(const nn::Location& where) const;
 
   Index size() const { return bytes + static_cast<Index>(pairs_.size()); }
   /// The pairs that tokens from 256 on are made of.

@@ -10,14 +10,12 @@
 namespace reel::datasets {
 namespace {
 
-// A part of `items` for training, the next for validation, and the rest.
-template <class T>
-struct Parts {
-  std::span<T> train, valid, rest;
+// The sizes of a part of n items for training and of the next for validation.
+struct Sizes {
+  std::size_t train, valid;
 };
 
-template <class T>
-Parts<T> parts_of(std::span<T> items, double train_frac, double valid_frac, Site site) {
+Sizes sizes_of(std::size_t n, double train_frac, double valid_frac, Site site) {
   if (!(train_frac > 0 && train_frac <= 1))
     throw ValueError(fmt::format("split: train_frac is {}, not in (0, 1]", train_frac), site);
   // A sum such as 0.7 + 0.2 + 0.1 may be rounded to more than 1.
@@ -27,11 +25,23 @@ Parts<T> parts_of(std::span<T> items, double train_frac, double valid_frac, Site
                                  valid_frac, train_frac),
                      site);
   const auto share = [&](double fraction) {
-    return static_cast<std::size_t>(fraction * static_cast<double>(items.size()));
+    return static_cast<std::size_t>(fraction * static_cast<double>(n));
   };
   const std::size_t train = share(train_frac);
-  const std::size_t valid = std::min(share(valid_frac), items.size() - train);
-  return {items.first(train), items.subspan(train, valid), items.subspan(train + valid)};
+  return {train, std::min(share(valid_frac), n - train)};
+}
+
+// A part of `items` for training, the next for validation, and the rest.
+template <class T>
+struct Parts {
+  std::span<T> train, valid, rest;
+};
+
+template <class T>
+Parts<T> parts_of(std::span<T> items, double train_frac, double valid_frac, Site site) {
+  const Sizes sizes = sizes_of(items.size(), train_frac, valid_frac, site);
+  return {items.first(sizes.train), items.subspan(sizes.train, sizes.valid),
+          items.subspan(sizes.train + sizes.valid)};
 }
 
 }  // namespace
@@ -39,6 +49,12 @@ Parts<T> parts_of(std::span<T> items, double train_frac, double valid_frac, Site
 Split split(std::span<const std::int32_t> tokens, Arg<double> train_frac, Site site) {
   const auto parts = parts_of(tokens, train_frac, 0, site);
   return {parts.train, parts.rest};
+}
+
+SourceSplit split(const TokenSource& tokens, Arg<double> train_frac, Site site) {
+  const auto train = static_cast<Index>(
+      sizes_of(static_cast<std::size_t>(tokens.size()), train_frac, 0, site).train);
+  return {{tokens, 0, train}, {tokens, train, tokens.size() - train}};
 }
 
 TestSplit split(std::span<const std::int32_t> tokens, Arg<double> train_frac,

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <reel/autograd/rng.h>
+#include <reel/datasets/token_source.h>
 
 namespace reel::datasets {
 
@@ -16,6 +17,16 @@ struct Split {
 /// Splits after the first floor(train_frac · n) of n tokens. Throws ValueError unless 0 <
 /// train_frac <= 1.
 Split split(std::span<const std::int32_t> tokens, Arg<double> train_frac, Site site = {});
+
+/// The same parts of tokens that need not be in memory.
+struct SourceSplit {
+  TokenRange train, valid;
+};
+
+/// Splits after the first floor(train_frac · n) of n tokens, to which the parts refer. Throws
+/// likewise.
+SourceSplit split(const TokenSource& tokens, Arg<double> train_frac, Site site = {});
+SourceSplit split(const TokenSource&& tokens, Arg<double> train_frac) = delete;
 
 /// Consecutive parts of a sequence for training, validation and test.
 struct TestSplit {

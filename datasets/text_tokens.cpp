@@ -21,6 +21,7 @@ namespace {
 constexpr Index stride = 1024;          // symbols from one known offset to the next
 constexpr std::size_t block = 1 << 20;  // bytes that are read at once
 constexpr std::size_t longest_symbol = 4;
+constexpr std::string_view as_bytes = "read it as bytes (--bytes on the command line)";
 constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
 
 [[noreturn]] void fail(const nn::Location& where, std::string_view what) {
@@ -50,9 +51,11 @@ void each_symbol(nn::File& file, const nn::Location& where, TextMode mode, F f) 
       const utf8::Symbol symbol = mode == TextMode::bytes
                                       ? utf8::Symbol{static_cast<unsigned char>(text[at]), 1}
                                       : utf8::symbol_at(text, at);
-      if (symbol.length == 0) fail(where, fmt::format("not valid UTF-8 at byte {}", offset + at));
+      if (symbol.length == 0)
+        fail(where, fmt::format("not valid UTF-8 at byte {}; {}", offset + at, as_bytes));
       if (symbol.value == 0 && mode == TextMode::utf8)
-        fail(where, fmt::format("a binary file, not text (a NUL at byte {})", offset + at));
+        fail(where,
+             fmt::format("a binary file, not text (a NUL at byte {}); {}", offset + at, as_bytes));
       f(symbol.value, offset + at);
       at += symbol.length;
     }

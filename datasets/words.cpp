@@ -122,11 +122,11 @@ WordVocabulary WordVocabulary::load(const std::filesystem::path& path) {
   return vocabulary;
 }
 
-void WordVocabulary::save(const std::filesystem::path& path) const {
+void WordVocabulary::save(const nn::Location& where) const {
   std::string text = fmt::format("words {}\n", size());
   for (std::size_t i = 0; i < words_.size(); ++i)
     text += fmt::format("{}\t{}\n", words_[i], counts_[i]);
-  nn::write_file(path, text);
+  nn::write_file(where, text);
 }
 
 std::int32_t WordVocabulary::token(std::string_view word) const {

@@ -12,6 +12,7 @@
 #include <reel/autograd/argument.h>
 #include <reel/autograd/error.h>
 #include <reel/autograd/shape.h>
+#include <reel/nn/files/location.h>
 
 namespace reel::datasets {
 
@@ -38,7 +39,7 @@ class WordVocabulary {
 
   /// Writes a text file, replaced as a whole: a line "words N", then for each token in order a line
   /// with the word, a tab and its count. Throws FileError.
-  void save(const std::filesystem::path& path) const;
+  void save(const nn::Location& where) const;
 
   Index size() const { return static_cast<Index>(words_.size()); }
   /// The words in the order of their tokens.

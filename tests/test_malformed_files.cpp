@@ -49,8 +49,15 @@ TEST_CASE("malformed files: config.json") {
   char_lm::Settings settings;
   complete(settings, true);
   const std::string good =
-      char_lm::RunConfig{settings, {"/a.txt", 3, 0xabc}, {"abc", TextMode::utf8}}.json();
-  CHECK(char_lm::parse_config(good).json() == good);
+      char_lm::RunConfig{settings, {"/a.txt", 3, 0xabc}, char_lm::vocabulary_of("abc", settings)}
+          .json();
+  const auto parse = [](const std::string& text) {
+    return char_lm::parse_config(text, "/dev/null/vocabulary.txt");
+  };
+  CHECK(parse(good).json() == good);
+
+  const std::string words = with(with(good, "\"char\"", "\"word\""), "\"abc\"",
+                                 "{\"symbols\": 3, \"fnv1a\": \"0000000000000abc\"}");
 
   struct Case {
     const char* name;
@@ -119,6 +126,30 @@ TEST_CASE("malformed files: config.json") {
       {"an empty choice", with(good, "\"f32\"", "\"\""), "dtype is \"\", but has to be f32 or f64"},
       {"a truth as a number", with(good, "\"bytes\": false", "\"bytes\": 0"), "bytes is 0, but"},
       {"an object as a number", with(good, "\"layers\": 2", "\"layers\": {}"), "layers is {}, but"},
+      {"levels that contradict", with(good, "\"bytes\": false", "\"bytes\": true"),
+       "bytes contradicts level char; leave out one of them"},
+      {"a level of none", with(good, "\"char\"", "\"line\""),
+       "level is \"line\", but has to be char, byte, word or bpe"},
+      {"too few words",
+       with(with(good, "\"char\"", "\"word\""), "\"vocabulary_size\": 0", "\"vocabulary_size\": 2"),
+       "vocabulary-size 2 is too small for level word"},
+      {"too few tokens",
+       with(with(good, "\"char\"", "\"bpe\""), "\"vocabulary_size\": 0",
+            "\"vocabulary_size\": 255"),
+       "vocabulary-size 255 is too small for level bpe, which has a token for every byte; give "
+       "256"},
+      {"a normal form of bytes", with(with(good, "\"none\"", "\"nfc\""), "\"char\"", "\"byte\""),
+       "normalize nfc is for characters, and contradicts level byte"},
+      {"words as characters", with(good, "\"char\"", "\"word\""),
+       "its \"vocabulary\" is not an object"},
+      {"words without a hash", with(words, "\"symbols\": 3, ", "\"symbols\": 3, \"h\": 1, "),
+       "its key \"h\" is unknown"},
+      {"words without a number", with(words, "\"symbols\": 3, ", ""), "it has no \"symbols\""},
+      {"a negative number of words", with(words, "\"symbols\": 3", "\"symbols\": -3"),
+       "its \"symbols\" is not a size"},
+      {"two kinds of hash",
+       with(good, "\"fnv1a\"", "\"fnv1a_of_parts\": \"0000000000000abc\", \"fnv1a\""),
+       "its key \"fnv1a\" is unknown"},
       {"lengths that contradict", with(good, "\"seq_len\": 50", "\"seq_len\": 51"),
        "seq-len 51 contradicts tbptt-update 50"},
       // the text and the vocabulary
@@ -137,7 +168,8 @@ TEST_CASE("malformed files: config.json") {
       {"a vocabulary as numbers", with(good, "\"abc\"", "123"),
        "its \"vocabulary\" is not a string"},
       {"a vocabulary of no bytes",
-       with(with(good, "\"abc\"", "\"ab\\u20ac\""), "\"bytes\": false", "\"bytes\": true"),
+       with(with(good, "\"abc\"", "\"ab\\u20ac\""), "\"level\": \"char\",\n  \"bytes\": false",
+            "\"level\": \"byte\",\n  \"bytes\": true"),
        "the symbol 8364 of a vocabulary is not a byte"},
       // what would take time or memory
       {"many keys", "{" + repeated("\"a\":1,", 100'000), "its key \"a\" occurs twice"},
@@ -147,13 +179,11 @@ TEST_CASE("malformed files: config.json") {
        "its \"layers\" is an array or holds one"},
   };
   for (const Case& c : cases)
-    check_message(c.name, message_of<ValueError>([&] { char_lm::parse_config(c.content); }),
-                  c.says);
+    check_message(c.name, message_of<ValueError>([&] { parse(c.content); }), c.says);
 
   std::string keys = "{";
   for (int i = 0; i < 101; ++i) keys += "\"k" + std::to_string(i) + "\":1,";
-  check_message("101 keys", message_of<ValueError>([&] { char_lm::parse_config(keys); }),
-                "it has too many keys");
+  check_message("101 keys", message_of<ValueError>([&] { parse(keys); }), "it has too many keys");
 }
 
 TEST_CASE("malformed files: metrics.jsonl, whose other programs' lines count as no time") {

@@ -83,6 +83,25 @@ TEST_CASE("text tokens: windows are those of the text in memory") {
                        ValueError);
 }
 
+TEST_CASE("text tokens: parts of a source are those of the tokens in memory") {
+  const Tokens tokens = Vocabulary("abc", TextMode::utf8).encode("abcabccbaacbbca");
+  const TokensInMemory source(tokens);
+  for (const double train_frac : {0.01, 0.5, 0.8, 1.0}) {
+    const Split expected = split(tokens, train_frac);
+    const SourceSplit parts = split(source, train_frac);
+    CHECK(std::ranges::equal(all_of(parts.train), expected.train));
+    CHECK(std::ranges::equal(all_of(parts.valid), expected.valid));
+  }
+  const SourceSplit halves = split(source, 0.5);
+  const SourceSplit quarters = split(halves.valid, 0.5);
+  CHECK(all_of(quarters.train) == Tokens{1, 0, 0, 2});
+  Tokens one(1);
+  quarters.valid.read(3, one);
+  CHECK(one.front() == tokens.back());
+  CHECK_THROWS_WITH_AS(split(source, 0), Contains("split: train_frac is 0, not in (0, 1]"),
+                       ValueError);
+}
+
 TEST_CASE("text tokens: a file of 5 GB, most of it holes") {
   const TemporaryDirectory directory;
   const auto path = directory.file("sparse", "begin");
@@ -119,10 +138,11 @@ TEST_CASE("text tokens: what read_text refuses is refused, and unknown symbols")
   CHECK(message("", letters) == "the file is empty; there is no text in it");
   CHECK(message("\xef\xbb\xbf", letters) == "the file is empty; there is no text in it");
   CHECK(message("", bytes) == "the file is empty; there is no text in it");
-  CHECK(message("ab\xff", letters) == "not valid UTF-8 at byte 2");
-  CHECK(message("ab\xe2\x82", letters) == "not valid UTF-8 at byte 2");
+  const std::string remedy = "; read it as bytes (--bytes on the command line)";
+  CHECK(message("ab\xff", letters) == "not valid UTF-8 at byte 2" + remedy);
+  CHECK(message("ab\xe2\x82", letters) == "not valid UTF-8 at byte 2" + remedy);
   CHECK(message("abc" + std::string(1, '\0') + "abc", letters) ==
-        "a binary file, not text (a NUL at byte 3)");
+        "a binary file, not text (a NUL at byte 3)" + remedy);
   CHECK(contains(message("\xff\xfe"
                          "a",
                          letters),
@@ -130,7 +150,8 @@ TEST_CASE("text tokens: what read_text refuses is refused, and unknown symbols")
   CHECK(message("abd", letters) ==
         "the character 'd' (U+0064) at byte 2 is not in the vocabulary of 4 symbols");
   CHECK(message("abd", bytes) == "the byte 0x64 at byte 2 is not in the vocabulary of 4 symbols");
-  CHECK(message(std::string(1 << 20, 'a') + "\xff", letters) == "not valid UTF-8 at byte 1048576");
+  CHECK(message(std::string(1 << 20, 'a') + "\xff", letters) ==
+        "not valid UTF-8 at byte 1048576" + remedy);
   CHECK_THROWS_WITH_AS(TextTokens(directory / "none", letters), Contains("No such file"),
                        FileError);
   CHECK_THROWS_WITH_AS(TextTokens("/dev/zero", letters), Contains("a device"), FileError);

@@ -18,7 +18,7 @@ namespace {
 void require_shapes(const nn::NamedTensors& params, const RunConfig& config) {
   std::size_t count = 0;
   each_parameter(
-      config.settings, config.vocabulary.size(), [&](const std::string& name, const Shape& shape) {
+      config.settings, config.vocabulary->size(), [&](const std::string& name, const Shape& shape) {
         const Tensor& value = params[name];
         if (value.shape() != shape || value.dtype() != dtype_of(config.settings))
           throw ValueError(fmt::format(
@@ -42,7 +42,7 @@ void require_finite(const nn::NamedTensors& tensors) {
 void require_optimizer(const optim::RunState& checkpoint, const RunConfig& config, Index updates) {
   require_finite(checkpoint.optimizer);
   each_parameter(
-      config.settings, config.vocabulary.size(), [&](const std::string& name, const Shape&) {
+      config.settings, config.vocabulary->size(), [&](const std::string& name, const Shape&) {
         const std::string entry = fmt::format("{}.steps.{}", config.settings.optimizer, name);
         const Tensor& steps = checkpoint.optimizer[entry];
         if (steps.size() != 1 || steps.to_vector().front() != static_cast<double>(updates))
@@ -62,7 +62,7 @@ void require_more(const optim::RunState& checkpoint, const RunConfig& config, In
     if (nn::count_in(checkpoint.more, "ema.count") != updates)
       throw ValueError(fmt::format("its ema.count is not the {} updates of the training", updates));
     ++count;
-    each_parameter(config.settings, config.vocabulary.size(),
+    each_parameter(config.settings, config.vocabulary->size(),
                    [&](const std::string& name, const Shape& shape) {
                      if (updates == 0) return;
                      const Tensor& value = checkpoint.more["ema.values." + name];

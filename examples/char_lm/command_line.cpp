@@ -105,7 +105,7 @@ void add_extras(CLI::App& app, Extras& extras) {
               extras.sample_every);
   add_setting(app,
               {.name = "sample-length",
-               .help = "characters of a sample",
+               .help = "symbols of a sample",
                .value = "M",
                .allowed = allowed::whole_words,
                .allows = allowed::whole},
@@ -160,7 +160,10 @@ void add_train(CLI::App& app, TrainOptions& options) {
       "--lr-decay count from the end of the warm-up. --on-nan, at a loss or gradient\n"
       "that is not finite: stop; skip, without an update, up to 9 steps in a row;\n"
       "rollback, to the newest kept state with half the rate, up to 10 times.\n\n"
-      "Loss is in nats per character. Ctrl-C finishes the step and saves; --resume then\n"
+      "A symbol of --level char is a character, of byte a byte, of word a word or the\n"
+      "end of a line, of bpe a part of a word (byte-pair encoding). Words are separated\n"
+      "by spaces. Texts of char and byte may be larger than memory.\n\n"
+      "Loss is in nats per symbol. Ctrl-C finishes the step and saves; --resume then\n"
       "reaches the same weights as an uninterrupted run. With --resume only --epochs,\n"
       "--on-nan, --save-every, --keep, --threads and what is written may differ from\n"
       "the run's own settings. DIR gets model.safetensors, saved each minute and epoch;\n"
@@ -223,7 +226,7 @@ void add_sample(CLI::App& app, SampleOptions& options) {
   add_checkpoint(app, options.checkpoint);
   add_setting(app,
               {.name = "length",
-               .help = "characters to write",
+               .help = "symbols to write",
                .value = "N",
                .allowed = "a whole number from 1 to 1000000000",
                .allows = [](double n) { return n >= 1 && n <= 1e9; }},
@@ -266,11 +269,11 @@ void add_sample(CLI::App& app, SampleOptions& options) {
 
 void add_eval(CLI::App& app, EvalOptions& options) {
   add_run(app, options.run);
-  add_path(app, "text", "FILE", "text to predict, each character from those before it",
+  add_path(app, "text", "FILE", "text to predict, each symbol from those before it",
            [&](const Path& path) { options.text = path; })
       ->required();
   add_checkpoint(app, options.checkpoint);
-  app.add_flag("--per-char", options.per_char, "also tell which 20 characters cost most");
+  app.add_flag("--per-char", options.per_char, "also tell which 20 symbols cost most");
   app.add_flag("--json", options.json, "print one JSON object");
 }
 
@@ -426,7 +429,7 @@ Command parse_command_line(int argc, char** argv) {
   };
   CLI::App* train = add("train", "Learn a text.");
   CLI::App* tune = add("tune", "Search for the settings that learn a text best.");
-  CLI::App* sample = add("sample", "Write text, character by character.");
+  CLI::App* sample = add("sample", "Write text, symbol by symbol.");
   CLI::App* eval = add("eval", "Measure how well a text is predicted.");
   CLI::App* info = add("info", "Show the settings and the parameters of a run.");
   CLI::App* report = add("report", "Show runs as a page: curves, samples, parameters.");
@@ -467,7 +470,8 @@ Command parse_command_line(int argc, char** argv) {
   train_options.given = given_settings(*train, train_options.settings);
   try {
     complete(train_options.settings, train_options.given.contains("seq-len"));
-    require_consistent(train_options.settings, train_options.given);
+    // Those that are given with --resume have to be those of the run.
+    if (!train_options.resume) require_consistent(train_options.settings, train_options.given);
   } catch (const ValueError& error) {
     throw UsageError(fmt::format("--{}; see char_lm train --help", error.message()));
   }

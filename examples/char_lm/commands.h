@@ -21,7 +21,7 @@ namespace reel::char_lm {
 struct Extras {
   bool diagnose = false;     ///< look into the layers for metrics.jsonl
   int sample_every = 0;      ///< steps between two samples; 0: none
-  int sample_length = 200;   ///< characters of a sample
+  int sample_length = 200;   ///< symbols of a sample
   bool tensorboard = false;  ///< events for TensorBoard
 };
 

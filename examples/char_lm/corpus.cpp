@@ -1,12 +1,20 @@
 #include "corpus.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <new>
 #include <optional>
+#include <span>
+#include <utility>
 
 #include <reel/autograd/error.h>
 #include <reel/autograd/hash.h>
+#include <reel/datasets/normal_form.h>
+#include <reel/datasets/text.h>
+#include <reel/datasets/windows.h>
+#include <reel/nn/files/file.h>
 
 #include "words.h"
 
@@ -18,9 +26,44 @@ extern const std::size_t default_text_size;
 
 namespace {
 
+// Byte pairs are of bytes, whatever these are; a normal form is of characters.
+datasets::TextMode mode_of(const Settings& settings) {
+  const bool is_of_bytes = settings.level == "byte" || settings.level == "bpe";
+  return is_of_bytes && settings.normalize == "none" ? datasets::TextMode::bytes
+                                                     : datasets::TextMode::utf8;
+}
+
 std::string content(const std::filesystem::path& path, datasets::TextMode mode) {
   if (!path.empty()) return datasets::read_text(path, mode);
   return {reinterpret_cast<const char*>(default_text), default_text_size};
+}
+
+// Errors about the content of a text name it.
+template <class F>
+decltype(auto) explain(const std::filesystem::path& path, F&& f) {
+  try {
+    return f();
+  } catch (const std::bad_alloc&) {
+    throw FileError(fmt::format("{}: there is not enough memory for the text; take a part of it",
+                                short_path(path)));
+  } catch (const FileError&) {
+    throw;
+  } catch (const Error& error) {
+    throw FileError(fmt::format("{}: {}", short_path(path), error.message()));
+  }
+}
+
+// The hash of 256 parts of 16 KiB, which are spread evenly from the first byte to the last.
+std::uint64_t hash_of_parts(nn::File& file, std::uint64_t bytes) {
+  constexpr std::uint64_t parts = 256, length = 16 << 10;
+  std::uint64_t hash = fnv1a("");
+  std::string part(length, '\0');
+  for (std::uint64_t i = 0; bytes >= length && i < parts; ++i) {
+    file.seek(i * (bytes - length) / (parts - 1));
+    hash = fnv1a(
+        std::string_view(part).substr(0, file.read(std::as_writable_bytes(std::span(part)))), hash);
+  }
+  return hash;
 }
 
 // Whether each part of a text of n symbols is long enough for a window.
@@ -55,34 +98,64 @@ std::string TextId::description() const {
   return path.empty() ? "Reel's own sources and documentation" : short_path(path);
 }
 
-Corpus read_corpus(const std::filesystem::path& path, datasets::TextMode mode) try {
-  const std::string text = content(path, mode);
-  const TextId id{.path = absolute_path(path), .bytes = text.size(), .hash = fnv1a(text)};
-  datasets::Vocabulary vocabulary(text, mode);
-  std::vector<std::int32_t> tokens = vocabulary.encode(text);
-  return {id, std::move(vocabulary), std::move(tokens)};
-} catch (const std::bad_alloc&) {
-  throw FileError(fmt::format("{}: there is not enough memory for the text; take a part of it",
-                              short_path(path)));
+bool is_large(const std::filesystem::path& path, const Settings& settings) {
+  if (path.empty() || !has_listing(settings) || settings.normalize != "none") return false;
+  const auto status = nn::status_of(path);
+  return status && S_ISREG(status->st_mode) &&
+         static_cast<std::uint64_t>(status->st_size) >= large_text;
 }
 
-datasets::Split split_for(const Corpus& corpus, const Settings& settings) {
-  const auto n = static_cast<Index>(corpus.tokens.size());
+std::string normalized(std::string text, const Settings& settings) {
+  if (settings.normalize == "none") return text;
+  return datasets::normalized(
+      text, settings.normalize == "nfc" ? datasets::NormalForm::nfc : datasets::NormalForm::nfkc);
+}
+
+Text find_text(const std::filesystem::path& path, const Settings& settings, bool large) {
+  Text text{.path = path, .id = {.path = absolute_path(path), .in_parts = large}};
+  if (large) {
+    nn::File file = nn::File::regular(path, O_RDONLY);
+    text.id.bytes = file.size();
+    text.id.hash = hash_of_parts(file, text.id.bytes);
+    return text;
+  }
+  return explain(path, [&] {
+    text.content = content(path, mode_of(settings));
+    text.id.bytes = text.content.size();
+    text.id.hash = fnv1a(text.content);
+    text.content = normalized(std::move(text.content), settings);
+    return std::move(text);
+  });
+}
+
+Corpus corpus_of(const Text& text, const Settings& settings, VocabularyPtr vocabulary) {
+  return explain(text.path, [&]() -> Corpus {
+    if (text.id.in_parts) {
+      if (!vocabulary) vocabulary = vocabulary_of_file(text.path, settings);
+      return {text.id, vocabulary, vocabulary->tokens_in(text.path)};
+    }
+    if (!vocabulary) vocabulary = vocabulary_of(text.content, settings);
+    return {text.id, vocabulary,
+            std::make_unique<datasets::TokensInMemory>(vocabulary->encode(text.content))};
+  });
+}
+
+datasets::SourceSplit split_for(const Corpus& corpus, const Settings& settings) {
+  const Index n = corpus.tokens->size();
   // Training takes windows of tbptt_update steps, validation of seq_len.
   const bool by_update = settings.tbptt_update > settings.seq_len;
   const int steps = by_update ? settings.tbptt_update : settings.seq_len;
   const char* const option = by_update ? "--tbptt-update" : "--seq-len";
   const Index least = datasets::Windows::least_tokens(settings.batch, steps);
   if (is_enough(n, least, settings.train_frac))
-    return datasets::split(corpus.tokens, settings.train_frac);
+    return datasets::split(*corpus.tokens, settings.train_frac);
   const auto enough = least_length(least, settings.train_frac);
   throw ValueError(fmt::format(
       "{}: the text is too short: {}, but --batch {} x {} {} with --train-frac {} takes "
       "at least {}; give a longer text, a smaller --batch or a smaller {}{}",
-      corpus.id.description(), counted(n, settings.bytes ? "byte" : "character"), settings.batch,
-      option, steps, settings.train_frac,
-      enough ? fmt::format("{}", *enough) : "more than any text has", option,
-      settings.train_frac < 1 ? ", or do without validation (--train-frac 1)" : ""));
+      corpus.id.description(), counted(n, unit_of(settings.level).name), settings.batch, option,
+      steps, settings.train_frac, enough ? fmt::format("{}", *enough) : "more than any text has",
+      option, settings.train_frac < 1 ? ", or do without validation (--train-frac 1)" : ""));
 }
 
 }  // namespace reel::char_lm

@@ -70,7 +70,7 @@ class Check {
     const auto loss = [&](std::span<const Tensor> in) {
       const auto state = nn::unflatten(state_, in.subspan(1));
       const Tensor x = model_.embed(tokens_) + in[0];
-      return cross_entropy(model_.from_vectors(x, state, nn::Train{dropout_}).y, targets_);
+      return model_.loss_from_vectors(x, targets_, state, nn::Train{dropout_}).mean;
     };
     return check_gradients(loss, params_, inputs_,
                            {.order = options_.order,
@@ -127,10 +127,10 @@ int check_run(GradcheckCommand options) {
         of_run.settings.seq_len = options.settings.seq_len;
         of_run.settings.batch = options.settings.batch;
         of_run.settings.seed = options.settings.seed;
-        require_few(of_run, config.vocabulary.size());
+        require_few(of_run, config.vocabulary->size());
         // The same model on copies of its parameters, in f64.
         const Params params = trained.to(f64);
-        const CharLm<L> model(params, config.vocabulary.size(), config.settings);
+        const CharLm<L> model(params, config.vocabulary->size(), config.settings);
         return run_check(model, params, of_run);
       });
 }

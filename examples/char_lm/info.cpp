@@ -27,7 +27,7 @@ std::string configuration(const RunConfig& config) {
   });
   line("text", fmt::format("{} ({})", config.text.description(),
                            counted(static_cast<Index>(config.text.bytes), "byte")));
-  line("vocabulary", counted(config.vocabulary.size(), "symbol"));
+  line("vocabulary", counted(config.vocabulary->size(), "symbol"));
   return text;
 }
 
@@ -35,8 +35,8 @@ std::string training(const Progress& at, const RunConfig& config) {
   std::string text = fmt::format("{:<16}step {}, {} of {} epochs\n", "trained", at.step,
                                  at.epoch - 1, config.settings.epochs);
   if (at.best_epoch > 0)
-    text += fmt::format("{:<16}{:.4f} nats/char, after epoch {}\n", "best validation", at.best_loss,
-                        at.best_epoch);
+    text += fmt::format("{:<16}{:.4f} nats/{}, after epoch {}\n", "best validation", at.best_loss,
+                        unit_of(config.settings.level).brief, at.best_epoch);
   return text;
 }
 
@@ -59,7 +59,7 @@ Json json_of(const RunConfig& config, const Progress& at, const nn::NamedTensors
     json["config"][key_of(setting)] = value;
   });
   json["text"] = {{"path", config.text.path}, {"bytes", config.text.bytes}};
-  json["vocabulary"] = config.vocabulary.size();
+  json["vocabulary"] = config.vocabulary->size();
   json["step"] = at.step;
   json["epochs"] = at.epoch - 1;
   if (at.best_epoch > 0) {

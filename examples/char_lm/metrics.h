@@ -18,7 +18,7 @@ struct Diagnosis {
 };
 
 /// What is reported about a stretch of training: 100 steps, or an epoch. Losses are in nats per
-/// character.
+/// symbol.
 struct Metrics {
   Index step = 0;                         ///< the last one
   int epoch = 0;                          ///< counted from 1
@@ -26,7 +26,7 @@ struct Metrics {
   std::optional<double> valid_loss = {};  ///< of an epoch, if part of the text is for validation
   double lr = 0;
   double grad_norm = 0;                       ///< at the last step, before clipping
-  double chars_per_s = 0;                     ///< in training, without validation
+  double chars_per_s = 0;                     ///< symbols, in training, without validation
   double elapsed_s = 0;                       ///< since the run began, without interruptions
   std::optional<optim::ClipCount> clip = {};  ///< over the stretch, if gradients are clipped
   std::optional<Diagnosis> diagnosis = {};

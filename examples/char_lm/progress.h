@@ -8,7 +8,7 @@
 
 namespace reel::char_lm {
 
-/// A larger mean loss, in nats per character, is that of a training that diverged.
+/// A larger mean loss, in nats per symbol, is that of a training that diverged.
 constexpr double largest_loss = 1e6;
 
 /// The progress of a training: all of its state that is numbers and not tensors.
@@ -33,6 +33,20 @@ struct Progress {
 
   /// The updates of the parameters so far.
   Index updates() const { return step - skipped; }
+
+  /// The next epoch, from its first window on.
+  void begin_epoch() {
+    ++epoch;
+    window = carried_from = epoch_skipped = 0;
+    epoch_loss = 0;
+    epoch_clips = {};
+  }
+  /// The next hundred steps.
+  void begin_hundred() {
+    recent_loss = 0;
+    recent_skipped = 0;
+    recent_clips = {};
+  }
 };
 
 /// Calls f(name, member) for each that every version has.

@@ -72,12 +72,12 @@ std::vector<Curve> of_each(const Runs& runs, F&& f) {
 }
 
 Chart loss_chart(const std::string& id, const std::string& title, const std::string& caption,
-                 const std::string& x) {
+                 const std::string& x, const std::string& unit) {
   return {.id = id,
           .title = title,
           .caption = caption,
           .x = x,
-          .y = "nats per character",
+          .y = "nats per " + unit,
           .curves = {},
           .right_factor = bits,
           .right = "bits"};
@@ -91,7 +91,7 @@ Chart loss_of(const ReportedRun& run) {
                                         "loss is that after an epoch."
                                       : "Training loss is the mean over an epoch, validation loss "
                                         "that after it.",
-                           "step");
+                           "step", unit_name({run}));
   const std::vector<Point> raw = training_loss(run);
   if (by_hundred) chart.curves.push_back({"training, 100 steps", raw, true});
   chart.curves.push_back(
@@ -160,15 +160,18 @@ std::vector<Chart> gate_charts(const ReportedRun& run, const nn::LayerReport& la
 
 std::vector<Chart> loss_charts(const Runs& runs) {
   if (runs.size() == 1) return {loss_of(runs.front())};
-  Chart training = loss_chart("training-chart", "Training loss",
-                              "Smoothed by an exponential moving average with factor 0.7.", "step");
+  const std::string unit = unit_name(runs);
+  Chart training =
+      loss_chart("training-chart", "Training loss",
+                 "Smoothed by an exponential moving average with factor 0.7.", "step", unit);
   training.curves = of_each(runs, [](const auto& run) { return smoothed(training_loss(run)); });
-  Chart validation = loss_chart("validation-chart", "Validation loss", "After each epoch.", "step");
+  Chart validation =
+      loss_chart("validation-chart", "Validation loss", "After each epoch.", "step", unit);
   validation.curves = of_each(runs, [](const auto& run) { return validation_loss(run, step_of); });
   Chart by_time = loss_chart("time-chart", "Validation loss by time",
                              "After each epoch, by the time since the run began, without "
                              "interruptions.",
-                             "minutes");
+                             "minutes", unit);
   by_time.curves = of_each(runs, [](const auto& run) { return validation_loss(run, minutes_of); });
   std::vector<Point> all;
   for (const Curve& curve : validation.curves)
@@ -213,7 +216,7 @@ std::vector<Chart> speed_charts(const Runs& runs) {
            .title = "Speed of training",
            .caption = "Without validation.",
            .x = "step",
-           .y = "characters per second",
+           .y = unit_name(runs) + "s per second",
            .curves = of_each(runs, [](const auto& run) {
              return points(lines_of(run), step_of,
                            [](const Metrics& line) { return line.chars_per_s; });

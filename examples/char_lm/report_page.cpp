@@ -76,19 +76,19 @@ std::string summary(const Runs& runs) {
   table.row("best validation loss", [](const ReportedRun& run) -> std::string {
     const Progress& at = run.progress;
     if (at.best_epoch == 0) return "none yet";
-    return fmt::format("{:.4f} nats, {:.4f} bits per character, perplexity {:.4g}, after epoch {}",
-                       at.best_loss, at.best_loss / std::numbers::ln2, std::exp(at.best_loss),
-                       at.best_epoch);
+    return fmt::format("{:.4f} nats, {:.4f} bits per {}, perplexity {:.4g}, after epoch {}",
+                       at.best_loss, at.best_loss / std::numbers::ln2, unit_name({run}),
+                       std::exp(at.best_loss), at.best_epoch);
   });
   table.row("last training loss", [](const ReportedRun& run) -> std::string {
     const Metrics last = last_line(run);
     if (last.step == 0) return "none yet";
-    return fmt::format("{:.4f} nats, {:.4f} bits per character, at step {}", last.train_loss,
-                       last.train_loss / std::numbers::ln2, last.step);
+    return fmt::format("{:.4f} nats, {:.4f} bits per {}, at step {}", last.train_loss,
+                       last.train_loss / std::numbers::ln2, unit_name({run}), last.step);
   });
   table.row("time", [](const ReportedRun& run) { return duration(last_line(run).elapsed_s); });
   table.row("speed", [](const ReportedRun& run) {
-    return about(last_line(run).chars_per_s) + " characters per second";
+    return fmt::format("{} {}s per second", about(last_line(run).chars_per_s), unit_name({run}));
   });
   return table.str();
 }
@@ -104,8 +104,9 @@ std::string configuration(const Runs& runs) {
   table.row("size of the text", [](const ReportedRun& run) {
     return counted(static_cast<Index>(run.config.text.bytes), "byte");
   });
-  table.row("vocabulary",
-            [](const ReportedRun& run) { return counted(run.config.vocabulary.size(), "symbol"); });
+  table.row("vocabulary", [](const ReportedRun& run) {
+    return counted(run.config.vocabulary->size(), "symbol");
+  });
   return table.str();
 }
 
@@ -213,8 +214,9 @@ std::string report_page(const Runs& runs, std::vector<Section> sections) {
   sections.push_back({"machine", "Machine", machines(runs)});
   const std::string title =
       is_alone ? "Run " + runs.front().name : fmt::format("{} runs compared", runs.size());
-  return html::page(title, "A character-level language model, trained by char_lm", sections,
-                    "Made by char_lm report of Reel " + this_machine().reel);
+  return html::page(title,
+                    fmt::format("A {}-level language model, trained by char_lm", unit_name(runs)),
+                    sections, "Made by char_lm report of Reel " + this_machine().reel);
 }
 
 }  // namespace reel::char_lm

@@ -62,6 +62,14 @@ void read_metrics(const RunDirectory& run, ReportedRun& read) {
 
 }  // namespace
 
+std::string unit_name(const std::vector<ReportedRun>& runs) {
+  const auto level_of = [](const ReportedRun& run) { return run.config.settings.level; };
+  const std::string level = level_of(runs.front());
+  const bool is_the_same =
+      std::ranges::all_of(runs, [&](const ReportedRun& run) { return level_of(run) == level; });
+  return is_the_same ? std::string(unit_of(level).name) : "symbol";
+}
+
 ReportedRun reported_run(const RunDirectory& run, const RunConfig& config, const Progress& progress,
                          const nn::NamedTensors& params) {
   ReportedRun read{.name = name_of(run), .config = config, .progress = progress};

@@ -36,6 +36,9 @@ struct ReportedRun {
   std::vector<OpTime> ops = {};  ///< if they were measured
 };
 
+/// What a symbol is called in these runs: "character"; "symbol" if their levels differ.
+std::string unit_name(const std::vector<ReportedRun>& runs);
+
 /// Reads metrics, samples and machines of a run whose state is known. Throws FileError.
 ReportedRun reported_run(const RunDirectory& run, const RunConfig& config, const Progress& progress,
                          const nn::NamedTensors& params);

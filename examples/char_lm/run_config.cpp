@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <set>
 #include <type_traits>
 #include <vector>
@@ -16,16 +15,15 @@
 namespace reel::char_lm {
 namespace {
 
-using datasets::TextMode;
-using datasets::Vocabulary;
 using Json = nlohmann::ordered_json;
 
-// One character for each symbol; a byte is the code point of the same number.
-std::string text_of(const Vocabulary& vocabulary) {
-  const Vocabulary characters(vocabulary.symbols(), TextMode::utf8);
-  std::vector<std::int32_t> all(vocabulary.symbols().size());
-  std::iota(all.begin(), all.end(), 0);
-  return characters.decode(all);
+constexpr const char *hash_key = "fnv1a", *parts_hash_key = "fnv1a_of_parts";
+
+std::string hex(std::uint64_t hash) { return fmt::format("{:016x}", hash); }
+
+Json json_of(const Vocabulary& vocabulary) {
+  if (const auto listing = vocabulary.listing()) return *listing;
+  return {{"symbols", vocabulary.size()}, {hash_key, hex(vocabulary.hash())}};
 }
 
 Json json_of(const RunConfig& config) {
@@ -34,8 +32,8 @@ Json json_of(const RunConfig& config) {
                [&](const Setting& setting, const auto& value) { json[key_of(setting)] = value; });
   json["text"] = {{"path", config.text.path},
                   {"bytes", config.text.bytes},
-                  {"fnv1a", fmt::format("{:016x}", config.text.hash)}};
-  json["vocabulary"] = text_of(config.vocabulary);
+                  {config.text.in_parts ? parts_hash_key : hash_key, hex(config.text.hash)}};
+  json["vocabulary"] = json_of(*config.vocabulary);
   return json;
 }
 
@@ -136,29 +134,45 @@ Json json_in(std::string_view text) {
   }
 }
 
+std::uint64_t size_in(Members& members, const char* key) {
+  const Json& size = members[key];
+  if (!size.is_number_unsigned()) throw ValueError(fmt::format("its \"{}\" is not a size", key));
+  return size.get<std::uint64_t>();
+}
+
+std::uint64_t hash_in(Members& members, const char* key) {
+  const std::string text = members.string(key);
+  const char* end = text.data() + text.size();
+  std::uint64_t hash = 0;
+  const auto [stop, error] = std::from_chars(text.data(), end, hash, 16);
+  if (text.size() != 16 || error != std::errc() || stop != end)
+    throw ValueError(fmt::format("its \"{}\" is not a number of 16 hexadecimal digits", key));
+  return hash;
+}
+
 TextId text_id(const Json& json) {
   if (!json.is_object()) throw ValueError("its \"text\" is not an object");
   Members members(json);
   TextId id{.path = members.string("path")};
   if (id.path.find('\0') != std::string::npos)
     throw ValueError("its \"path\" holds a NUL, which no path does");
-  const Json& bytes = members["bytes"];
-  if (!bytes.is_number_unsigned()) throw ValueError("its \"bytes\" is not a size");
-  id.bytes = bytes.get<std::uint64_t>();
-  const std::string hash = members.string("fnv1a");
-  const char* end = hash.data() + hash.size();
-  const auto [stop, error] = std::from_chars(hash.data(), end, id.hash, 16);
-  if (hash.size() != 16 || error != std::errc() || stop != end)
-    throw ValueError("its \"fnv1a\" is not a number of 16 hexadecimal digits");
+  id.bytes = size_in(members, "bytes");
+  id.in_parts = members.has(parts_hash_key);
+  id.hash = hash_in(members, id.in_parts ? parts_hash_key : hash_key);
   members.require_no_others();
   return id;
 }
 
-Vocabulary vocabulary_of(const std::string& text, TextMode mode) {
-  const Vocabulary characters(text, TextMode::utf8);
-  if (text_of(characters) != text)
-    throw ValueError("its \"vocabulary\" does not have each symbol once, in ascending order");
-  return {characters.symbols(), mode};
+VocabularyPtr vocabulary_in(Members& config, const Settings& settings,
+                            const nn::Location& vocabulary_file) {
+  if (has_listing(settings)) return listed_vocabulary(config.string("vocabulary"), settings);
+  const Json& json = config["vocabulary"];
+  if (!json.is_object()) throw ValueError("its \"vocabulary\" is not an object");
+  Members members(json);
+  const auto size = static_cast<Index>(size_in(members, "symbols"));
+  const std::uint64_t hash = hash_in(members, hash_key);
+  members.require_no_others();
+  return load_vocabulary(vocabulary_file, settings, size, hash);
 }
 
 }  // namespace
@@ -168,7 +182,9 @@ std::string RunConfig::identity() const {
   // Runs that were begun before these settings existed have windows of seq_len.
   if (settings.tbptt_update == settings.seq_len && settings.tbptt_length == settings.seq_len)
     for (const char* key : {"tbptt_update", "tbptt_length"}) json.erase(key);
-  const Json of_earlier_versions = json_of({Settings{}, text, vocabulary});
+  Settings earlier{.bytes = settings.bytes};
+  complete(earlier, true);
+  const Json of_earlier_versions = json_of({earlier, text, vocabulary});
   each_setting(settings, [&](const Setting& setting, const auto&) {
     const std::string key = key_of(setting);
     if (may_change(setting, settings) ||
@@ -184,7 +200,7 @@ std::string RunConfig::json() const {
   return json_of(*this).dump(2, ' ', false, replace) + '\n';
 }
 
-RunConfig parse_config(std::string_view text) {
+RunConfig parse_config(std::string_view text, const nn::Location& vocabulary_file) {
   const Json json = json_in(text);
   if (!json.is_object()) throw ValueError("it is not a JSON object");
   Members members(json);
@@ -196,8 +212,7 @@ RunConfig parse_config(std::string_view text) {
   });
   complete(settings, true);
   TextId id = text_id(members["text"]);
-  const TextMode mode = settings.bytes ? TextMode::bytes : TextMode::utf8;
-  Vocabulary vocabulary = vocabulary_of(members.string("vocabulary"), mode);
+  VocabularyPtr vocabulary = vocabulary_in(members, settings, vocabulary_file);
   members.require_no_others();
   return {settings, std::move(id), std::move(vocabulary)};
 }

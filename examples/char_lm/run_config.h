@@ -3,10 +3,11 @@
 #include <string>
 #include <string_view>
 
-#include <reel/datasets/text.h>
+#include <reel/nn/files/location.h>
 
 #include "corpus.h"
 #include "settings.h"
+#include "vocabulary.h"
 
 namespace reel::char_lm {
 
@@ -14,7 +15,7 @@ namespace reel::char_lm {
 struct RunConfig {
   Settings settings;
   TextId text;
-  datasets::Vocabulary vocabulary;
+  VocabularyPtr vocabulary;
 
   /// The immutable part, as text: everything except what may change when the run is resumed,
   /// and the text's path.
@@ -27,7 +28,8 @@ struct RunConfig {
 constexpr std::size_t longest_config = 16 << 20;
 
 /// Parses such a text. Accepts only what `json` writes: each key once and with the right type of
-/// value, no other keys. Throws ValueError saying what is wrong.
-RunConfig parse_config(std::string_view text);
+/// value, no other keys. Throws ValueError saying what is wrong. A vocabulary that is not in it is
+/// loaded from its file, as load_vocabulary does.
+RunConfig parse_config(std::string_view text, const nn::Location& vocabulary_file);
 
 }  // namespace reel::char_lm

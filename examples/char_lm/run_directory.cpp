@@ -105,13 +105,15 @@ void RunDirectory::lock() {
 }
 
 void RunDirectory::remove_leftovers() const {
-  for (const auto& file : {model_file(), best_file(), config_file(), report_file()})
+  for (const auto& file :
+       {model_file(), best_file(), config_file(), vocabulary_file(), report_file()})
     nn::AtomicFile::remove_leftovers(file);
   for (const auto& [step, path] : kept_files(path() / kept_folder))
     nn::AtomicFile::remove_leftovers(path);
 }
 
 void RunDirectory::write(const RunConfig& config) const {
+  if (!has_listing(config.settings)) config.vocabulary->save(vocabulary_file());
   nn::write_file(config_file(), config.json());
 }
 
@@ -119,7 +121,9 @@ RunConfig RunDirectory::read_config() const {
   require_run();
   const std::string content = content_of(config_file(), longest_config);
   try {
-    return parse_config(content);
+    return parse_config(content, vocabulary_file());
+  } catch (const FileError&) {  // about the vocabulary
+    throw;
   } catch (const Error& error) {
     throw FileError(fmt::format("{}: {}", config_file().str(), error.message()));
   }
@@ -201,7 +205,7 @@ void RunDirectory::write_checkpoint(const RunConfig& config, optim::RunState& ch
                                     Write&& write_it) const try {
   checkpoint.texts[identity_key] = config.identity();
   checkpoint.texts[version_key] = REEL_VERSION;
-  if (!config_file().exists()) write(config);
+  if (!is_described(config)) write(config);
   write_it();
 } catch (const FileError&) {
   if (!directory_ || !directory_->is_deleted()) throw;

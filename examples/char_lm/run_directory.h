@@ -21,8 +21,9 @@ std::string content_of(const nn::Location& where, std::size_t longest);
 
 /// The directory of a run: model.safetensors (the weights and the whole state of the training),
 /// best.safetensors (the same after the best epoch), config.json, metrics.jsonl, machines.jsonl,
-/// report.html and, if there are any, samples.jsonl, kept states in the folder steps and events in
-/// the folder tensorboard. All errors about its files are FileErrors with the path.
+/// report.html, a vocabulary.txt that does not fit into config.json and, if there are any,
+/// samples.jsonl, kept states in the folder steps and events in the folder tensorboard. All errors
+/// about its files are FileErrors with the path.
 class RunDirectory {
  public:
   explicit RunDirectory(std::filesystem::path path) : path_(std::move(path)) {}
@@ -35,6 +36,7 @@ class RunDirectory {
     return file(fmt::format("{}/{}", kept_folder, optim::StepFiles::name_of(step)));
   }
   nn::Location config_file() const { return file("config.json"); }
+  nn::Location vocabulary_file() const { return file("vocabulary.txt"); }
   nn::Location metrics_file() const { return file("metrics.jsonl"); }
   nn::Location samples_file() const { return file("samples.jsonl"); }
   nn::Location machines_file() const { return file("machines.jsonl"); }
@@ -55,6 +57,7 @@ class RunDirectory {
   void remove_leftovers() const;
   /// Removes the files of the run, and the directories that `make` created if they are empty then.
   void undo() const;
+  /// Writes config.json, after the vocabulary if that has a file of its own.
   void write(const RunConfig& config) const;
   RunConfig read_config() const;
 
@@ -95,8 +98,11 @@ class RunDirectory {
  private:
   // What a run may have.
   std::vector<nn::Location> files() const {
-    return {model_file(),    best_file(),   config_file(),     metrics_file(),     samples_file(),
-            machines_file(), report_file(), file(kept_folder), file(events_folder)};
+    return {model_file(),   best_file(),     config_file(), vocabulary_file(), metrics_file(),
+            samples_file(), machines_file(), report_file(), file(kept_folder), file(events_folder)};
+  }
+  bool is_described(const RunConfig& config) const {
+    return config_file().exists() && (has_listing(config.settings) || vocabulary_file().exists());
   }
   static constexpr const char *events_folder = "tensorboard", *kept_folder = "steps";
 

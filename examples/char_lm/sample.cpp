@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <iostream>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include <reel/autograd/message.h>
@@ -15,51 +17,40 @@
 namespace reel::char_lm {
 namespace {
 
-using datasets::Vocabulary;
-
-// The tokens of a text to begin with. Throws ValueError naming characters that the model does not
-// know.
-std::vector<std::int32_t> tokens_of(const std::string& text, const Vocabulary& vocabulary) {
-  if (text.empty()) return {};
-  const Vocabulary used(text, vocabulary.mode());
-  std::vector<std::string> unknown;
-  for (char32_t symbol : used.symbols())
-    if (!std::ranges::binary_search(vocabulary.symbols(), symbol))
-      unknown.push_back(datasets::name_of(symbol, vocabulary.mode()));
-  if (!unknown.empty())
-    throw ValueError(fmt::format("the model has never seen {}", listed(unknown, 8)));
-  return vocabulary.encode(text);
-}
-
 nn::Sampling sampling_of(const SampleOptions& options) {
   return {.temperature = options.temperature, .top_k = options.top_k, .top_p = options.top_p};
 }
 
-// Prints each character as soon as it is chosen.
+// Prints each symbol as soon as it is chosen, after a text that ends with `before`.
 template <class Model>
 void write(Writer<Model>& writer, const Vocabulary& vocabulary, const SampleOptions& options,
-           Rng& rng) {
+           Rng& rng, char before) {
   for (int i = 0; i < options.length; ++i) {
-    const std::int32_t token = writer.write(sampling_of(options), rng);
-    print(vocabulary.decode({&token, 1}));
+    const std::string text = vocabulary.text(writer.write(sampling_of(options), rng), before);
+    print(text);
+    before = text.back();
   }
 }
 
+char last_of(std::string_view text) { return text.empty() ? '\n' : text.back(); }
+
 template <class Model>
-int write_once(const Model& model, const Vocabulary& vocabulary, const SampleOptions& options) {
-  const std::vector<std::int32_t> prime = [&] {
-    try {
-      return tokens_of(options.prime, vocabulary);
-    } catch (const ValueError& error) {
-      throw ValueError(fmt::format("--prime: {}", error.message()));
-    }
-  }();
+int write_once(const Model& model, const RunConfig& config, const SampleOptions& options) {
+  const Vocabulary& vocabulary = *config.vocabulary;
+  std::string prime;
+  std::vector<std::int32_t> tokens;
+  try {
+    prime = normalized(options.prime, config.settings);
+    tokens = vocabulary.encode_prime(prime);
+  } catch (const ValueError& error) {
+    throw ValueError(fmt::format("--prime: {}", error.message()));
+  }
   Rng rng(options.seed);
   Writer<Model> writer(model);
-  print(options.prime);
-  for (std::int32_t token : prime) writer.read(token);
-  if (prime.empty()) writer.read(first_token(vocabulary));
-  write(writer, vocabulary, options, rng);
+  print(prime);
+  for (const std::int32_t token : tokens) writer.read(token);
+  if (tokens.empty()) writer.read(vocabulary.first());
+  write(writer, vocabulary, options, rng, last_of(prime));
   if (isatty(STDOUT_FILENO)) print("\n");  // so that the shell prompt begins a new line
   return 0;
 }
@@ -68,9 +59,9 @@ int write_once(const Model& model, const Vocabulary& vocabulary, const SampleOpt
 template <class Model>
 class Conversation {
  public:
-  Conversation(const Model& model, const Vocabulary& vocabulary, const SampleOptions& options)
-      : vocabulary_(vocabulary), options_(options), rng_(options.seed), writer_(model) {
-    writer_.read(first_token(vocabulary));
+  Conversation(const Model& model, const RunConfig& config, const SampleOptions& options)
+      : config_(config), options_(options), rng_(options.seed), writer_(model) {
+    writer_.read(config.vocabulary->first());
   }
 
   int operator()() {
@@ -102,9 +93,10 @@ class Conversation {
   }
 
   void proceed(const std::string& line) {
-    for (std::int32_t token : tokens_of(line, vocabulary_)) writer_.read(token);
-    print(line);
-    write(writer_, vocabulary_, options_, rng_);
+    const std::string text = normalized(line, config_.settings);
+    for (const std::int32_t token : config_.vocabulary->encode_prime(text)) writer_.read(token);
+    print(text);
+    write(writer_, *config_.vocabulary, options_, rng_, last_of(text));
     print("\n");
   }
 
@@ -129,7 +121,7 @@ class Conversation {
     }
   }
 
-  const Vocabulary& vocabulary_;
+  const RunConfig& config_;
   SampleOptions options_;
   Rng rng_;
   Writer<Model> writer_;
@@ -141,8 +133,8 @@ int sample(const SampleOptions& options) {
   return with_trained_model(RunDirectory(options.run), options.checkpoint,
                             [&](const auto& model, const auto& config) {
                               if (options.interactive)
-                                return Conversation(model, config.vocabulary, options)();
-                              return write_once(model, config.vocabulary, options);
+                                return Conversation(model, config, options)();
+                              return write_once(model, config, options);
                             });
 }
 

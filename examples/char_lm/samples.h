@@ -8,8 +8,8 @@
 
 namespace reel::char_lm {
 
-/// What a model wrote after a step of its training. The text is UTF-8; with --bytes a byte is the
-/// code point of its number.
+/// What a model wrote after a step of its training. The text is UTF-8; at level byte a byte is
+/// the code point of its number.
 struct Sample {
   Index step = 0;
   int epoch = 0;  ///< counted from 1

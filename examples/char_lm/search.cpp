@@ -12,7 +12,6 @@
 
 #include "json_lines.h"
 #include "progress.h"
-#include "run_directory.h"
 #include "words.h"
 
 namespace reel::char_lm {
@@ -39,11 +38,11 @@ std::set<std::string> names_in(const Json& json, const std::string& key) {
   return names;
 }
 
-Search search_of(const Json& json) {
+Search search_of(const Json& json, const nn::Location& vocabulary_file) {
   const Index trials = count_in(json, "trials");
   if (trials < 1 || trials > most_trials)
     throw ValueError(fmt::format("its \"trials\" is {}, not from 1 to {}", trials, most_trials));
-  RunConfig config = parse_config(object_in(json, "config").dump());
+  RunConfig config = parse_config(object_in(json, "config").dump(), vocabulary_file);
   Search search{.trials = static_cast<int>(trials),
                 .space = {.fixed = config.settings, .given = names_in(json, "given"), .ranges = {}},
                 .text = std::move(config.text),
@@ -77,7 +76,9 @@ void require_run_of(const Trial& trial, const Search& search, const RunDirectory
 
 }  // namespace
 
-void write_search(const nn::Location& where, const Search& search) {
+nn::Location search_file(const RunDirectory& directory) { return directory.path() / "tune.json"; }
+
+void write_search(const RunDirectory& directory, const Search& search) {
   RunConfig config{search.space.fixed, search.text, search.vocabulary};
   complete(config.settings, search.space.given.contains("seq-len"));
   Json json;
@@ -88,13 +89,16 @@ void write_search(const nn::Location& where, const Search& search) {
   json["failed"] = Json::object();
   for (const auto& [name, why] : search.failed) json["failed"][name] = why;
   json["config"] = Json::parse(config.json());
-  nn::write_file(where, json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n');
+  if (!has_listing(config.settings)) config.vocabulary->save(directory.vocabulary_file());
+  nn::write_file(search_file(directory),
+                 json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n');
 }
 
-Search read_search(const nn::Location& where) {
+Search read_search(const RunDirectory& directory) {
+  const nn::Location where = search_file(directory);
   const std::string content = content_of(where, longest_search);
   try {
-    return search_of(parse_object(content));
+    return search_of(parse_object(content), directory.vocabulary_file());
   } catch (const ValueError& error) {
     throw FileError(fmt::format("{}: {}", where.str(), error.message()));
   }

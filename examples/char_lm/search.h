@@ -9,6 +9,7 @@
 
 #include "metrics.h"
 #include "run_config.h"
+#include "run_directory.h"
 #include "search_space.h"
 
 namespace reel::char_lm {
@@ -19,17 +20,19 @@ struct Search {
   int trials = 0;
   SearchSpace space;
   TextId text;
-  datasets::Vocabulary vocabulary;
+  VocabularyPtr vocabulary;
   std::map<std::string, std::string> failed = {};  ///< by the name of a trial: why it failed
 };
 
 /// As many as have names of one length, and as a search at random needs.
 constexpr int most_trials = 999;
 
-/// Replaces tune.json. Throws FileError.
-void write_search(const nn::Location& where, const Search& search);
+/// The file tune.json in the directory of a search.
+nn::Location search_file(const RunDirectory& directory);
+/// Replaces it, and a vocabulary.txt that does not fit in it. Throws FileError.
+void write_search(const RunDirectory& directory, const Search& search);
 /// Reads it. Throws FileError if it is not such a search.
-Search read_search(const nn::Location& where);
+Search read_search(const RunDirectory& directory);
 
 /// A trial, as far as the files of its run tell.
 struct Trial {

@@ -19,8 +19,14 @@ namespace {
 const std::map<std::string_view, std::string_view> not_searched = {
     {"epochs", "it is the length of the search"},
     {"seed", "what a seed changes is chance"},
-    {"bytes", "losses by byte and by character cannot be compared"},
+    {"bytes", "losses of different symbols cannot be compared"},
+    {"level", "losses of different symbols cannot be compared"},
+    {"min-count", "losses of different symbols cannot be compared"},
+    {"vocabulary-size", "losses of different symbols cannot be compared"},
+    {"normalize", "losses on different texts cannot be compared"},
     {"train-frac", "losses on different texts cannot be compared"},
+    {"save-every", "it does not change what is learnt"},
+    {"keep", "it does not change what is learnt"},
 };
 
 template <class F>

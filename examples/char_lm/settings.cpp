@@ -31,6 +31,27 @@ bool is_choice(std::string_view choices, std::string_view text) {
   }
 }
 
+// The level, which runs of earlier versions have as `bytes`, and what depends on it.
+void complete_level(Settings& s) {
+  if (s.bytes && !s.level.empty() && s.level != "byte")
+    throw ValueError(fmt::format("bytes contradicts level {}; leave out one of them", s.level));
+  if (s.level.empty()) s.level = s.bytes ? "byte" : "char";
+  s.bytes = s.level == "byte";
+  if (s.level == "bpe" && s.vocabulary_size == 0) s.vocabulary_size = 1000;
+  const int least = s.level == "word" ? 3 : s.level == "bpe" ? 256 : 0;
+  if (s.vocabulary_size != 0 && s.vocabulary_size < least)
+    throw ValueError(fmt::format(
+        "vocabulary-size {} is too small for level {}, which has {}; give {} or more",
+        s.vocabulary_size, s.level,
+        s.level == "word" ? "<unk>, the end of a line and words" : "a token for every byte",
+        least));
+  if (s.level == "byte" && s.normalize != "none")
+    throw ValueError(
+        fmt::format("normalize {} is for characters, and contradicts level byte; leave "
+                    "out one of them",
+                    s.normalize));
+}
+
 }  // namespace
 
 void refuse(const Setting& setting, std::string_view value) {
@@ -83,6 +104,7 @@ void complete(Settings& s, bool seq_len_is_given) {
   }
   if (s.tbptt_update == 0) s.tbptt_update = s.seq_len;
   if (s.tbptt_length == 0) s.tbptt_length = s.seq_len;
+  complete_level(s);
 }
 
 void require_consistent(const Settings& s, const std::set<std::string>& given) {
@@ -90,10 +112,23 @@ void require_consistent(const Settings& s, const std::set<std::string>& given) {
     if (given.contains(name) && s.schedule != "exponential")
       throw ValueError(
           fmt::format("{} is of --schedule exponential; leave it out with {}", name, s.schedule));
+  if (given.contains("min-count") && s.level != "word")
+    throw ValueError(
+        fmt::format("min-count is of --level word; leave it out with --level {}", s.level));
+  if (given.contains("vocabulary-size") && s.level != "word" && s.level != "bpe")
+    throw ValueError(fmt::format(
+        "vocabulary-size is of --level word and bpe; leave it out with --level {}", s.level));
   if (s.schedule == "plateau" && s.train_frac == 1)
     throw ValueError(
         "schedule plateau follows the validation loss, but --train-frac 1 leaves no "
         "text for it");
+}
+
+Unit unit_of(std::string_view level) {
+  if (level == "byte") return {"byte", "byte"};
+  if (level == "word") return {"word", "word"};
+  if (level == "bpe") return {"token", "token"};
+  return {"character", "char"};
 }
 
 Index steps_looked_back(const Settings& s, Index done) {

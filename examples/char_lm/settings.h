@@ -28,6 +28,9 @@ struct Settings {
   int save_every = 0, keep = 0;
   std::string dtype = "f32";
   bool bytes = false;
+  std::string level = {};  ///< empty: see `complete`
+  int min_count = 1, vocabulary_size = 0;
+  std::string normalize = "none";
 };
 
 /// One member of Settings, as seen by the command line and config.json.
@@ -38,7 +41,7 @@ struct Setting {
   std::string_view value = {};    ///< placeholder for its value: "N", "rnn|gru|lstm"
   std::string_view allowed = {};  ///< the allowed values, in words
   bool (*allows)(double) = nullptr;
-  std::string_view otherwise = {};  ///< the setting whose value it has if it is not given
+  std::string_view otherwise = {};  ///< in the help, what `complete` makes of it if it is not given
   std::string_view choices = {};    ///< of a name, if its placeholder does not list them
   bool is_recent = false;           ///< runs of earlier versions lack it, and have its default
   bool is_adjustable = false;       ///< may differ when a run is resumed: see `may_change`
@@ -80,7 +83,39 @@ void each_setting(S& s, F&& f) {
             "a number from 0 to less than 1", rate},
     s.dropout);
   f(Setting{"dtype", "Model", "element type", "f32|f64", "f32 or f64"}, s.dtype);
-  f(Setting{"bytes", "Text", "take the text as bytes, not as UTF-8", "", "true or false"}, s.bytes);
+  f(Setting{.name = "level",
+            .group = "Text",
+            .help = "what is a symbol",
+            .value = "char|byte|word|bpe",
+            .allowed = "char, byte, word or bpe",
+            .otherwise = "char",
+            .is_recent = true},
+    s.level);
+  f(Setting{"bytes", "Text", "the same as --level byte", "", "true or false"}, s.bytes);
+  f(Setting{.name = "min-count",
+            .group = "Text",
+            .help = "rarer words are <unk>, with --level word",
+            .value = "N",
+            .allowed = whole_words,
+            .allows = whole,
+            .is_recent = true},
+    s.min_count);
+  f(Setting{.name = "vocabulary-size",
+            .group = "Text",
+            .help = "most words, 0: any; tokens of bpe",
+            .value = "N",
+            .allowed = "a whole number from 0 to 1000000",
+            .allows = natural,
+            .otherwise = "0; bpe 1000",
+            .is_recent = true},
+    s.vocabulary_size);
+  f(Setting{.name = "normalize",
+            .group = "Text",
+            .help = "normal form of Unicode",
+            .value = "none|nfc|nfkc",
+            .allowed = "none, nfc or nfkc",
+            .is_recent = true},
+    s.normalize);
   f(Setting{"train-frac", "Text", "fraction to train on; rest validates", "P",
             "a number greater than 0, at most 1", part},
     s.train_frac);
@@ -191,12 +226,21 @@ void assign(const Setting& setting, const std::string& text, bool& value);
 [[noreturn]] void refuse(const Setting& setting, std::string_view value);
 
 /// Gives tbptt_update and tbptt_length the value of seq_len where they are 0, and seq_len that of
-/// tbptt_update if it is not given but both others are. Throws ValueError if all three are and
-/// seq_len is neither of the others.
+/// tbptt_update if it is not given but both others are; level and bytes that of each other, and
+/// with level bpe vocabulary_size 1000 for 0. Throws ValueError if all three lengths are given and
+/// seq_len is neither of the others, and for settings of a text that its level does not have.
 void complete(Settings& settings, bool seq_len_is_given);
 
-/// Throws ValueError for settings that contradict each other; `given` are those that were given.
+/// Throws ValueError for settings of a new run that contradict each other; `given` are those that
+/// were given.
 void require_consistent(const Settings& settings, const std::set<std::string>& given);
+
+/// What a symbol of a level is called.
+struct Unit {
+  std::string_view name;   ///< "character", "byte", "word", "token"
+  std::string_view brief;  ///< in "nats/char" and "chars/s"
+};
+Unit unit_of(std::string_view level);
 
 /// What an update looks back over before its own steps, if it does, and what is to be run again
 /// when a run resumes: max(0, tbptt_length - tbptt_update) steps, or all of the `done` ones if

@@ -13,8 +13,8 @@ namespace {
 
 constexpr int measured = 3;
 
-// Every character in turn, so that each row of the embedding is used.
-Tensor characters(const Settings& s, Index vocabulary_size, Index first) {
+// Every symbol in turn, so that each row of the embedding is used.
+Tensor symbols_in_turn(const Settings& s, Index vocabulary_size, Index first) {
   const Shape shape{s.tbptt_length, s.batch};
   std::vector<std::int32_t> tokens(static_cast<std::size_t>(shape.size()));
   for (std::int32_t& token : tokens) token = static_cast<std::int32_t>(first++ % vocabulary_size);
@@ -23,15 +23,15 @@ Tensor characters(const Settings& s, Index vocabulary_size, Index first) {
 
 template <class Model>
 Profile profile(const Model& model, const Params& params, const RunConfig& config) {
-  const Index symbols = config.vocabulary.size();
-  const Tensor inputs = characters(config.settings, symbols, 0);
-  const Tensor targets = characters(config.settings, symbols, 1);
+  const Index symbols = config.vocabulary->size();
+  const Tensor inputs = symbols_in_turn(config.settings, symbols, 0);
+  const Tensor targets = symbols_in_turn(config.settings, symbols, 1);
   Rng rng = dropout_rng(config.settings);
   Profile total;
   for (int i = -1; i < measured; ++i) {
     Tape tape({.profile = true});
-    const auto [logits, state] = model(inputs, typename Model::State(), nn::Train{rng});
-    tape.gradient(cross_entropy(logits, targets), params);
+    const auto [loss, state] = model.loss(inputs, targets, {}, nn::Train{rng});
+    tape.gradient(loss, params);
     if (i >= 0) total += tape.profile();
   }
   return total;

@@ -12,10 +12,6 @@
 namespace reel::char_lm {
 namespace {
 
-datasets::TextMode mode_of(const Settings& settings) {
-  return settings.bytes ? datasets::TextMode::bytes : datasets::TextMode::utf8;
-}
-
 // The settings of a run with those given with --resume. Throws unless they are the same, or may
 // change.
 Settings settings_of(const RunConfig& run, const TrainOptions& options) {
@@ -33,11 +29,13 @@ Settings settings_of(const RunConfig& run, const TrainOptions& options) {
   return settings;
 }
 
-Corpus text_of(const RunConfig& config, const TrainOptions& options) {
-  const datasets::TextMode mode = mode_of(config.settings);
-  if (options.text) return read_corpus(*options.text, mode);
+Text text_of(const RunConfig& config, const TrainOptions& options) {
+  const auto find = [&](const std::filesystem::path& path) {
+    return find_text(path, config.settings, config.text.in_parts);
+  };
+  if (options.text) return find(*options.text);
   try {
-    return read_corpus(config.text.path, mode);
+    return find(config.text.path);
   } catch (const FileError& error) {
     throw FileError(
         fmt::format("{} (the text of the run; if it is elsewhere now, or its path is "
@@ -48,14 +46,20 @@ Corpus text_of(const RunConfig& config, const TrainOptions& options) {
 
 // The text of a resumed run, from its old path unless --text says where it is now.
 Corpus same_corpus(const RunConfig& config, const TrainOptions& options) {
-  Corpus corpus = text_of(config, options);
-  if (!corpus.id.same_content(config.text) || corpus.vocabulary != config.vocabulary)
+  const Text text = text_of(config, options);
+  if (!text.id.same_content(config.text))
     throw ValueError(
         fmt::format("{}: not the text that the run in {} was begun with ({}, "
                     "then {}); give that one with --text, or another --run",
-                    corpus.id.description(), short_path(options.run),
-                    counted(static_cast<Index>(corpus.id.bytes), "byte"), config.text.bytes));
-  return corpus;
+                    text.id.description(), short_path(options.run),
+                    counted(static_cast<Index>(text.id.bytes), "byte"), config.text.bytes));
+  return corpus_of(text, config.settings, config.vocabulary);
+}
+
+Corpus new_corpus(const TrainOptions& options) {
+  const std::filesystem::path path = options.text.value_or("");
+  const Settings& settings = options.settings;
+  return corpus_of(find_text(path, settings, is_large(path, settings)), settings);
 }
 
 class Training {
@@ -72,7 +76,7 @@ class Training {
   int begin() {
     run_.require_vacant();
     require_storable(options_.settings);
-    const Corpus corpus = read_corpus(options_.text.value_or(""), mode_of(options_.settings));
+    const Corpus corpus = new_corpus(options_);
     const RunConfig config{options_.settings, corpus.id, corpus.vocabulary};
     return with_trainer(config, corpus, [&](auto& trainer) {
       run_.make();
@@ -122,7 +126,7 @@ class Training {
 
   template <class F>
   int with_trainer(const RunConfig& config, const Corpus& corpus, F&& f) {
-    const datasets::Split split = split_for(corpus, config.settings);
+    const datasets::SourceSplit split = split_for(corpus, config.settings);
     return with_layer(config.settings.model, [&]<class L>() {
       Trainer<L> trainer(config, split, run_, log_, options_.extras);
       return f(trainer);
@@ -133,8 +137,8 @@ class Training {
   void describe(const RunConfig& config, const Corpus& corpus, const T& trainer) {
     const Settings& s = config.settings;
     log_.note(fmt::format("text   {}: {}, {} different", corpus.id.description(),
-                          counted(std::ssize(corpus.tokens), s.bytes ? "byte" : "character"),
-                          corpus.vocabulary.size()));
+                          counted(corpus.tokens->size(), unit_of(s.level).name),
+                          corpus.vocabulary->size()));
     log_.note(fmt::format("model  {}: {} x {}, {} parameters in {}; {} thread{}", s.model, s.layers,
                           s.hidden, grouped(trainer.params().count()), s.dtype, threads(),
                           threads() == 1 ? "" : "s"));
@@ -167,8 +171,8 @@ class Training {
       return 128 + signal;
     }
     const std::string best =
-        at.best_epoch > 0 ? fmt::format("best validation loss {:.4f} nats/char, after epoch {}",
-                                        at.best_loss, at.best_epoch)
+        at.best_epoch > 0 ? fmt::format("best validation loss {:.4f} nats/{}, after epoch {}",
+                                        at.best_loss, trainer.unit().brief, at.best_epoch)
                           : "there is no validation loss";
     if (at.best_epoch > 0) log_.note(best);
     if (before != at.step) log_.note("report " + run_.report_file().str());

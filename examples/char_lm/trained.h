@@ -15,7 +15,7 @@ int with_trained_params(const RunDirectory& run, const std::string& checkpoint_n
   const optim::RunState checkpoint = run.load(config, where);
   return with_layer(config.settings.model, [&]<class L>() {
     const Params params(config.settings.seed, dtype_of(config.settings));
-    const CharLm<L> model(params, config.vocabulary.size(), config.settings);
+    const CharLm<L> model(params, config.vocabulary->size(), config.settings);
     run.explain(where, [&] { nn::load_params(weights_of(checkpoint, params), params); });
     return f.template operator()<L>(model, params, config);
   });

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <reel/autograd/tape.h>
+#include <reel/datasets/windows.h>
 #include <reel/nn/diagnostics.h>
 #include <reel/optim/tbptt.h>
 
@@ -19,6 +20,7 @@
 #include "interrupt.h"
 #include "metrics.h"
 #include "model.h"
+#include "pace.h"
 #include "progress.h"
 #include "run_directory.h"
 #include "samples.h"
@@ -38,23 +40,12 @@ Diverged diverged(const std::string& how, Index step, Saves& saves, const RunDir
 void write_report(const RunDirectory& run, const RunConfig& config, const Progress& at,
                   const Params& params, TrainingLog& log);
 
-/// Characters and the time they took.
-struct Pace {
-  double chars = 0, seconds = 0;
-
-  void add(double more_chars, double more_seconds) {
-    chars += more_chars;
-    seconds += more_seconds;
-  }
-  double chars_per_s() const { return seconds > 0 ? chars / seconds : 0; }
-};
-
 /// Trains a CharLm over epochs of windows, each of the steps to the next update; the state is
 /// carried from window to window.
 template <nn::Layer L>
 class Trainer {
  public:
-  Trainer(const RunConfig& config, const datasets::Split& text, const RunDirectory& run,
+  Trainer(const RunConfig& config, const datasets::SourceSplit& text, const RunDirectory& run,
           TrainingLog& log, const Extras& extras)
       : config_(config),
         run_(run),
@@ -63,19 +54,21 @@ class Trainer {
         saves_(run, config),
         train_(text.train, config.settings.batch, config.settings.tbptt_update),
         params_(config.settings.seed, dtype_of(config.settings)),
-        model_(params_, config.vocabulary.size(), config.settings),
+        model_(params_, config.vocabulary->size(), config.settings),
         updates_(params_, config.settings, train_.count()),
         rng_(dropout_rng(config.settings)),
         tbptt_(params_, {.k1 = config.settings.tbptt_update,
                          .k2 = config.settings.tbptt_length,
                          .rng = &rng_}) {
-    if (!text.valid.empty())
+    if (text.valid.size() > 0)
       valid_.emplace(text.valid, config.settings.batch, config.settings.seq_len);
     if (extras.diagnose) diagnostics_.emplace();
   }
 
   const Params& params() const { return params_; }
   const Progress& progress() const { return at_; }
+  /// What a symbol of the text is called.
+  Unit unit() const { return unit_of(config_.settings.level); }
   /// The step of the last save; 0 if nothing that was trained is saved.
   Index saved_step() { return saves_.saved_step(); }
 
@@ -135,9 +128,6 @@ class Trainer {
   Diverged diverged(const std::string& how, Index step) {
     return char_lm::diverged(how, step, saves_, run_, config_.settings);
   }
-  Index checkpoint_position(const Progress& at) const {
-    return (at.window - at.carried_from) * train_.seq_len();
-  }
   Metrics metrics(double train_loss, const optim::ClipCount& clips, const Pace& pace) const;
   Position position() const;
   double seconds_left() const;
@@ -172,10 +162,9 @@ class Trainer {
 template <nn::Layer L>
 auto Trainer<L>::model_with_loss() {
   return [this](const Tensor& inputs, const Tensor& targets, const State& state) {
-    auto [logits, next] = model_(inputs, state, nn::Train{rng_});
-    const Tensor loss = cross_entropy(logits, targets);
+    auto [loss, next] = model_.loss(inputs, targets, state, nn::Train{rng_});
     require_below(largest_loss, "loss", loss.item(), at_.step + 1);
-    return std::pair(loss, std::move(next));
+    return std::pair(std::move(loss), std::move(next));
   };
 }
 
@@ -186,8 +175,9 @@ void Trainer<L>::restore(const optim::RunState& checkpoint) {
     throw ValueError(fmt::format(
         "its place, step {} and window {} of epoch {}, is not one in this text of {} windows",
         at.step, at.window, at.epoch, train_.count()));
-  optim::TbpttHistory<State> history{
-      .position = checkpoint_position(at), .rng = checkpoint.rng, .params = checkpoint.earlier};
+  optim::TbpttHistory<State> history{.position = (at.window - at.carried_from) * train_.seq_len(),
+                                     .rng = checkpoint.rng,
+                                     .params = checkpoint.earlier};
   history.steps = steps_looked_back(config_.settings, history.position);
   if (!checkpoint.carried.empty()) {
     history.state.layers.resize(model_.rnn.layers.size());
@@ -373,9 +363,7 @@ void Trainer<L>::write_hundred() {
   const Metrics line = metrics(at_.recent_loss / updates, at_.recent_clips, recent_pace_);
   append(line, false);
   log_.hundred(position(), line, seconds_left());
-  at_.recent_loss = 0;
-  at_.recent_skipped = 0;
-  at_.recent_clips = {};
+  at_.begin_hundred();
   recent_pace_ = {};
 }
 
@@ -412,18 +400,17 @@ void Trainer<L>::sample_if_due() {
   if (extras_.sample_every == 0 || is_done() || at_.step == 0 ||
       at_.step % extras_.sample_every != 0 || samples_->step() == at_.step)
     return;
-  const datasets::Vocabulary characters(config_.vocabulary.symbols(), datasets::TextMode::utf8);
   Rng rng = Rng(config_.settings.seed).stream("sample").stream(std::to_string(at_.step));
   std::vector<std::int32_t> tokens;
   updates_.with_average([&] {
     Writer<CharLm<L>> writer(model_);
-    writer.read(first_token(config_.vocabulary));
+    writer.read(config_.vocabulary->first());
     for (int i = 0; i < extras_.sample_length; ++i) {
       stop_if_asked();
       tokens.push_back(writer.write({.temperature = 0.8}, rng));
     }
   });
-  const Sample sample{at_.step, static_cast<int>(at_.epoch), characters.decode(tokens)};
+  const Sample sample{at_.step, static_cast<int>(at_.epoch), config_.vocabulary->readable(tokens)};
   write_or_save([&] {
     samples_->append(sample);
     if (board_) board_->sample(sample);
@@ -453,12 +440,7 @@ void Trainer<L>::end_epoch() {
     at_.best_loss = *valid_loss;
     at_.best_epoch = at_.epoch;
   }
-  ++at_.epoch;
-  at_.window = 0;
-  at_.carried_from = 0;
-  at_.epoch_loss = 0;
-  at_.epoch_skipped = 0;
-  at_.epoch_clips = {};
+  at_.begin_epoch();
   tbptt_.reset();
   updates_.end_epoch(valid_loss);
   save(is_best, true);
@@ -475,8 +457,8 @@ std::optional<double> Trainer<L>::validate() const {
     double sum = 0;
     for (const auto& [inputs, targets] : *valid_) {
       stop_if_asked();
-      auto [logits, next] = model_(inputs, state);
-      sum += cross_entropy(logits, targets).item();
+      auto [loss, next] = model_.loss(inputs, targets, state);
+      sum += loss.item();
       state = std::move(next);
     }
     return sum / static_cast<double>(valid_->count());
@@ -502,7 +484,8 @@ Position Trainer<L>::position() const {
           .steps = config_.settings.epochs * train_.count(),
           .epoch = static_cast<int>(at_.epoch),
           .epochs = config_.settings.epochs,
-          .lr = updates_.learning_rate()};
+          .lr = updates_.learning_rate(),
+          .unit = unit().brief};
 }
 
 template <nn::Layer L>

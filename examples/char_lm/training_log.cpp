@@ -28,7 +28,7 @@ std::vector<std::string> parts_of(const Position& at, double loss, double chars_
   return {fmt::format("epoch {}/{}", at.epoch, at.epochs),
           fmt::format("step {:>{}}/{}", at.step, fmt::formatted_size("{}", at.steps), at.steps),
           fmt::format("loss {:.3f}", loss),
-          fmt::format("{} chars/s", about(chars_per_s)),
+          fmt::format("{} {}s/s", about(chars_per_s), at.unit),
           fmt::format("{} left", duration(seconds_left)),
           fmt::format("rate {:.3g}", at.lr),
           fmt::format("memory {:.0f} MB, peak {:.0f}", memory.now, memory.peak)};
@@ -67,8 +67,8 @@ void TrainingLog::epoch(const Position& position, const Metrics& metrics) {
                                  fmt::formatted_size("{}", position.epochs), position.epochs);
   line += fmt::format("  train {:.4f}", metrics.train_loss);
   if (metrics.valid_loss) line += fmt::format("  valid {:.4f}", *metrics.valid_loss);
-  note(line +
-       fmt::format("  {} chars/s  {}", about(metrics.chars_per_s), duration(metrics.elapsed_s)));
+  note(line + fmt::format("  {} {}s/s  {}", about(metrics.chars_per_s), position.unit,
+                          duration(metrics.elapsed_s)));
 }
 
 void TrainingLog::sample(const Sample& sample) {

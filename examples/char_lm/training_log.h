@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <string_view>
 
 #include "metrics.h"
 #include "samples.h"
@@ -14,6 +15,7 @@ struct Position {
   Index step = 0, steps = 0;
   int epoch = 0, epochs = 0;
   double lr = 0;
+  std::string_view unit = "char";  ///< what is counted: Unit::brief
 };
 
 /// What `train` prints: text for people, its last line alone, or lines of JSON; within a search the

@@ -4,6 +4,7 @@
 #include <new>
 
 #include <reel/autograd/error.h>
+#include <reel/datasets/windows.h>
 #include <reel/nn/files/atomic_file.h>
 
 #include "checkpoint.h"
@@ -19,8 +20,10 @@
 namespace reel::char_lm {
 namespace {
 
-datasets::TextMode mode_of(const Settings& settings) {
-  return settings.bytes ? datasets::TextMode::bytes : datasets::TextMode::utf8;
+Settings completed(const SearchSpace& space) {
+  Settings settings = space.fixed;
+  complete(settings, space.given.contains("seq-len"));
+  return settings;
 }
 
 // What training would refuse at its start is refused before the first trial.
@@ -28,13 +31,11 @@ void require_trainable(const std::vector<Trial>& trials, const Corpus& corpus) {
   for (const Trial& trial : trials) {
     const Settings& settings = trial.drawn.settings;
     require_storable(settings);
-    const datasets::Split split = split_for(corpus, settings);
+    const datasets::SourceSplit split = split_for(corpus, settings);
     const datasets::Windows windows(split.train, settings.batch, settings.tbptt_update);
     schedule_of(settings, windows.count());
   }
 }
-
-nn::Location search_file(const RunDirectory& directory) { return directory.path() / "tune.json"; }
 
 void require_vacant(const RunDirectory& directory) {
   if (search_file(directory).exists())
@@ -49,17 +50,19 @@ void require_vacant(const RunDirectory& directory) {
 
 Search begin(const TuneOptions& options, RunDirectory& directory) {
   require_vacant(directory);
-  Corpus corpus = read_corpus(options.text.value_or(""), mode_of(options.space.fixed));
+  const std::filesystem::path path = options.text.value_or("");
+  const Settings settings = completed(options.space);
+  const Corpus corpus = corpus_of(find_text(path, settings, is_large(path, settings)), settings);
   Search search{.trials = options.trials.value(),
                 .space = options.space,
                 .text = corpus.id,
-                .vocabulary = std::move(corpus.vocabulary)};
+                .vocabulary = corpus.vocabulary};
   require_trainable(trials_of(search), corpus);
   directory.make();
   directory.lock();
   require_vacant(directory);
   try {
-    write_search(search_file(directory), search);
+    write_search(directory, search);
   } catch (...) {
     directory.undo();
     throw;
@@ -69,13 +72,15 @@ Search begin(const TuneOptions& options, RunDirectory& directory) {
 
 // The text of the search, from its old path unless --text says where it is now.
 Corpus same_corpus(const Search& search, const TuneOptions& options) {
-  Corpus corpus = read_corpus(options.text.value_or(search.text.path), mode_of(search.space.fixed));
-  if (!corpus.id.same_content(search.text))
+  const Settings settings = completed(search.space);
+  const Text text =
+      find_text(options.text.value_or(search.text.path), settings, search.text.in_parts);
+  if (!text.id.same_content(search.text))
     throw ValueError(
         fmt::format("{}: not the text that the search in {} was begun with; give that one with "
                     "--text, or another --run",
-                    corpus.id.description(), short_path(options.run)));
-  return corpus;
+                    text.id.description(), short_path(options.run)));
+  return corpus_of(text, settings, search.vocabulary);
 }
 
 Search resume(const TuneOptions& options, RunDirectory& directory) {
@@ -86,7 +91,7 @@ Search resume(const TuneOptions& options, RunDirectory& directory) {
   directory.lock();
   nn::AtomicFile::remove_leftovers(file);
   directory.remove_leftovers();
-  Search search = read_search(file);
+  Search search = read_search(directory);
   const int trials = options.trials.value_or(search.trials);
   if (trials < search.trials)
     throw ValueError(
@@ -97,7 +102,7 @@ Search resume(const TuneOptions& options, RunDirectory& directory) {
   search.trials = trials;
   search.text = corpus.id;
   require_trainable(trials_of(search), corpus);
-  if (changes) write_search(file, search);
+  if (changes) write_search(directory, search);
   return search;
 }
 
@@ -174,7 +179,7 @@ class Tuning {
   void fail(Trial& trial, const std::string& why) {
     trial.failure = why;
     search_.failed[trial.name] = why;
-    write_search(search_file(directory_), search_);
+    write_search(directory_, search_);
   }
 
   TrainOptions options_for(const Trial& trial, int epoch) const {

@@ -3,14 +3,10 @@
 #include <optional>
 
 #include <reel/autograd/ops.h>
-#include <reel/datasets/text.h>
 #include <reel/nn/generate/sample.h>
 #include <reel/nn/generate/stepper.h>
 
 namespace reel::char_lm {
-
-/// The token before a text without a beginning: a newline if the vocabulary has one.
-std::int32_t first_token(const datasets::Vocabulary& vocabulary);
 
 /// Lets a model read and write tokens, one at a time. Its parameters must not change meanwhile.
 template <class Model>

@@ -16,6 +16,7 @@
 #include <reel/datasets/idx.h>
 #include <reel/datasets/loss_mean.h>
 #include <reel/datasets/metrics.h>
+#include <reel/datasets/normal_form.h>
 #include <reel/datasets/normalization.h>
 #include <reel/datasets/pad.h>
 #include <reel/datasets/permutation.h>

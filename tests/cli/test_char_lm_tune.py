@@ -237,7 +237,7 @@ class Refusals(TuneTest):
                 ("model=gru,cnn", "rnn, gru or lstm"), ("model=gru", "--model gru"),
                 ("model=gru,gru", "gru twice"), ("epochs=1..9", "length of the search"),
                 ("train-frac=0.5..0.9", "different texts"), ("seed=1,2", "chance"),
-                ("bytes=true,false", "by character")):
+                ("bytes=true,false", "different symbols")):
             with self.subTest(over):
                 self.refuse(2, *self.words("new", "--over", over), says=["--over ", says, "tune --help"])
 

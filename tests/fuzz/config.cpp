@@ -8,14 +8,13 @@
 namespace reel::fuzz {
 namespace {
 
-using datasets::TextMode;
-
 std::string json_of(std::string_view characters, bool bytes) {
   char_lm::Settings settings;
   settings.bytes = bytes;
   complete(settings, true);
-  const TextMode mode = bytes ? TextMode::bytes : TextMode::utf8;
-  return char_lm::RunConfig{settings, {"/a.txt", 3, 0xabc}, {characters, mode}}.json();
+  return char_lm::RunConfig{
+      settings, {"/a.txt", 3, 0xabc}, char_lm::vocabulary_of(characters, settings)}
+      .json();
 }
 
 std::vector<std::string> examples() { return {json_of("abc", false), json_of("\xff\n", true)}; }
@@ -26,10 +25,14 @@ std::vector<std::string> large() {
   return {json_of(symbols, false), std::string(1'000'000, '['), std::string(1'000'000, ' ')};
 }
 
+char_lm::RunConfig parse(std::string_view text) {
+  return char_lm::parse_config(text, "/dev/null/vocabulary.txt");
+}
+
 void read(std::string_view input) {
-  const char_lm::RunConfig config = char_lm::parse_config(input);
+  const char_lm::RunConfig config = parse(input);
   const std::string json = config.json();
-  const char_lm::RunConfig again = char_lm::parse_config(json);
+  const char_lm::RunConfig again = parse(json);
   if (again.json() != json || again.identity() != config.identity())
     throw std::logic_error("a configuration that is written is read as another one");
 }
