@@ -25,9 +25,9 @@ std::string values_of(const Trial& trial) {
 // The settings as in config.json.
 Json json_of(const Trial& trial) {
   Json settings;
-  for (const auto& [name, value] : trial.drawn.values)
-    each_setting(trial.drawn.settings, [&](const Setting& setting, const auto& member) {
-      if (setting.name == name) settings[key_of(setting)] = member;
+  for (const auto& drawn : trial.drawn.values)
+    each_setting(trial.drawn.settings, [&](const Setting& setting, const auto& value) {
+      if (setting.name == drawn.first) settings[key_of(setting)] = value;
     });
   Json json{{"trial", trial.name}, {"settings", settings}};
   if (trial.reached > 0) {
