@@ -18,7 +18,8 @@ namespace {
 // "lr 0.00349  model gru".
 std::string values_of(const Trial& trial) {
   std::vector<std::string> values;
-  for (const auto& [name, value] : trial.drawn.values) values.push_back(name + ' ' + value);
+  for (const auto& [name, value] : trial.drawn.values)
+    values.push_back(fmt::format("{} {}", name, value));
   return fmt::format("{}", fmt::join(values, "  "));
 }
 
