@@ -49,7 +49,8 @@ Search search_of(const Json& json, const nn::Location& vocabulary_file) {
                 .vocabulary = std::move(config.vocabulary)};
   const Json& over = object_in(json, "over");
   for (const auto& [name, values] : over.items())
-    search.space.ranges.emplace_back(name + '=' + text_in(over, name));
+
+    search.space.ranges.emplace_back(fmt::format("{}={}", name, text_in(over, name)));
   const Json& failed = object_in(json, "failed");
   for (const auto& [name, why] : failed.items()) search.failed[name] = text_in(failed, name);
   return search;

@@ -106,7 +106,7 @@ Search resume(const TuneOptions& options, RunDirectory& directory) {
   return search;
 }
 
-/// A search at work. It depends on the files of the trials alone how it goes on.
+// A search at work. How it goes on depends on the files of the trials and on which failed, alone.
 class Tuning {
  public:
   Tuning(const TuneOptions& options, double deadline, const RunDirectory& directory, Search& search)

@@ -18,16 +18,17 @@ namespace {
 // "lr 0.00349  model gru".
 std::string values_of(const Trial& trial) {
   std::vector<std::string> values;
-  for (const auto& [name, value] : trial.drawn.values) values.push_back(name + ' ' + value);
+  for (const auto& [name, value] : trial.drawn.values)
+    values.push_back(fmt::format("{} {}", name, value));
   return fmt::format("{}", fmt::join(values, "  "));
 }
 
 // The settings as in config.json.
 Json json_of(const Trial& trial) {
   Json settings;
-  for (const auto& [name, value] : trial.drawn.values)
-    each_setting(trial.drawn.settings, [&](const Setting& setting, const auto& member) {
-      if (setting.name == name) settings[key_of(setting)] = member;
+  for (const auto& drawn : trial.drawn.values)
+    each_setting(trial.drawn.settings, [&](const Setting& setting, const auto& value) {
+      if (setting.name == drawn.first) settings[key_of(setting)] = value;
     });
   Json json{{"trial", trial.name}, {"settings", settings}};
   if (trial.reached > 0) {
