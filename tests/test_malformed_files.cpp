@@ -147,6 +147,8 @@ TEST_CASE("malformed files: config.json") {
       {"words without a number", with(words, "\"symbols\": 3, ", ""), "it has no \"symbols\""},
       {"a negative number of words", with(words, "\"symbols\": 3", "\"symbols\": -3"),
        "its \"symbols\" is not a size"},
+      {"words that stay in their file", with(words, "\"fnv1a\"", "\"fnv1a_of_parts\""),
+       "its \"fnv1a_of_parts\" is of a text in its file, which level word"},
       {"two kinds of hash",
        with(good, "\"fnv1a\"", "\"fnv1a_of_parts\": \"0000000000000abc\", \"fnv1a\""),
        "its key \"fnv1a\" is unknown"},

@@ -99,7 +99,7 @@ std::string TextId::description() const {
 }
 
 bool is_large(const std::filesystem::path& path, const Settings& settings) {
-  if (path.empty() || !has_listing(settings) || settings.normalize != "none") return false;
+  if (path.empty() || !can_stay_in_file(settings)) return false;
   const auto status = nn::status_of(path);
   return status && S_ISREG(status->st_mode) &&
          static_cast<std::uint64_t>(status->st_size) >= large_text;

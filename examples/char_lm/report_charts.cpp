@@ -91,7 +91,7 @@ Chart loss_of(const ReportedRun& run) {
                                         "loss is that after an epoch."
                                       : "Training loss is the mean over an epoch, validation loss "
                                         "that after it.",
-                           "step", unit_name({run}));
+                           "step", std::string(unit_of(run.config.settings.level).name));
   const std::vector<Point> raw = training_loss(run);
   if (by_hundred) chart.curves.push_back({"training, 100 steps", raw, true});
   chart.curves.push_back(

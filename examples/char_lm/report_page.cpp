@@ -77,18 +77,21 @@ std::string summary(const Runs& runs) {
     const Progress& at = run.progress;
     if (at.best_epoch == 0) return "none yet";
     return fmt::format("{:.4f} nats, {:.4f} bits per {}, perplexity {:.4g}, after epoch {}",
-                       at.best_loss, at.best_loss / std::numbers::ln2, unit_name({run}),
-                       std::exp(at.best_loss), at.best_epoch);
+                       at.best_loss, at.best_loss / std::numbers::ln2,
+                       unit_of(run.config.settings.level).name, std::exp(at.best_loss),
+                       at.best_epoch);
   });
   table.row("last training loss", [](const ReportedRun& run) -> std::string {
     const Metrics last = last_line(run);
     if (last.step == 0) return "none yet";
     return fmt::format("{:.4f} nats, {:.4f} bits per {}, at step {}", last.train_loss,
-                       last.train_loss / std::numbers::ln2, unit_name({run}), last.step);
+                       last.train_loss / std::numbers::ln2, unit_of(run.config.settings.level).name,
+                       last.step);
   });
   table.row("time", [](const ReportedRun& run) { return duration(last_line(run).elapsed_s); });
   table.row("speed", [](const ReportedRun& run) {
-    return fmt::format("{} {}s per second", about(last_line(run).chars_per_s), unit_name({run}));
+    return fmt::format("{} {}s per second", about(last_line(run).chars_per_s),
+                       unit_of(run.config.settings.level).name);
   });
   return table.str();
 }

@@ -150,7 +150,7 @@ std::uint64_t hash_in(Members& members, const char* key) {
   return hash;
 }
 
-TextId text_id(const Json& json) {
+TextId text_id(const Json& json, const Settings& settings) {
   if (!json.is_object()) throw ValueError("its \"text\" is not an object");
   Members members(json);
   TextId id{.path = members.string("path")};
@@ -158,6 +158,11 @@ TextId text_id(const Json& json) {
     throw ValueError("its \"path\" holds a NUL, which no path does");
   id.bytes = size_in(members, "bytes");
   id.in_parts = members.has(parts_hash_key);
+  if (id.in_parts && !can_stay_in_file(settings))
+    throw ValueError(
+        fmt::format("its \"{}\" is of a text in its file, which level {} and normalize "
+                    "{} do not have",
+                    parts_hash_key, settings.level, settings.normalize));
   id.hash = hash_in(members, id.in_parts ? parts_hash_key : hash_key);
   members.require_no_others();
   return id;
@@ -211,7 +216,7 @@ RunConfig parse_config(std::string_view text, const nn::Location& vocabulary_fil
       assign_json(setting, members[key_of(setting)], value);
   });
   complete(settings, true);
-  TextId id = text_id(members["text"]);
+  TextId id = text_id(members["text"], settings);
   VocabularyPtr vocabulary = vocabulary_in(members, settings, vocabulary_file);
   members.require_no_others();
   return {settings, std::move(id), std::move(vocabulary)};

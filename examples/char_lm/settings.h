@@ -78,7 +78,7 @@ void each_setting(S& s, F&& f) {
             "a whole number from 1 to 10000", layers},
     s.layers);
   f(Setting{"hidden", "Model", "units in each layer", "N", whole_words, whole}, s.hidden);
-  f(Setting{"embed", "Model", "size of a character's embedding", "N", whole_words, whole}, s.embed);
+  f(Setting{"embed", "Model", "size of a symbol's embedding", "N", whole_words, whole}, s.embed);
   f(Setting{"dropout", "Model", "dropout rate between layers", "P",
             "a number from 0 to less than 1", rate},
     s.dropout);
@@ -102,11 +102,11 @@ void each_setting(S& s, F&& f) {
     s.min_count);
   f(Setting{.name = "vocabulary-size",
             .group = "Text",
-            .help = "most words, 0: any; tokens of bpe",
+            .help = "most words (0: any) or tokens",
             .value = "N",
             .allowed = "a whole number from 0 to 1000000",
             .allows = natural,
-            .otherwise = "0; bpe 1000",
+            .otherwise = "0; 1000",
             .is_recent = true},
     s.vocabulary_size);
   f(Setting{.name = "normalize",

@@ -179,6 +179,10 @@ bool has_listing(const Settings& settings) {
   return settings.level == "char" || settings.level == "byte";
 }
 
+bool can_stay_in_file(const Settings& settings) {
+  return has_listing(settings) && settings.normalize == "none";
+}
+
 VocabularyPtr vocabulary_of(std::string_view text, const Settings& settings) {
   if (settings.level == "word")
     return std::make_shared<Words>(WordVocabulary(

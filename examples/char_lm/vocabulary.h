@@ -68,7 +68,9 @@ VocabularyPtr listed_vocabulary(const std::string& listing, const Settings& sett
 VocabularyPtr load_vocabulary(const nn::Location& where, const Settings& settings, Index size,
                               std::uint64_t hash);
 
-/// Whether config.json lists the vocabulary of such a run, and its tokens can be read from a file.
+/// Whether config.json lists the vocabulary of such a run.
 bool has_listing(const Settings& settings);
+/// Whether tokens of such a run can be read from the file of the text when they are needed.
+bool can_stay_in_file(const Settings& settings);
 
 }  // namespace reel::char_lm
