@@ -47,21 +47,19 @@ double clip_by_norm(Gradients& gradients, Arg<double> max_norm, const nn::Select
   selection.require_some(gradients.params(), "clip_by_norm");
   Gradients selected(gradients.params());
   std::vector<std::shared_ptr<ParamEntry>> entries;
-  gradients.each([&](const std::shared_ptr<ParamEntry>& entry, const Tensor&) {
+  gradients.params().each([&](const std::shared_ptr<ParamEntry>& entry) {
     if (selection.contains(Param(entry))) entries.push_back(entry);
   });
   // Moved there and back, so that their memory is not shared meanwhile.
-  for (const auto& entry : entries) selected.set(*entry, std::move(*gradients.find(*entry)));
+  for (const auto& entry : entries) gradients.move_to(selected, *entry);
   const double norm = clip_by_norm(selected, max_norm, site);
-  selected.each([&](const std::shared_ptr<ParamEntry>& entry, Tensor& gradient) {
-    gradients.set(*entry, std::move(gradient));
-  });
+  for (const auto& entry : entries) selected.move_to(gradients, *entry);
   return norm;
 }
 
 void clip_by_value(Gradients& gradients, Arg<double> limit, Site site) {
   require_positive("clip_by_value", "limit", limit, site);
-  gradients.each([&](const std::shared_ptr<ParamEntry>&, Tensor& gradient) {
+  gradients.each_part([&](const auto&, Tensor& gradient, const Tensor&) {
     dispatch_real(gradient.dtype(), [&]<class T>() {
       for (T& g : gradient.begin_update<T>()) g = std::clamp(g, T(-limit), T(limit));
     });
@@ -73,15 +71,16 @@ double clip_adaptive(Gradients& gradients, Arg<double> ratio, double least, Site
   require_positive("clip_adaptive", "least", least, site);
   const kernels::FlushSubnormals flush;
   Index units = 0, clipped = 0;
-  gradients.each([&](const std::shared_ptr<ParamEntry>& entry, Tensor& gradient) {
-    const Shape& shape = gradient.shape();
-    const Index rows = shape.rank() < 2 ? 1 : shape[0],
-                width = shape.size() / std::max<Index>(rows, 1);
-    units += rows;
+  gradients.each_part([&](const auto& entry, Tensor& gradient, const Tensor& rows) {
+    const Shape &shape = entry->value.shape(), &present = gradient.shape();
+    units += shape.rank() < 2 ? 1 : shape[0];
+    const Index count = shape.rank() < 2 ? 1 : present[0],
+                width = present.size() / std::max<Index>(count, 1);
     dispatch_real(gradient.dtype(), [&]<class T>() {
       T* g = gradient.begin_update<T>().data();
-      const T* w = entry->value.begin<T>();
-      for (Index row = 0; row < rows; ++row, g += width, w += width) {
+      for (Index k = 0; k < count; ++k, g += width) {
+        const Index row = rows.defined() ? rows.begin<std::int32_t>()[k] : k;
+        const T* const w = entry->value.template begin<T>() + row * width;
         const double limit = ratio * std::max(norm(w, width), least), length = norm(g, width);
         if (!(length > limit) || !std::isfinite(length)) continue;
         ++clipped;

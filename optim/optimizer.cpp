@@ -165,7 +165,7 @@ void Optimizer::step(const Gradients& gradients, Site site) {
                         });
                       });
   for (std::size_t k = 0; k < suspect.size(); ++k)
-    if (suspect[k] != 0) check_moments(tasks[pieces[k].array]);
+    if (suspect[k] != 0) check_moments(tasks[pieces[k].array], gradients);
 
   for (const Task& task : tasks) task.slot->param.require_changeable();
   for (const Task& task : tasks) task.slot->own();
@@ -176,8 +176,8 @@ void Optimizer::step(const Gradients& gradients, Site site) {
   }
   kernels::each_piece(pieces, [&](std::size_t, const kernels::Piece& piece) {
     const Task& task = tasks[piece.array];
-    const Piece part = piece_of(task, piece.begin, piece.end);
-    task.slot->lazy_rows ? update_rows(part) : update(part);
+    task.slot->lazy_rows ? update_rows(task, piece.begin, piece.end)
+                         : update(piece_of(task, piece.begin, piece.end));
   });
   for (const Task& task : tasks) task.slot->direction = {};
 }
@@ -186,8 +186,14 @@ void Optimizer::begin(Slot&, const Tensor&, double) const {}
 
 PoolVector<Optimizer::Task> Optimizer::tasks(const Gradients& gradients) {
   PoolVector<Task> tasks;
-  for (Slot& slot : slots_)
-    if (const Tensor* gradient = gradients.find(slot.param)) tasks.push_back({&slot, gradient});
+  for (Slot& slot : slots_) {
+    const ParamEntry& entry = *slot.param.entry();
+    const RowGradient* const rows = slot.lazy_rows ? gradients.find_rows(entry) : nullptr;
+    if (rows)
+      tasks.push_back({&slot, &rows->values, &rows->rows});
+    else if (const Tensor* gradient = gradients.find(entry))
+      tasks.push_back({&slot, gradient});
+  }
   return tasks;
 }
 
@@ -197,8 +203,11 @@ void Optimizer::clip(const Gradients& gradients, PoolVector<Task>& tasks) {
     const double max_norm = groups_[group].max_norm;
     if (max_norm == std::numeric_limits<double>::infinity()) continue;
     Gradients own(gradients.params());
-    for (const Task& task : tasks)
-      if (task.slot->group == group) own.set(*task.slot->param.entry(), *task.gradient);
+    for (const Task& task : tasks) {
+      if (task.slot->group != group) continue;
+      const ParamEntry& entry = *task.slot->param.entry();
+      task.rows ? own.set(entry, {*task.rows, *task.gradient}) : own.set(entry, *task.gradient);
+    }
     const double norm = own.norm();
     for (Task& task : tasks)
       if (task.slot->group == group) {
@@ -217,30 +226,39 @@ void Optimizer::count_clips(const PoolVector<Task>& tasks) {
       }
 }
 
-Optimizer::Piece Optimizer::piece_of(const Task& task, Index begin, Index end) const {
-  const Slot& slot = *task.slot;
-  return {slot, *task.gradient, task.clip, learning_rate_ * slot.learning_rate_factor, begin, end};
+// From places in the gradient to those in the parameter, from `begin` to the end of its row.
+Index Optimizer::Task::shift(Index begin) const {
+  if (!rows) return 0;
+  const Index width = gradient->size(1), row = begin / width;
+  return (rows->begin<std::int32_t>()[row] - row) * width;
 }
 
-// The rows of a piece that have a gradient; those in a sequence as one.
-void Optimizer::update_rows(const Piece& piece) const {
-  const Index width = piece.gradient.shape().stride(0);
+// Of the gradient's elements from `begin` to `end`, which are consecutive ones of the parameter.
+Optimizer::Piece Optimizer::piece_of(const Task& task, Index begin, Index end) const {
+  const Slot& slot = *task.slot;
+  const Index shift = task.shift(begin);
+  return {slot,          *task.gradient, task.clip, learning_rate_ * slot.learning_rate_factor,
+          begin + shift, end + shift,    shift};
+}
+
+// The rows of a range that have a gradient; those in a sequence as one.
+void Optimizer::update_rows(const Task& task, Index begin, Index end) const {
+  const Index width = task.gradient->shape().stride(0);
   const auto has_gradient = [&](Index row) {
-    return dispatch_real(piece.gradient.dtype(), [&]<class T>() {
-      return !is_zero(piece.gradient.begin<T>() + row * width, width);
+    return dispatch_real(task.gradient->dtype(), [&]<class T>() {
+      return !is_zero(task.gradient->begin<T>() + row * width, width);
     });
   };
-  const auto update_until = [&](Index begin, Index end) {
-    if (begin >= end) return;
-    update({piece.slot, piece.gradient, piece.clip, piece.learning_rate, begin, end});
+  const auto update_until = [&](Index to) {
+    if (begin < to) update(piece_of(task, begin, to));
   };
-  Index begin = piece.begin;
-  for (Index row = piece.begin / width; row * width < piece.end; ++row) {
-    if (has_gradient(row)) continue;
-    update_until(begin, row * width);
-    begin = std::max(piece.begin, (row + 1) * width);
+  for (Index row = begin / width; row * width < end; ++row) {
+    const bool is_updated = has_gradient(row);
+    if (is_updated && task.shift(row * width) == task.shift(begin)) continue;
+    update_until(row * width);
+    begin = std::max(begin, (is_updated ? row : row + 1) * width);
   }
-  update_until(begin, piece.end);
+  update_until(end);
 }
 
 // What is added to the gradient for each unit of the parameter.
@@ -254,21 +272,31 @@ template <class T>
 bool Optimizer::may_overflow(const Task& task, Index begin, Index end) const {
   const double lambda = penalty(*task.slot);
   if (any_from(large<T>, task.gradient->begin<T>() + begin, end - begin)) return true;
+  if (lambda == 0) return false;
   const double limit = std::min(large<T>, large<T> / 2 / lambda);
-  return lambda != 0 && any_from(limit, task.slot->param.value().begin<T>() + begin, end - begin);
+  const T* const p = task.slot->param.value().begin<T>();
+  while (begin < end) {  // a row at a time, if the gradient is one of rows
+    const Index width = task.rows ? task.gradient->size(1) : end;
+    const Index to = std::min(end, (begin / width + 1) * width);
+    if (any_from(limit, p + begin + task.shift(begin), to - begin)) return true;
+    begin = to;
+  }
+  return false;
 }
 
 // Tries the step on copies of the parameter and its moments. A moment that became infinite would
 // stay so, and freeze the parameter.
-void Optimizer::check_moments(const Task& task) const {
+void Optimizer::check_moments(const Task& task, const Gradients& gradients) const {
   const Slot& slot = *task.slot;
-  const Tensor& gradient = *task.gradient;
+  const Tensor& gradient = *gradients.find(slot.param);
   Slot trial = slot;
   trial.param = Param(std::make_shared<ParamEntry>(*slot.param.entry()));
   ++trial.steps;
   trial.own();
   begin(trial, gradient, task.clip);
-  update(piece_of({&trial, &gradient, task.clip, -1}, 0, gradient.size()));
+  const Task whole{.slot = &trial, .gradient = &gradient, .clip = task.clip};
+  trial.lazy_rows ? update_rows(whole, 0, gradient.size())
+                  : update(piece_of(whole, 0, gradient.size()));
   const double lambda = penalty(slot);
   dispatch_real(gradient.dtype(), [&]<class T>() {
     for (std::size_t k = 0; k < moments_.size(); ++k)

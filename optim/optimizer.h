@@ -106,6 +106,7 @@ class Optimizer {
     double clip;           ///< a factor for the gradient
     double learning_rate;  ///< of this parameter
     Index begin, end;
+    Index shift = 0;  ///< from the gradient's elements to these, where it is one of some rows
   };
 
   /// `moments` names what is stored for each parameter. Throws ValueError if a setting is out of
@@ -158,7 +159,7 @@ class Optimizer {
   static constexpr std::size_t no_group = static_cast<std::size_t>(-1);
 
   /// What a step does once for a parameter, before its pieces: for scalar moments, and for
-  /// formulas of whole matrices.
+  /// formulas of whole matrices. With lazy_rows the gradient may be one of some rows.
   virtual void begin(Slot& slot, const Tensor& gradient, double clip) const;
   virtual void update(const Piece& piece) const = 0;
 
@@ -166,7 +167,10 @@ class Optimizer {
   struct Task {
     Slot* slot;
     const Tensor* gradient;
-    double clip = 1, norm = -1;  ///< of its group, if that is clipped
+    const Tensor* rows = nullptr;  ///< of which it is the gradient, if not of the whole parameter
+    double clip = 1, norm = -1;    ///< of its group, if that is clipped
+
+    Index shift(Index begin) const;
   };
 
   void add_slot(const Param& param, const Common& common);
@@ -177,10 +181,10 @@ class Optimizer {
   void clip(const Gradients& gradients, PoolVector<Task>& tasks);
   void count_clips(const PoolVector<Task>& tasks);
   Piece piece_of(const Task& task, Index begin, Index end) const;
-  void update_rows(const Piece& piece) const;
+  void update_rows(const Task& task, Index begin, Index end) const;
   template <class T>
   bool may_overflow(const Task& task, Index begin, Index end) const;
-  void check_moments(const Task& task) const;
+  void check_moments(const Task& task, const Gradients& gradients) const;
   double penalty(const Slot& slot) const;
   std::string key(std::string_view what, const Slot& slot) const;
   void check(const std::string& entry, const Tensor& value, double least) const;
@@ -192,7 +196,8 @@ class Optimizer {
     };
     [&]<std::size_t... k>(std::index_sequence<k...>) {
       loop(formula, piece.end - piece.begin, begin(piece.slot.param.value()),
-           piece.gradient.begin<T>() + piece.begin, begin(piece.slot.moments[k])...);
+           piece.gradient.begin<T>() + (piece.begin - piece.shift),
+           begin(piece.slot.moments[k])...);
     }
     (std::make_index_sequence<count>());
   }

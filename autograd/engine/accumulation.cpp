@@ -40,6 +40,7 @@ Tensor Backward::tensor_of(std::int32_t slot, Entry entry) const {
 }
 
 Tensor Backward::gradient(std::int32_t slot) {
+  spread_rows(slot);
   unite(slot);
   return tensor_of(slot, gradients_[static_cast<std::size_t>(slot)]);
 }
@@ -66,6 +67,7 @@ void Backward::accumulate(std::int32_t slot, Tensor term) {
     if (const auto found = first_not_finite(term, current_place.step))
       throw NotFiniteError(
           fmt::format("check_finite: the gradient of {} is {}", tape_.slot_name(slot), *found));
+  spread_rows(slot);
   Entry& entry = gradients_[static_cast<std::size_t>(slot)];
   if (!entry.buffer) return store(slot, std::move(term));
   if (Many* many = count(slot); many && many->contributions++ >= few) {

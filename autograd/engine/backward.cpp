@@ -36,6 +36,7 @@ Backward::~Backward() { tape_.pass_ = outer_; }
 void Backward::want(const Params& params) {
   for (const Tape::Leaf& leaf : tape_.leaves_)
     if (params.contains(*leaf.entry)) want(leaf.slot);
+  by_rows_ = true;
 }
 
 // Hooks may have added parameters, which were not requested.
@@ -44,7 +45,9 @@ Gradients Backward::result(const Params& params) {
   for (const Tape::Leaf& leaf : tape_.leaves_) {
     const auto slot = static_cast<std::size_t>(leaf.slot);
     if (slot >= marks_.size() || (marks_[slot] & wanted) == 0) continue;
-    if (Tensor found = gradient(leaf.slot); found.defined())
+    if (const auto parts = row_parts_of(leaf.slot); parts != row_parts_.end())
+      gradients.set(*leaf.entry, std::move(parts->sum));
+    else if (Tensor found = gradient(leaf.slot); found.defined())
       gradients.set(*leaf.entry, std::move(found));
   }
   return gradients;
@@ -96,6 +99,8 @@ void Backward::complete() {
   for (Products& products : products_)
     guarded([&] { add_sum(products); }, [] { return std::string("in a sum of products"); });
   apply_hooks_of_leaves(true);
+  for (RowParts& parts : row_parts_)
+    guarded([&] { add_sum(parts); }, [] { return std::string("in a sum of rows"); });
 }
 
 // The hooks of values without a record.
@@ -377,6 +382,10 @@ void Vjp::add_slice(int i, const Tensor& part, int axis, Index begin, Index step
 
 void Vjp::add_product(int i, const Tensor& left, const Tensor& right) {
   if (needs(i)) backward_.add_product(slot(i), left, right);
+}
+
+void Vjp::add_rows(int i, const Tensor& source, const Tensor& rows) {
+  if (needs(i)) backward_.add_rows(slot(i), source, rows);
 }
 
 void Vjp::accumulate(int i, Tensor contribution) {

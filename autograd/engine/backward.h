@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+
 #include <reel/autograd/tape.h>
 
 namespace reel {
@@ -15,7 +17,8 @@ class Backward {
 
   /// Requests the gradient of a slot.
   void want(std::int32_t slot) { mark(static_cast<std::size_t>(slot), wanted); }
-  /// The same for the parameters of this part of a store that were used on the tape.
+  /// The same for the parameters of this part of a store that were used on the tape; those that
+  /// only gather_rows read get gradients by rows.
   void want(const Params& params);
   /// Hands the products that contribute to gradients of wanted slots to `receive`, so that they
   /// join those of the enclosing pass.
@@ -132,6 +135,7 @@ class Backward {
   Tensor take_gradient(std::int32_t slot);
   bool add_part(std::int32_t slot, const Tensor& part, int axis, Index begin, Index step);
   void add_product(std::int32_t slot, const Tensor& left, const Tensor& right);
+  void add_rows(std::int32_t slot, const Tensor& source, const Tensor& rows);
   void store(std::int32_t slot, Tensor g);
   void accumulate(std::int32_t slot, Tensor term);
 
@@ -143,6 +147,19 @@ class Backward {
   };
   void add_sum(Products& products);
 
+  // The contributions to a parameter's gradient, while all of them are to rows of it: `values` to
+  // those that `rows` names. Their sum is there once the pass is complete.
+  struct RowParts {
+    std::int32_t slot;
+    Tensors rows = {}, values = {};
+    RowGradient sum = {};
+  };
+  PoolVector<RowParts>::iterator row_parts_of(std::int32_t slot) {
+    return std::ranges::find(row_parts_, slot, &RowParts::slot);
+  }
+  void add_sum(RowParts& parts) const;
+  void spread_rows(std::int32_t slot);
+
   Tape& tape_;
   GradientOptions options_;
   Site site_;
@@ -151,6 +168,8 @@ class Backward {
   Chunked<Entry> gradients_;
   PoolVector<Many> many_;
   PoolVector<Products> products_;
+  PoolVector<RowParts> row_parts_;
+  bool by_rows_ = false;  // whether the result may be
   Receive receive_product_;
   Backward* later_ = nullptr;  // the pass over the next tape, where this one continues it
   PoolVector<Join> joins_;     // with that tape, parameters included

@@ -45,6 +45,11 @@ void Backward::take_over(const Join& join) {
       ours.contributions = ~static_cast<std::int32_t>(many_.size() - 1);
     }
   }
+  if (const auto parts = later_->row_parts_of(join.input); parts != later_->row_parts_.end()) {
+    row_parts_.push_back(std::move(*parts));
+    row_parts_.back().slot = join.output;
+    later_->row_parts_.erase(parts);
+  }
   const auto pending = std::ranges::find(later_->products_, join.input, &Products::slot);
   if (pending == later_->products_.end()) return;
   products_.push_back(std::exchange(*pending, {join.input}));

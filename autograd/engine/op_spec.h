@@ -261,6 +261,10 @@ class Vjp {
   /// Adds `part` to the elements begin, begin + step, ... along an axis of the gradient of input i,
   /// if that is needed: the same as adding pad(part, ...), without the zeros.
   void add_slice(int i, const Tensor& part, int axis, Index begin, Index step = 1);
+  /// Adds the rows of `source` [..., C] to those rows of the gradient [R, C] of input i that `rows`
+  /// names, if that is needed: the same as adding scatter_add_rows(source, rows, R). To a parameter
+  /// to which nothing else is added the gradient stays one by rows (RowGradient).
+  void add_rows(int i, const Tensor& source, const Tensor& rows);
 
  private:
   std::int32_t slot(int i) const;

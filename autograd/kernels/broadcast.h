@@ -170,12 +170,15 @@ template <class F>
   return ((at(0) + at(1)) + (at(2) + at(3))) + ((at(4) + at(5)) + (at(6) + at(7)));
 }
 
+/// As many terms sum_of adds at a time, from the first on, to totals of its own for each lane.
+inline constexpr Index sum_lanes = 16, sum_block = 8 * sum_lanes;
+
 // Σ term(i) in groups of eight, then four, two and one; see sum_of. The last loops have no variable
 // bound, as the totals then stay in registers.
 template <class T, class F>
 [[gnu::always_inline]] inline Total<T> sum_in_groups(Index n, F term) {
   using A = Total<T>;
-  constexpr Index lanes = 16;
+  constexpr Index lanes = sum_lanes;
   A total = 0;
   Index i = 0;
   if (n >= lanes) {
@@ -185,7 +188,7 @@ template <class T, class F>
         totals[static_cast<std::size_t>(l)] += static_cast<A>(
             sum([&](Index k) { return static_cast<Modular<T>>(term(i + k * lanes + l)); }));
     };
-    for (; i + 8 * lanes <= n; i += 8 * lanes) add_rows([](auto at) { return sum_of_eight(at); });
+    for (; i + sum_block <= n; i += sum_block) add_rows([](auto at) { return sum_of_eight(at); });
     if (n - i >= 4 * lanes) {
       add_rows([](auto at) { return (at(0) + at(1)) + (at(2) + at(3)); });
       i += 4 * lanes;

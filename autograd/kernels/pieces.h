@@ -15,14 +15,19 @@ struct Piece {
   Index begin, end;
 };
 
+inline constexpr Index longest_piece = 1 << 15;
+
+/// Splits an array of this size into pieces, which follow `pieces`.
+inline void cut(std::size_t array, Index size, PoolVector<Piece>& pieces) {
+  for (Index begin = 0; begin < size; begin += longest_piece)
+    pieces.push_back({array, begin, std::min(begin + longest_piece, size)});
+}
 /// Splits arrays, given by pointers, into pieces; the split depends only on the sizes.
 template <class Arrays>
 PoolVector<Piece> cut(const Arrays& arrays) {
-  constexpr Index longest = 1 << 15;
   PoolVector<Piece> pieces;
   for (std::size_t array = 0; array < arrays.size(); ++array)
-    for (Index begin = 0, size = arrays[array]->size(); begin < size; begin += longest)
-      pieces.push_back({array, begin, std::min(begin + longest, size)});
+    cut(array, arrays[array]->size(), pieces);
   return pieces;
 }
 

@@ -5,6 +5,7 @@
 
 #include <reel/autograd/engine/op.h>
 #include <reel/autograd/kernels/broadcast.h>
+#include <reel/autograd/kernels/row_sources.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/check_indices.h>
 
@@ -31,9 +32,7 @@ REEL_EARLY const Op<> gather_rows_op{{
           for (std::int32_t row : rows)
             to = std::copy_n(c.in(0).data() + row * features, features, to);
         },
-    .gradient = rule(
-        [](Vjp& v) { v.add(0, [&] { return scatter_add_rows(v.g(), v.in(1), v.shape(0)[0]); }); },
-        Keeps::input(1)),
+    .gradient = rule([](Vjp& v) { v.add_rows(0, v.g(), v.in(1)); }, Keeps::input(1)),
     .samples = {with_inputs(normal({5, 3}), indices({4}, 5)),
                 with_inputs(normal({3, 2}), indices({2, 3, 1}, 3)),
                 with_inputs(normal({1, 1}), indices({}, 1)),
@@ -44,34 +43,18 @@ struct RowCount {
   Index rows;
 };
 
-// The sources of each row, in order: those of row r are order[begin[r]] up to but excluding
-// order[begin[r + 1]].
-struct Sources {
-  Scratch<Index> begin, order;
-
-  Sources(std::span<const std::int32_t> rows, Index count)
-      : begin(count + 2), order(std::ssize(rows)) {
-    // A counting sort: counts are stored two places further on, accumulated, and shifted by one
-    // place while filling.
-    std::fill_n(begin.data(), count + 2, Index{0});
-    for (std::int32_t row : rows) ++begin[row + 2];
-    for (Index r = 0; r < count; ++r) begin[r + 1] += begin[r];
-    for (Index i = 0; i < std::ssize(rows); ++i)
-      order[begin[rows[static_cast<std::size_t>(i)] + 1]++] = i;
-  }
-};
-
 // Row r of the table is the sum of the rows of x that belong to it.
 template <class T>
 void add_rows(const T* x, std::span<const std::int32_t> rows, const Shape& table, T* y) {
   const Index features = table[1];
-  const Sources sources(rows, table[0]);
+  const kernels::RowSources sources(rows, table[0]);
   const Scratch<kernels::Total<T>> total(features);
   for (Index r = 0; r < table[0]; ++r, y += features) {
-    const Index *own = &sources.order[sources.begin[r]],
-                count = sources.begin[r + 1] - sources.begin[r];
+    const std::span<const Index> own = sources[r];
     kernels::add_columns<T>(
-        count, features, [=](Index k, Index f) { return x[own[k] * features + f]; }, total.data());
+        std::ssize(own), features,
+        [x, features, at = own.data()](Index k, Index f) { return x[at[k] * features + f]; },
+        total.data());
     for (Index f = 0; f < features; ++f) y[f] = static_cast<T>(total[f]);
   }
 }
