@@ -20,7 +20,8 @@ struct Target {
   void (*read)(std::string_view input);
 };
 
-extern const Target safetensors, run_state, config, metrics, text, vocabulary;
+extern const Target safetensors, run_state, config, metrics, text, vocabulary, conllu, series, idx,
+    piano_rolls, words, byte_pairs;
 
 std::span<const Target* const> targets();
 
