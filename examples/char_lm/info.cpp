@@ -13,6 +13,7 @@
 #include "progress.h"
 #include "run_directory.h"
 #include "training_log.h"
+#include "words.h"
 
 namespace reel::char_lm {
 namespace {
@@ -34,6 +35,7 @@ std::string configuration(const RunConfig& config) {
 std::string training(const Progress& at, const RunConfig& config) {
   std::string text = fmt::format("{:<16}step {}, {} of {} epochs\n", "trained", at.step,
                                  at.epoch - 1, config.settings.epochs);
+  if (at.skipped > 0) text += fmt::format("{:<16}{}\n", "skipped", counted(at.skipped, "step"));
   if (at.best_epoch > 0)
     text += fmt::format("{:<16}{:.4f} nats/{}, after epoch {}\n", "best validation", at.best_loss,
                         unit_of(config.settings.level).brief, at.best_epoch);
@@ -62,6 +64,7 @@ Json json_of(const RunConfig& config, const Progress& at, const nn::NamedTensors
   json["vocabulary"] = config.vocabulary->size();
   json["step"] = at.step;
   json["epochs"] = at.epoch - 1;
+  if (at.skipped > 0) json["skipped"] = at.skipped;
   if (at.best_epoch > 0) {
     json["best_valid_loss"] = at.best_loss;
     json["best_epoch"] = at.best_epoch;

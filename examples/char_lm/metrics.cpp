@@ -109,6 +109,7 @@ std::string json_line(const Metrics& m) {
                         {"clipped", clip->clipped},
                         {"mean_norm", rounded(clip->mean_norm)},
                         {"largest_norm", rounded(clip->largest_norm)}};
+  if (m.skipped > 0) line["skipped"] = m.skipped;
   if (m.diagnosis) line["diagnostics"] = json_of(*m.diagnosis);
   return line.dump() + '\n';
 }

@@ -29,6 +29,7 @@ struct Metrics {
   double chars_per_s = 0;                     ///< symbols, in training, without validation
   double elapsed_s = 0;                       ///< since the run began, without interruptions
   std::optional<optim::ClipCount> clip = {};  ///< over the stretch, if gradients are clipped
+  Index skipped = 0;                          ///< steps without an update, since the run began
   std::optional<Diagnosis> diagnosis = {};
 };
 

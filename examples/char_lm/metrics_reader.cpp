@@ -98,7 +98,8 @@ Metrics metrics_of(const Json& json) {
             .grad_norm = number_in(json, "grad_norm"),
             .chars_per_s = number_in(json, "chars_per_s"),
             .elapsed_s = number_in(json, "elapsed_s"),
-            .clip = clip_of(json)};
+            .clip = clip_of(json),
+            .skipped = json.contains("skipped") ? count_in(json, "skipped") : 0};
   if (const auto found = json.find("diagnostics"); found != json.end()) {
     m.diagnosis = diagnosis_of(*found);
     if (!m.clip) m.clip = clip_of(*found);

@@ -28,7 +28,8 @@ Metrics without_diagnosis(const Metrics& line) {
           .grad_norm = line.grad_norm,
           .chars_per_s = line.chars_per_s,
           .elapsed_s = line.elapsed_s,
-          .clip = line.clip};
+          .clip = line.clip,
+          .skipped = line.skipped};
 }
 
 // Without the gradients through time, which make lines long.

@@ -475,7 +475,8 @@ Metrics Trainer<L>::metrics(double train_loss, const optim::ClipCount& clips,
           .grad_norm = at_.grad_norm,
           .chars_per_s = pace.chars_per_s(),
           .elapsed_s = seconds_now() - start_,
-          .clip = clips.steps > 0 ? std::optional(clips) : std::nullopt};
+          .clip = clips.steps > 0 ? std::optional(clips) : std::nullopt,
+          .skipped = at_.skipped};
 }
 
 template <nn::Layer L>

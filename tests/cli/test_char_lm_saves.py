@@ -168,6 +168,8 @@ class NotFinite(runs.CharLmTest):
         for line in metrics_of(run):
             self.assertLess(line["train_loss"], 4)
         self.assertEqual(metrics_of(run)[-1]["clip"]["steps"], 66)
+        self.assertEqual([line.get("skipped", 0) for line in metrics_of(run)], [0, 0, 1, 2, 2])
+        self.assertRegex(self.succeed("info", "--run", run), rb"skipped +2 steps\n")
         again = self.poisoned("again")
         self.stopped_at_times(again, "--epochs", 3)
         self.succeed("train", "--resume", "--run", again, "--epochs", 3)
