@@ -70,11 +70,15 @@ class Levels(runs.CharLmTest):
         self.assertRegex(table, r'(?m)^word +count .*\n(.*\n)*"cat" ')
 
     def test_words_to_begin_with(self):
-        run = self.trained("word")
+        run = self.trained("word", "--lr", 0.05)
         for prime, then in (("the cat", " "), ("the cat\n", ""), ("the cat ", "")):
             written = self.succeed("sample", "--run", run, "--length", 3, "--prime", prime).decode()
             self.assertTrue(written.startswith(prime + then), written)
             self.assertEqual(len(words_of(written)), len(words_of(prime)) + 3, written)
+        # A line that goes on is not one that ends.
+        then = [words_of(self.succeed("sample", "--run", run, "--length", 40, "--temperature", 1, "--prime",
+                                      prime).decode())[-40:] for prime in ("the cat", "the cat\n")]
+        self.assertNotEqual(*then)
         self.refuse(1, "sample", "--run", run, "--prime", "the bird and the fish",
                     says='--prime: the model has never seen "bird", "fish"')
         talk = self.succeed("sample", "--run", run, "--length", 4, "--interactive",
