@@ -198,10 +198,11 @@ void Gradients::set(const ParamEntry& entry, RowGradient gradient) {
   std::int32_t least = 0;
   for (std::int32_t row : rows.values<std::int32_t>()) {
     if (row < least || row >= shape[0])
-      throw ValueError(
-          fmt::format("the gradient of parameter {} has row {} after {}, but its rows have to "
-                      "ascend from 0 to {} at most",
-                      entry.name, row, least - 1, shape[0] - 1));
+      throw ValueError(fmt::format(
+          "the gradient of parameter {} has row {}{}, but its rows have to ascend from "
+          "0 to {} at most",
+          entry.name, row, row < least && least > 0 ? fmt::format(" after {}", least - 1) : "",
+          shape[0] - 1));
     least = row + 1;
   }
   rows_[entry.index] = std::move(gradient);

@@ -8,8 +8,9 @@ namespace reel {
 /// The gradients of a loss with respect to the parameters of a store: an explicit value returned by
 /// the tape, which can be added, scaled and measured, and is passed to an optimizer.
 ///
-/// That of a matrix of which only gather_rows read rows, as an Embedding does, is one of those rows
-/// until its tensor is asked for. Nothing else than time and memory tells the difference.
+/// That of a matrix of which only gather_rows read rows, as an Embedding does, is kept for those
+/// rows only. Apart from `find_rows` and `each_part` nothing but time and memory shows the
+/// difference.
 class Gradients {
  public:
   /// Empty, without a store: `+=` adopts the store of what is added.
@@ -36,7 +37,8 @@ class Gradients {
   const Tensor* find(const ParamEntry& entry) const;
   Tensor* find(const ParamEntry& entry);
   /// The gradient of the rows that have one, or null if it is known of the whole parameter only. A
-  /// gradient that was asked for as a whole is changed as a whole from then on.
+  /// gradient that was asked for as a whole is changed as a whole from then on. Only the values of
+  /// the rows may be changed, not which ones they are.
   const RowGradient* find_rows(const ParamEntry& entry) const;
   RowGradient* find_rows(const ParamEntry& entry);
 

@@ -26,7 +26,7 @@ struct SourceSplit {
 /// Splits after the first floor(train_frac · n) of n tokens, to which the parts refer. Throws
 /// likewise.
 SourceSplit split(const TokenSource& tokens, Arg<double> train_frac, Site site = {});
-SourceSplit split(const TokenSource&& tokens, Arg<double> train_frac) = delete;
+SourceSplit split(const TokenSource&& tokens, Arg<double> train_frac, Site site = {}) = delete;
 
 /// Consecutive parts of a sequence for training, validation and test.
 struct TestSplit {

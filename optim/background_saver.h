@@ -28,11 +28,11 @@ class BackgroundSaver {
   /// Throws what that one threw, if it failed, having begun nothing.
   void save(const nn::Location& where, RunState state, Site site = {});
   void save(const StepFiles& files, Arg<Index> step, RunState state, Site site = {});
-  /// Begins to call `write` with the state, on the thread, where it may save it in any way. What it
-  /// refers to has to outlive the save.
+  /// Begins likewise to call `write` with the state, which may save it in any way. What `write`
+  /// captures by reference has to outlive the save.
   void save(RunState state, std::function<void(const RunState&)> write);
 
-  /// Waits until the file is in place and on the disk. Throws what the save threw if it failed.
+  /// Waits until the save is done. Throws what it threw if it failed.
   void wait();
 
  private:

@@ -52,9 +52,17 @@ double clip_by_norm(Gradients& gradients, Arg<double> max_norm, const nn::Select
   });
   // Moved there and back, so that their memory is not shared meanwhile.
   for (const auto& entry : entries) gradients.move_to(selected, *entry);
-  const double norm = clip_by_norm(selected, max_norm, site);
-  for (const auto& entry : entries) selected.move_to(gradients, *entry);
-  return norm;
+  const auto move_back = [&] {
+    for (const auto& entry : entries) selected.move_to(gradients, *entry);
+  };
+  try {
+    const double norm = clip_by_norm(selected, max_norm, site);
+    move_back();
+    return norm;
+  } catch (...) {
+    move_back();
+    throw;
+  }
 }
 
 void clip_by_value(Gradients& gradients, Arg<double> limit, Site site) {

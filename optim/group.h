@@ -28,7 +28,7 @@ struct Group {
   /// Sgd without momentum and Adagrad do the same anyway, without weight decay. With any other
   /// optimizer such a row would go on moving by its momentum, and its moments and weights would
   /// decay; like this they wait for its next gradient. Bias corrections count all steps. Muon
-  /// refuses it. A step does not even look at rows that an Embedding did not read (RowGradient).
+  /// refuses it. Where the gradient is a RowGradient, a step does not even look at the other rows.
   bool lazy_rows = false;
 };
 

@@ -106,7 +106,7 @@ class Optimizer {
     double clip;           ///< a factor for the gradient
     double learning_rate;  ///< of this parameter
     Index begin, end;
-    Index shift = 0;  ///< from the gradient's elements to these, where it is one of some rows
+    Index shift = 0;  ///< from the gradient's elements to these, where it covers only some rows
   };
 
   /// `moments` names what is stored for each parameter. Throws ValueError if a setting is out of
@@ -159,7 +159,7 @@ class Optimizer {
   static constexpr std::size_t no_group = static_cast<std::size_t>(-1);
 
   /// What a step does once for a parameter, before its pieces: for scalar moments, and for
-  /// formulas of whole matrices. With lazy_rows the gradient may be one of some rows.
+  /// formulas of whole matrices. With lazy_rows the gradient may cover only some rows.
   virtual void begin(Slot& slot, const Tensor& gradient, double clip) const;
   virtual void update(const Piece& piece) const = 0;
 

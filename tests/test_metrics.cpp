@@ -104,7 +104,9 @@ TEST_CASE("metrics: lines with bytes changed at random are read, or refused with
                         .gates = {{.name = "forget", .lowest = 0, .saturated = 0.25}},
                         .time_constants = nn::TimeConstants{1, 2, 3}};
   Metrics given = line(1);
-  given.diagnosis = {{layer}, optim::ClipCount{2, 1, 3, 4}};
+  given.clip = optim::ClipCount{2, 1, 3, 4};
+  given.skipped = 5;
+  given.diagnosis = char_lm::Diagnosis{{layer}};
   const std::string good = json_line(given);
   const TemporaryDirectory directory;
   int read = 0, refused = 0;
@@ -112,7 +114,11 @@ TEST_CASE("metrics: lines with bytes changed at random are read, or refused with
     const auto path = directory.file("metrics", text);
     try {
       char_lm::each_metrics(path, [&](const Metrics& m) {
-        if (text == good) CHECK(m.diagnosis->layers.front() == layer);
+        if (text != good) return;
+        CHECK(m.diagnosis->layers.front() == layer);
+        CHECK(m.skipped == 5);
+        CHECK(m.clip->clipped == 1);
+        CHECK(m.clip->largest_norm == 4);
       });
       ++read;
     } catch (const FileError& error) {

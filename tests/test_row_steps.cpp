@@ -148,6 +148,28 @@ TEST_CASE("truncated backpropagation adds up the rows of its tapes") {
   }
 }
 
+TEST_CASE("a table that is also the state gets both gradients, by rows and as a whole") {
+  const auto gradients = [](bool by_rows) {
+    const Params params(1);
+    const Param w = params.create("w", {3, 2}, nn::init::constant(0.5));
+    optim::Tbptt<nn::HiddenState> tbptt(params, {.k1 = 1, .k2 = 2});
+    const auto model = [&](const Tensor& x, const nn::HiddenState& state) {
+      Tensor loss = sum(gather_rows(w, x)) + (by_rows ? scalar(0.0) : sum(w * 0));
+      if (state.h.defined()) loss = loss + sum(square(state.h));
+      return std::pair(loss, nn::HiddenState{Tensor(w)});
+    };
+    std::vector<Gradients> all;
+    tbptt.run({tensor({3, 1}, {0, 2, 2}, i32)}, model,
+              [&](const Gradients& g, double) { all.push_back(g); });
+    return all;
+  };
+  const std::vector<Gradients> by_rows = gradients(true), as_whole = gradients(false);
+  REQUIRE(by_rows.size() == 3);
+  for (std::size_t i = 0; i < by_rows.size(); ++i)
+    CHECK(same_bits(by_rows[i]["w"], as_whole[i]["w"]));
+  CHECK(by_rows[1]["w"].to_vector() == std::vector<double>{1, 1, 1, 1, 2, 2});
+}
+
 TEST_CASE("a step with lazy_rows never makes the whole gradient of a large embedding") {
   std::thread([] {  // with a pool of its own
     const Index symbols = 33'000, size = 200;

@@ -169,7 +169,7 @@ class Backward {
   PoolVector<Many> many_;
   PoolVector<Products> products_;
   PoolVector<RowParts> row_parts_;
-  bool by_rows_ = false;  // whether the result may be
+  bool by_rows_ = false;  // whether results may be RowGradients
   Receive receive_product_;
   Backward* later_ = nullptr;  // the pass over the next tape, where this one continues it
   PoolVector<Join> joins_;     // with that tape, parameters included

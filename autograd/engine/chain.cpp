@@ -35,9 +35,12 @@ void Backward::take_over() {
 void Backward::take_over(const Join& join) {
   Entry& theirs = later_->gradients_[static_cast<std::size_t>(join.input)];
   Entry& ours = gradients_[static_cast<std::size_t>(join.output)];
+  const bool by_rows = later_->row_parts_of(join.input) != later_->row_parts_.end();
+  const bool is_used_twice = ours.buffer || row_parts_of(join.output) != row_parts_.end();
+  if ((theirs.buffer || by_rows) && is_used_twice)
+    return accumulate(join.output, later_->gradient(join.input));
   if (theirs.buffer) {
     if (marks_[static_cast<std::size_t>(join.output)] & blocked) throw_blocked(join.output);
-    if (ours.buffer) return accumulate(join.output, later_->gradient(join.input));  // used twice
     Many* const many = later_->many(join.input);
     ours = std::exchange(theirs, {});
     if (many) {

@@ -127,7 +127,7 @@ void add_training(CLI::App& app, Options& options, const std::string& what,
   add_path(app, "text", "FILE", "text to train on [Reel's own sources]",
            [&](const Path& path) { options.text = path; });
   app.add_flag("--resume", options.resume, fmt::format("resume the {} in DIR", what));
-  app.add_flag("--force", options.force, "resume it although its Reel is another one");
+  app.add_flag("--force", options.force, "also if another version of Reel wrote it");
   CLI::Option* quiet = app.add_flag_callback(
       "--quiet", [&] { options.log = LogKind::quiet; }, "print errors and the last line only");
   app.add_flag_callback(

@@ -39,8 +39,9 @@ void require_consistent(const Progress& at) {
           fmt::format("a loss of {} in the last {} steps", number(at.recent_loss), recent));
   require(at.grad_norm >= 0 && std::isfinite(at.grad_norm),
           fmt::format("a gradient of norm {}", number(at.grad_norm)));
-  require(at.best_epoch == 0 ? at.best_loss == std::numeric_limits<double>::infinity()
-                             : at.best_epoch <= epochs && is_sum(at.best_loss, 1),
+  require(at.best_epoch == 0
+              ? at.best_loss == std::numeric_limits<double>::infinity()
+              : (at.best_epoch <= epochs || at.rollbacks > 0) && is_sum(at.best_loss, 1),
           fmt::format("a best loss of {} in epoch {}", number(at.best_loss), at.best_epoch));
   require(at.skipped <= at.step && at.epoch_skipped <= std::min(at.skipped, at.window) &&
               at.recent_skipped <= std::min(at.skipped, recent) && at.skipped_in_row <= at.skipped,

@@ -29,6 +29,21 @@ std::map<Index, std::filesystem::path> kept_files(const std::filesystem::path& f
   return optim::StepFiles(folder, 1).files();
 }
 
+// Also of a file that was never completed: ".step-000100.safetensors.PID-N.tmp".
+void remove_kept_leftovers(const std::filesystem::path& folder) {
+  constexpr std::string_view extension = ".safetensors";
+  std::error_code error;
+  std::vector<std::string> names;
+  for (std::filesystem::directory_iterator i(folder, error), end; !error && i != end;
+       i.increment(error)) {
+    const std::string name = i->path().filename().string();
+    const std::size_t at = name.find(extension);
+    if (name.starts_with(".step-") && at != std::string::npos)
+      names.push_back(name.substr(1, at + extension.size() - 1));
+  }
+  for (const std::string& name : names) nn::AtomicFile::remove_leftovers(folder / name);
+}
+
 // A link was there before; what it leads to was created.
 void remove(const nn::Location& where) {
   if (!where.is_link()) {
@@ -57,6 +72,10 @@ void RunDirectory::require_vacant() const {
   const auto status = nn::status_of(path_);
   if (status && !S_ISDIR(status->st_mode))
     throw FileError(short_path(path_) + ": not a directory; give another --run");
+  if (vocabulary_file().exists() && !config_file().exists())
+    throw FileError(
+        vocabulary_file().str() +
+        ": it is of a run that ended as it began, or no run's; remove it, or give another --run");
   for (const auto& file : files())
     if (file.exists())
       throw FileError(fmt::format(
@@ -108,8 +127,7 @@ void RunDirectory::remove_leftovers() const {
   for (const auto& file :
        {model_file(), best_file(), config_file(), vocabulary_file(), report_file()})
     nn::AtomicFile::remove_leftovers(file);
-  for (const auto& [step, path] : kept_files(path() / kept_folder))
-    nn::AtomicFile::remove_leftovers(path);
+  remove_kept_leftovers(path() / kept_folder);
 }
 
 void RunDirectory::write(const RunConfig& config) const {
@@ -155,8 +173,8 @@ nn::Location RunDirectory::checkpoint_file(const std::string& name) const {
   if (name == "best") {
     if (!best_file().exists())
       throw FileError(
-          fmt::format("{}: there is no best state; it is written after the first epoch "
-                      "that ends with a validation",
+          fmt::format("{}: there is no best state; it is written after an epoch whose "
+                      "validation loss is the lowest so far",
                       best_file().str()));
     return best_file();
   }

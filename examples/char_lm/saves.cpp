@@ -20,7 +20,12 @@ bool Saves::is_point(Index step) const {
 
 // The state itself comes last: what it does not know of yet is written again when it resumes.
 void Saves::begin(optim::RunState state, const Progress& at, bool is_best, bool is_point) {
-  wait();
+  std::exception_ptr earlier;
+  try {
+    wait();
+  } catch (const FileError&) {
+    earlier = std::current_exception();
+  }
   const int keep = is_point ? kept() : 0;
   saver_.save(std::move(state), [this, step = at.step, is_best, keep](const optim::RunState& held) {
     if (is_best) run_.save(run_.best_file(), config_, held);
@@ -29,9 +34,13 @@ void Saves::begin(optim::RunState state, const Progress& at, bool is_best, bool 
   });
   begun_step_ = at.step;
   begun_at_ = seconds_now();
+  if (!earlier) return;
+  saved_step();
+  std::rethrow_exception(earlier);
 }
 
 void Saves::wait() {
+  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
   const Index step = std::exchange(begun_step_, saved_step_);
   saver_.wait();
   saved_step_ = begun_step_ = step;
@@ -39,7 +48,11 @@ void Saves::wait() {
 
 bool Saves::is_due() const { return seconds_now() - begun_at_ > 60; }
 
-bool Saves::lacks_point(Index step) const { return kept() > 0 && !run_.newest_step(step); }
+bool Saves::lacks_point(Index step) const {
+  if (kept() == 0) return false;
+  const auto newest = run_.newest_step(step);
+  return !newest || (is_point(step) && *newest != step);
+}
 
 std::optional<optim::RunState> Saves::newest_point(Index step) {
   wait();
@@ -50,7 +63,8 @@ std::optional<optim::RunState> Saves::newest_point(Index step) {
 Index Saves::saved_step() {
   try {
     wait();
-  } catch (const Error&) {  // then the one before is there
+  } catch (...) {  // then the one before is there
+    failure_ = std::current_exception();
   }
   return saved_step_;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <exception>
 #include <optional>
 
 #include <reel/optim/background_saver.h>
@@ -18,7 +19,7 @@ class Saves {
 
   /// Begins to save. `is_point` says that the step is one where every training like this saves,
   /// however long it takes: these are the ones to keep. Throws FileError if the save before failed,
-  /// having begun nothing.
+  /// after this one.
   void begin(optim::RunState state, const Progress& at, bool is_best, bool is_point);
   /// Waits until it is on the disk. Throws FileError if it failed.
   void wait();
@@ -30,7 +31,7 @@ class Saves {
   /// Whether the step is a point to save at: with --save-every each of these is, and if points are
   /// kept without it every hundredth.
   bool is_point(Index step) const;
-  /// Whether points are to be kept and none is that one could return to from this step.
+  /// Whether points are to be kept but that of this step is not, or if it is none, no earlier one.
   bool lacks_point(Index step) const;
   /// The newest of the points at most at this step, if there is one.
   std::optional<optim::RunState> newest_point(Index step);
@@ -48,6 +49,7 @@ class Saves {
   optim::BackgroundSaver saver_;
   double begun_at_ = 0;
   Index saved_step_ = 0, begun_step_ = 0;
+  std::exception_ptr failure_;  // of a save, until `wait` throws it
 };
 
 }  // namespace reel::char_lm

@@ -47,6 +47,7 @@ Search search_of(const Json& json, const nn::Location& vocabulary_file) {
                 .space = {.fixed = config.settings, .given = names_in(json, "given"), .ranges = {}},
                 .text = std::move(config.text),
                 .vocabulary = std::move(config.vocabulary)};
+  forget_completed(search.space.fixed, search.space.given);
   const Json& over = object_in(json, "over");
   for (const auto& [name, values] : over.items())
 

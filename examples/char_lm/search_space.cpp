@@ -54,13 +54,6 @@ void require_searchable(std::string_view name) {
         fmt::format("{} is no setting of train{}", in_quotes(name), suggestion(name, names)));
 }
 
-// Those with a default that is another setting's have it again.
-void forget_completed(Settings& settings, const std::set<std::string>& given) {
-  each_setting(settings, [&](const Setting& setting, auto& value) {
-    if (!setting.otherwise.empty() && !given.contains(std::string(setting.name))) value = {};
-  });
-}
-
 void require_space(const SearchSpace& space) {
   std::set<std::string> searched;
   for (const Range& range : space.ranges) {
@@ -94,6 +87,12 @@ Drawn drawn_at(const SearchSpace& space, const Rng& trial, std::uint64_t attempt
 }
 
 }  // namespace
+
+void forget_completed(Settings& settings, const std::set<std::string>& given) {
+  each_setting(settings, [&](const Setting& setting, auto& value) {
+    if (!setting.otherwise.empty() && !given.contains(std::string(setting.name))) value = {};
+  });
+}
 
 Range::Range(std::string_view text) {
   const std::size_t equals = text.find('=');

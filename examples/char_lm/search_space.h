@@ -44,6 +44,9 @@ struct SearchSpace {
   std::vector<Range> ranges;
 };
 
+/// Gives settings whose default is another setting that default again, except those in `given`.
+void forget_completed(Settings& settings, const std::set<std::string>& given);
+
 /// The ranges of a search without any of its own: of those settings that are not given. Throws
 /// ValueError if there are none.
 std::vector<Range> default_ranges(const SearchSpace& space);

@@ -80,7 +80,7 @@ class Trainer {
     save();
     saves_.wait();
   }
-  /// Prepares the files that grow, dropping what is of later steps. Call once, before `run`.
+  /// Prepares the files that grow, dropping what is of later steps. Call before `run`.
   void open_files() {
     metrics_.emplace(run_.metrics_file(), at_.metrics_lines);
     samples_.emplace(run_.samples_file(), at_.step);
@@ -112,7 +112,7 @@ class Trainer {
   void save(bool is_best = false, bool is_point = false);
   void after_step(std::optional<double> loss, double seconds);
   void write_hundred();
-  void append(Metrics line, bool is_epoch);
+  void append(Metrics& line);
   template <class Write>
   void write_or_save(Write&& write);
   void sample_if_due();
@@ -204,6 +204,8 @@ void Trainer<L>::save(bool is_best, bool is_point) {
                         .rng = history.rng,
                         .numbers = numbers_of(at_)};
   updates_.save(state);
+  if (const std::string name = first_not_finite(state.optimizer); !name.empty())
+    throw diverged(name + " is no longer finite", at_.step);
   saves_.begin(std::move(state), at_, is_best, is_point);
 }
 
@@ -213,9 +215,10 @@ int Trainer<L>::run(const Limits& limits) {
   saves_.restart_clock();
   start_ = seconds_now() - metrics_->elapsed_s();
   try {
+    // What could not be written earlier.
+    if (at_.metrics_lines < lines_due(at_)) write_hundred();
+    sample_if_due();
     if (saves_.lacks_point(at_.step)) save(false, true);
-    if (at_.metrics_lines < lines_due(at_)) write_hundred();  // it could not be written earlier
-    sample_if_due();                                          // nor this one
     while (goes_on()) {
       try {
         train_epoch();
@@ -296,26 +299,33 @@ void Trainer<L>::skip(const Diverged& found) {
   at_.carried_from = at_.window + 1;
   for (Index* count : {&at_.skipped, &at_.epoch_skipped, &at_.recent_skipped, &at_.skipped_in_row})
     ++*count;
-  if (at_.skipped_in_row == most_skipped_in_row || at_.epoch_skipped == train_.count())
+  updates_.follow_schedule(found.step());
+  if (at_.epoch_skipped == train_.count()) throw found;
+  if (at_.skipped_in_row == most_skipped_in_row)
     throw diverged(fmt::format("{}, after {} skipped in a row", found.how(),
                                counted(at_.skipped_in_row - 1, "step")),
                    found.step());
   log_.note(fmt::format("step {}: {}; skipped, {} so far", found.step(), found.how(), at_.skipped));
 }
 
-// Training goes on from the newest point that was saved, with half the learning rate; not from one
-// right before the step, whose loss does not depend on the rate.
+// Training goes on from the newest point that was saved, with half the learning rate; not from that
+// of the last step, as no rate changes the loss that follows from it. What is best stays: it is in
+// best.safetensors.
 template <nn::Layer L>
 void Trainer<L>::roll_back(const Diverged& found) {
   const Progress before = at_;
   if (before.rollbacks == most_rollbacks)
     throw diverged(fmt::format("{}, after {}", found.how(), counted(before.rollbacks, "rollback")),
                    found.step());
-  std::optional<optim::RunState> point = saves_.newest_point(found.step() - 2);
+  std::optional<optim::RunState> point = saves_.newest_point(before.step - 1);
   if (!point) throw found;
   point->numbers["rollbacks"] = static_cast<double>(before.rollbacks + 1);
   point->numbers["rate_factor"] = before.rate_factor / 2;
+  point->numbers["best_loss"] = before.best_loss;
+  point->numbers["best_epoch"] = static_cast<double>(before.best_epoch);
   restore(*point);
+  save();
+  saves_.wait();
   open_files();
   epoch_pace_ = recent_pace_ = shown_pace_ = {};
   shown_loss_ = NAN;
@@ -360,11 +370,12 @@ void Trainer<L>::after_step(std::optional<double> loss, double seconds) {
 template <nn::Layer L>
 void Trainer<L>::write_hundred() {
   const auto updates = static_cast<double>(100 - at_.recent_skipped);
-  const Metrics line = metrics(at_.recent_loss / updates, at_.recent_clips, recent_pace_);
-  append(line, false);
+  Metrics line = metrics(at_.recent_loss / updates, at_.recent_clips, recent_pace_);
+  append(line);
   log_.hundred(position(), line, seconds_left());
   at_.begin_hundred();
   recent_pace_ = {};
+  if (board_) write_or_save([&] { board_->metrics(line, false); });
 }
 
 // The model is worth more than a line: it is saved before the error propagates.
@@ -386,11 +397,10 @@ void Trainer<L>::write_or_save(Write&& write) {
 }
 
 template <nn::Layer L>
-void Trainer<L>::append(Metrics line, bool is_epoch) {
+void Trainer<L>::append(Metrics& line) {
   line.diagnosis = diagnosis();
   write_or_save([&] { metrics_->append(line); });
   ++at_.metrics_lines;
-  if (board_) write_or_save([&] { board_->metrics(line, is_epoch); });
 }
 
 // A sample draws from a stream of its own for each step, and one that could not be written is
@@ -433,7 +443,7 @@ void Trainer<L>::end_epoch() {
   const auto updates = static_cast<double>(train_.count() - at_.epoch_skipped);
   Metrics line = metrics(at_.epoch_loss / updates, at_.epoch_clips, epoch_pace_);
   line.valid_loss = valid_loss;
-  append(line, true);
+  append(line);
   log_.epoch(position(), line);
   const bool is_best = valid_loss && *valid_loss < at_.best_loss;
   if (is_best) {
@@ -444,7 +454,11 @@ void Trainer<L>::end_epoch() {
   tbptt_.reset();
   updates_.end_epoch(valid_loss);
   save(is_best, true);
-  if (board_) write_or_save([&] { board_->weights(at_.step, nn::from_params(params_)); });
+  if (board_)
+    write_or_save([&] {
+      board_->metrics(line, true);
+      board_->weights(at_.step, nn::from_params(params_));
+    });
   // Where epochs are short, reports are to take at most a fiftieth of the time.
   if (!goes_on() || seconds_now() - reported_at_ > 50 * report_took_) report();
 }

@@ -184,7 +184,7 @@ class Tuning {
 
   TrainOptions options_for(const Trial& trial, int epoch) const {
     TrainOptions options{.run = directory_.path() / trial.name,
-                         .text = options_.text,
+                         .text = {},
                          .settings = trial.drawn.settings,
                          .given = {},
                          .threads = options_.threads,
@@ -194,7 +194,7 @@ class Tuning {
                          .limits = {.epoch = epoch, .deadline = deadline_},
                          .program = options_.program};
     options.resume = RunDirectory(options.run).config_file().exists();
-    if (!options.resume && !search_.text.path.empty()) options.text = search_.text.path;
+    if (!search_.text.path.empty()) options.text = search_.text.path;
     return options;
   }
 
@@ -232,8 +232,9 @@ class Tuning {
                       "new --run, such as a smaller lr",
                       trials_.front().failure));
     log_.end("finished", all,
-             fmt::format("best validation loss {:.4f} nats/char: {} after epoch {}; sample it with",
-                         best.loss(), best.name, best.reached),
+             fmt::format("best validation loss {:.4f} nats/{}: {} after epoch {}; sample it with",
+                         best.loss(), unit_of(completed(search_.space).level).brief, best.name,
+                         best.reached),
              command_on("sample", directory_.path() / best.name));
     return 0;
   }

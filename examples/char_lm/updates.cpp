@@ -48,12 +48,12 @@ Updates::Updates(const Params& params, const Settings& settings, Index steps_per
 }
 
 void Updates::step(const Gradients& gradients, Index step) {
-  set_learning_rate(step);
+  follow_schedule(step);
   optimizer_->step(gradients);
   if (ema_) ema_->update();
 }
 
-void Updates::set_learning_rate(Index step) {
+void Updates::follow_schedule(Index step) {
   const double of_plateau = plateau_ ? plateau_->factor() : 1;
   optimizer_->set_learning_rate(schedule_.at(step) * of_plateau * rate_factor_);
 }
@@ -73,7 +73,7 @@ void Updates::restore(const optim::RunState& state, Index steps, double rate_fac
   if (plateau_) plateau_->restore(state.more);
   if (ema_) ema_->restore(state.more);
   optimizer_->restore(state.optimizer);
-  if (steps > 0) set_learning_rate(steps);
+  if (steps > 0) follow_schedule(steps);
 }
 
 }  // namespace reel::char_lm

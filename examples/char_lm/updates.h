@@ -30,6 +30,8 @@ class Updates {
 
   /// The update of a step, counted from 1.
   void step(const Gradients& gradients, Index step);
+  /// Sets the learning rate of a step, as `step` does.
+  void follow_schedule(Index step);
   /// Follows the validation loss, if the learning rate does.
   void end_epoch(std::optional<double> valid_loss);
   double learning_rate() const { return optimizer_->learning_rate(); }
@@ -48,8 +50,6 @@ class Updates {
   void restore(const optim::RunState& state, Index steps, double rate_factor);
 
  private:
-  void set_learning_rate(Index step);
-
   Params params_;
   std::unique_ptr<optim::Optimizer> optimizer_;
   optim::Schedule schedule_;

@@ -28,7 +28,7 @@ std::string many_words() {
   return text;
 }
 
-// Every pair of bytes that are no whitespace.
+// Every pair of bytes from 33 on.
 std::string many_pairs() {
   std::string text = "byte_pairs 49729\n";
   for (int a = 33; a < 256; ++a)
@@ -94,7 +94,6 @@ const Target series{
     read_table,
 };
 
-// The sizes of an image of 1000 times 999, and of more than there is.
 const Target idx{
     "idx",
     [] {
@@ -103,6 +102,7 @@ const Target idx{
     },
     [] {
       using namespace std::string_literals;
+      // An image of 1000 x 999, and a header that claims more than the file has.
       std::string image = "\0\0\10\3\0\0\0\1\0\0\3\350\0\0\3\347"s;
       image.append(1000 * 999, 'x');
       return Texts{image, "\0\0\10\3"s + std::string(12, '\xff') + image};
