@@ -130,6 +130,20 @@ TEST_CASE("background saver: an error of its thread is thrown once, by the next 
   CHECK(optim::load_run_state(directory / "a").number("step") == 3);
 }
 
+TEST_CASE("background saver: a state is written in any way, and an error of it is thrown once") {
+  const TemporaryDirectory directory;
+  BackgroundSaver saver;
+  saver.save(state_of(1), [&](const RunState& state) {
+    for (const char* name : {"a", "b"}) save_run_state(directory / name, state);
+  });
+  saver.wait();
+  for (const char* name : {"a", "b"})
+    CHECK(optim::load_run_state(directory / name).number("step") == 1);
+  saver.save(state_of(2), [](const RunState&) { throw FileError("no room"); });
+  CHECK(message_of<FileError>([&] { saver.wait(); }) == "no room");
+  saver.wait();
+}
+
 TEST_CASE("background saver: its thread ends before it does") {
   const TemporaryDirectory directory;
   {
