@@ -60,6 +60,19 @@ std::optional<optim::RunState> Saves::newest_point(Index step) {
   return newest ? std::optional(run_.load(config_, run_.step_file(*newest))) : std::nullopt;
 }
 
+Diverged Saves::diverged(const std::string& how, Index step) {
+  const Index saved = saved_step();
+  const std::string kept =
+      saved == 0 ? "nothing was saved yet"
+                 : fmt::format("{} keeps the state of step {}", run_.model_file().str(), saved);
+  const bool may_help = saved > 0 && config_.settings.on_nan == "stop";
+  return {fmt::format("step {}: {}, so training stopped; {}; {}try a smaller --lr or --clip in a "
+                      "new run",
+                      step, how, kept,
+                      may_help ? "go on with --resume --on-nan rollback or skip, or " : ""),
+          how, step};
+}
+
 Index Saves::saved_step() {
   try {
     wait();

@@ -6,6 +6,7 @@
 #include <reel/optim/background_saver.h>
 
 #include "commands.h"
+#include "diverged.h"
 #include "progress.h"
 #include "run_directory.h"
 
@@ -40,6 +41,8 @@ class Saves {
   /// that was trained is saved. A training that resumes begins with `set_saved_step`.
   Index saved_step();
   void set_saved_step(Index step) { saved_step_ = begun_step_ = step; }
+  /// The error of a training that diverged, which says what is kept.
+  Diverged diverged(const std::string& how, Index step);
 
  private:
   int kept() const;

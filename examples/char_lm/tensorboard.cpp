@@ -1,5 +1,7 @@
 #include "tensorboard.h"
 
+#include <fmt/format.h>
+
 namespace reel::char_lm {
 namespace {
 
@@ -46,9 +48,9 @@ void TensorBoard::layer(Index step, const nn::LayerReport& layer) {
   events_.scalar("gradient/" + layer.name + "/last_time_step", step, layer.gradient_norms.back());
 }
 
-void TensorBoard::weights(Index step, const nn::NamedTensors& params) {
-  for (const auto& [name, value] : params.tensors)
-    events_.histogram("weights/" + name, step, count_values(value.to_vector()));
+void TensorBoard::histograms(std::string_view kind, Index step, const nn::NamedTensors& tensors) {
+  for (const auto& [name, value] : tensors.tensors)
+    events_.histogram(fmt::format("{}{}", kind, name), step, count_values(value.to_vector()));
 }
 
 // It is shown as Markdown, in which indented lines are taken as they are.

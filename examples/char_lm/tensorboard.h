@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string_view>
+
 #include <reel/nn/named_tensors.h>
 
 #include "event_file.h"
@@ -20,7 +22,8 @@ class TensorBoard {
   /// Loss, rate, norm of the gradient and speed, and if there is a diagnosis the layers' gates and
   /// gradients. An epoch's losses have other tags than those of 100 steps.
   void metrics(const Metrics& line, bool is_epoch);
-  void weights(Index step, const nn::NamedTensors& params);
+  /// A histogram of each tensor; `kind` begins its tag: "weights/".
+  void histograms(std::string_view kind, Index step, const nn::NamedTensors& tensors);
   void sample(const Sample& sample);
 
  private:

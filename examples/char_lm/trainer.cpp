@@ -10,18 +10,28 @@
 
 namespace reel::char_lm {
 
-Diverged diverged(const std::string& how, Index step, Saves& saves, const RunDirectory& run,
-                  const Settings& settings) {
-  const Index saved_step = saves.saved_step();
-  const std::string kept = saved_step == 0 ? "nothing was saved yet"
-                                           : fmt::format("{} keeps the state of step {}",
-                                                         run.model_file().str(), saved_step);
-  const bool may_help = saved_step > 0 && settings.on_nan == "stop";
-  return {fmt::format("step {}: {}, so training stopped; {}; {}try a smaller --lr or --clip in a "
-                      "new run",
-                      step, how, kept,
-                      may_help ? "go on with --resume --on-nan rollback or skip, or " : ""),
-          how, step};
+datasets::Window last_steps(const datasets::Windows& windows, Index window, Index steps) {
+  if (steps == 0) return {};
+  std::vector<Tensor> inputs, targets;
+  const Index length = windows.seq_len(), first = window - (steps + length - 1) / length;
+  for (Index i = first; i < window; ++i) {
+    const auto [x, y] = windows[i];
+    inputs.push_back(x);
+    targets.push_back(y);
+  }
+  const Index end = (window - first) * length;
+  const auto last = [&](const std::vector<Tensor>& all) {
+    return slice(concat(all, 0), 0, end - steps, end);
+  };
+  return {last(inputs), last(targets)};
+}
+
+nn::NamedTensors by_name(const Gradients& gradients) {
+  nn::NamedTensors named;
+  gradients.each([&](const std::shared_ptr<ParamEntry>& entry, const Tensor& gradient) {
+    named.tensors[entry->name] = gradient;
+  });
+  return named;
 }
 
 void write_report(const RunDirectory& run, const RunConfig& config, const Progress& at,

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -32,9 +31,11 @@
 
 namespace reel::char_lm {
 
-/// The error for a training that diverged at `step`.
-Diverged diverged(const std::string& how, Index step, Saves& saves, const RunDirectory& run,
-                  const Settings& settings);
+/// The last steps before a window.
+datasets::Window last_steps(const datasets::Windows& windows, Index window, Index steps);
+
+/// The gradients by the names of their parameters.
+nn::NamedTensors by_name(const Gradients& gradients);
 
 /// Writes report.html; a failure is noted in the log, as the training is worth more.
 void write_report(const RunDirectory& run, const RunConfig& config, const Progress& at,
@@ -104,7 +105,6 @@ class Trainer {
   bool goes_on() const { return !is_done() && at_.epoch <= limits_.epoch; }
 
   auto model_with_loss();
-  datasets::Window steps_before(Index window, Index steps) const;
   void train_epoch();
   std::optional<double> step();
   void skip(const Diverged& found);
@@ -123,10 +123,8 @@ class Trainer {
   std::optional<double> validate() const;
 
   void require_below(double limit, const char* what, double value, Index step) {
-    if (!(value < limit)) throw diverged(fmt::format("the {} is {}", what, number(value)), step);
-  }
-  Diverged diverged(const std::string& how, Index step) {
-    return char_lm::diverged(how, step, saves_, run_, config_.settings);
+    if (!(value < limit))
+      throw saves_.diverged(fmt::format("the {} is {}", what, number(value)), step);
   }
   Metrics metrics(double train_loss, const optim::ClipCount& clips, const Pace& pace) const;
   Position position() const;
@@ -152,7 +150,8 @@ class Trainer {
   std::optional<MetricsFile> metrics_;
   std::optional<SamplesFile> samples_;
   std::optional<TensorBoard> board_;
-  double start_ = 0;  // start of the run on this clock, without interruptions
+  nn::NamedTensors shown_gradients_;  // for it
+  double start_ = 0;                  // start of the run on this clock, without interruptions
   double reported_at_ = 0, report_took_ = 0;
   Pace epoch_pace_, recent_pace_, shown_pace_;
   double shown_loss_ = NAN;  // a moving average
@@ -185,7 +184,7 @@ void Trainer<L>::restore(const optim::RunState& checkpoint) {
   }
   updates_.restore(checkpoint, at.step, at.rate_factor);
   nn::load_params(checkpoint.params, params_);
-  const auto [inputs, targets] = steps_before(at.window, history.steps);
+  const auto [inputs, targets] = last_steps(train_, at.window, history.steps);
   tbptt_.restore(history, {inputs, targets}, model_with_loss());
   at_ = at;
   saves_.set_saved_step(at.step);
@@ -196,7 +195,7 @@ template <nn::Layer L>
 void Trainer<L>::save(bool is_best, bool is_point) {
   const nn::NamedTensors params = nn::from_params(params_);
   if (const std::string name = first_not_finite(params); !name.empty())
-    throw diverged(name + " is no longer finite", at_.step);
+    throw saves_.diverged(name + " is no longer finite", at_.step);
   const optim::TbpttHistory<State> history = tbptt_.history();
   optim::RunState state{.params = params,
                         .carried = nn::flatten(history.state),
@@ -205,7 +204,7 @@ void Trainer<L>::save(bool is_best, bool is_point) {
                         .numbers = numbers_of(at_)};
   updates_.save(state);
   if (const std::string name = first_not_finite(state.optimizer); !name.empty())
-    throw diverged(name + " is no longer finite", at_.step);
+    throw saves_.diverged(name + " is no longer finite", at_.step);
   saves_.begin(std::move(state), at_, is_best, is_point);
 }
 
@@ -249,24 +248,6 @@ void Trainer<L>::train_epoch() {
   }
 }
 
-// The last steps before a window.
-template <nn::Layer L>
-datasets::Window Trainer<L>::steps_before(Index window, Index steps) const {
-  if (steps == 0) return {};
-  std::vector<Tensor> inputs, targets;
-  const Index length = train_.seq_len(), first = window - (steps + length - 1) / length;
-  for (Index i = first; i < window; ++i) {
-    const auto [x, y] = train_[i];
-    inputs.push_back(x);
-    targets.push_back(y);
-  }
-  const Index end = (window - first) * length;
-  const auto last = [&](const std::vector<Tensor>& windows) {
-    return slice(concat(windows, 0), 0, end - steps, end);
-  };
-  return {last(inputs), last(targets)};
-}
-
 // One window: forward pass, backward pass and parameter update. None if it was skipped.
 template <nn::Layer L>
 std::optional<double> Trainer<L>::step() try {
@@ -281,6 +262,7 @@ std::optional<double> Trainer<L>::step() try {
     if (clip > 0)
       for (optim::ClipCount* count : {&at_.epoch_clips, &at_.recent_clips}) count->add(norm, clip);
     updates_.step(gradients, at_.step + 1);
+    if (board_ && (at_.step + 1) % 100 == 0) shown_gradients_ = by_name(gradients);
     mean = loss;
   });
   at_.skipped_in_row = 0;
@@ -302,9 +284,9 @@ void Trainer<L>::skip(const Diverged& found) {
   updates_.follow_schedule(found.step());
   if (at_.epoch_skipped == train_.count()) throw found;
   if (at_.skipped_in_row == most_skipped_in_row)
-    throw diverged(fmt::format("{}, after {} skipped in a row", found.how(),
-                               counted(at_.skipped_in_row - 1, "step")),
-                   found.step());
+    throw saves_.diverged(fmt::format("{}, after {} skipped in a row", found.how(),
+                                      counted(at_.skipped_in_row - 1, "step")),
+                          found.step());
   log_.note(fmt::format("step {}: {}; skipped, {} so far", found.step(), found.how(), at_.skipped));
 }
 
@@ -315,8 +297,9 @@ template <nn::Layer L>
 void Trainer<L>::roll_back(const Diverged& found) {
   const Progress before = at_;
   if (before.rollbacks == most_rollbacks)
-    throw diverged(fmt::format("{}, after {}", found.how(), counted(before.rollbacks, "rollback")),
-                   found.step());
+    throw saves_.diverged(
+        fmt::format("{}, after {}", found.how(), counted(before.rollbacks, "rollback")),
+        found.step());
   std::optional<optim::RunState> point = saves_.newest_point(before.step - 1);
   if (!point) throw found;
   point->numbers["rollbacks"] = static_cast<double>(before.rollbacks + 1);
@@ -343,9 +326,8 @@ ObserverScope Trainer<L>::watch_if_due() {
 template <nn::Layer L>
 std::optional<Diagnosis> Trainer<L>::diagnosis() {
   if (!diagnostics_) return {};
-  Diagnosis found{diagnostics_->layers()};
-  if (found.layers.empty()) return {};  // a line of before the run was resumed
-  return found;
+  Diagnosis found{diagnostics_->layers()};  // none in a line of before the run was resumed
+  return found.layers.empty() ? std::nullopt : std::optional(std::move(found));
 }
 
 template <nn::Layer L>
@@ -375,7 +357,11 @@ void Trainer<L>::write_hundred() {
   log_.hundred(position(), line, seconds_left());
   at_.begin_hundred();
   recent_pace_ = {};
-  if (board_) write_or_save([&] { board_->metrics(line, false); });
+  if (board_)
+    write_or_save([&] {
+      board_->metrics(line, false);
+      board_->histograms("gradients/", at_.step, std::exchange(shown_gradients_, {}));
+    });
 }
 
 // The model is worth more than a line: it is saved before the error propagates.
@@ -457,7 +443,7 @@ void Trainer<L>::end_epoch() {
   if (board_)
     write_or_save([&] {
       board_->metrics(line, true);
-      board_->weights(at_.step, nn::from_params(params_));
+      board_->histograms("weights/", at_.step, nn::from_params(params_));
     });
   // Where epochs are short, reports are to take at most a fiftieth of the time.
   if (!goes_on() || seconds_now() - reported_at_ > 50 * report_took_) report();

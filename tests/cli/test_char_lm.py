@@ -245,12 +245,11 @@ class SameBits(runs.CharLmTest):
             with self.subTest(which, round=i):
                 run = self.folder / f"{which.name}{i}"
                 delays = [source.uniform(0.01, duration / 3) for _ in range(6)]
-                stopped = self.interrupted(run, which, delays)
-                self.assertGreater(stopped, 0)
-                total += stopped
+                total += self.interrupted(run, which, delays)
                 self.assert_same(whole, run)
                 self.assertEqual(sorted(path.name for path in run.iterdir()), runs.FILES)  # killed while saving or not
         print(f"stopped and resumed {total} times")
+        self.assertGreater(total, 0)  # delays may be longer than a training, but not all of them
 
     def test_killed_with_any_optimizer_schedule_and_average(self):
         kinds = [(name, schedule) for name, schedule in zip(
