@@ -6,7 +6,7 @@
 #include <functional>
 #include <numbers>
 
-#include "html.h"
+#include "../support/html.h"
 
 namespace reel::char_lm {
 namespace {

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "chart.h"
+#include "../support/chart.h"
 #include "reported_run.h"
 
 /// The charts of a report. With several runs a chart has a curve of each.

@@ -7,8 +7,8 @@
 #include <functional>
 #include <numbers>
 
-#include "chart.h"
-#include "html.h"
+#include "../support/chart.h"
+#include "../support/html.h"
 #include "report_charts.h"
 #include "training_log.h"
 

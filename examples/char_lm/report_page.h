@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "html.h"
+#include "../support/html.h"
 #include "reported_run.h"
 
 namespace reel::char_lm {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "../support/spread.h"
 #include "model.h"
-#include "spread.h"
 
 namespace reel::char_lm {
 namespace {
@@ -42,7 +42,7 @@ Metrics shortened(Metrics line) {
 }
 
 void read_metrics(const RunDirectory& run, ReportedRun& read) {
-  Spread<Metrics> hundreds(2000), epochs(2000), diagnosed(100);
+  html::Spread<Metrics> hundreds(2000), epochs(2000), diagnosed(100);
   std::optional<Diagnosis> last;
   Index before = 0;
   each_metrics(run.metrics_file(), [&](const Metrics& line) {
@@ -78,7 +78,7 @@ ReportedRun reported_run(const RunDirectory& run, const RunConfig& config, const
     read.parameters.push_back({name, value.shape().str(), value.size(), norm_of(value)});
   read.starts = read_starts(run.machines_file());
   read_metrics(run, read);
-  Spread<Sample> samples(10);
+  html::Spread<Sample> samples(10);
   each_sample(run.samples_file(), [&](Sample sample) { samples.add(std::move(sample)); });
   read.samples = samples.elements();
   read.sample_count = static_cast<Index>(samples.count());

@@ -6,10 +6,12 @@
 #include <cmath>
 #include <map>
 
+#include <reel/autograd/error.h>
+
 #include "html.h"
 #include "spread.h"
 
-namespace reel::char_lm::html {
+namespace reel::html {
 namespace {
 
 // The area of a chart within its picture.
@@ -127,21 +129,24 @@ class Picture {
   }
 
   std::string str() const {
+    return fmt::format(
+               "<svg class=\"chart\" viewBox=\"0 0 {} {}\" role=\"img\" aria-labelledby=\"{}-title "
+               "{}-desc\">"
+               "\n<title id=\"{}-title\">{}</title>\n<desc id=\"{}-desc\">{}</desc>\n",
+               width, height, chart_.id, chart_.id, chart_.id, escaped(chart_.title), chart_.id,
+               escaped(description())) +
+           content() + "</svg>\n";
+  }
+  std::string content() const {
     const Axis x(x_.low, x_.high, left, right_, false), y(y_.low, y_.high, bottom, top, log_);
-    std::string svg = fmt::format(
-        "<svg class=\"chart\" viewBox=\"0 0 {} {}\" role=\"img\" aria-labelledby=\"{}-title "
-        "{}-desc\">"
-        "\n<title id=\"{}-title\">{}</title>\n<desc id=\"{}-desc\">{}</desc>\n",
-        width, height, chart_.id, chart_.id, chart_.id, escaped(chart_.title), chart_.id,
-        escaped(description()));
-    svg += axes(x, y);
+    std::string svg = axes(x, y);
     std::size_t styles = 0;
     for (const Curve& curve : chart_.curves) {
       svg += line(curve, Style(styles), x, y);
       if (!curve.raw) ++styles;
     }
     if (chart_.best) svg += star(x(chart_.best->x), y(chart_.best->y));
-    return svg + "</svg>\n";
+    return svg;
   }
 
  private:
@@ -204,16 +209,18 @@ class Picture {
   bool log_ = false;
 };
 
+// A piece of the curve, 44 wide and 14 high.
+std::string swatch(const Curve& curve, const Style& style) {
+  return curve.raw ? fmt::format("<path class=\"raw s{}\" d=\"M2 7H42\"/>", style.colour)
+                   : style.line("2,7 42,7") + style.mark_at(22, 7);
+}
+
 std::string legend(const Chart& chart) {
   std::string items;
   std::size_t styles = 0;
   for (const Curve& curve : chart.curves) {
-    const Style style(styles);
-    const std::string swatch =
-        curve.raw ? fmt::format("<path class=\"raw s{}\" d=\"M2 7H42\"/>", style.colour)
-                  : style.line("2,7 42,7") + style.mark_at(22, 7);
     items += fmt::format("<li><svg viewBox=\"0 0 44 14\" aria-hidden=\"true\">{}</svg> {}</li>\n",
-                         swatch, escaped(curve.name));
+                         swatch(curve, Style(styles)), escaped(curve.name));
     if (!curve.raw) ++styles;
   }
   if (chart.best)
@@ -248,6 +255,31 @@ std::string numbers(const Chart& chart) {
                      escaped(chart.title), table.str());
 }
 
+// The points that can be drawn, and the curves that have some.
+Chart drawable(Chart chart) {
+  constexpr double largest = 1e30;
+  for (Curve& curve : chart.curves)
+    std::erase_if(curve.points, [](const Point& p) {
+      return !(std::abs(p.x) < largest && std::abs(p.y) < largest);
+    });
+  std::erase_if(chart.curves, [](const Curve& curve) { return curve.points.empty(); });
+  return chart;
+}
+
+// A swatch and a name for each curve, one below the other, from `y` on.
+std::string legend_in_picture(const Chart& chart, double y) {
+  std::string items;
+  std::size_t styles = 0;
+  for (const Curve& curve : chart.curves) {
+    items +=
+        fmt::format("<g transform=\"translate({} {})\">{}<text x=\"50\" y=\"11\">{}</text></g>\n",
+                    left, y, swatch(curve, Style(styles)), escaped(curve.name));
+    if (!curve.raw) ++styles;
+    y += 18;
+  }
+  return items;
+}
+
 }  // namespace
 
 std::vector<Point> thinned(const std::vector<Point>& points, std::size_t most) {
@@ -257,17 +289,23 @@ std::vector<Point> thinned(const std::vector<Point>& points, std::size_t most) {
 }
 
 std::string figure(const Chart& given) {
-  Chart chart = given;
-  constexpr double largest = 1e30;  // of what can be drawn
-  for (Curve& curve : chart.curves)
-    std::erase_if(curve.points, [](const Point& p) {
-      return !(std::abs(p.x) < largest && std::abs(p.y) < largest);
-    });
-  std::erase_if(chart.curves, [](const Curve& curve) { return curve.points.empty(); });
+  const Chart chart = drawable(given);
   if (chart.curves.empty()) return "";
   return fmt::format("<figure>\n{}{}<figcaption><strong>{}</strong> {}</figcaption>\n{}</figure>\n",
                      Picture(chart).str(), legend(chart), escaped(chart.title),
                      escaped(chart.caption), numbers(chart));
 }
 
-}  // namespace reel::char_lm::html
+std::string picture(const Chart& given) {
+  const Chart chart = drawable(given);
+  if (chart.curves.empty()) throw ValueError(chart.title + ": there is nothing to draw");
+  constexpr double title = 34;
+  const double whole = title + height + 18 * static_cast<double>(chart.curves.size()) + 10;
+  return svg_file(width, whole,
+                  fmt::format("<text class=\"title\" x=\"8\" y=\"22\">{}</text>\n"
+                              "<g transform=\"translate(0 {})\">\n{}</g>\n{}",
+                              escaped(chart.title), title, Picture(chart).content(),
+                              legend_in_picture(chart, title + height + 4)));
+}
+
+}  // namespace reel::html

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-/// Line charts as figures of HTML, drawn in SVG: a picture with title and description, a legend,
-/// a caption, and the numbers in a table that opens.
-namespace reel::char_lm::html {
+/// Line charts, drawn in SVG: as figures of HTML, with title and description, a legend, a caption,
+/// and the numbers in a table that opens; or as files.
+namespace reel::html {
 
 struct Point {
   double x = 0, y = 0;
@@ -37,7 +37,11 @@ constexpr std::size_t most_curves = 24;
 /// A figure; empty without a point to draw.
 std::string figure(const Chart& given);
 
+/// The chart as a file of SVG, with title and legend; an id is not needed. Throws ValueError
+/// without a point to draw.
+std::string picture(const Chart& given);
+
 /// At most `most` + 1 of the points, evenly spread, the first and the last among them.
 std::vector<Point> thinned(const std::vector<Point>& points, std::size_t most);
 
-}  // namespace reel::char_lm::html
+}  // namespace reel::html

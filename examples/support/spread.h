@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-namespace reel::char_lm {
+namespace reel::html {
 
 /// Keeps a bounded number of the elements of a sequence of any length: the first, every 2^k-th
 /// after it, and the last.
@@ -36,4 +36,4 @@ class Spread {
   bool last_is_extra_ = false;
 };
 
-}  // namespace reel::char_lm
+}  // namespace reel::html

@@ -4,16 +4,29 @@
 
 #include <reel/autograd/utf8.h>
 
-namespace reel::char_lm::html {
+namespace reel::html {
 namespace {
 
+// Of charts, in a page and in a file of their own.
+constexpr std::string_view chart_styles = R"(
+svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
+svg .axis { stroke: var(--quiet); fill: none; }
+svg .grid { stroke: var(--rule); fill: none; }
+svg .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+svg .raw { fill: none; stroke-width: 1; opacity: .45; }
+svg .mark { fill: var(--panel); stroke-width: 1.5; }
+svg .best { fill: var(--ink); stroke: none; }
+.s0 { stroke: var(--c0); } .s1 { stroke: var(--c1); } .s2 { stroke: var(--c2); }
+.s3 { stroke: var(--c3); } .s4 { stroke: var(--c4); } .s5 { stroke: var(--c5); }
+)";
+
 // Colours have a contrast of at least 4.5 : 1 to the page for text, and 3 : 1 for lines.
-constexpr std::string_view styles = R"(
-:root {
+constexpr std::string_view light_colours = R"(
   --page: #fff; --ink: #1b1f24; --quiet: #545d68; --rule: #c9d1d9; --panel: #f5f7f9; --link: #0b57d0;
-  --c0: #0b57d0; --c1: #b3261e; --c2: #146c2e; --c3: #7b1fa2; --c4: #8a5100; --c5: #00677d;
-  color-scheme: light dark;
-}
+  --c0: #0b57d0; --c1: #b3261e; --c2: #146c2e; --c3: #7b1fa2; --c4: #8a5100; --c5: #00677d;)";
+
+constexpr std::string_view page_styles = R"(
+:root { color-scheme: light dark; }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #14171a; --ink: #e6e9ec; --quiet: #a9b2bc; --rule: #3d4650; --panel: #1d2227; --link: #8ab4f8;
@@ -38,15 +51,6 @@ figure { margin: 0; padding: .6rem; background: var(--panel); border: 1px solid 
 figcaption { font-size: .9rem; }
 figcaption strong { display: block; color: var(--ink); font-size: 1rem; }
 svg.chart { display: block; width: 100%; height: auto; }
-svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
-svg .axis { stroke: var(--quiet); fill: none; }
-svg .grid { stroke: var(--rule); fill: none; }
-svg .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
-svg .raw { fill: none; stroke-width: 1; opacity: .45; }
-svg .mark { fill: var(--panel); stroke-width: 1.5; }
-svg .best { fill: var(--ink); stroke: none; }
-.s0 { stroke: var(--c0); } .s1 { stroke: var(--c1); } .s2 { stroke: var(--c2); }
-.s3 { stroke: var(--c3); } .s4 { stroke: var(--c4); } .s5 { stroke: var(--c5); }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1rem; margin: .2rem 0; padding: 0; list-style: none; font-size: .9rem; }
 .legend li { overflow-wrap: anywhere; } .legend svg { width: 44px; height: 14px; vertical-align: middle; }
 .scroll { overflow-x: auto; }
@@ -105,6 +109,24 @@ std::string escaped(std::string_view text) {
   return result;
 }
 
+std::string svg_file(double width, double height, std::string_view content) {
+  // A viewer that shows the file as a picture may know no variables of CSS: colours are put in.
+  std::string styles(chart_styles);
+  for (std::size_t at; (at = styles.find("var(--")) != std::string::npos;) {
+    const std::size_t end = styles.find(')', at);
+    const std::string name = styles.substr(at + 4, end - at - 4) + ": ";
+    const std::size_t colour = light_colours.find(name) + name.size();
+    styles.replace(at, end + 1 - at,
+                   light_colours.substr(colour, light_colours.find(';', colour) - colour));
+  }
+  return fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} "
+      "{1}\">\n"
+      "<style>{2}svg .title {{ font-size: 15px; font-weight: 600; }}</style>\n"
+      "<rect width=\"{0}\" height=\"{1}\" fill=\"#fff\"/>\n{3}</svg>\n",
+      width, height, styles, content);
+}
+
 Table::Table(std::string caption, std::vector<std::string> header)
     : caption_(std::move(caption)), header_(std::move(header)) {}
 
@@ -134,7 +156,8 @@ std::string page(std::string_view title, std::string_view subtitle,
       "<header>\n<h1>{0}</h1>\n<p>{2}</p>\n</header>\n"
       "<nav aria-label=\"Sections\">\n<ul>\n{3}</ul>\n</nav>\n"
       "<main id=\"main\">\n{4}</main>\n<footer>\n<p>{5}</p>\n</footer>\n</body>\n</html>\n",
-      escaped(title), styles, escaped(subtitle), links, content, escaped(footer));
+      escaped(title), fmt::format(":root {{{}\n}}{}{}", light_colours, page_styles, chart_styles),
+      escaped(subtitle), links, content, escaped(footer));
 }
 
-}  // namespace reel::char_lm::html
+}  // namespace reel::html

@@ -4,12 +4,15 @@
 #include <string_view>
 #include <vector>
 
-/// Pieces of a page of HTML 5. Every text is escaped where it is put in.
-namespace reel::char_lm::html {
+/// Pieces of a page of HTML 5, and files of SVG. Every text is escaped where it is put in.
+namespace reel::html {
 
 /// Text as content or as the value of an attribute in quotes: &, <, >, " and ' as references; bytes
 /// that are not UTF-8 and control characters other than tab and newline as U+FFFD.
 std::string escaped(std::string_view text);
+
+/// A file of SVG of that size with the styles of the charts, on white.
+std::string svg_file(double width, double height, std::string_view content);
 
 /// A table with a header row; the first cell of each row is its header. It scrolls sideways where
 /// it is wider than the page.
@@ -36,4 +39,4 @@ struct Section {
 std::string page(std::string_view title, std::string_view subtitle,
                  const std::vector<Section>& sections, std::string_view footer);
 
-}  // namespace reel::char_lm::html
+}  // namespace reel::html
