@@ -9,6 +9,7 @@
 
 #include <reel/autograd/rng.h>
 #include <reel/datasets/confusion_matrix.h>
+#include <reel/datasets/labels.h>
 #include <reel/datasets/loss_mean.h>
 #include <reel/datasets/metrics.h>
 #include <reel/datasets/span_scores.h>
@@ -27,9 +28,9 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
-using Labels = std::vector<std::string>;
+using Words = std::vector<std::string>;
 
-Labels labels(const std::string& text) {
+Words labels(const std::string& text) {
   std::istringstream in(text);
   return {std::istream_iterator<std::string>(in), {}};
 }
@@ -130,7 +131,7 @@ TEST_CASE("spans: what begins, continues and ends one") {
   CHECK(strict("B-PER I-PER") == Spans{{0, 2, "PER"}});
   CHECK(spans_of(labels("B-a-b I-a-b")) == Spans{{0, 2, "a-b"}});
   for (const char* bad : {"", "B", "B-", "I-", "o", "E-PER", "BPER", "O-PER"})
-    CHECK_THROWS_WITH_AS(spans_of(Labels{"O", bad}), Contains("not O, B-TYPE or I-TYPE (" __FILE__),
+    CHECK_THROWS_WITH_AS(spans_of(Words{"O", bad}), Contains("not O, B-TYPE or I-TYPE (" __FILE__),
                          ValueError);
 }
 
@@ -159,10 +160,10 @@ TEST_CASE("span scores: as conlleval counts") {
 }
 
 TEST_CASE("span scores: as sets of spans, on random labels") {
-  const Labels all{"O", "B-a", "I-a", "B-b", "I-b"};
+  const Words all{"O", "B-a", "I-a", "B-b", "I-b"};
   Rng rng(1);
   for (int trial = 0; trial < 300; ++trial) {
-    Labels targets, predictions;
+    Words targets, predictions;
     const Index n = rng.integer(12);
     for (Index i = 0; i < n; ++i) {
       targets.push_back(all[static_cast<std::size_t>(rng.integer(5))]);
@@ -260,4 +261,20 @@ TEST_CASE("early stopping: it goes on from its numbers") {
   CHECK_THROWS_AS(optim::EarlyStopping({.patience = 0}), ValueError);
   CHECK_THROWS_AS(optim::EarlyStopping({.min_delta = -1}), ValueError);
   CHECK_THROWS_AS(optim::EarlyStopping({.min_delta = not_a_number}), ValueError);
+}
+
+TEST_CASE("labels are numbers, by rank or as they are given, and others are refused") {
+  const std::vector<Words> sequences{labels("NOUN VERB"), {}, labels("ADJ NOUN")};
+  const Labels tags = Labels::of(sequences);
+  CHECK(tags.names() == labels("ADJ NOUN VERB"));
+  CHECK(tags.encode(labels("VERB ADJ")) == std::vector<std::int32_t>{2, 0});
+  CHECK(tags.decode(tags.encode(sequences[2])) == sequences[2]);
+  CHECK(Labels(labels("O B-X I-X")).number("I-X") == 2);
+  CHECK_THROWS_WITH_AS(tags.number("X"), Contains("'X' is no label; there are ADJ, NOUN, VERB"),
+                       ValueError);
+  CHECK_THROWS_WITH_AS(tags.name(3), Contains("there is no label 3; there are 3"), ValueError);
+  CHECK_THROWS_AS(tags.name(-1), ValueError);
+  CHECK_THROWS_AS(Labels(labels("A B A")), ValueError);
+  CHECK_THROWS_AS(Labels(Words{}), ValueError);
+  CHECK_THROWS_AS(Labels(Words{""}), ValueError);
 }

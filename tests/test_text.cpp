@@ -312,6 +312,33 @@ TEST_CASE("windows: every stream goes on from window to window, for all sizes") 
       }
 }
 
+TEST_CASE("windows: the last one may be kept, with the steps that there are") {
+  for (const Index n : {3, 5, 14, 15, 16, 17, 40}) {
+    CAPTURE(n);
+    const Tokens tokens = counting(n);
+    const Windows windows(tokens, 2, 3, LastWindow::keep);
+    const Index stream_length = (n - 1) / 2;
+    REQUIRE(windows.count() == (stream_length + 2) / 3);
+    Index steps = 0;
+    for (const Window& window : windows) {
+      const Index here = window.inputs.size(0);
+      CHECK(here == std::min<Index>(3, stream_length - steps));
+      CHECK(window.targets.shape() == window.inputs.shape());
+      for (Index t = 0; t < here; ++t)
+        for (Index b = 0; b < 2; ++b) {
+          const auto at = static_cast<std::size_t>(b * stream_length + steps + t);
+          CHECK(window.inputs.at({t, b}) == tokens[at]);
+          CHECK(window.targets.at({t, b}) == tokens[at + 1]);
+        }
+      steps += here;
+    }
+    CHECK(steps == stream_length);
+  }
+  const Tokens two = counting(2);
+  CHECK_THROWS_WITH_AS(Windows(two, 2, 3, LastWindow::keep), Contains("takes at least 3"),
+                       ValueError);
+}
+
 TEST_CASE("windows: the shortest text that works is the one the message asks for") {
   CHECK(Windows::least_tokens(4, 5) == 21);
   const Tokens enough = counting(21), tokens = counting(20);

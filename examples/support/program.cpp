@@ -31,7 +31,9 @@ CLI::Validator number_check(std::function<bool(T)> allows, const std::string& wh
 }  // namespace
 
 struct Program::Parser {
-  struct Fast {
+  // The value of an option in a recipe; --fast is one.
+  struct Preset {
+    std::string recipe;
     const void* value;
     std::function<void()> set;
   };
@@ -44,8 +46,9 @@ struct Program::Parser {
   CLI::App app;
   std::string name;
   bool is_fast = false;
+  std::string recipe;
   std::vector<Known> known;
-  std::vector<Fast> fast;
+  std::vector<Preset> presets;
 
   // An option of a value that can be written.
   template <class T>
@@ -53,6 +56,10 @@ struct Program::Parser {
     known.push_back({app.add_option(option, value, help), &value,
                      [&value] { return fmt::format("{}", value); }});
     return known.back().option->capture_default_str();
+  }
+  void apply(const std::string& name) const {
+    for (const Preset& preset : presets)
+      if (preset.recipe == name && !is_given(preset.value)) preset.set();
   }
   bool is_given(const void* value) const {
     return std::ranges::any_of(
@@ -112,8 +119,12 @@ void Program::flag(const std::string& name, bool& value, const std::string& help
       {parser_->app.add_flag(name, value, help), &value, [&] { return value ? "yes" : "no"; }});
 }
 
-void Program::add_fast(const void* value, std::function<void()> set) {
-  parser_->fast.push_back({value, std::move(set)});
+void Program::recipes(const std::vector<std::string>& names) {
+  option("--recipe", parser_->recipe, "settings that belong together", names);
+}
+
+void Program::set_in(const std::string& recipe, const void* value, std::function<void()> set) {
+  parser_->presets.push_back({recipe, value, std::move(set)});
 }
 
 std::string Program::settings() const {
@@ -133,8 +144,8 @@ int Program::run(int argc, char** argv, const std::function<void()>& work) try {
     std::cerr << parser_->name << ": " << error.what() << "; see --help\n";
     return 2;
   }
-  for (const Parser::Fast& fast : parser_->fast)
-    if (parser_->is_fast && !parser_->is_given(fast.value)) fast.set();
+  if (!parser_->recipe.empty()) parser_->apply(parser_->recipe);
+  if (parser_->is_fast) parser_->apply("fast");
   work();
   return 0;
 } catch (const Error& error) {

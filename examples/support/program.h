@@ -30,9 +30,12 @@ class Program {
   class Added {
    public:
     Added(Program& program, T& value) : program_(program), value_(value) {}
-    /// The value that it has with --fast unless it is given.
-    void fast(const T& value) const {
-      program_.add_fast(&value_, [&v = value_, value] { v = value; });
+    /// The value that it has with --fast, unless it is given.
+    const Added& fast(const T& value) const { return in("fast", value); }
+    /// The value that it has in a recipe, unless it is given.
+    const Added& in(const std::string& recipe, const T& value) const {
+      program_.set_in(recipe, &value_, [&v = value_, value] { v = value; });
+      return *this;
     }
 
    private:
@@ -52,6 +55,8 @@ class Program {
   Added<std::string> option(const std::string& name, std::string& value, const std::string& help,
                             const std::vector<std::string>& words);
   void flag(const std::string& name, bool& value, const std::string& help);
+  /// Adds --recipe, which takes one of these names of settings that belong together.
+  void recipes(const std::vector<std::string>& names);
 
   /// All options with their values, but those in which a continued training may differ: "--cell=gru
   /// --hidden=64"; for TrainingOptions.
@@ -63,7 +68,7 @@ class Program {
 
  private:
   struct Parser;
-  void add_fast(const void* value, std::function<void()> set);
+  void set_in(const std::string& recipe, const void* value, std::function<void()> set);
 
   std::unique_ptr<Parser> parser_;
 };

@@ -116,4 +116,8 @@ void Training::load() {
                            options_.epochs);
 }
 
+nn::NamedTensors best_params_in(const std::string& save) {
+  return optim::load_run_state(save).more.part(best_prefix);
+}
+
 }  // namespace reel::examples

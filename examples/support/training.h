@@ -75,4 +75,8 @@ class Training {
                                         epoch_start_ = start_, shown_ = start_;
 };
 
+/// The parameters after the best epoch of a training that was saved. Throws FileError if the file
+/// cannot be read, ValueError if it is of something else.
+nn::NamedTensors best_params_in(const std::string& save);
+
 }  // namespace reel::examples

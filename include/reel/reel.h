@@ -14,6 +14,7 @@
 #include <reel/datasets/conllu.h>
 #include <reel/datasets/f_score.h>
 #include <reel/datasets/idx.h>
+#include <reel/datasets/labels.h>
 #include <reel/datasets/loss_mean.h>
 #include <reel/datasets/metrics.h>
 #include <reel/datasets/normal_form.h>
