@@ -16,6 +16,8 @@ import textwrap
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "bench"))
+import results  # noqa: E402
 BUILD = pathlib.Path(os.environ.get("REEL_BUILD", ROOT / "build"))
 BLOCK = re.compile(
     r"(?:^<!-- (?:from (?P<file>\S+)(?: \[(?P<region>\w+)\])?|printed by (?P<program>[^\n]+?)) -->\n+)?"
@@ -60,7 +62,7 @@ def rewritten(text):
         whole, begin = match[0], match.start("code") - match.start()
         return whole if source is None else whole[:begin] + source + whole[match.end("code") -
                                                                            match.start():]
-    return BLOCK.sub(block, text)
+    return results.rewritten(BLOCK.sub(block, text))
 
 
 class Docs(unittest.TestCase):
@@ -82,6 +84,21 @@ class Docs(unittest.TestCase):
                     source = source_of(block)
                     self.assertIsNotNone(source, "the file has no such region")
                     self.assertEqual(source, block["code"], "./dev docs --write puts it right")
+
+    def test_tables_of_results_are_those_of_their_logs(self):
+        page = results.PAGE.read_text(encoding="utf-8")
+        self.assertEqual(page, results.rewritten(page), "./dev docs --write puts it right")
+        self.assertEqual({name for _, name, _ in results.MARK.findall(page)},
+                         {table.name for table in results.TABLES})
+
+    def test_a_table_of_results_is_made_of_its_log(self):
+        row = results.Row("a cell", "program --cell a", "0.5", seeds=(1, 2, 3))
+        log = "".join(f"$ program --cell a --seed {seed}\nresult: other = 9 (x)\n"
+                      f"result: error of it = {value} (y)\ntook {seconds} s on 2 x it\n"
+                      for seed, value, seconds in ((1, 0.25, 10), (2, 0.75, 20)))
+        text = results.table_text(results.Table("t", "error", "error", (row,)), log)
+        self.assertEqual(text.splitlines()[-1],
+                         "| a cell | 0.5 | 0.25 to 0.75 | 2 | 15 s | 0.5 | `program --cell a` |")
 
     def test_links_lead_to_files(self):
         for page in pages():
