@@ -77,6 +77,7 @@ void tag(const Tagger<L>& tagger, const std::string& path) {
 
 template <class L>
 void run(const Settings& s, const std::string& settings) {
+  if (!s.tag.empty() && s.save.empty()) throw ValueError("--tag takes the --save of a training");
   const Parts parts(s);
   Tagger<L> tagger(s, parts.train);
   if (!s.tag.empty()) {
@@ -98,7 +99,7 @@ void run(const Settings& s, const std::string& settings) {
 int main(int argc, char** argv) {
   Settings s;
   Program program("tagger", "Labels the words of sentences with their parts of speech.");
-  program.option("--train", s.train, "treebank in CoNLL-U to learn from");
+  program.option("--train", s.train, "treebank in CoNLL-U to learn from").required();
   program.option("--valid", s.valid, "treebank that chooses the epoch; otherwise that of --test");
   program.option("--test", s.test, "treebank to test on; otherwise the last 20 % of --train");
   program.option("--tag", s.tag, "text to tag with what is in --save, words between spaces");

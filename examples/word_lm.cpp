@@ -128,7 +128,7 @@ int main(int argc, char** argv) {
   Settings s;
   Program program("word_lm", "Trains a language model of words.");
   program.recipes({"zaremba-small"});
-  program.option("--train", s.train, "text to learn from, words between spaces");
+  program.option("--train", s.train, "text to learn from, words between spaces").required();
   program.option("--valid", s.valid,
                  "text that chooses the epoch; otherwise the last but one tenth");
   program.option("--test", s.test, "text to test on; otherwise the last tenth of --train");

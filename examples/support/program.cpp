@@ -61,10 +61,10 @@ struct Program::Parser {
     for (const Preset& preset : presets)
       if (preset.recipe == name && !is_given(preset.value)) preset.set();
   }
-  bool is_given(const void* value) const {
-    return std::ranges::any_of(
-        known, [&](const Known& k) { return k.value == value && k.option->count() > 0; });
+  CLI::Option& option_of(const void* value) const {
+    return *std::ranges::find(known, value, &Known::value)->option;
   }
+  bool is_given(const void* value) const { return option_of(value).count() > 0; }
 };
 
 Program::Program(std::string name, const std::string& description)
@@ -122,6 +122,8 @@ void Program::flag(const std::string& name, bool& value, const std::string& help
 void Program::recipes(const std::vector<std::string>& names) {
   option("--recipe", parser_->recipe, "settings that belong together", names);
 }
+
+void Program::require(const void* value) { parser_->option_of(value).required(); }
 
 void Program::set_in(const std::string& recipe, const void* value, std::function<void()> set) {
   parser_->presets.push_back({recipe, value, std::move(set)});

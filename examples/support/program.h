@@ -38,6 +38,12 @@ class Program {
       return *this;
     }
 
+    /// It has to be given.
+    const Added& required() const {
+      program_.require(&value_);
+      return *this;
+    }
+
    private:
     Program& program_;
     T& value_;
@@ -68,6 +74,7 @@ class Program {
 
  private:
   struct Parser;
+  void require(const void* value);
   void set_in(const std::string& recipe, const void* value, std::function<void()> set);
 
   std::unique_ptr<Parser> parser_;

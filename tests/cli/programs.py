@@ -52,12 +52,13 @@ class ProgramTest(unittest.TestCase):
         self.assertEqual((done.returncode, done.stdout, done.stderr),
                          (code, "", f"{self.program}: {message}\n"))
 
-    def assert_help(self):
+    def assert_help(self, *required):
+        """`required` are options without which it does not run."""
         text = self.succeed("--help")
         self.assertIn(f"Usage: {self.program} [OPTIONS]", text)
         self.assertLessEqual(max(map(len, text.splitlines())), 100)
-        self.assert_fails(["--nope"], "The following argument was not expected: --nope; see --help",
-                          2)
+        self.assert_fails([*required, "--nope"],
+                          "The following argument was not expected: --nope; see --help", 2)
 
     def assert_resumes(self, *words, first=1, all_epochs=2):
         """Stopped after some epochs it goes on to the result of a training that was not, and with
