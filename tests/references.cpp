@@ -12,6 +12,7 @@ const References& references() {
     add_product_references(table);
     add_loss_references(table);
     add_recurrent_references(table);
+    add_sequence_references(table);
     return table;
   }();
   return all;

@@ -26,6 +26,7 @@ void add_reduction_references(References& table);
 void add_product_references(References& table);
 void add_loss_references(References& table);
 void add_recurrent_references(References& table);
+void add_sequence_references(References& table);
 
 /// An index along each axis, starting with the first.
 using Place = std::array<Index, Shape::max_rank>;

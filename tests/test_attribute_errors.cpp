@@ -12,6 +12,7 @@
 #include <reel/autograd/engine/op.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/recurrent.h>
+#include <reel/autograd/sequence_losses.h>
 
 #include "testing.h"
 
@@ -173,6 +174,10 @@ void add_sequences(Calls& calls) {
       linear_scan(sequence(x), sequence(x), w(2, 2), options);
     });
   };
+  for (const Index blank : {-1, 2})
+    calls.emplace("ctc_loss", [=](const Tensor& x) {
+      ctc_loss(reshape(x, Shape{3, 2, 2}), full({1, 2}, 1, i32), {.blank = blank});
+    });
   add({.lengths = full({2}, 4, i32)});
   add({.lengths = full({2}, -1, i32)});
   add({.segment = -1});
@@ -202,6 +207,7 @@ TEST_CASE("every op with attributes refuses some values, or accepts all") {
                                        "matmul",  // transposed or not
                                        "tril",
                                        "triu",  // diagonals outside of the matrix, too
+                                       "crf_loss",
                                        "kl_div",
                                        "l1",
                                        "mse",

@@ -317,3 +317,20 @@ TEST_CASE("ten Adam steps of a small LSTM language model follow PyTorch's losses
   for (const auto& [param, name] : names)
     CHECK(largest_difference(param.value(), golden["final." + name]) < 1e-8);
 }
+
+TEST_CASE("ctc_loss has PyTorch's values and gradients") {
+  const auto golden = nn::load_safetensors(REEL_GOLDEN_DIR "/ctc.safetensors");
+  for (const bool mean : {true, false}) {
+    const std::string name = mean ? "mean" : "sum";
+    Tape tape;
+    const Tensor logits = tape.watch(golden["logits"]);
+    const Tensor loss = ctc_loss(logits, golden["targets"],
+                                 {.lengths = golden["lengths"],
+                                  .target_lengths = golden["target_lengths"],
+                                  .blank = 2,
+                                  .reduction = mean ? LossReduction::mean : LossReduction::sum});
+    CHECK(std::abs(loss.item() - golden[name + ".loss"].item()) < 1e-12);
+    const Tensor gradient = tape.gradient(loss, {logits})[0];
+    CHECK(largest_difference(gradient, golden[name + ".grad"]) < 1e-12);
+  }
+}

@@ -4,17 +4,18 @@
 #include <string>
 
 #include <reel/autograd/ops.h>
+#include <reel/autograd/ops/check_lengths.h>
 #include <reel/autograd/recurrent.h>
 
 namespace reel {
-namespace {
 
-void check_lengths(const Tensor& lengths, const Tensor& x, const char* op, Site site) {
+void check_lengths(const Tensor& lengths, const char* name, const Tensor& x, const char* of,
+                   const char* op, Site site) {
   const Index steps = x.size(0), rows = x.size(1);
   const auto message = [&](const std::string& they_are) {
     return fmt::format(
-        "{}: lengths must be i32 [{}], one for each row of x {}, and between 0 and {}; {}", op,
-        rows, x.shape().str(), steps, they_are);
+        "{}: {} must be i32 [{}], one for each row of {} {}, and between 0 and {}; {}", op, name,
+        rows, of, x.shape().str(), steps, they_are);
   };
   if (!lengths.defined()) throw ValueError(message("they are undefined"), site);
   const auto kind = [&] {
@@ -27,13 +28,16 @@ void check_lengths(const Tensor& lengths, const Tensor& x, const char* op, Site 
       throw ValueError(message(fmt::format("one is {}", length)), site);
 }
 
-}  // namespace
+Tensor given_lengths(const std::optional<Tensor>& lengths, const char* name, const Tensor& x,
+                     const char* of, const char* op, Site site) {
+  if (!lengths || !x.defined() || x.rank() < 2) return {};
+  check_lengths(*lengths, name, x, of, op, site);
+  return *lengths;
+}
 
 Tensor resolve_lengths(const SequenceOptions& options, const Tensor& x, const char* op, Site site) {
   if (x.rank() != 3) return {};  // the shape rule reports the error
-  if (!options.lengths) return {};
-  check_lengths(*options.lengths, x, op, site);
-  return *options.lengths;
+  return given_lengths(options.lengths, "lengths", x, "x", op, site);
 }
 
 Tensor with_zero_padding(const Tensor& x, const Tensor& lengths, Site site) {

@@ -6,6 +6,7 @@
 #include <reel/autograd/functional.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/recurrent.h>
+#include <reel/autograd/sequence_losses.h>
 #include <reel/autograd/tape.h>
 #include <reel/autograd/threads.h>
 #include <reel/datasets/bucketed_batches.h>
@@ -45,6 +46,8 @@
 #include <reel/nn/cells/rnn.h>
 #include <reel/nn/cells/slstm.h>
 #include <reel/nn/cells/sru.h>
+#include <reel/nn/crf.h>
+#include <reel/nn/ctc.h>
 #include <reel/nn/diagnostics.h>
 #include <reel/nn/dropout.h>
 #include <reel/nn/embedding.h>

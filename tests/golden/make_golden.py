@@ -37,6 +37,12 @@ trained, so there is one bias per gate and bias_hh is not stored.
     losses, grad_norms           [10], the norms before clipping
     final.h, final.c             [2, B, H], the state after the last window
 
+ctc.safetensors: ctc_loss with reduction mean and sum. T=9, B=5, S=4, V=6, blank 2. Keys are
+    logits                       [T, B, V], before log_softmax
+    targets                      I32 [S, B], with -1 in the padding, one of them empty
+    lengths, target_lengths      I32 [B], of logits and targets
+    {mean,sum}.loss, {mean,sum}.grad      [], and the gradient of the logits
+
 optim.safetensors is written by make_golden_optim.py.
 """
 import argparse
@@ -219,12 +225,31 @@ def language_model():
     return tensors
 
 
+def ctc():
+    steps, batch, symbols, most, blank = 9, 5, 6, 4, 2
+    random = Random(41)
+    logits = random.normal(steps, batch, symbols).requires_grad_()
+    labels = random.tokens(symbols - 1, most, batch)
+    labels += labels >= blank
+    lengths, target_lengths = torch.tensor([9, 7, 5, 8, 1]), torch.tensor([4, 2, 0, 3, 1])
+    labels[1, 0] = labels[0, 0]
+    targets = torch.where(torch.arange(most)[:, None] < target_lengths, labels, -1)
+    tensors = {"logits": logits, "targets": targets.int(), "lengths": lengths.int(),
+               "target_lengths": target_lengths.int()}
+    for reduction in ["mean", "sum"]:
+        loss = torch.nn.functional.ctc_loss(logits.log_softmax(-1), labels.T, lengths,
+                                            target_lengths, blank, reduction)
+        tensors[f"{reduction}.loss"] = loss
+        tensors[f"{reduction}.grad"], = torch.autograd.grad(loss, logits)
+    return tensors
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent,
                         help="directory to write to (default: that of this script)")
     files = {"layers": (layers, {}), "packed": (packed_layers, {}),
-             "adam_lm": (language_model, {"clip": "0.23", "lr": "0.002"})}
+             "adam_lm": (language_model, {"clip": "0.23", "lr": "0.002"}), "ctc": (ctc, {})}
     parser.add_argument("files", nargs="*", metavar="FILE", help="only these: " + ", ".join(files))
     args = parser.parse_args()
     torch.set_num_threads(1)
