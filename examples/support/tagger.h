@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@
 #include <reel/datasets/words.h>
 #include <reel/nn/bidirectional.h>
 #include <reel/nn/cells/gru.h>
+#include <reel/nn/crf.h>
 #include <reel/nn/dropout.h>
 #include <reel/nn/embedding.h>
 #include <reel/nn/init.h>
@@ -69,7 +71,7 @@ void add_labels(const Tensor& numbers, std::span<const LabelledSentence> sentenc
 /// The options of such a program.
 struct TaggerSettings {
   std::string cell = "lstm", save;
-  bool one_way = false;
+  bool one_way = false, crf = false;
   Index embed = 100, bytes = 32, spelling = 50, hidden = 128, layers = 1;
   Index batch = 16, epochs = 12, seed = 1;
   double dropout = 0.5, learning_rate = 2e-3, clip = 5;
@@ -83,17 +85,33 @@ struct TaggerSettings {
 /// reads the characters).
 template <class L>
 struct TaggerModel {
-  TaggerModel(const Params& p, const TaggerSettings& s, Index word_count, Index label_count)
+  TaggerModel(const Params& p, const TaggerSettings& s, Index word_count, Index label_count,
+              const nn::CrfConstraints& constraints)
       : words(p / "words", word_count, s.embed, nn::init::normal(0.1)),
         bytes(p / "bytes", 256, s.bytes),
         spelling(p / "spelling", s.bytes, s.spelling),
         context(p / "context", s.embed + 2 * s.spelling, s.hidden,
                 {.layers = static_cast<int>(s.layers), .dropout = s.dropout}),
         head(p / "head", context.output_size(), label_count),
-        dropout(s.dropout) {}
+        dropout(s.dropout) {
+    if (s.crf) crf.emplace(p / "crf", label_count, constraints);
+  }
 
+  Tensor loss(const SentenceBatch& batch, const nn::Mode& mode) const {
+    const Tensor all = scores(batch, mode);
+    if (crf)
+      return crf->loss(all, batch.labels,
+                       {.lengths = batch.lengths, .reduction = CrfReduction::token_mean});
+    return cross_entropy(all, batch.labels,
+                         datasets::length_mask(batch.lengths, batch.words.size(0)));
+  }
+  /// The most probable labels, i32 [T, B].
+  Tensor labels(const SentenceBatch& batch) const {
+    const Tensor all = scores(batch, nn::Eval{});
+    return crf ? crf->decode(all, batch.lengths).labels : argmax(all);
+  }
   /// Scores [T, B, labels].
-  Tensor operator()(const SentenceBatch& batch, const nn::Mode& mode) const {
+  Tensor scores(const SentenceBatch& batch, const nn::Mode& mode) const {
     const auto last = spelling(bytes(batch.spellings), {.lengths = batch.spelling_lengths}).state;
     const Tensor spelled =
         gather_rows(concat({last.forward.h, last.backward.h}, 1), batch.spelling_of);
@@ -106,17 +124,21 @@ struct TaggerModel {
   nn::Stacked<L> context;
   nn::Linear head;
   nn::Dropout dropout;
+  std::optional<nn::Crf> crf;
 };
 
 /// A model with all that it is trained and used with.
 template <class L>
 class Tagger {
  public:
-  Tagger(const TaggerSettings& settings, std::span<const LabelledSentence> train)
+  /// `constraints_of` gives those of a CRF for the labels.
+  Tagger(const TaggerSettings& settings, std::span<const LabelledSentence> train,
+         nn::CrfConstraints (*constraints_of)(const Words& labels) = nullptr)
       : settings_(settings),
         alphabets_(train),
         params_(static_cast<std::uint64_t>(settings.seed)),
-        model_(params_, settings, alphabets_.words.size(), alphabets_.labels.size()) {}
+        model_(params_, settings, alphabets_.words.size(), alphabets_.labels.size(),
+               constraints_of ? constraints_of(alphabets_.labels.names()) : nn::CrfConstraints{}) {}
 
   const datasets::Labels& labels() const { return alphabets_.labels; }
 
@@ -127,7 +149,7 @@ class Tagger {
     for (std::size_t begin = 0; begin < sentences.size(); begin += rows) {
       const auto part = sentences.subspan(begin, std::min(rows, sentences.size() - begin));
       const SentenceBatch batch = make_batch(part, alphabets_);
-      add_labels(argmax(model_(batch, nn::Eval{})), part, alphabets_.labels, result);
+      add_labels(model_.labels(batch), part, alphabets_.labels, result);
     }
     return result;
   }
@@ -152,13 +174,12 @@ class Tagger {
       adam.set_learning_rate(schedule.at(training.epoch()));
       for (Index step = 0; const auto& chosen : batches.epoch(training.epoch())) {
         const SentenceBatch batch = make_batch(pick(train, chosen), alphabets_);
-        const Tensor mask = datasets::length_mask(batch.lengths, batch.words.size(0));
         Tape tape;
-        const Tensor loss = cross_entropy(model_(batch, nn::Train{rng}), batch.labels, mask);
+        const Tensor loss = model_.loss(batch, nn::Train{rng});
         Gradients gradients = tape.gradient(loss, params_);
         optim::clip_by_norm(gradients, settings_.clip);
         adam.step(gradients);
-        training.step(step++, batches.count(), loss.item(), sum(mask).item());
+        training.step(step++, batches.count(), loss.item(), sum(batch.lengths).item());
       }
       const double result = score(label(valid));
       training.end_epoch(result, fmt::format("valid {:.2f} %", 100 * result));
