@@ -4,9 +4,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
+#include <reel/autograd/edit_distance.h>
 #include <reel/autograd/utf8.h>
 
 namespace reel {
@@ -20,21 +20,6 @@ std::string escape(char32_t c) {
 }
 
 constexpr std::size_t longest_name = 80;  // in a message
-
-// How many letters have to be put in, left out or exchanged to make b of a (Levenshtein, 1966).
-std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i);
-    for (std::size_t k = 1; k <= b.size(); ++k) {
-      const std::size_t replaced = diagonal + (a[i - 1] != b[k - 1]);
-      diagonal = row[k];
-      row[k] = std::min({row[k] + 1, row[k - 1] + 1, replaced});
-    }
-  }
-  return row[b.size()];
-}
 
 }  // namespace
 
@@ -87,7 +72,7 @@ std::optional<std::string> nearest(std::string_view wanted, const std::vector<st
     const std::size_t lengths_differ =
         std::max(name.size(), wanted.size()) - std::min(name.size(), wanted.size());
     if (lengths_differ >= least) continue;  // a file's names may be long and many
-    const std::size_t away = distance(name, wanted);
+    const auto away = static_cast<std::size_t>(edit_distance(name, wanted));
     if (away >= least) continue;
     least = away;
     found = &name;

@@ -7,6 +7,7 @@
 #include <set>
 #include <sstream>
 
+#include <reel/autograd/edit_distance.h>
 #include <reel/autograd/rng.h>
 #include <reel/datasets/confusion_matrix.h>
 #include <reel/datasets/labels.h>
@@ -277,4 +278,17 @@ TEST_CASE("labels are numbers, by rank or as they are given, and others are refu
   CHECK_THROWS_AS(Labels(labels("A B A")), ValueError);
   CHECK_THROWS_AS(Labels(Words{}), ValueError);
   CHECK_THROWS_AS(Labels(Words{""}), ValueError);
+}
+
+TEST_CASE("edit distance: what is inserted, deleted or replaced, in whichever order") {
+  const auto distance = [](const std::string& a, const std::string& b) {
+    CHECK(edit_distance(a, b) == edit_distance(b, a));
+    return edit_distance(a, b);
+  };
+  CHECK(distance("", "") == 0);
+  CHECK(distance("", "abc") == 3);
+  CHECK(distance("kitten", "sitting") == 3);
+  CHECK(distance("abc", "abc") == 0);
+  CHECK(distance("abcd", "bcda") == 2);
+  CHECK(edit_distance(std::vector<std::int32_t>{1, 2, 3}, std::vector<std::int32_t>{1, 3}) == 1);
 }

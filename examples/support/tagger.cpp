@@ -90,6 +90,8 @@ void TaggerSettings::add_to(Program& program) {
   program.option("--layers", layers, "layers");
   program.option("--embed", embed, "size of a word's vector").fast(50);
   program.option("--dropout", dropout, "dropout rate", 0, 0.99);
+  program.option("--word-dropout", word_dropout, "rate at which whole words are dropped", 0, 0.99);
+  program.option("--spelling", spelling, "units that read a word's bytes, in each direction");
   program.option("--batch", batch, "sentences of a step");
   program.option("--epochs", epochs, "passes over the sentences").fast(2);
   program.option("--learning-rate", learning_rate, "of Adam, at first").fast(5e-3);

@@ -74,7 +74,7 @@ struct TaggerSettings {
   bool one_way = false, crf = false;
   Index embed = 100, bytes = 32, spelling = 50, hidden = 128, layers = 1;
   Index batch = 16, epochs = 12, seed = 1;
-  double dropout = 0.5, learning_rate = 2e-3, clip = 5;
+  double dropout = 0.5, word_dropout = 0.3, learning_rate = 2e-3, clip = 5;
 
   void add_to(Program& program);
 };
@@ -87,7 +87,7 @@ template <class L>
 struct TaggerModel {
   TaggerModel(const Params& p, const TaggerSettings& s, Index word_count, Index label_count,
               const nn::CrfConstraints& constraints)
-      : words(p / "words", word_count, s.embed, nn::init::normal(0.1)),
+      : words(p / "words", word_count, s.embed, nn::init::normal(0.1), s.word_dropout),
         bytes(p / "bytes", 256, s.bytes),
         spelling(p / "spelling", s.bytes, s.spelling),
         context(p / "context", s.embed + 2 * s.spelling, s.hidden,
@@ -115,7 +115,7 @@ struct TaggerModel {
     const auto last = spelling(bytes(batch.spellings), {.lengths = batch.spelling_lengths}).state;
     const Tensor spelled =
         gather_rows(concat({last.forward.h, last.backward.h}, 1), batch.spelling_of);
-    const Tensor x = dropout(concat({words(batch.words), spelled}, 2), mode);
+    const Tensor x = dropout(concat({words(batch.words, mode), spelled}, 2), mode);
     return head(dropout(context(x, {}, mode, {.lengths = batch.lengths}).y, mode));
   }
 

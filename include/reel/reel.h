@@ -3,6 +3,7 @@
 /// All of Reel.
 #include <reel/autograd/check/gradcheck.h>
 #include <reel/autograd/checkpoint.h>
+#include <reel/autograd/edit_distance.h>
 #include <reel/autograd/functional.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/recurrent.h>
