@@ -31,6 +31,10 @@
 #include <reel/datasets/windows.h>
 #include <reel/datasets/words.h>
 #include <reel/nn/all_states.h>
+#include <reel/nn/attention/additive_attention.h>
+#include <reel/nn/attention/dot_attention.h>
+#include <reel/nn/attention/general_attention.h>
+#include <reel/nn/attention/multi_head_attention.h>
 #include <reel/nn/bidirectional.h>
 #include <reel/nn/cells/full_gate_lstm.h>
 #include <reel/nn/cells/gru.h>
