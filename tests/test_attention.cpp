@@ -7,6 +7,7 @@
 #include <reel/nn/attention/dot_attention.h>
 #include <reel/nn/attention/general_attention.h>
 #include <reel/nn/attention/multi_head_attention.h>
+#include <reel/nn/cells/gru.h>
 #include <reel/nn/files/safetensors.h>
 #include <reel/nn/state.h>
 
@@ -460,4 +461,28 @@ TEST_CASE("attention: what is wrong is named before any work") {
   CHECK(message_without_line<ValueError>([&] { nn::AdditiveAttention(params / "a", 6, 0, 4); }) ==
         "AdditiveAttention a: memory_size must be positive, not 0");
   CHECK(params.count() == 0);
+}
+
+TEST_CASE("attention: a decoder attends to a memory at every step") {
+  const Params params(1, f64);
+  const nn::AdditiveAttention attention(params / "attention", 3, 4, 5);
+  const nn::GruCell cell(params / "cell", 2 + 4, 3);
+  const Tensor encoded = Rng(1).normal({steps, rows, 4}, 0, 1, f64);
+  const Tensor targets = Rng(2).normal({6, rows, 2}, 0, 1, f64);
+  const Tensor queries = Rng(3).normal({2, rows, 3}, 0, 1, f64);
+  const Tensor lengths = tensor({rows}, {5, 2, 3}, i32);
+  nn::HiddenState state{zeros({rows, 3}, f64)};
+  Tape tape;
+  // [attend]
+  const nn::AttentionMemory memory = attention.memory(encoded, lengths);
+  for (Index t = 0; t < targets.size(0); ++t) {
+    const auto [context, weights] = attention(state.h, memory);  // [B, D], [B, T]
+    state = cell(concat({select(targets, 0, t), context}, -1), state).state;
+  }
+  const auto [contexts, all] = attention(queries, memory);  // [Q, B, D], [Q, B, T]
+  // [/attend]
+  CHECK(contexts.shape() == Shape{2, rows, 4});
+  CHECK(all.shape() == Shape{2, rows, steps});
+  const Gradients gradients = tape.gradient(sum(square(state.h)), params);
+  for (const Param& param : params.list()) CHECK(max(abs(gradients[param])).item() > 0);
 }

@@ -238,10 +238,8 @@ REEL_EARLY const Op<Along> softmax_op{{
     .forward =
         []<Real T>(Ctx<T> c, const Along& along) {
           map_lines(c, along.axis, [](const T* x, T* y, Index size) {
-            const Powers<T> powers(Line<T>{x, size});
-            const T largest = powers.largest, sum = powers.sum();
-            for (Index i = 0; i < size; ++i)
-              y[i] = kernels::vexp(from_largest(x[i], largest)) / sum;
+            const T sum = Powers<T>(Line<T>{x, size}, y).sum();
+            for (Index i = 0; i < size; ++i) y[i] /= sum;
           });
         },
     .gradient = rule(

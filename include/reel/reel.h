@@ -56,6 +56,7 @@
 #include <reel/nn/generate/sample.h>
 #include <reel/nn/generate/stepper.h>
 #include <reel/nn/init.h>
+#include <reel/nn/initialize.h>
 #include <reel/nn/layer_norm.h>
 #include <reel/nn/linear.h>
 #include <reel/nn/named_state.h>
