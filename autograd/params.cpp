@@ -223,6 +223,8 @@ Index Params::count() const {
 
 DType Params::dtype() const { return store_->dtype; }
 
+Rng Params::rng_of(const Param& param) const { return store_->rng.stream(param.name()); }
+
 Params Params::to(DType dtype) const {
   Params copy(store_->rng.state().seed, dtype);
   each([&](const auto& entry) {

@@ -173,6 +173,8 @@ class Params {
   /// The total number of their elements.
   Index count() const;
   DType dtype() const;
+  /// The generator from which `param` of this store draws its initial values.
+  Rng rng_of(const Param& param) const;
 
   /// An independent store with copies of the values, unclaimed: construct the model again on it.
   Params clone() const { return to(dtype()); }

@@ -4,8 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <span>
+#include <utility>
 #include <vector>
+
+#include <reel/autograd/ops.h>
 
 namespace reel::nn::init {
 namespace {
@@ -77,6 +81,27 @@ void draw_orthonormal(Rng& rng, Index rows, Index columns, double* to) {
       to[row * columns + column] = rows >= columns ? q[column][row] : q[row][column];
 }
 
+void require_matrix(const char* initializer, const Shape& shape) {
+  if (shape.rank() != 2)
+    throw ShapeError(
+        fmt::format("{}: the parameter must be a matrix, not {}", initializer, shape.str()),
+        SiteScope::current());
+}
+
+double kaiming_deviation(const char* initializer, const KaimingOptions& options,
+                         const Shape& shape) {
+  require_matrix(initializer, shape);
+  const Index fan = options.fan == Fan::in ? shape[1] : shape[0];
+  return fan == 0 ? 0 : options.gain / std::sqrt(static_cast<double>(fan));
+}
+
+// Moves `count` different elements, drawn at random, to the front.
+void draw_to_front(Rng& rng, Index count, std::vector<Index>& elements) {
+  for (Index i = 0; i < count; ++i)
+    std::swap(elements[static_cast<std::size_t>(i)],
+              elements[static_cast<std::size_t>(i + rng.integer(std::ssize(elements) - i))]);
+}
+
 }  // namespace
 
 Initializer constant(double value, Site site) {
@@ -101,11 +126,27 @@ Initializer normal(double deviation, Site site) {
 
 Initializer xavier_uniform() {
   return [](Rng& rng, const Shape& shape, DType dtype) {
-    if (shape.rank() != 2)
-      throw ShapeError("init::xavier_uniform: the parameter must be a matrix, not " + shape.str(),
-                       SiteScope::current());
+    require_matrix("init::xavier_uniform", shape);
     const double bound = std::sqrt(6 / static_cast<double>(shape[0] + shape[1]));
     return rng.uniform(shape, -bound, bound, dtype);
+  };
+}
+
+double leaky_relu_gain(Arg<double> slope) { return std::sqrt(2 / (1 + slope * slope)); }
+
+Initializer kaiming_uniform(const KaimingOptions& options, Site site) {
+  require_setting("init::kaiming_uniform", "gain", options.gain, site);
+  return [options](Rng& rng, const Shape& shape, DType dtype) {
+    const double bound =
+        std::sqrt(3.0) * kaiming_deviation("init::kaiming_uniform", options, shape);
+    return rng.uniform(shape, -bound, bound, dtype);
+  };
+}
+
+Initializer kaiming_normal(const KaimingOptions& options, Site site) {
+  require_setting("init::kaiming_normal", "gain", options.gain, site);
+  return [options](Rng& rng, const Shape& shape, DType dtype) {
+    return rng.normal(shape, 0, kaiming_deviation("init::kaiming_normal", options, shape), dtype);
   };
 }
 
@@ -122,8 +163,12 @@ Initializer orthogonal() {
   };
 }
 
-Initializer identity() {
-  return [](Rng&, const Shape& shape, DType dtype) {
+Initializer identity(Arg<double> scale, Site site) {
+  if (!std::isfinite(scale))
+    throw ValueError(fmt::format("init::identity: scale is {}, but has to be finite",
+                                 static_cast<double>(scale)),
+                     site);
+  return [scale = static_cast<double>(scale)](Rng&, const Shape& shape, DType dtype) {
     if (shape.rank() != 2 || shape[1] == 0 || shape[0] % shape[1] != 0)
       throw ShapeError(
           fmt::format("identity: only for square blocks on top of each other, not {}", shape.str()),
@@ -131,9 +176,53 @@ Initializer identity() {
     Tensor result = zeros(shape, dtype);
     dispatch_real(dtype, [&]<class T>() {
       for (Index row = 0; row < shape[0]; ++row)
-        result.begin_update<T>()[static_cast<std::size_t>(row * shape[1] + row % shape[1])] = 1;
+        result.begin_update<T>()[static_cast<std::size_t>(row * shape[1] + row % shape[1])] =
+            static_cast<T>(scale);
     });
     return result;
+  };
+}
+
+Initializer sparse(Arg<Index> connections, Arg<double> deviation, Site site) {
+  if (connections <= 0)
+    throw ValueError(fmt::format("init::sparse: the number of connections must be positive, not {}",
+                                 static_cast<Index>(connections)),
+                     site);
+  require_setting("init::sparse", "deviation", deviation, site);
+  return [count = static_cast<Index>(connections), deviation = static_cast<double>(deviation)](
+             Rng& rng, const Shape& shape, DType dtype) {
+    require_matrix("init::sparse", shape);
+    if (shape[1] < count)
+      throw ShapeError(fmt::format("init::sparse: the units of {} have fewer than {} inputs",
+                                   shape.str(), count),
+                       SiteScope::current());
+    Tensor result = zeros(shape, f64);
+    std::vector<Index> inputs(static_cast<std::size_t>(shape[1]));
+    std::iota(inputs.begin(), inputs.end(), Index{0});
+    double* row = result.begin_update<double>().data();
+    for (Index unit = 0; unit < shape[0]; ++unit, row += shape[1]) {
+      draw_to_front(rng, count, inputs);
+      for (Index k = 0; k < count; ++k)
+        row[inputs[static_cast<std::size_t>(k)]] = deviation * rng.normal();
+    }
+    return result.to(dtype);
+  };
+}
+
+Initializer per_gate(std::vector<Initializer> blocks, Site site) {
+  if (blocks.empty()) throw ValueError("init::per_gate: there is no initializer", site);
+  for (std::size_t i = 0; i < blocks.size(); ++i)
+    if (!blocks[i])
+      throw ValueError(fmt::format("init::per_gate: initializer {} is empty", i), site);
+  return [blocks = std::move(blocks)](Rng& rng, const Shape& shape, DType dtype) {
+    if (shape.rank() == 0 || shape[0] % std::ssize(blocks) != 0)
+      throw ShapeError(fmt::format("init::per_gate: {} is not made of {} blocks of rows",
+                                   shape.str(), blocks.size()),
+                       SiteScope::current());
+    std::vector<Tensor> parts;
+    for (const Initializer& init : blocks)
+      parts.push_back(init(rng, shape.with(0, shape[0] / std::ssize(blocks)), dtype));
+    return concat(parts, 0);
   };
 }
 

@@ -146,11 +146,10 @@ struct Grid {
   Index row_cells = 1, col_cells = 1;
 
   Grid(Index rows, Index cols, Index depth) {
-    constexpr Index smallest_work = 1 << 21;  // multiplications worth waking another thread
     constexpr Index smallest_side = 64;
     const int threads = usable_threads();
     if (threads == 1 || rows == 0 || cols == 0) return;
-    const Index wanted = std::min(Index{4} * threads, rows * cols * depth / smallest_work);
+    const Index wanted = std::min(Index{4} * threads, rows * cols * depth / product_worth_a_fork);
     const auto cells = [](Index side, Index most) {
       return std::clamp<Index>(side / smallest_side, 1, std::max<Index>(most, 1));
     };

@@ -12,6 +12,9 @@ namespace reel::kernels {
 // added in order, and those sums are added in double. Tiles, tails, layouts and threads never
 // change this.
 
+/// As many multiplications are worth waking another thread.
+inline constexpr Index product_worth_a_fork = 1 << 21;
+
 /// A non-owning view of a matrix; one of the strides is 1.
 template <Real T>
 struct MatrixView {

@@ -64,16 +64,18 @@ T largest(const Line<T>& line) {
 }
 
 /// Σ e^(x - largest) of a line, in a fixed order: `hits` counts the largest elements and `others`
-/// is the sum of the rest, kept apart so that it is not rounded away.
+/// is the sum of the rest, kept apart so that it is not rounded away. The terms are stored in
+/// `terms` if that is not null; it may be the line itself.
 template <class T>
 struct Powers {
   T largest, hits, others;
 
-  explicit Powers(const Line<T>& line) {
+  explicit Powers(const Line<T>& line, T* terms = nullptr) {
     const T most = largest = detail::largest(line);
+    const T one = kernels::vexp(from_largest(most, most));  // NaN for -∞
     Index count = 0;
     double sum = 0;
-    line.each_chunk([&](Index, const T* e, Index n) {
+    line.each_chunk([&](Index i, const T* e, Index n) {
       typename Line<T>::Chunk powers;
       T* const power = powers.data();
       for (Index k = 0; k < n; ++k) {
@@ -88,6 +90,7 @@ struct Powers {
       std::fill(power + n, power + filled, T(0));
       for (Index k = 0; k < filled; k += 8)
         for (std::size_t l = 0; l < 8; ++l) lanes[l] += power[k + static_cast<Index>(l)];
+      for (Index k = 0; terms && k < n; ++k) terms[i + k] = e[k] == most ? one : power[k];
       sum += static_cast<double>(((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
                                  ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7])));
     });

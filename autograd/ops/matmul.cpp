@@ -6,6 +6,7 @@
 #include <reel/autograd/engine/packed_factors.h>
 #include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/ops.h>
+#include <reel/autograd/ops/rows.h>
 
 namespace reel {
 using namespace op;
@@ -56,6 +57,22 @@ Shape broadcast_leading(const Arguments& in) {
 // Whether the rows of all matrices of a are the rows of a single product.
 bool merges_rows(const Shape& b, const Transposes& t) { return b.rank() == 2 && !t.a; }
 
+// Which matrix of a and which of b make up a product.
+struct Factors {
+  Index a, b;
+};
+
+// Those of all products, in row-major order of the leading axes.
+PoolVector<Factors> factors(const Shape& batch, const Shape& a, const Shape& b) {
+  PoolVector<Factors> all;
+  const kernels::BroadcastPlan<2> plan(batch, {&a, &b});
+  plan.each_row([&](const auto& offset, Index n, const auto& stride) {
+    for (Index i = 0; i < n; ++i)
+      all.push_back({offset[0] + i * stride[0], offset[1] + i * stride[1]});
+  });
+  return all;
+}
+
 template <class T>
 void multiply(Ctx<T> c, const Transposes& t) {
   const Shape &a = c.shape(0), &b = c.shape(1), &out = c.out_shape();
@@ -68,17 +85,18 @@ void multiply(Ctx<T> c, const Transposes& t) {
     return product<T>(view(x, leading(a, 1).size(), a_columns, false),
                       view(y, b_rows, b_columns, t.b), nullptr, columns, z, columns);
   }
-  const Shape a_batch = leading(a, 2), b_batch = leading(b, 2);
-  const kernels::BroadcastPlan<2> plan(leading(out, 2), {&a_batch, &b_batch});
-  plan.each_row([&](const auto& offset, Index n, const auto& stride) {
-    for (Index i = 0; i < n; ++i) {
-      const T* from_a = x + (offset[0] + i * stride[0]) * (a_rows * a_columns);
-      const T* from_b = y + (offset[1] + i * stride[1]) * (b_rows * b_columns);
-      kernels::matmul(view(from_a, a_rows, a_columns, t.a), view(from_b, b_rows, b_columns, t.b), z,
-                      columns, kernels::Write::assign);
-      z += rows * columns;
-    }
-  });
+  const PoolVector<Factors> products = factors(leading(out, 2), leading(a, 2), leading(b, 2));
+  const auto multiply_one = [&](Index i) {
+    const Factors& at = products[static_cast<std::size_t>(i)];
+    kernels::matmul(view(x + at.a * a_rows * a_columns, a_rows, a_columns, t.a),
+                    view(y + at.b * b_rows * b_columns, b_rows, b_columns, t.b),
+                    z + i * rows * columns, columns, kernels::Write::assign);
+  };
+  // Small products are the tasks of the threads; a large one is split by itself.
+  constexpr Index enough = kernels::product_worth_a_fork;
+  const Index count = std::ssize(products), cost = rows * columns * (t.a ? a_rows : a_columns);
+  if (cost < 2 * enough) return spread(count, cost, 2 * enough, multiply_one);
+  for (Index i = 0; i < count; ++i) multiply_one(i);
 }
 
 REEL_EARLY const Op<Transposes> matmul_op{{

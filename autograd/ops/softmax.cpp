@@ -4,9 +4,10 @@
 #include <cmath>
 
 #include <reel/autograd/kernels/broadcast.h>
-#include <reel/autograd/ops/lines.h>
+#include <reel/autograd/ops/axis.h>
 #include <reel/autograd/ops/log_sum.h>
 #include <reel/autograd/ops/reduction.h>
+#include <reel/autograd/ops/rows.h>
 
 namespace reel {
 using namespace op;
@@ -161,14 +162,17 @@ void times_jacobian(Ctx<T> c, const Jacobian& j) {
       times_jacobian_itself(v, w, y, lines);
   };
   const AxisView view(c.shape(0), static_cast<int>(j.axis));
-  constexpr Index most = Columns::most;
-  for (Index o = 0; view.size > 0 && o < view.outer; ++o)
-    if (view.inner == 1)
-      apply(o * view.size, Row{view.size});
-    else
-      for (Index i = 0; i < view.inner; i += most)
-        apply(o * view.size * view.inner + i,
-              Columns{view.size, std::min(most, view.inner - i), view.inner});
+  if (view.size == 0 || view.inner == 0) return;
+  constexpr Index most = Columns::most, worth_a_fork = 1 << 16;  // elements
+  if (view.inner == 1)
+    return spread(view.outer, view.size, worth_a_fork,
+                  [&](Index o) { apply(o * view.size, Row{view.size}); });
+  const Index groups = (view.inner + most - 1) / most;
+  spread(view.outer * groups, view.size * std::min(most, view.inner), worth_a_fork, [&](Index k) {
+    const Index i = k % groups * most;
+    apply(k / groups * view.size * view.inner + i,
+          Columns{view.size, std::min(most, view.inner - i), view.inner});
+  });
 }
 
 REEL_EARLY const Op<Jacobian> times_jacobian_op{{
@@ -211,13 +215,16 @@ Tensor times_jacobian(const Tensor& v, const Tensor& w, std::int64_t axis, bool 
 // Calls f(x, y, size) for each line along the axis; x and y are contiguous and may be the same.
 template <class T, class F>
 void map_lines(Ctx<T> c, int axis, F f) {
-  const Index size = c.shape(0)[axis], stride = c.shape(0).stride(axis);
-  if (size == 0) return;
-  const Scratch<T> own(stride == 1 ? 0 : size);
-  detail::each_line(c.shape(0), axis, [&](Index first, Index) {
+  const AxisView view(c.shape(0), axis);
+  if (view.size == 0) return;
+  const Index size = view.size, stride = view.inner;
+  constexpr Index worth_a_fork = 1 << 14;  // exponentials
+  spread(view.outer * stride, size, worth_a_fork, [&](Index line) {
+    const Index first = line / stride * size * stride + line % stride;
     const T* x = c.in(0).data() + first;
     T* y = c.out().data() + first;
     if (stride == 1) return f(x, y, size);
+    const Scratch<T> own(size);
     for (Index i = 0; i < size; ++i) own[i] = x[i * stride];
     f(own.data(), own.data(), size);
     for (Index i = 0; i < size; ++i) y[i * stride] = own[i];
@@ -231,10 +238,8 @@ REEL_EARLY const Op<Along> softmax_op{{
     .forward =
         []<Real T>(Ctx<T> c, const Along& along) {
           map_lines(c, along.axis, [](const T* x, T* y, Index size) {
-            const Powers<T> powers(Line<T>{x, size});
-            const T largest = powers.largest, sum = powers.sum();
-            for (Index i = 0; i < size; ++i)
-              y[i] = kernels::vexp(from_largest(x[i], largest)) / sum;
+            const T sum = Powers<T>(Line<T>{x, size}, y).sum();
+            for (Index i = 0; i < size; ++i) y[i] /= sum;
           });
         },
     .gradient = rule(

@@ -34,6 +34,10 @@
 #include <reel/datasets/windows.h>
 #include <reel/datasets/words.h>
 #include <reel/nn/all_states.h>
+#include <reel/nn/attention/additive_attention.h>
+#include <reel/nn/attention/dot_attention.h>
+#include <reel/nn/attention/general_attention.h>
+#include <reel/nn/attention/multi_head_attention.h>
 #include <reel/nn/bidirectional.h>
 #include <reel/nn/cells/full_gate_lstm.h>
 #include <reel/nn/cells/gru.h>
@@ -57,6 +61,7 @@
 #include <reel/nn/generate/sample.h>
 #include <reel/nn/generate/stepper.h>
 #include <reel/nn/init.h>
+#include <reel/nn/initialize.h>
 #include <reel/nn/layer_norm.h>
 #include <reel/nn/linear.h>
 #include <reel/nn/named_state.h>

@@ -26,6 +26,16 @@ pack_padded_sequence(enforce_sorted=False). Keys as above, `<kind>.<what>`, and
 Kinds: rnn, rnn_relu, gru, lstm; the same with _plain, without biases, h0 and c0; lstm_projection,
 whose h has P=2 units: h' = W_hr (o * tanh(c')), with param.weight_hr_l0 ... [P, H].
 
+attention.safetensors: MultiheadAttention of 2 heads, size 6; memory of T=5 steps, B=3, of lengths
+5, 2, 3. Keys are `<case>.<what>` with the cases cross, causal, sizes and plain:
+    query, key, value            [Q, B, 6], [T, B, key size], [T, B, value size]; causal and plain
+                                 have x [T, B, 6] instead; in sizes key and value size are 5 and 7
+    param.in_proj_weight ...     PyTorch's parameters; in sizes q_proj_weight, k_proj_weight and
+                                 v_proj_weight; plain has no biases
+    lengths, mask                I32 [B], [Q, B, T], 1 where a query may attend; mask in sizes only
+    context, weights             [Q, B, 6], [B, Q, T]; in sizes [B, heads, Q, T]
+    cotangent..., loss, grad...  as above; the padding of x, key and value has gradients of 0
+
 adam_lm.safetensors: a language model trained for 10 windows. Vocabulary 11, embedding 6, LSTM of
 2 layers, H=8, linear with bias; T=7, B=4; loss = mean cross entropy; gradients clipped to the
 global norm 0.23 as PyTorch does it (scale = min(1, 0.23 / (norm + 1e-6))); Adam(lr 2e-3, betas 0.9
@@ -180,6 +190,45 @@ def layers():
     return tensors
 
 
+def attention_case(name, seed, bias=True, sizes=None):
+    size, heads, steps, lengths = 6, 2, 5, [5, 2, 3]
+    rows, random = len(lengths), Random(seed)
+    itself, causal = name in ("causal", "plain"), name == "causal"
+    attention = torch.nn.MultiheadAttention(
+        size, heads, bias=bias, dtype=torch.float64,
+        **(dict(zip(["kdim", "vdim"], sizes)) if sizes else {}))
+    parameters = dict(attention.named_parameters())
+    for value in parameters.values():
+        value.data = random.normal(*value.shape) / 2
+    key_size, value_size = sizes or (size, size)
+    if itself:
+        inputs = {"x": random.normal(steps, rows, size).requires_grad_()}
+        q = k = v = inputs["x"]
+    else:
+        q, k, v = random.normal(4, rows, size), random.normal(steps, rows, key_size), \
+            random.normal(steps, rows, value_size)
+        inputs = {key: x.requires_grad_() for key, x in zip(["query", "key", "value"], (q, k, v))}
+    padding = torch.arange(steps) >= torch.tensor(lengths)[:, None]
+    more, hidden = {"lengths": torch.tensor(lengths, dtype=torch.int32)}, None
+    if causal:
+        hidden = torch.ones(steps, steps, dtype=torch.bool).triu(1)
+    if sizes:
+        visible = random.tokens(2, len(q), rows, steps).bool()
+        visible[..., 0] = True
+        more["mask"] = visible.int()
+        hidden = ~visible.transpose(0, 1).repeat_interleave(heads, 0)  # [rows * heads, Q, T]
+    context, weights = attention(q, k, v, key_padding_mask=padding, attn_mask=hidden,
+                                 average_attn_weights=not sizes)
+    tensors = with_gradients(random, name, inputs, parameters,
+                             {"context": context, "weights": weights})
+    return {**tensors, **{f"{name}.{key}": value for key, value in more.items()}}
+
+
+def attention():
+    return {**attention_case("cross", 41), **attention_case("causal", 42),
+            **attention_case("sizes", 43, sizes=(5, 7)), **attention_case("plain", 44, bias=False)}
+
+
 def language_model():
     vocabulary, embed, hidden, seq_len, batch, steps, clip = 11, 6, 8, 7, 4, 10, 0.23
     random = Random(11)
@@ -249,7 +298,8 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent,
                         help="directory to write to (default: that of this script)")
     files = {"layers": (layers, {}), "packed": (packed_layers, {}),
-             "adam_lm": (language_model, {"clip": "0.23", "lr": "0.002"}), "ctc": (ctc, {})}
+             "attention": (attention, {}), "ctc": (ctc, {}),
+             "adam_lm": (language_model, {"clip": "0.23", "lr": "0.002"})}
     parser.add_argument("files", nargs="*", metavar="FILE", help="only these: " + ", ".join(files))
     args = parser.parse_args()
     torch.set_num_threads(1)
