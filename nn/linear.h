@@ -1,6 +1,7 @@
 #pragma once
 
 #include <reel/autograd/ops.h>
+#include <reel/nn/embedding.h>
 #include <reel/nn/sizes.h>
 
 namespace reel::nn {
@@ -17,6 +18,10 @@ struct Linear {
   /// Throws ValueError for sizes that are not positive.
   Linear(const ModuleParams& p, Arg<Index> input_size, Arg<Index> output_size,
          const LinearOptions& options = {});
+  /// Tied to an embedding (Press and Wolf, "Using the output embedding to improve language models",
+  /// 2017): w is its table [count, size], so x has `size` features, and only `b` [count] is
+  /// created. Throws ValueError for a `weight_init`, as the embedding has made the weights.
+  Linear(const ModuleParams& p, const Embedding& embedding, const LinearOptions& options = {});
 
   /// Throws ShapeError unless the last axis of x has `input_size` elements.
   Tensor operator()(const Tensor& x, Site site = {}) const;
@@ -26,6 +31,10 @@ struct Linear {
                        const LinearCrossEntropyOptions& options = {}, Site site = {}) const;
 
   Param w, b;
+
+ private:
+  // That which names the module: tied weights have the name of the embedding.
+  const Param& own() const { return b.defined() ? b : w; }
 };
 
 }  // namespace reel::nn

@@ -14,4 +14,12 @@ void check_indices(std::string_view op, std::string_view noun, std::string_view 
                                    count > 0 ? fmt::format(" (0 to {})", count - 1) : ""));
 }
 
+void check_indices(std::string_view caller, std::string_view noun, std::string_view things,
+                   std::span<const std::int32_t> indices, Index count,
+                   std::optional<std::int32_t> exempt, Site site) try {
+  check_indices(caller, noun, things, indices, count, exempt);
+} catch (const ValueError& e) {
+  throw ValueError(e.what(), site);
+}
+
 }  // namespace reel

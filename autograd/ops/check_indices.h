@@ -4,6 +4,7 @@
 #include <span>
 #include <string_view>
 
+#include <reel/autograd/error.h>
 #include <reel/autograd/shape.h>
 
 namespace reel {
@@ -13,5 +14,9 @@ namespace reel {
 void check_indices(std::string_view op, std::string_view noun, std::string_view things,
                    std::span<const std::int32_t> indices, Index count,
                    std::optional<std::int32_t> exempt = {});
+/// The same outside of an op, which knows its line by itself.
+void check_indices(std::string_view caller, std::string_view noun, std::string_view things,
+                   std::span<const std::int32_t> indices, Index count,
+                   std::optional<std::int32_t> exempt, Site site);
 
 }  // namespace reel

@@ -255,6 +255,20 @@ void add_sample(CLI::App& app, SampleOptions& options) {
                .allows = allowed::part},
               options.top_p);
   add_setting(app,
+              {.name = "min-p",
+               .help = "choose among those of P times the likeliest's p",
+               .value = "P",
+               .allowed = "a number from 0 to 1",
+               .allows = [](double p) { return p >= 0 && p <= 1; }},
+              options.min_p);
+  add_setting(app,
+              {.name = "repetition-penalty",
+               .help = "above 1: rather not what there was already",
+               .value = "X",
+               .allowed = allowed::positive_words,
+               .allows = allowed::positive},
+              options.repetition_penalty);
+  add_setting(app,
               {.name = "seed",
                .help = "for the choices",
                .value = "S",

@@ -74,6 +74,8 @@ struct SampleOptions {
   double temperature = 0.8;
   int top_k = 0;
   double top_p = 1;
+  double min_p = 0;
+  double repetition_penalty = 1;
   std::uint64_t seed = 123;
   bool interactive = false;
 };

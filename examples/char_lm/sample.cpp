@@ -18,7 +18,11 @@ namespace reel::char_lm {
 namespace {
 
 nn::Sampling sampling_of(const SampleOptions& options) {
-  return {.temperature = options.temperature, .top_k = options.top_k, .top_p = options.top_p};
+  return {.repetition_penalty = options.repetition_penalty,
+          .temperature = options.temperature,
+          .top_k = options.top_k,
+          .top_p = options.top_p,
+          .min_p = options.min_p};
 }
 
 // Prints each symbol as soon as it is chosen, after a text that ends with `before`.
@@ -34,23 +38,26 @@ void write(Writer<Model>& writer, const Vocabulary& vocabulary, const SampleOpti
 
 char last_of(std::string_view text) { return text.empty() ? '\n' : text.back(); }
 
+// Reads what the text begins with, and returns it.
+template <class Model>
+std::string read_prime(Writer<Model>& writer, const RunConfig& config,
+                       const SampleOptions& options) try {
+  const std::string prime = normalized(options.prime, config.settings);
+  const std::vector<std::int32_t> tokens = config.vocabulary->encode_prime(prime);
+  for (const std::int32_t token : tokens) writer.read(token);
+  if (tokens.empty()) writer.read(config.vocabulary->first());
+  return prime;
+} catch (const ValueError& error) {
+  throw ValueError(fmt::format("--prime: {}", error.message()));
+}
+
 template <class Model>
 int write_once(const Model& model, const RunConfig& config, const SampleOptions& options) {
-  const Vocabulary& vocabulary = *config.vocabulary;
-  std::string prime;
-  std::vector<std::int32_t> tokens;
-  try {
-    prime = normalized(options.prime, config.settings);
-    tokens = vocabulary.encode_prime(prime);
-  } catch (const ValueError& error) {
-    throw ValueError(fmt::format("--prime: {}", error.message()));
-  }
   Rng rng(options.seed);
   Writer<Model> writer(model);
+  const std::string prime = read_prime(writer, config, options);
   print(prime);
-  for (const std::int32_t token : tokens) writer.read(token);
-  if (tokens.empty()) writer.read(vocabulary.first());
-  write(writer, vocabulary, options, rng, last_of(prime));
+  write(writer, *config.vocabulary, options, rng, last_of(prime));
   if (isatty(STDOUT_FILENO)) print("\n");  // so that the shell prompt begins a new line
   return 0;
 }
@@ -61,7 +68,7 @@ class Conversation {
  public:
   Conversation(const Model& model, const RunConfig& config, const SampleOptions& options)
       : config_(config), options_(options), rng_(options.seed), writer_(model) {
-    writer_.read(config.vocabulary->first());
+    read_prime(writer_, config, options);
   }
 
   int operator()() {

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <optional>
+#include <vector>
 
 #include <reel/autograd/ops.h>
 #include <reel/nn/generate/sample.h>
@@ -16,12 +18,12 @@ class Writer {
 
   void read(std::int32_t token) {
     take_in();
-    unread_ = token;
+    take(token);
   }
   /// Chooses the token after those that were read and written; there has to be one.
   std::int32_t write(const nn::Sampling& sampling, Rng& rng) {
     take_in();
-    unread_ = nn::sample(predict_(last_.y), sampling, rng);
+    take(nn::sample(predict_(last_.y), sampling, seen_, rng));
     return *unread_;
   }
 
@@ -31,11 +33,17 @@ class Writer {
     if (unread_) last_ = step_(full({1}, *unread_, i32), last_.state);
     unread_.reset();
   }
+  void take(std::int32_t token) {
+    unread_ = token;
+    const auto place = std::ranges::lower_bound(seen_, token);
+    if (place == seen_.end() || *place != token) seen_.insert(place, token);
+  }
 
   nn::Stepper<decltype(Model::rnn)> step_;
   nn::Stepper<decltype(Model::head)> predict_;
   nn::Output<typename Model::State> last_;
   std::optional<std::int32_t> unread_;
+  std::vector<std::int32_t> seen_;  // what was read or written, each once
 };
 
 }  // namespace reel::char_lm

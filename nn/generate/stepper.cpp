@@ -98,12 +98,6 @@ void require(const Tensor& x, const char* what, DType dtype, const Shape& shape,
   throw ShapeError(message, site);
 }
 
-void require_symbols(const Tensor& x, Index count, Site site) try {
-  check_indices("Stepper", "symbol", "symbols", x.values<std::int32_t>(), count);
-} catch (const ValueError& e) {
-  throw ValueError(e.what(), site);
-}
-
 void check_embedding(const Embedding& embed, Index input_size, DType dtype, Site site) {
   if (embed.w.dtype() != dtype)
     throw DTypeError(fmt::format("Stepper: the embedding is {}, the layer {}",
@@ -200,7 +194,7 @@ void PackedLayer::run(const Tensor& x, std::span<Tensor> before, std::span<Tenso
   const Index rows = x.rank() == 0 ? 1 : x.shape()[0];
   if (symbols_ > 0) {
     require(x, "x", i32, {rows}, site);
-    require_symbols(x, symbols_, site);
+    check_indices("Stepper", "symbol", "symbols", x.values<std::int32_t>(), symbols_, {}, site);
   } else {
     require(x, "x", dtype_, {rows, sizes_.features}, site);
   }

@@ -357,6 +357,14 @@ class Using(runs.CharLmTest):
         self.assertEqual(self.sample("--temperature", 0, "--seed", 5),
                          self.sample("--top-k", 1, "--seed", 6))
         self.assertEqual(self.sample("--temperature", 0), self.sample("--top-p", 1e-9))
+        self.assertEqual(self.sample("--temperature", 0), self.sample("--min-p", 1))
+        self.assertEqual(self.sample(), self.sample("--min-p", 0, "--repetition-penalty", 1))
+
+    def test_what_was_there_already_can_be_penalised(self):
+        words = ["--prime", "the", "--length", 5, "--temperature", 0]
+        self.assertLess(len(set(self.sample(*words).decode())), 8)
+        penalised = self.sample(*words, "--repetition-penalty", 1e6).decode()
+        self.assertEqual(len(set(penalised)), 8)  # nothing twice
 
     def test_sample_length_counts_after_the_prime(self):
         written = self.sample("--prime", "the naïve", "--length", 17).decode()

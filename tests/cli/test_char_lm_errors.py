@@ -75,7 +75,8 @@ class CommandLine(runs.CharLmTest):
             for value in values:
                 self.refuse(2, "train", "--run", "new", f"--{option}", value, says=f"--{option} is")
         for option, values in {"length": ["0"], "temperature": ["-1", "nan"], "top-k": ["-1"],
-                               "top-p": ["0", "2"], "seed": ["x"]}.items():
+                               "top-p": ["0", "2"], "min-p": ["-0.1", "1.1", "nan"],
+                               "repetition-penalty": ["0", "-1", "inf"], "seed": ["x"]}.items():
             for value in values:
                 self.refuse(2, "sample", "--run", "new", f"--{option}", value,
                             says=f"--{option} is")

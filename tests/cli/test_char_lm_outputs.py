@@ -287,6 +287,13 @@ class Conversation(runs.CharLmTest):
             self.assertTrue(answers.startswith("the cat"))
             self.assertEqual(len(answers), 7 + 20 + 1 + 20 + 1)
 
+    def test_a_prime_comes_first(self):
+        once = self.succeed("sample", "--run", self.trained, "--prime", "the cat", "--length", 20)
+        self.assertEqual("the cat" + self.talk("\n", "--prime", "the cat"), once.decode() + "\n")
+        self.assertNotEqual(self.talk("\n", "--prime", "the cat"), self.talk("\n"))
+        self.refuse(1, "sample", "--run", "run", "--interactive", "--prime", "春",
+                    says="--prime: the model has never seen")
+
     def test_settings(self):
         safe = self.talk(":temperature 0\nthe\n")
         self.assertEqual(self.talk(":seed 7\n:temperature 0\nthe\n"), safe)

@@ -53,6 +53,11 @@ ctc.safetensors: ctc_loss with reduction mean and sum. T=9, B=5, S=4, V=6, blank
     lengths, target_lengths      I32 [B], of logits and targets
     {mean,sum}.loss, {mean,sum}.grad      [], and the gradient of the logits
 
+adaptive_softmax.safetensors: AdaptiveLogSoftmaxWithLoss(12, 20, cutoffs=[4, 9, 15], div_value=2)
+for 10 rows, `plain` and with `head_bias`. Keys `<which>.<what>`:
+    x, targets, log_prob, predict       [10, 12], I32 [10], [10, 20], I32 [10]
+    param.<name>, loss, grad.<x, name>  PyTorch's names, head.weight, tail.0.0.weight ...; the mean
+
 optim.safetensors is written by make_golden_optim.py.
 """
 import argparse
@@ -293,12 +298,35 @@ def ctc():
     return tensors
 
 
+def adaptive_softmax():
+    tensors = {}
+    for seed, head_bias in enumerate([False, True]):
+        random = Random(seed)
+        layer = torch.nn.AdaptiveLogSoftmaxWithLoss(12, 20, cutoffs=[4, 9, 15], div_value=2,
+                                                    head_bias=head_bias, dtype=torch.float64)
+        parameters = dict(layer.named_parameters())
+        for parameter in parameters.values():
+            parameter.data = random.normal(*parameter.shape)
+        x = random.normal(10, 12).requires_grad_()
+        targets = torch.tensor([0, 5, 12, 19, 3, 9, 15, 4, 8, 14])
+        loss = layer(x, targets).loss
+        gradients = torch.autograd.grad(loss, [x, *parameters.values()])
+        which = {"x": x, "targets": targets.int(), "log_prob": layer.log_prob(x),
+                 "predict": layer.predict(x).int(), "loss": loss}
+        which.update({f"param.{name}": value for name, value in parameters.items()})
+        which.update({f"grad.{name}": value for name, value in zip(["x", *parameters], gradients)})
+        name = "head_bias" if head_bias else "plain"
+        tensors.update({f"{name}.{key}": value for key, value in which.items()})
+    return tensors
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent,
                         help="directory to write to (default: that of this script)")
     files = {"layers": (layers, {}), "packed": (packed_layers, {}),
              "attention": (attention, {}), "ctc": (ctc, {}),
+             "adaptive_softmax": (adaptive_softmax, {}),
              "adam_lm": (language_model, {"clip": "0.23", "lr": "0.002"})}
     parser.add_argument("files", nargs="*", metavar="FILE", help="only these: " + ", ".join(files))
     args = parser.parse_args()
