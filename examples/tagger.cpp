@@ -30,17 +30,16 @@ Sentences read(const std::string& path) {
   return sentences;
 }
 
-// A treebank's parts; if only one is given, its first 80 % are for training, the rest for testing.
+// If only one treebank is given, its first 80 % are for training and the rest for testing.
 struct Parts {
   explicit Parts(const Settings& s) : train(read(s.train)) {
     if (!s.test.empty()) {
       test = read(s.test);
-      valid = s.valid.empty() ? test : read(s.valid);
+      if (!s.valid.empty()) valid = read(s.valid);
       return;
     }
     const auto rest = train.begin() + static_cast<std::ptrdiff_t>(train.size() * 8 / 10);
     test.assign(rest, train.end());
-    valid = test;
     train.erase(rest, train.end());
   }
   Sentences train, valid, test;
@@ -100,7 +99,8 @@ int main(int argc, char** argv) {
   Settings s;
   Program program("tagger", "Labels the words of sentences with their parts of speech.");
   program.option("--train", s.train, "treebank in CoNLL-U to learn from").required();
-  program.option("--valid", s.valid, "treebank that chooses the epoch; otherwise that of --test");
+  program.option("--valid", s.valid,
+                 "treebank that chooses the epoch; otherwise it is the last one");
   program.option("--test", s.test, "treebank to test on; otherwise the last 20 % of --train");
   program.option("--tag", s.tag, "text to tag with what is in --save, words between spaces");
   s.add_to(program);

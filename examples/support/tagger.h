@@ -72,9 +72,9 @@ void add_labels(const Tensor& numbers, std::span<const LabelledSentence> sentenc
 struct TaggerSettings {
   std::string cell = "lstm", save;
   bool one_way = false, crf = false;
-  Index embed = 100, bytes = 32, spelling = 50, hidden = 128, layers = 1;
-  Index batch = 16, epochs = 12, seed = 1;
-  double dropout = 0.5, word_dropout = 0.3, learning_rate = 2e-3, clip = 5;
+  Index embed = 100, bytes = 32, spelling = 100, hidden = 128, layers = 1;
+  Index batch = 8, epochs = 30, seed = 1;
+  double dropout = 0.5, word_dropout = 0.5, learning_rate = 2e-3, clip = 5;
 
   void add_to(Program& program);
 };
@@ -154,8 +154,9 @@ class Tagger {
     return result;
   }
 
-  /// Trains, or goes on; ends with the parameters of the epoch whose score is the best. `score` is
-  /// a function of what `label` finds in the sentences `valid`.
+  /// Trains, or goes on; ends with the parameters of the epoch whose score is the best, or of the
+  /// last one if there are no sentences to validate with. `score` is a function of what `label`
+  /// finds in these.
   template <class F>
   void train(std::span<const LabelledSentence> train, std::span<const LabelledSentence> valid,
              const std::string& settings, F score) {
@@ -181,8 +182,9 @@ class Tagger {
         adam.step(gradients);
         training.step(step++, batches.count(), loss.item(), sum(batch.lengths).item());
       }
-      const double result = score(label(valid));
-      training.end_epoch(result, fmt::format("valid {:.2f} %", 100 * result));
+      const double result =
+          valid.empty() ? static_cast<double>(training.epoch()) : score(label(valid));
+      training.end_epoch(result, valid.empty() ? "" : fmt::format("valid {:.2f} %", 100 * result));
     }
     training.load_best();
   }
