@@ -107,10 +107,9 @@ TEST_CASE("init: per_gate gives each block an initializer of its own") {
   CHECK(moments(four).largest == doctest::Approx(std::sqrt(6.0 / 100)).epsilon(0.001));
 
   const Params params(1);
-  const Lstm lstm(params, 2, 3,
-                  {.bias_init = init::per_gate({init::constant(0), init::constant(2),
-                                                init::constant(0), init::constant(-1)}),
-                   .forget_bias = {}});
+  const Initializer biases =
+      init::per_gate({init::constant(0), init::constant(2), init::constant(0), init::constant(-1)});
+  const Lstm lstm(params, 2, 3, {.forget_bias = {}, .bias_init = biases});
   CHECK(lstm.cell.b.value().to_vector() ==
         std::vector<double>{0, 0, 0, 2, 2, 2, 0, 0, 0, -1, -1, -1});
 }
