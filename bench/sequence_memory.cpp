@@ -2,36 +2,24 @@
 // pass recomputes. Every row is measured in its own process: sequence_memory [STEPS [ROUNDS]]
 #include <reel/reel.h>
 
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
-#include <fstream>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "apart.h"
+
 namespace {
 
 using namespace reel;
+using bench::measured_apart;
+using bench::mib_of;
 
 constexpr Index rows = 8, features = 2, hidden = 64, classes = 10;
-
-// A line of /proc/self/status, in MiB: VmRSS is the current resident memory, VmHWM its peak.
-double mib_of(const std::string& key) {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;)
-    if (word == key + ":") {
-      double kib = 0;
-      status >> kib;
-      return kib / 1024;
-    }
-  return NAN;
-}
 
 struct Problem {
   explicit Problem(Index steps)
@@ -104,24 +92,6 @@ Figures measure(Index steps, const std::function<Tensor(const Problem&)>& loss_o
   return figures;
 }
 
-// The same in a child process, with fresh memory.
-Figures measure_apart(Index steps, const std::function<Tensor(const Problem&)>& loss_of) {
-  int ends[2];
-  if (pipe(ends) != 0) std::abort();
-  const pid_t child = fork();
-  if (child == 0) {
-    const Figures figures = measure(steps, loss_of);
-    _exit(write(ends[1], &figures, sizeof figures) == sizeof figures ? 0 : 1);
-  }
-  Figures figures;
-  close(ends[1]);
-  const bool complete = child > 0 && read(ends[0], &figures, sizeof figures) == sizeof figures;
-  close(ends[0]);
-  if (child > 0) waitpid(child, nullptr, 0);
-  if (!complete) std::abort();
-  return figures;
-}
-
 // The median of the rounds by time; memory is the same in all of them.
 Figures median(std::vector<Figures> rounds) {
   std::ranges::sort(rounds, {}, &Figures::seconds);
@@ -133,8 +103,8 @@ void compare(const char* title, Index steps, int rounds, Index segment,
              const std::function<Tensor(const Problem&)>& in_segments) {
   std::vector<Figures> of_plain, of_segments;
   for (int i = 0; i < rounds; ++i) {
-    of_plain.push_back(measure_apart(steps, plain));
-    of_segments.push_back(measure_apart(steps, in_segments));
+    of_plain.push_back(measured_apart([&] { return measure(steps, plain); }));
+    of_segments.push_back(measured_apart([&] { return measure(steps, in_segments); }));
   }
   const Figures a = median(of_plain), b = median(of_segments);
   const auto row = [&](const std::string& name, const Figures& f) {

@@ -89,11 +89,8 @@ int main(int argc, char** argv) {
                  10);
   program.option("--batch", s.batch, "sequences of a step");
   program.option("--steps", s.steps, "steps of an epoch").fast(200);
-  program.option("--epochs", s.epochs, "epochs").fast(3);
-  program.option("--learning-rate", s.learning_rate, "of Adam").fast(1e-2);
   program.option("--clip", s.clip, "largest norm of the gradient");
-  program.option("--seed", s.seed, "of initial values and data", 0);
-  program.option("--save", s.save, "file to keep the training in, and to go on from");
+  add_training_options(program, s, {.epochs = 3, .learning_rate = 1e-2});
   return program.run(argc, argv, [&] {
     with_layer(s.cell,
                [&](auto layer) { train<typename decltype(layer)::type>(s, program.settings()); });

@@ -87,12 +87,8 @@ std::vector<std::string> translated(const Model<Attention>& model, const StringB
 // Which places of an example each symbol of its translation attended to.
 template <class Attention>
 void draw_map(const Model<Attention>& model, const StringPair& example, const std::string& path) {
-  html::HeatMap map{fmt::format("{} -> {}", example.from, example.to),
-                    squeeze(model(make_batch({&example, 1})).second, 1)};
-  for (const char c : example.to) map.rows.emplace_back(1, c);
-  map.rows.emplace_back("end");
-  for (const char c : example.from) map.columns.emplace_back(1, c);
-  nn::write_file(path, html::picture(map));
+  const Tensor weights = squeeze(model(make_batch({&example, 1})).second, 1);
+  nn::write_file(path, html::picture(map_of(example, weights)));
 }
 
 template <class Attention>
@@ -102,13 +98,6 @@ void run(const Settings& s, const std::string& settings, const Params& params,
   Rng rng(static_cast<std::uint64_t>(s.seed), 1), test_rng(12345);
   const StringTask task(s.task, test_rng);
   const StringBatch test = make_batch(task.unseen());
-  const auto exact = [&](Index beams) {  // in % of 1000
-    const std::vector<std::string> found = translated(model, test, beams);
-    double right = 0;
-    for (std::size_t i = 0; i < found.size(); ++i) right += found[i] == task.unseen()[i].to;
-    return right / 10;
-  };
-
   optim::Adam adam(params, {.learning_rate = s.learning_rate});
   const optim::CosineDecay schedule{.learning_rate = s.learning_rate, .length = s.epochs};
   Training training(
@@ -129,13 +118,14 @@ void run(const Settings& s, const std::string& settings, const Params& params,
       adam.step(gradients);
       training.step(step, s.steps, loss.item());
     }
-    const double right = exact(1);
-    training.end_epoch(right, fmt::format("exact {:.1f} %", right));
+    const double right = task.share_right(translated(model, test, 1));
+    training.end_epoch(right, fmt::format("exact {:.1f} %", 100 * right));
   }
   if (!s.map.empty()) draw_map(model, task.unseen().front(), s.map);
   print_result(
       fmt::format("% exactly right of {} that were not seen, with {} beams", s.task, s.beams),
-      exact(s.beams), "generated text, so nothing was published");
+      100 * task.share_right(translated(model, test, s.beams)),
+      "generated text, so nothing was published");
 }
 
 }  // namespace
@@ -148,12 +138,9 @@ int main(int argc, char** argv) {
   program.option("--hidden", s.hidden, "units").fast(64);
   program.option("--batch", s.batch, "strings of a step");
   program.option("--steps", s.steps, "steps of an epoch");
-  program.option("--epochs", s.epochs, "epochs").fast(6);
   program.option("--beams", s.beams, "sequences that the search keeps");
-  program.option("--learning-rate", s.learning_rate, "of Adam, at first").fast(1e-2);
-  program.option("--seed", s.seed, "of initial values and data", 0);
   program.option("--map", s.map, "SVG to draw of what was attended to in one example");
-  program.option("--save", s.save, "file to keep the training in, and to go on from");
+  add_training_options(program, s, {.epochs = 6, .learning_rate = 1e-2});
   return program.run(argc, argv, [&] {
     const Params params(static_cast<std::uint64_t>(s.seed));
     if (s.attention == "dot") return run(s, program.settings(), params, nn::DotAttention());

@@ -140,11 +140,8 @@ int main(int argc, char** argv) {
   program.option("--hidden", s.hidden, "units of each direction");
   program.option("--batch", s.batch, "signals of a step");
   program.option("--steps", s.steps, "steps of an epoch").fast(50);
-  program.option("--epochs", s.epochs, "epochs").fast(4);
   program.option("--beams", s.beams, "sequences that the search keeps");
-  program.option("--learning-rate", s.learning_rate, "of Adam, at first").fast(1e-2);
-  program.option("--seed", s.seed, "of initial values and data", 0);
-  program.option("--save", s.save, "file to keep the training in, and to go on from");
+  add_training_options(program, s, {.epochs = 4, .learning_rate = 1e-2});
   return program.run(argc, argv, [&] {
     with_layer(s.cell,
                [&](auto layer) { run<typename decltype(layer)::type>(s, program.settings()); });

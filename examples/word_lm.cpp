@@ -53,7 +53,7 @@ struct Model {
       : embed(p / "embed", words, s.hidden),
         rnn(p / "rnn", s.hidden, s.hidden,
             {.layers = static_cast<int>(s.layers), .dropout = s.dropout}),
-        head(p / "head", s.hidden, words),
+        head(s.tied ? nn::Linear(p / "head", embed) : nn::Linear(p / "head", s.hidden, words)),
         dropout(s.dropout) {}
 
   // The sum of the losses of a window, whose state is replaced by the one after it.
@@ -90,8 +90,7 @@ void run(const Settings& s, const std::string& settings) {
 
   const Params params(static_cast<std::uint64_t>(s.seed));
   const Model<L> model(params, s, vocabulary.size());
-  Rng init(static_cast<std::uint64_t>(s.seed), 2);
-  for (Param p : params.list()) p.set(init.uniform(p.shape(), -s.bound, s.bound));
+  nn::initialize(params, {{"*", nn::init::uniform(s.bound)}});
   const auto optimizer = optim::make_optimizer(s.optimizer, params, s.learning_rate);
   Rng rng(static_cast<std::uint64_t>(s.seed), 1);
   const optim::ExponentialDecay schedule{s.learning_rate, 0.5, static_cast<int>(s.halve_after)};

@@ -190,6 +190,19 @@ TEST_CASE("docs: truncated backpropagation") {
     }
     // [/generate]
   }
+  {
+    // [whole_sequences]
+    const nn::TokenStepper step(embed, lstm, head);
+    const auto written =
+        nn::generate(step, {{3}, {0, 1}},
+                     {.max_length = 20, .sampling = {.temperature = 0.8, .min_p = 0.1}}, rng);
+    const auto found = nn::beam_search(
+        step, {{3}, {0, 1}}, {.beams = 4, .best = 2, .max_length = 20, .length_penalty = 0.6});
+    // [/whole_sequences]
+    CHECK(written[1].tokens.size() == 20);
+    CHECK(found[0].size() == 2);
+    CHECK(found[1][0].log_probability > -20);
+  }
   int learned = 0;
   for (std::size_t i = 1; i < text.size(); ++i) learned += text[i] == (text[i - 1] + 1) % 7;
   CHECK(learned > 9);  // three by chance

@@ -365,6 +365,15 @@ TEST_CASE("beam search: ties by index, forbidden symbols, and longer sequences b
   CHECK(best(0).tokens == Tokens{1});
   CHECK(best(1).tokens == Tokens{2, 1});
   CHECK(best(1).score == doctest::Approx(std::log(0.5) * 6 / 7));
+
+  // A result with p = 0.6 does not end the search for one of 30 tokens with p = 0.4.
+  const Table patient{
+      tensor({3, 3}, {no, std::log(0.6), std::log(0.4), no, 0, no, no, no, 0}, f64)};
+  const auto late =
+      nn::beam_search(patient, Table::State{}, {{0}},
+                      {.beams = 2, .max_length = 30, .end = 1, .length_penalty = 1})[0][0];
+  CHECK(late.tokens == Tokens(30, 2));
+  CHECK(late.score == doctest::Approx(std::log(0.4) * 6 / 35));
 }
 
 TEST_CASE("generation and beam search name what is wrong with their options and logits") {

@@ -43,6 +43,20 @@ std::vector<StringPair> StringTask::draw(Index count, Rng& rng) const {
   return pairs;
 }
 
+double StringTask::share_right(const std::vector<std::string>& found) const {
+  double right = 0;
+  for (std::size_t i = 0; i < found.size(); ++i) right += found[i] == unseen_[i].to ? 1 : 0;
+  return right / static_cast<double>(found.size());
+}
+
+html::HeatMap map_of(const StringPair& pair, const Tensor& weights) {
+  html::HeatMap map{.title = fmt::format("{} -> {}", pair.from, pair.to), .values = weights};
+  for (const char c : pair.to) map.rows.emplace_back(1, c);
+  map.rows.emplace_back("end");
+  for (const char c : pair.from) map.columns.emplace_back(1, c);
+  return map;
+}
+
 StringBatch make_batch(std::span<const StringPair> pairs) {
   std::vector<std::vector<std::int32_t>> from, inputs, outputs;
   for (const StringPair& pair : pairs) {

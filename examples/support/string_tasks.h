@@ -8,6 +8,8 @@
 #include <reel/autograd/rng.h>
 #include <reel/datasets/pad.h>
 
+#include "heat_map.h"
+
 /// Tasks in which a string becomes another one.
 namespace reel::examples {
 
@@ -25,6 +27,8 @@ class StringTask {
   /// 1000 pairs, which `draw` never gives.
   const std::vector<StringPair>& unseen() const { return unseen_; }
   std::vector<StringPair> draw(Index count, Rng& rng) const;
+  /// The share of the unseen ones of which this is exactly the result.
+  double share_right(const std::vector<std::string>& found) const;
 
  private:
   std::string name_;
@@ -40,6 +44,9 @@ constexpr Index string_symbols = 128;
 struct StringBatch {
   datasets::Padded from, inputs, outputs;
 };
+
+/// Of weights [to and its end, from].
+html::HeatMap map_of(const StringPair& pair, const Tensor& weights);
 
 StringBatch make_batch(std::span<const StringPair> pairs);
 

@@ -9,6 +9,8 @@
 #include <reel/optim/optimizer.h>
 #include <reel/optim/run_state.h>
 
+#include "program.h"
+
 namespace reel::examples {
 
 struct TrainingOptions {
@@ -17,6 +19,22 @@ struct TrainingOptions {
   std::string save = {};      ///< the file of its state, replaced after every epoch; empty: none
   std::string settings = {};  ///< Program::settings; a state of other ones is refused
 };
+
+/// What --fast makes of some options.
+struct FastTraining {
+  Index epochs;
+  double learning_rate;
+};
+
+/// Adds --epochs, --learning-rate, --seed and --save, which are members of the settings.
+template <class Settings>
+void add_training_options(Program& program, Settings& s, const FastTraining& fast) {
+  program.option("--epochs", s.epochs, "epochs").fast(fast.epochs);
+  program.option("--learning-rate", s.learning_rate, "of the optimizer, at first")
+      .fast(fast.learning_rate);
+  program.option("--seed", s.seed, "of all that is random", 0);
+  program.option("--save", s.save, "file to keep the training in, and to go on from");
+}
 
 /// A training in epochs: their progress, the parameters after the best one, and a file with which
 /// it continues where it was stopped, bit for bit. What an epoch does may depend on its number and
