@@ -84,8 +84,7 @@ SentenceBatch make_batch(std::span<const LabelledSentence> sentences, const Alph
 void TaggerSettings::add_to(Program& program) {
   program.option("--cell", cell, "recurrent layer", layer_names);
   program.flag("--one-way", one_way, "read only forwards");
-  program.flag("--crf", crf,
-               "a conditional random field chooses the labels of a sentence together");
+  program.flag("--crf", crf, "a random field chooses the labels of a sentence together");
   program.option("--hidden", hidden, "units of a layer and direction").fast(64);
   program.option("--layers", layers, "layers");
   program.option("--embed", embed, "size of a word's vector").fast(50);
