@@ -25,13 +25,17 @@ class Music(ProgramTest):
         return loss
 
     def test_chorales_are_predicted_better_than_by_the_frequencies_of_keys(self):
-        """Those alone give 12.0 nats."""
-        self.assertLess(self.loss("--fast", "--data", data_file("jsb-chorales-quarter.json")), 11)
+        """Those alone give 11.1 nats."""
+        loss = self.loss("--fast", "--data", data_file("jsb-chorales-quarter.json"))
+        self.assertGreater(loss, 9)
+        self.assertLess(loss, 10.7)
 
     def test_every_cell_learns_scales(self):
+        """The frequencies of keys would give 3.4 nats."""
         for cell in ("rnn", "gru", "lstm", "V", "CIFG", "NIG", "NFG", "NOG", "NIAF", "NOAF", "FGR"):
-            loss = self.loss("--fast", "--epochs", 20, "--cell", cell, "--data", self.path)
-            self.assertLess(loss, 5, cell)
+            loss = self.loss("--fast", "--epochs", 40, "--batch", 1, "--decay", 1, "--cell", cell,
+                             "--data", self.path)
+            self.assertLess(loss, 2.8, cell)
 
     def test_cells_have_the_weights_that_are_asked_for(self):
         units = {}
