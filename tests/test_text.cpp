@@ -313,7 +313,7 @@ TEST_CASE("windows: every stream goes on from window to window, for all sizes") 
 }
 
 TEST_CASE("windows: the last one may be kept, with the steps that there are") {
-  for (const Index n : {3, 5, 14, 15, 16, 17, 40}) {
+  for (const int n : std::vector<int>{3, 5, 14, 15, 16, 17, 40}) {
     CAPTURE(n);
     const Tokens tokens = counting(n);
     const Windows windows(tokens, 2, 3, LastWindow::keep);
