@@ -66,7 +66,6 @@ Program::Program(std::string name, const std::string& description)
   parser_->app.name(parser_->name);
   parser_->app.description(description);
   parser_->app.get_formatter()->column_width(34);
-  parser_->app.add_flag("--fast", parser_->is_fast, "a try of some seconds, with a weaker result");
 }
 
 Program::~Program() = default;
@@ -113,13 +112,17 @@ void Program::flag(const std::string& name, bool& value, const std::string& help
 }
 
 void Program::add_fast(const void* value, std::function<void()> set) {
+  if (parser_->fast.empty())
+    parser_->app.add_flag("--fast", parser_->is_fast,
+                          "a try of some seconds, with a weaker result");
   parser_->fast.push_back({value, std::move(set)});
 }
 
 std::string Program::settings() const {
   std::string text;
   for (const Parser::Known& k : parser_->known)
-    if (const std::string name = k.option->get_name(); name != "--save" && name != "--epochs")
+    if (const std::string name = k.option->get_name();
+        name != "--save" && name != "--epochs" && name != "--chart")
       text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, k.text());
   return text;
 }
