@@ -442,6 +442,11 @@ Tensor l1(const Tensor& x, const Tensor& targets, const LossOptions& options = {
 /// estimation of a location parameter", 1964). Throws ValueError unless delta > 0.
 Tensor huber(const Tensor& x, const Tensor& targets, Arg<double> delta = 1,
              const LossOptions& options = {}, Site site = {});
+/// q·(t - x) where x < t, and (1 - q)·(x - t) elsewhere, with derivative 0 at x = t: least where x
+/// is the quantile q of t (Koenker and Bassett, "Regression quantiles", 1978). Throws ValueError
+/// unless 0 < q < 1.
+Tensor pinball(const Tensor& x, const Tensor& targets, Arg<double> quantile,
+               const LossOptions& options = {}, Site site = {});
 /// -(w·t·ln σ(x) + (1 - t)·ln(1 - σ(x))) for logits x and probabilities t, without overflow; a term
 /// with a factor of 0 is skipped, so an infinite logit can be valid.
 Tensor bce_with_logits(const Tensor& logits, const Tensor& targets, const BceOptions& options = {},
@@ -472,6 +477,10 @@ Tensor l1(const Tensor& x, const Tensor& targets, const LossWeights auto& weight
 Tensor huber(const Tensor& x, const Tensor& targets, Arg<double> delta,
              const LossWeights auto& weights, Site site = {}) {
   return huber(x, targets, delta, {.weights = detail::loss_weights(weights)}, site);
+}
+Tensor pinball(const Tensor& x, const Tensor& targets, Arg<double> quantile,
+               const LossWeights auto& weights, Site site = {}) {
+  return pinball(x, targets, quantile, {.weights = detail::loss_weights(weights)}, site);
 }
 Tensor bce_with_logits(const Tensor& logits, const Tensor& targets, const LossWeights auto& weights,
                        Arg<double> positive_weight = 1, Site site = {}) {

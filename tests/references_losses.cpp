@@ -137,6 +137,8 @@ double huber(double x, double t, double delta) {
   return std::abs(d) <= delta ? d * d / 2 : delta * (std::abs(d) - delta / 2);
 }
 
+double pinball(double x, double t, double q) { return t > x ? q * (t - x) : (1 - q) * (x - t); }
+
 // -w t ln σ(x) - (1 - t) ln(1 - σ(x)), where 0 times infinity is 0.
 double bce(double x, double t, double w) {
   const auto minus_log_sigmoid = [](double z) {
@@ -155,6 +157,7 @@ void add_loss_references(References& table) {
   table["mse"] = pointwise([](double x, double t) { return (x - t) * (x - t); });
   table["l1"] = pointwise([](double x, double t) { return std::abs(x - t); });
   table["huber"] = pointwise(huber);
+  table["pinball"] = pointwise(pinball);
   table["bce_with_logits"] = pointwise(bce);
   table["kl_div"] =
       pointwise([](double l, double t) { return t == 0 ? 0 : t * (std::log(t) - l); }, true);

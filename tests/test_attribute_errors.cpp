@@ -129,6 +129,7 @@ void add_numbers(Calls& calls) {
       },
       {1, -0.1, NAN});
   add("huber", [](const Tensor& x, double a) { huber(x, x, a); }, {0, -1, NAN});
+  add("pinball", [](const Tensor& x, double a) { pinball(x, x, a); }, {0, 1, -1, NAN});
   add("leaky_relu", [](const Tensor& x, double a) { leaky_relu(x, a); }, {NAN, INFINITY});
   add("elu", [](const Tensor& x, double a) { elu(x, a); }, {NAN, INFINITY});
   add("bce_with_logits",

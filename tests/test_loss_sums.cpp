@@ -34,6 +34,8 @@ const std::vector<Pointwise> pointwise{
     {"l1", [](const Tensor& x, const Tensor& t, const LossOptions& o) { return l1(x, t, o); }},
     {"huber",
      [](const Tensor& x, const Tensor& t, const LossOptions& o) { return huber(x, t, 0.5, o); }},
+    {"pinball",
+     [](const Tensor& x, const Tensor& t, const LossOptions& o) { return pinball(x, t, 0.3, o); }},
     {"bce_with_logits",
      [](const Tensor& x, const Tensor& t, const LossOptions& o) {
        return bce_with_logits(

@@ -162,6 +162,7 @@ TEST_CASE("losses of pairs of numbers agree with PyTorch") {
   CHECK(mse(x, t).item() == golden(3.09375));           // F.mse_loss(x, t)
   CHECK(l1(x, t).item() == golden(1.5));                // F.l1_loss(x, t)
   CHECK(huber(x, t, 1.5).item() == golden(1.3203125));  // F.huber_loss(x, t, delta=1.5)
+  CHECK(pinball(x, t, 0.3).item() == golden((0.3 * 3.25 + 0.7 * 2.75) / 4));
   // F.binary_cross_entropy_with_logits(x, t)
   CHECK(bce_with_logits(x, t).item() == golden(0.8981848818391917));
   // F.binary_cross_entropy_with_logits(x, t, pos_weight=torch.tensor(3.0))
@@ -215,6 +216,9 @@ std::vector<Weighted> weighted_losses() {
       {"l1", [=](const Tensor& x, const Tensor& w, const Tensor&) { return l1(x, p, {w}); }, {}},
       {"huber",
        [=](const Tensor& x, const Tensor& w, const Tensor&) { return huber(x, p, 1, {w}); },
+       {}},
+      {"pinball",
+       [=](const Tensor& x, const Tensor& w, const Tensor&) { return pinball(x, p, 0.3, {w}); },
        {}},
       {"bce_with_logits",
        [=](const Tensor& x, const Tensor& w, const Tensor&) {
@@ -320,6 +324,23 @@ TEST_CASE("a weight applies to all elements under it") {
   CHECK_THROWS_WITH_AS(mse(x, zeros({2}, f64)),
                        Contains("mse: the targets must have the shape of x"), ShapeError);
   CHECK_THROWS_WITH_AS(huber(x, t, 0), Contains("huber: delta must be positive, not 0 ("),
+                       ValueError);
+}
+
+TEST_CASE("a quantile of the data is where their pinball loss is least") {
+  // Of the 11 numbers 0, 1, ..., 10 the quantile 0.8 is 8: 8 are below it and 2 above.
+  const Tensor t = arange(11).to(f64);
+  const auto slope = [&](double at) {
+    Tape tape;
+    const Tensor x = tape.watch(scalar(at, f64));
+    const Tensor loss = pinball(broadcast_to(x, {11}), t, 0.8, {.reduction = LossReduction::sum});
+    return tape.gradient(loss, {x})[0].item();
+  };
+  CHECK(slope(7.5) == golden(-0.8));  // 8 * 0.2 - 3 * 0.8
+  CHECK(slope(8) == golden(0));       // 8 * 0.2 - 2 * 0.8, and nothing of x = t
+  CHECK(slope(8.5) == golden(0.2));
+  CHECK_THROWS_WITH_AS(pinball(t, t, 1),
+                       Contains("pinball: the quantile must be between 0 and 1, not 1 ("),
                        ValueError);
 }
 

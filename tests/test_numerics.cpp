@@ -288,6 +288,7 @@ TEST_CASE("numerics: an element of weight 0 may have any value") {
           [&](const Tensor& x, const Tensor& t) { return mse(x, t, w); },
           [&](const Tensor& x, const Tensor& t) { return l1(x, t, w); },
           [&](const Tensor& x, const Tensor& t) { return huber(x, t, 0.5, w); },
+          [&](const Tensor& x, const Tensor& t) { return pinball(x, t, 0.3, w); },
           [&](const Tensor& x, const Tensor& t) { return bce_with_logits(x, t, w); },
           [&](const Tensor& x, const Tensor& t) { return kl_div(x, t, w); },
       };

@@ -214,6 +214,7 @@ TEST_CASE("a weight of 0 has the gradient 0 where the loss is not finite") {
       [&](const Tensor& w) { return l1(x, zero, {.weights = w}); },
       [&](const Tensor& w) { return mse(x, zero, {.weights = w}); },
       [&](const Tensor& w) { return huber(x, zero, 1, {.weights = w}); },
+      [&](const Tensor& w) { return pinball(x, zero, 0.3, {.weights = w}); },
       [&](const Tensor& w) { return bce_with_logits(x, zero, {.weights = w}); },
       [&](const Tensor& w) { return kl_div(rows, shares, {.weights = w}); },
       [&](const Tensor& w) { return nll(rows, classes, {.weights = w}); },

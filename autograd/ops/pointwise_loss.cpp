@@ -89,6 +89,35 @@ struct Huber {
   }
 };
 
+struct Level {
+  double quantile;
+};
+
+// max(q d, (q - 1) d) with d = t - x.
+struct Pinball {
+  using Attr = Level;
+  static constexpr const char* name = "pinball";
+  static constexpr bool rows = false;
+
+  template <class T>
+  static T factor(T d, const Level& a) {
+    const T q = static_cast<T>(a.quantile);
+    return d > 0 ? q : d < 0 ? q - 1 : T(0);
+  }
+  template <class T>
+  static T value(T x, T t, const Level& a) {
+    return factor(t - x, a) * (t - x);
+  }
+  template <class T>
+  static Slopes<T> slopes(T x, T t, const Level& a) {
+    const T f = factor(t - x, a);
+    return {-f, f};
+  }
+  static Tensor in_ops(const Tensor& x, const Tensor& t, const Level& a) {
+    return a.quantile * relu(t - x) + (1 - a.quantile) * relu(x - t);
+  }
+};
+
 struct PositiveWeight {
   double weight = 1;
 };
@@ -318,6 +347,16 @@ REEL_EARLY const Op<Call<Huber>> huber_op{pointwise<Huber>({
     with_inputs(normal({1, 17}), normal({1, 17}), absent()).attr(Call<Huber>{{9}}),
 })};
 
+REEL_EARLY const Op<Call<Pinball>> pinball_op{pointwise<Pinball>({
+    with_inputs(distinct({2, 3}), positive({2, 3}), positive({2})).attr(Call<Pinball>{{0.1}}),
+    with_inputs(values({1, -2, 3}), values({0.5, 1, 700}), positive({})).attr(Call<Pinball>{{0.5}}),
+    with_inputs(positive({2, 3}), distinct({2, 3}), positive({2, 3})).attr(Call<Pinball>{{0.9}}),
+    with_inputs(distinct({}), positive({}), positive({})).attr(Call<Pinball>{{0.75}}),
+    with_inputs(distinct({1, 17}), positive({1, 17}), absent()).attr(Call<Pinball>{{0.2}}),
+    with_inputs(distinct({3}), positive({3}), positive({3}))
+        .attr(Call<Pinball>{{0.3}, LossReduction::sum}),
+})};
+
 REEL_EARLY const Op<Call<BceWithLogits>> bce_with_logits_op{pointwise<BceWithLogits>({
     with_inputs(normal({3, 4}), normal({3, 4}), positive({3})),
     with_inputs(normal({2, 1, 3}), positive({2, 1, 3}), positive({2, 1, 3}))
@@ -356,6 +395,14 @@ Tensor huber(const Tensor& x, const Tensor& targets, Arg<double> delta, const Lo
     throw ValueError(fmt::format("huber: delta {} is 0 in f32; convert x with to(f64)", delta),
                      site);
   return huber_op({&x, &targets, &options.weights}, {{delta}, options.reduction}, site);
+}
+
+Tensor pinball(const Tensor& x, const Tensor& targets, Arg<double> quantile,
+               const LossOptions& options, Site site) {
+  if (!(quantile > 0 && quantile < 1))
+    throw ValueError(fmt::format("pinball: the quantile must be between 0 and 1, not {}", quantile),
+                     site);
+  return pinball_op({&x, &targets, &options.weights}, {{quantile}, options.reduction}, site);
 }
 
 Tensor bce_with_logits(const Tensor& logits, const Tensor& targets, const BceOptions& options,

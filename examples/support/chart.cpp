@@ -23,6 +23,13 @@ constexpr std::size_t colours = std::size(dashes), shapes = most_curves / colour
 
 std::string short_number(double x) { return fmt::format("{:.6g}", x == 0 ? 0.0 : x); }
 
+// The least of 1, 2, 5, 10, 20 ... that divides a length into at most that many parts.
+double step_of(double length, double parts) {
+  const double unit = std::pow(10, std::floor(std::log10(length / parts)));
+  const double wanted = length / parts / unit;
+  return unit * (wanted <= 1 ? 1 : wanted <= 2 ? 2 : wanted <= 5 ? 5 : 10);
+}
+
 // From a value to a coordinate, and which values have a tick.
 class Axis {
  public:
@@ -35,9 +42,7 @@ class Axis {
         low -= margin;
         high += margin;
       }
-      const double unit = std::pow(10, std::floor(std::log10((high - low) / 4)));
-      const double wanted = (high - low) / 4 / unit;
-      step_ = unit * (wanted <= 1 ? 1 : wanted <= 2 ? 2 : wanted <= 5 ? 5 : 10);
+      step_ = step_of(high - low, 4);
     }
     low_ = place(low);
     high_ = place(high);
@@ -50,9 +55,9 @@ class Axis {
   std::vector<double> ticks() const {
     std::vector<double> values;
     if (log_) {
-      const int decades = static_cast<int>(high_ - low_), stride = 1 + decades / 8;
-      for (int i = 0; i <= decades + 1 && values.size() < 12; i += stride)
-        if (const double p = std::ceil(low_) + i; p <= high_) values.push_back(std::pow(10, p));
+      const double unit = std::max(1.0, step_of(high_ - low_, 8));  // of the power of ten
+      for (double p = std::ceil(low_ / unit) * unit; p <= high_; p += unit)
+        values.push_back(std::pow(10, p));
       return values;
     }
     const double first = std::ceil(low_ / step_ - 1e-9);
@@ -120,12 +125,15 @@ class Picture {
  public:
   explicit Picture(const Chart& chart)
       : chart_(chart), right_(chart.right_factor == 0 ? width - 12 : width - 52) {
+    Range positive;
     for (const Curve& curve : chart.curves)
       for (const Point& p : curve.points) {
         x_.add(p.x);
         y_.add(p.y);
+        if (p.y > 0) positive.add(p.y);
       }
-    log_ = chart.logarithmic && y_.low > 0 && y_.high / y_.low > 20;
+    log_ = chart.logarithmic && y_.low >= 0 && positive.high / positive.low > 20;
+    if (log_) y_ = positive;
   }
 
   std::string str() const {
@@ -145,7 +153,7 @@ class Picture {
       svg += line(curve, Style(styles), x, y);
       if (!curve.raw) ++styles;
     }
-    if (chart_.best) svg += star(x(chart_.best->x), y(chart_.best->y));
+    if (chart_.best && is_drawn(*chart_.best)) svg += star(x(chart_.best->x), y(chart_.best->y));
     return svg;
   }
 
@@ -190,16 +198,28 @@ class Picture {
     return svg;
   }
 
-  static std::string line(const Curve& curve, const Style& style, const Axis& x, const Axis& y) {
-    std::string points;
+  // A logarithmic axis has no place for a zero: the line is interrupted there.
+  bool is_drawn(const Point& p) const { return !log_ || p.y > 0; }
+
+  std::string line(const Curve& curve, const Style& style, const Axis& x, const Axis& y) const {
+    std::string svg, points;
+    const auto finish = [&] {
+      if (points.empty()) return;
+      points.pop_back();
+      svg += curve.raw ? fmt::format("<polyline class=\"raw s{}\" points=\"{}\"/>\n", style.colour,
+                                     points)
+                       : style.line(points);
+      points.clear();
+    };
     for (const Point& p : thinned(curve.points, most_points))
-      points += fmt::format("{:.1f},{:.1f} ", x(p.x), y(p.y));
-    if (points.empty()) return "";
-    points.pop_back();
-    if (curve.raw)
-      return fmt::format("<polyline class=\"raw s{}\" points=\"{}\"/>\n", style.colour, points);
-    std::string svg = style.line(points);
-    for (const Point& p : thinned(curve.points, 8)) svg += style.mark_at(x(p.x), y(p.y)) + '\n';
+      if (is_drawn(p))
+        points += fmt::format("{:.1f},{:.1f} ", x(p.x), y(p.y));
+      else
+        finish();
+    finish();
+    if (curve.raw) return svg;
+    for (const Point& p : thinned(curve.points, 8))
+      if (is_drawn(p)) svg += style.mark_at(x(p.x), y(p.y)) + '\n';
     return svg;
   }
 
@@ -286,6 +306,12 @@ std::vector<Point> thinned(const std::vector<Point>& points, std::size_t most) {
   Spread<Point> some(most);
   for (const Point& p : points) some.add(p);
   return some.elements();
+}
+
+Curve curve(std::string name, std::span<const double> y, double x, bool raw) {
+  Curve result{std::move(name), {}, raw};
+  for (const double value : y) result.points.push_back({x++, value});
+  return result;
 }
 
 std::string figure(const Chart& given) {

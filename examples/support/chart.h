@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,8 +26,10 @@ struct Chart {
   std::string caption;  ///< what is shown, in a sentence
   std::string x, y;     ///< the axes with their units: "step", "nats per character"
   std::vector<Curve> curves;
-  bool logarithmic = false;  ///< y, where it is positive and spans more than a factor of 20
-  double right_factor = 0;   ///< the right axis shows y times this, in `right`; 0: there is none
+  /// y, if none is negative and the positive ones span more than a factor of 20. Zeros are then
+  /// interruptions of the line; the table of a figure has them.
+  bool logarithmic = false;
+  double right_factor = 0;  ///< the right axis shows y times this, in `right`; 0: there is none
   std::string right = {};
   std::optional<Point> best = {};  ///< marked by a star
 };
@@ -36,6 +39,9 @@ constexpr std::size_t most_curves = 24;
 
 /// A figure; empty without a point to draw.
 std::string figure(const Chart& given);
+
+/// A line through (x, y[0]), (x + 1, y[1]), ...
+Curve curve(std::string name, std::span<const double> y, double x = 0, bool raw = false);
 
 /// The chart as a file of SVG, with title and legend; an id is not needed. Throws ValueError
 /// without a point to draw.

@@ -73,7 +73,6 @@ Program::Program(std::string name, const std::string& description)
   parser_->app.name(parser_->name);
   parser_->app.description(description);
   parser_->app.get_formatter()->column_width(34);
-  parser_->app.add_flag("--fast", parser_->is_fast, "a try of some seconds, with a weaker result");
 }
 
 Program::~Program() = default;
@@ -126,13 +125,17 @@ void Program::recipes(const std::vector<std::string>& names) {
 void Program::require(const void* value) { parser_->option_of(value).required(); }
 
 void Program::set_in(const std::string& recipe, const void* value, std::function<void()> set) {
+  if (recipe == "fast" && !parser_->app.get_option_no_throw("--fast"))
+    parser_->app.add_flag("--fast", parser_->is_fast,
+                          "a try of some seconds, with a weaker result");
   parser_->presets.push_back({recipe, value, std::move(set)});
 }
 
 std::string Program::settings() const {
   std::string text;
   for (const Parser::Known& k : parser_->known)
-    if (const std::string name = k.option->get_name(); name != "--save" && name != "--epochs")
+    if (const std::string name = k.option->get_name();
+        name != "--save" && name != "--epochs" && name != "--chart")
       text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, k.text());
   return text;
 }

@@ -12,7 +12,7 @@
 namespace reel::examples {
 
 /// The command line of a program and how it ends. Besides the options that it adds it has --help,
-/// and --fast, which sets some of them for a try of a few seconds.
+/// and, if some of these have a fast value, --fast, which sets them for a try of a few seconds.
 ///
 ///     int main(int argc, char** argv) {
 ///       Settings s;

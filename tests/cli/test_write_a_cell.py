@@ -19,6 +19,17 @@ class WriteACell(unittest.TestCase):
         # little.
         self.assertRegex(run.stdout, r"peephole LSTM \d+\.\d+, minimal gated unit \d+\.\d+")
 
+    def test_help_and_errors(self):
+        run = subprocess.run([BUILD / "examples" / "write_a_cell", "--help"], capture_output=True,
+                             text=True)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("Usage: write_a_cell [OPTIONS]", run.stdout)
+        run = subprocess.run([BUILD / "examples" / "write_a_cell", "--x"], capture_output=True,
+                             text=True)
+        self.assertEqual((run.returncode, run.stdout), (2, ""))
+        self.assertEqual(run.stderr, "write_a_cell: The following argument was not expected: --x; "
+                                     "see --help\n")
+
 
 if __name__ == "__main__":
     unittest.main()
