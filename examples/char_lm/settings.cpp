@@ -95,7 +95,9 @@ void assign(const Setting& setting, const std::string& text, bool& value) {
   value = text == "true";
 }
 
-bool has_validation(const Settings& s) { return s.train_frac + s.test_frac < 1 - rounding; }
+bool has_validation(const Settings& s) {
+  return s.test_frac == 0 ? s.train_frac < 1 : s.train_frac + s.test_frac < 1 - rounding;
+}
 
 void complete(Settings& s, const Given& given) {
   if (s.train_frac + s.test_frac > 1 + rounding)
