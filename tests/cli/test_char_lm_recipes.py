@@ -138,8 +138,10 @@ class Settings(runs.CharLmTest):
             mean = sum(values) / len(values)
             self.assertLess(abs(mean), 0.08 / math.sqrt(3) * 5 / math.sqrt(len(values)), name)
         wide = parameters_of(self.train("wide", *still, "--init-uniform", 0.16, "--layers", 1))
+        drawn = parameters_of(run)
+        self.assertNotEqual(drawn["rnn.0.w_hh"], drawn["rnn.1.w_hh"])
         for name, values in wide.items():  # each from the stream of its name
-            for a, b in zip(values, parameters_of(run)[name]):
+            for a, b in zip(values, drawn[name]):
                 self.assertAlmostEqual(a, 2 * b, places=6)
 
     def test_limits_of_elements(self):
