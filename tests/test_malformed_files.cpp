@@ -47,7 +47,7 @@ void check_message(const std::string& name, const std::string& message, const ch
 
 TEST_CASE("malformed files: config.json") {
   char_lm::Settings settings;
-  complete(settings, true);
+  complete(settings, char_lm::all_given);
   const std::string good =
       char_lm::RunConfig{settings, {"/a.txt", 3, 0xabc}, char_lm::vocabulary_of("abc", settings)}
           .json();

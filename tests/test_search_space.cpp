@@ -92,7 +92,7 @@ TEST_CASE("search: settings that have the value of another one follow its values
     CHECK(trial.settings.tbptt_length == trial.settings.seq_len);
   }
   SearchSpace space = space_of({"seq-len=5..50"});
-  complete(space.fixed, false);  // as it is stored
+  complete(space.fixed, {});  // as it is stored
   for (const Drawn& trial : draw(space, 5))
     CHECK(trial.settings.tbptt_length == trial.settings.seq_len);
 }

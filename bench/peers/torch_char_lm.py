@@ -168,7 +168,7 @@ def parse_arguments():
 
 def read_text(path):
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:  # without a mark
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
         sys.exit(f"torch_char_lm: cannot read {path}: {error}")

@@ -11,6 +11,7 @@
 #include <reel/autograd/error.h>
 #include <reel/autograd/message.h>
 
+#include "help_texts.h"
 #include "machine.h"
 #include "search.h"
 
@@ -126,6 +127,8 @@ void add_training(CLI::App& app, Options& options, const std::string& what,
   add_run(app, options.run, what);
   add_path(app, "text", "FILE", "text to train on [Reel's own sources]",
            [&](const Path& path) { options.text = path; });
+  add_text(app, "recipe", "NAME", "settings of a publication, see below",
+           [&](const std::string& name) { options.recipe = &recipe_named(name); });
   app.add_flag("--resume", options.resume, fmt::format("resume the {} in DIR", what));
   app.add_flag("--force", options.force, "also if another version of Reel wrote it");
   CLI::Option* quiet = app.add_flag_callback(
@@ -152,26 +155,7 @@ void add_train(CLI::App& app, TrainOptions& options) {
   add_training(app, options, "run", "print the lines of the metrics as JSON");
   add_extras(app, options.extras);
   add_settings(app, options.settings);
-  app.footer(
-      "--optimizer: adam, adamw, nadam, radam, adamax, rmsprop, adagrad, adadelta, lion\n"
-      "or sgd. --schedule: constant; exponential, by --lr-decay; cosine, to 0 at the\n"
-      "end; plateau, halved after an epoch without a lower validation loss. With --ema\n"
-      "validation, samples and later commands use the average of the weights. Epochs of\n"
-      "--lr-decay count from the end of the warm-up. --on-nan, at a loss or gradient\n"
-      "that is not finite: stop; skip, without an update, up to 9 steps in a row;\n"
-      "rollback, to the newest kept state with half the rate, up to 10 times.\n\n"
-      "A symbol of --level char is a character, of byte a byte, of word a word or the\n"
-      "end of a line, of bpe a part of a word (byte-pair encoding). Words are separated\n"
-      "by spaces. Texts of char and byte may be larger than memory.\n\n"
-      "Loss is in nats per symbol. Ctrl-C finishes the step and saves; --resume then\n"
-      "reaches the same weights as an uninterrupted run. With --resume only --epochs,\n"
-      "--on-nan, --save-every, --keep, --threads and what is written may differ from\n"
-      "the run's own settings. DIR gets model.safetensors, saved each minute and epoch;\n"
-      "best.safetensors, after the epoch of least validation loss; steps/, the saves to\n"
-      "keep; config.json, metrics.jsonl, machines.jsonl and report.html, a page to look\n"
-      "at. With --diagnose lines of metrics also have gradients through time, gates,\n"
-      "time constants and Jacobians in the last step. Neither this nor samples,\n"
-      "--tensorboard, --quiet and --json change the training.");
+  app.footer(help_of_training());
 }
 
 void add_ranges(CLI::App& app, std::vector<Range>& ranges) {
@@ -205,20 +189,7 @@ void add_tune(CLI::App& app, TuneOptions& options) {
            });
   add_ranges(app, options.space.ranges);
   add_settings(app, options.space.fixed);
-  app.footer(
-      "Searches at random: each trial has its own values of the settings with --over,\n"
-      "as in --over lr=1e-4..1e-1 --over model=gru,lstm; all others are fixed. Numbers\n"
-      "are log-uniform, or uniform if the range begins at 0. Without --over the ranges\n"
-      "are lr=5e-4..2e-2, dropout=0..0.5 and clip=0.5..10, without what is fixed.\n\n"
-      "The better half of the trials goes on (successive halving) after --epochs / 2^k,\n"
-      "..., --epochs / 4 and --epochs / 2, by validation loss. A trial that diverges is\n"
-      "out. The best one is trained to the end: its weights are those of char_lm train\n"
-      "with its settings. DIR gets a run for each trial, DIR/trial-001, ..., for all\n"
-      "commands, tune.json and report.html, which compares the best.\n\n"
-      "Ctrl-C saves and stops, and so does the end of --time-budget; --resume goes on,\n"
-      "also after a crash, to the same result. With it only --time-budget, --threads,\n"
-      "more --trials and the --text, if it was moved, may be given. See also\n"
-      "char_lm train --help for --optimizer and --schedule.");
+  app.footer(help_of_search());
 }
 
 void add_sample(CLI::App& app, SampleOptions& options) {
@@ -283,9 +254,14 @@ void add_sample(CLI::App& app, SampleOptions& options) {
 
 void add_eval(CLI::App& app, EvalOptions& options) {
   add_run(app, options.run);
-  add_path(app, "text", "FILE", "text to predict, each symbol from those before it",
-           [&](const Path& path) { options.text = path; })
-      ->required();
+  add_path(app, "text", "FILE", "text to predict, or where that of --part is now",
+           [&](const Path& path) { options.text = path; });
+  const Setting part{.name = "part",
+                     .help = "a part of the run's own text",
+                     .value = "train|valid|test",
+                     .allowed = "train, valid or test"};
+  add_text(app, part.name, part.value, std::string(part.help),
+           [&, part](const std::string& text) { assign(part, text, options.part.emplace()); });
   add_checkpoint(app, options.checkpoint);
   app.add_flag("--per-char", options.per_char, "also tell which 20 symbols cost most");
   app.add_flag("--json", options.json, "print one JSON object");
@@ -349,8 +325,8 @@ void add_gradcheck(CLI::App& app, GradcheckCommand& options) {
 }
 
 // The names of the settings that were passed to a command.
-std::set<std::string> given_settings(const CLI::App& app, const Settings& settings) {
-  std::set<std::string> given;
+Given given_settings(const CLI::App& app, const Settings& settings) {
+  Given given;
   each_setting(settings, [&](const Setting& setting, const auto&) {
     const CLI::Option* option = app.get_option_no_throw(fmt::format("--{}", setting.name));
     if (option && option->count() > 0) given.emplace(setting.name);
@@ -406,17 +382,42 @@ TuneOptions checked(const CLI::App& app, TuneOptions options, const char* progra
   space.given = given_settings(app, space.fixed);
   options.program = program;
   try {
-    if (options.resume && (!space.given.empty() || !space.ranges.empty()))
+    if (options.resume && (!space.given.empty() || !space.ranges.empty() || options.recipe))
       throw ValueError(fmt::format("--{} is of the search already; leave it out with --resume",
-                                   space.given.empty() ? "over" : *space.given.begin()));
+                                   !space.given.empty()    ? *space.given.begin()
+                                   : !space.ranges.empty() ? "over"
+                                                           : "recipe"));
     if (options.resume) return options;
     if (!options.trials) throw ValueError("--trials is required");
+    if (options.recipe) {
+      Given others = space.given;
+      for (const Range& range : space.ranges) others.insert(range.name());
+      follow(*options.recipe, space.fixed, others);
+    }
     if (space.ranges.empty()) space.ranges = default_ranges(space);
     draw(space, *options.trials);
     return options;
   } catch (const ValueError& error) {
     throw UsageError(fmt::format("{}; see char_lm tune --help", error.message()));
   }
+}
+
+// The options of a training, complete and without contradictions.
+TrainOptions checked(const CLI::App& app, TrainOptions options, const char* program) {
+  Settings& settings = options.settings;
+  options.given = given_settings(app, settings);
+  options.program = program;
+  try {
+    if (options.recipe) follow(*options.recipe, settings, options.given);
+    complete(settings, options.given);
+    // Those that are given with --resume have to be those of the run.
+    if (!options.resume) require_consistent(settings, options.given);
+  } catch (const ValueError& error) {
+    throw UsageError(fmt::format("--{}; see char_lm train --help", error.message()));
+  }
+  if (options.resume && options.recipe)
+    for (const RecipeValue& value : options.recipe->values) options.given.emplace(value.setting);
+  return options;
 }
 
 std::string version() {
@@ -473,6 +474,8 @@ Command parse_command_line(int argc, char** argv) {
   }
   if (*tune) return checked(*tune, std::move(tune_options), argv[0]);
   if (*sample) return sample_options;
+  if (*eval && !eval_options.text && !eval_options.part)
+    throw UsageError("--text or --part is required; see char_lm eval --help");
   if (*eval) return eval_options;
   if (*info) return info_options;
   if (*report) return report_options;
@@ -481,16 +484,7 @@ Command parse_command_line(int argc, char** argv) {
     if (gradcheck->count("--vocabulary") > 0) gradcheck_options.given.insert("vocabulary");
     return gradcheck_options;
   }
-  train_options.given = given_settings(*train, train_options.settings);
-  try {
-    complete(train_options.settings, train_options.given.contains("seq-len"));
-    // Those that are given with --resume have to be those of the run.
-    if (!train_options.resume) require_consistent(train_options.settings, train_options.given);
-  } catch (const ValueError& error) {
-    throw UsageError(fmt::format("--{}; see char_lm train --help", error.message()));
-  }
-  train_options.program = argv[0];
-  return train_options;
+  return checked(*train, std::move(train_options), argv[0]);
 }
 
 }  // namespace reel::char_lm

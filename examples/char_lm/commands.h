@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "recipes.h"
 #include "search_space.h"
 #include "settings.h"
 #include "training_log.h"
@@ -40,7 +41,8 @@ struct TrainOptions {
   std::filesystem::path run;
   std::optional<std::filesystem::path> text;
   Settings settings;
-  std::set<std::string> given;  ///< the names of the settings that the user passed
+  Given given;                     ///< the names of the settings that the user passed
+  const Recipe* recipe = nullptr;  ///< if there is one, what the others are
   std::optional<int> threads;
   bool resume = false;
   bool force = false;  ///< resume a run of another version of Reel
@@ -56,7 +58,8 @@ struct TuneOptions {
   std::filesystem::path run;
   std::optional<std::filesystem::path> text;
   SearchSpace space;
-  std::optional<int> trials;  ///< required for a new search
+  const Recipe* recipe = nullptr;  ///< of what is neither given nor searched
+  std::optional<int> trials;       ///< required for a new search
   std::optional<int> threads;
   double time_budget = std::numeric_limits<double>::infinity();  ///< in seconds
   bool resume = false, force = false;
@@ -82,7 +85,9 @@ struct SampleOptions {
 int sample(const SampleOptions& options);
 
 struct EvalOptions {
-  std::filesystem::path run, text;
+  std::filesystem::path run;
+  std::optional<std::filesystem::path> text;
+  std::optional<std::string> part;  ///< "train", "valid" or "test": a part of the run's own text
   std::string checkpoint = "last";
   bool per_char = false, json = false;
 };
@@ -108,7 +113,7 @@ int report(const ReportOptions& options);
 struct GradcheckCommand {
   std::optional<std::filesystem::path> run;  ///< the run whose model to check, instead of a new one
   Settings settings{.model = "lstm", .hidden = 4, .embed = 3, .seq_len = 4, .batch = 2};
-  std::set<std::string> given;  ///< the names of the model options that the user passed
+  Given given;  ///< the names of the model options that the user passed
   int vocabulary = 5;
   int order = 1;
   bool fast = false, json = false;

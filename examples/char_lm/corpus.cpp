@@ -66,20 +66,36 @@ std::uint64_t hash_of_parts(nn::File& file, std::uint64_t bytes) {
   return hash;
 }
 
+// The sizes of the parts of a text of n symbols.
+struct Sizes {
+  Index train, valid, test;
+};
+
+Sizes sizes_of(Index n, const Settings& s) {
+  const auto share = [&](double fraction) {
+    return static_cast<Index>(fraction * static_cast<double>(n));
+  };
+  const Index train = share(s.train_frac);
+  if (!has_validation(s)) return {train, 0, n - train};
+  const Index test = share(s.test_frac);
+  return {train, n - train - test, test};
+}
+
 // Whether each part of a text of n symbols is long enough for a window.
-bool is_enough(Index n, Index least, double train_frac) {
-  const auto train = static_cast<Index>(train_frac * static_cast<double>(n));
-  return train >= least && (train_frac == 1 || n - train >= least);
+bool is_enough(Index n, Index least, const Settings& s) {
+  const auto [train, valid, test] = sizes_of(n, s);
+  return train >= least && (valid >= least || !has_validation(s)) &&
+         (test >= least || s.test_frac == 0);
 }
 
 // The smallest sufficient n, by bisection: a formula would have to reproduce the rounding. None if
 // a part is so small that no text has a window in it.
-std::optional<Index> least_length(Index least, double train_frac) {
+std::optional<Index> least_length(Index least, const Settings& s) {
   Index too_short = 0, enough = Index{1} << 50;
-  if (!is_enough(enough, least, train_frac)) return std::nullopt;
+  if (!is_enough(enough, least, s)) return std::nullopt;
   while (enough - too_short > 1) {
     const Index middle = (too_short + enough) / 2;
-    (is_enough(middle, least, train_frac) ? enough : too_short) = middle;
+    (is_enough(middle, least, s) ? enough : too_short) = middle;
   }
   return enough;
 }
@@ -140,22 +156,29 @@ Corpus corpus_of(const Text& text, const Settings& settings, VocabularyPtr vocab
   });
 }
 
-datasets::SourceSplit split_for(const Corpus& corpus, const Settings& settings) {
+TextParts split_for(const Corpus& corpus, const Settings& settings) {
   const Index n = corpus.tokens->size();
   // Training takes windows of tbptt_update steps, validation of seq_len.
   const bool by_update = settings.tbptt_update > settings.seq_len;
   const int steps = by_update ? settings.tbptt_update : settings.seq_len;
   const char* const option = by_update ? "--tbptt-update" : "--seq-len";
   const Index least = datasets::Windows::least_tokens(settings.batch, steps);
-  if (is_enough(n, least, settings.train_frac))
-    return datasets::split(*corpus.tokens, settings.train_frac);
-  const auto enough = least_length(least, settings.train_frac);
-  throw ValueError(fmt::format(
-      "{}: the text is too short: {}, but --batch {} x {} {} with --train-frac {} takes "
-      "at least {}; give a longer text, a smaller --batch or a smaller {}{}",
-      corpus.id.description(), counted(n, unit_of(settings.level).name), settings.batch, option,
-      steps, settings.train_frac, enough ? fmt::format("{}", *enough) : "more than any text has",
-      option, settings.train_frac < 1 ? ", or do without validation (--train-frac 1)" : ""));
+  const datasets::TokenSource& tokens = *corpus.tokens;
+  const Sizes sizes = sizes_of(n, settings);
+  if (is_enough(n, least, settings))
+    return {{tokens, 0, sizes.train},
+            {tokens, sizes.train, sizes.valid},
+            {tokens, n - sizes.test, sizes.test}};
+  const auto enough = least_length(least, settings);
+  throw ValueError(
+      fmt::format("{}: the text is too short: {}, but --batch {} x {} {} with {} takes "
+                  "at least {}; give a longer text, a smaller --batch or a smaller {}{}",
+                  corpus.id.description(), counted(n, unit_of(settings.level).name), settings.batch,
+                  option, steps, parts_in_words(settings),
+                  enough ? fmt::format("{}", *enough) : "more than any text has", option,
+                  has_validation(settings) && settings.test_frac == 0
+                      ? ", or do without validation (--train-frac 1)"
+                      : ""));
 }
 
 }  // namespace reel::char_lm

@@ -5,7 +5,6 @@
 #include <memory>
 #include <string>
 
-#include <reel/datasets/splits.h>
 #include <reel/datasets/token_source.h>
 
 #include "settings.h"
@@ -57,10 +56,15 @@ struct Corpus {
 /// vocabulary.
 Corpus corpus_of(const Text& text, const Settings& settings, VocabularyPtr vocabulary = nullptr);
 
-/// The training part and the validation part, which is empty for a train_frac of 1; they refer to
-/// the corpus. Throws ValueError, saying how long the text has to be, if a part is shorter than one
-/// window.
-datasets::SourceSplit split_for(const Corpus& corpus, const Settings& settings);
+/// The parts of a text, one after another, which refer to the corpus.
+struct TextParts {
+  datasets::TokenRange train, valid, test;
+};
+/// Of n symbols the first floor(train_frac · n), the last floor(test_frac · n) and those between
+/// them; where the two fractions are all, the last part is what the first leaves. Throws
+/// ValueError, saying how long the text has to be, if one that is not to be empty is shorter than
+/// one window.
+TextParts split_for(const Corpus& corpus, const Settings& settings);
 
 /// The text in the normal form of --normalize. Throws ValueError if it is not UTF-8.
 std::string normalized(std::string text, const Settings& settings);

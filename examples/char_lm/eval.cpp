@@ -14,6 +14,7 @@
 #include "commands.h"
 #include "json_lines.h"
 #include "output.h"
+#include "run_text.h"
 #include "trained.h"
 #include "training_log.h"
 
@@ -83,14 +84,25 @@ Total total_of(const Model& model, const datasets::TokenSource& source,
   return total;
 }
 
-Corpus corpus_of(const EvalOptions& options, const RunConfig& config) {
+Corpus corpus_of(const std::filesystem::path& path, const RunConfig& config) {
   const Settings& settings = config.settings;
-  const Text text = find_text(options.text, settings, is_large(options.text, settings));
+  const Text text = find_text(path, settings, is_large(path, settings));
   Corpus corpus = corpus_of(text, settings, config.vocabulary);
   if (corpus.tokens->size() < 2)
     throw FileError(fmt::format("{}: the text is too short: it takes at least 2 {}s to predict one",
-                                short_path(options.text), unit_of(settings.level).name));
+                                short_path(path), unit_of(settings.level).name));
   return corpus;
+}
+
+datasets::TokenRange part_of(const Corpus& corpus, const std::string& part,
+                             const EvalOptions& options, const Settings& settings) {
+  const TextParts parts = split_for(corpus, settings);
+  if (part == "train") return parts.train;
+  const bool has_it = part == "valid" ? has_validation(settings) : settings.test_frac > 0;
+  if (!has_it)
+    throw ValueError(fmt::format("--part {}: there is none in the run in {}, which has {}", part,
+                                 short_path(options.run), parts_in_words(settings)));
+  return part == "valid" ? parts.valid : parts.test;
 }
 
 // The kinds that cost most, the most expensive first.
@@ -170,13 +182,17 @@ int eval(const EvalOptions& options) {
   return with_trained_model(
       RunDirectory(options.run), options.checkpoint,
       [&](const auto& model, const RunConfig& config) {
-        const Corpus corpus = corpus_of(options, config);
+        const Corpus corpus = options.part ? text_of_run(config, options.run, options.text)
+                                           : corpus_of(options.text.value(), config);
+        const datasets::TokenRange tokens =
+            options.part ? part_of(corpus, *options.part, options, config.settings)
+                         : datasets::TokenRange(*corpus.tokens, 0, corpus.tokens->size());
         std::vector<Cost> costs;
         if (options.per_char)
           for (std::int32_t token = 0; token < config.vocabulary->size(); ++token)
             costs.push_back({.token = token});
-        const Total total = total_of(model, *corpus.tokens, *config.vocabulary, costs);
-        const Result result = result_of(total, corpus.tokens->size() - 1);
+        const Total total = total_of(model, tokens, *config.vocabulary, costs);
+        const Result result = result_of(total, tokens.size() - 1);
         double nats = 0;
         for (const Cost& cost : costs) nats += cost.nats;
         costs = largest(std::move(costs));

@@ -55,8 +55,7 @@ class Check {
     };
     tokens_ = characters();
     targets_ = characters();
-    const Index embed = model.embed.w.shape()[1];
-    inputs_.push_back({"inputs", zeros({s.seq_len, s.batch, embed}, f64)});
+    inputs_.push_back({"inputs", zeros({s.seq_len, s.batch, model.embed.size()}, f64)});
     state_.layers.resize(model.rnn.layers.size());
     const auto tensors = nn::flatten(state_);
     const std::size_t each = tensors.size() / state_.layers.size();
@@ -92,8 +91,8 @@ class Check {
 void require_few(const GradcheckCommand& options, Index vocabulary_size) {
   const Settings& s = options.settings;
   const Index states = s.model == "lstm" ? 2 : 1;
-  Index count =
-      Index{s.seq_len} * s.batch * s.embed + Index{s.layers} * states * s.batch * s.hidden;
+  Index count = Index{s.seq_len} * s.batch * input_size(s, vocabulary_size) +
+                Index{s.layers} * states * s.batch * s.hidden;
   each_parameter(s, vocabulary_size,
                  [&](const std::string&, const Shape& shape) { count += shape.size(); });
   if (!options.fast && count > most_coordinates)
@@ -143,6 +142,7 @@ int gradcheck(const GradcheckCommand& options) {
   return with_layer(options.settings.model, [&]<class L>() {
     const Params params(options.settings.seed, f64);
     const CharLm<L> model(params, options.vocabulary, options.settings);
+    initialize(params, options.settings);
     return run_check(model, params, options);
   });
 }

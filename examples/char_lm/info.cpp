@@ -39,6 +39,9 @@ std::string training(const Progress& at, const RunConfig& config) {
   if (at.best_epoch > 0)
     text += fmt::format("{:<16}{:.4f} nats/{}, after epoch {}\n", "best validation", at.best_loss,
                         unit_of(config.settings.level).brief, at.best_epoch);
+  if (at.is_tested())
+    text += fmt::format("{:<16}{:.4f} nats/{}\n", "test", at.test_loss,
+                        unit_of(config.settings.level).brief);
   return text;
 }
 
@@ -69,6 +72,7 @@ Json json_of(const RunConfig& config, const Progress& at, const nn::NamedTensors
     json["best_valid_loss"] = at.best_loss;
     json["best_epoch"] = at.best_epoch;
   }
+  if (at.is_tested()) json["test_loss"] = at.test_loss;
   json["parameters"] = Json::array();
   for (const auto& [name, value] : params.tensors)
     json["parameters"].push_back(

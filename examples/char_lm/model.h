@@ -8,11 +8,11 @@
 #include <reel/nn/cells/gru.h>
 #include <reel/nn/cells/lstm.h>
 #include <reel/nn/cells/rnn.h>
-#include <reel/nn/embedding.h>
 #include <reel/nn/linear.h>
 #include <reel/nn/named_tensors.h>
 #include <reel/nn/stacked.h>
 
+#include "input_vectors.h"
 #include "settings.h"
 
 namespace reel::char_lm {
@@ -22,7 +22,16 @@ namespace reel::char_lm {
 /// and in parts the gradients of the weights would have other last bits.
 constexpr Index large_vocabulary = 2000;
 
-/// Predicts each next symbol of a text: embedding, a stack of recurrent layers, and a linear layer
+/// The length of the vectors that the first layer reads.
+inline Index input_size(const Settings& s, Index vocabulary_size) {
+  return s.embed == 0 ? vocabulary_size : s.embed;
+}
+
+/// Gives the parameters of a new model the values of --init-uniform, if there are any: each draws
+/// from the stream of its name.
+void initialize(const Params& params, const Settings& settings);
+
+/// Predicts each next symbol of a text: its vector, a stack of recurrent layers, and a linear layer
 /// with one output for each symbol of the vocabulary.
 template <nn::Layer L>
 struct CharLm {
@@ -34,7 +43,7 @@ struct CharLm {
 
   CharLm(const Params& p, Index vocabulary_size, const Settings& s)
       : embed(p / "embed", vocabulary_size, s.embed),
-        rnn(p / "rnn", s.embed, s.hidden, {.layers = s.layers, .dropout = s.dropout}),
+        rnn(p / "rnn", embed.size(), s.hidden, {.layers = s.layers, .dropout = s.dropout}),
         head(p / "head", s.hidden, vocabulary_size) {}
 
   /// The mean loss of predicting the targets i32 [T, B] from the tokens i32 [T, B] up to each.
@@ -42,7 +51,7 @@ struct CharLm {
             const nn::Mode& mode = nn::Eval{}) const {
     return loss_from_vectors(embed(tokens), targets, state, mode);
   }
-  /// The same from the symbols' embeddings [T, B, E].
+  /// The same from the symbols' vectors [T, B, E].
   Loss loss_from_vectors(const Tensor& x, const Tensor& targets, const State& state,
                          const nn::Mode& mode) const {
     auto [y, next] = rnn(x, state, mode);
@@ -54,7 +63,7 @@ struct CharLm {
                                                 : head.cross_entropy(y, targets);
   }
 
-  nn::Embedding embed;
+  InputVectors embed;
   nn::Stacked<L> rnn;
   nn::Linear head;
 };
@@ -64,12 +73,12 @@ struct CharLm {
 template <class F>
 void each_parameter(const Settings& s, Index vocabulary_size, F&& f) {
   const Index gates = s.model == "lstm" ? 4 : s.model == "gru" ? 3 : 1, rows = gates * s.hidden;
-  f("embed.w", Shape{vocabulary_size, s.embed});
+  if (s.embed > 0) f("embed.w", Shape{vocabulary_size, s.embed});
   f("head.w", Shape{vocabulary_size, s.hidden});
   f("head.b", Shape{vocabulary_size});
   for (int i = 0; i < s.layers; ++i) {
     const std::string layer = "rnn." + std::to_string(i);
-    f(layer + ".w_ih", Shape{rows, i == 0 ? s.embed : s.hidden});
+    f(layer + ".w_ih", Shape{rows, i == 0 ? input_size(s, vocabulary_size) : s.hidden});
     f(layer + ".w_hh", Shape{rows, s.hidden});
     f(layer + ".b", Shape{rows});
     if (s.model == "gru") f(layer + ".b_hn", Shape{s.hidden});

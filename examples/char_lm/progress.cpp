@@ -40,9 +40,11 @@ void require_consistent(const Progress& at) {
   require(at.grad_norm >= 0 && std::isfinite(at.grad_norm),
           fmt::format("a gradient of norm {}", number(at.grad_norm)));
   require(at.best_epoch == 0
-              ? at.best_loss == std::numeric_limits<double>::infinity()
+              ? at.best_loss == Progress::none
               : (at.best_epoch <= epochs || at.rollbacks > 0) && is_sum(at.best_loss, 1),
           fmt::format("a best loss of {} in epoch {}", number(at.best_loss), at.best_epoch));
+  require(!at.is_tested() || (at.window == 0 && epochs > 0 && is_sum(at.test_loss, 1)),
+          fmt::format("a loss of {} on the text to test on", number(at.test_loss)));
   require(at.skipped <= at.step && at.epoch_skipped <= std::min(at.skipped, at.window) &&
               at.recent_skipped <= std::min(at.skipped, recent) && at.skipped_in_row <= at.skipped,
           fmt::format("{} skipped, {} of them in the epoch, {} in the last {}",

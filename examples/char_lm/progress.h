@@ -13,26 +13,32 @@ constexpr double largest_loss = 1e6;
 
 /// The progress of a training: all of its state that is numbers and not tensors.
 struct Progress {
-  Index step = 0;          ///< steps taken
-  Index epoch = 1;         ///< the current one
-  Index window = 0;        ///< the next window of the epoch
-  double epoch_loss = 0;   ///< sum over the steps of the epoch
-  double recent_loss = 0;  ///< sum over the steps since the last hundred
-  double grad_norm = 0;    ///< at the last step
-  double best_loss = std::numeric_limits<double>::infinity();  ///< the best validation loss
-  Index best_epoch = 0;                                        ///< its epoch; 0 for none
-  Index metrics_lines = 0;                                     ///< written so far
+  /// In place of a loss that there is not.
+  static constexpr double none = std::numeric_limits<double>::infinity();
+
+  Index step = 0;           ///< steps taken
+  Index epoch = 1;          ///< the current one
+  Index window = 0;         ///< the next window of the epoch
+  double epoch_loss = 0;    ///< sum over the steps of the epoch
+  double recent_loss = 0;   ///< sum over the steps since the last hundred
+  double grad_norm = 0;     ///< at the last step
+  double best_loss = none;  ///< the best validation loss
+  Index best_epoch = 0;     ///< its epoch; 0 for none
+  Index metrics_lines = 0;  ///< written so far
   // Runs of earlier versions have none of these.
   Index skipped = 0, epoch_skipped = 0, recent_skipped = 0,
         skipped_in_row = 0;       ///< steps without an update, as their loss was not finite
   Index carried_from = 0;         ///< the window of the epoch that began with a state of zeros
   Index rollbacks = 0;            ///< returns to an earlier step
   double rate_factor = 1;         ///< of the learning rate, after these
+  double test_loss = none;        ///< once the training is at its end, if there is text to test on
   optim::ClipCount epoch_clips;   ///< over the steps of the epoch
   optim::ClipCount recent_clips;  ///< since the last hundred
 
   /// The updates of the parameters so far.
   Index updates() const { return step - skipped; }
+
+  bool is_tested() const { return test_loss != none; }
 
   /// The next epoch, from its first window on.
   void begin_epoch() {
@@ -73,6 +79,7 @@ void each_recent_number(P& p, F&& f) {
   f("carried_from", p.carried_from);
   f("rollbacks", p.rollbacks);
   f("rate_factor", p.rate_factor);
+  f("test_loss", p.test_loss);
   const auto clips = [&](const std::string& name, auto& count) {
     f(name + ".steps", count.steps);
     f(name + ".clipped", count.clipped);

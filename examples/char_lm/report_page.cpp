@@ -62,6 +62,12 @@ Metrics last_line(const ReportedRun& run) {
   return last;
 }
 
+std::string loss_in_words(double nats, const ReportedRun& run) {
+  return fmt::format("{:.4f} nats, {:.4f} bits per {}, perplexity {:.4g}", nats,
+                     nats / std::numbers::ln2, unit_of(run.config.settings.level).name,
+                     std::exp(nats));
+}
+
 std::string summary(const Runs& runs) {
   Comparison table(runs, "What was trained, and how well it predicts");
   table.row("model", [](const ReportedRun& run) {
@@ -76,11 +82,17 @@ std::string summary(const Runs& runs) {
   table.row("best validation loss", [](const ReportedRun& run) -> std::string {
     const Progress& at = run.progress;
     if (at.best_epoch == 0) return "none yet";
-    return fmt::format("{:.4f} nats, {:.4f} bits per {}, perplexity {:.4g}, after epoch {}",
-                       at.best_loss, at.best_loss / std::numbers::ln2,
-                       unit_of(run.config.settings.level).name, std::exp(at.best_loss),
-                       at.best_epoch);
+    return fmt::format("{}, after epoch {}", loss_in_words(at.best_loss, run), at.best_epoch);
   });
+  if (std::ranges::any_of(runs, [](const ReportedRun& run) { return run.progress.is_tested(); }))
+    table.row("test loss", [](const ReportedRun& run) -> std::string {
+      const Progress& at = run.progress;
+      if (!at.is_tested()) return "none";
+      const std::string weights = at.best_epoch > 0
+                                      ? fmt::format("the weights after epoch {}", at.best_epoch)
+                                      : "the last weights";
+      return fmt::format("{}, of {}", loss_in_words(at.test_loss, run), weights);
+    });
   table.row("last training loss", [](const ReportedRun& run) -> std::string {
     const Metrics last = last_line(run);
     if (last.step == 0) return "none yet";

@@ -188,7 +188,7 @@ std::string RunConfig::identity() const {
   if (settings.tbptt_update == settings.seq_len && settings.tbptt_length == settings.seq_len)
     for (const char* key : {"tbptt_update", "tbptt_length"}) json.erase(key);
   Settings earlier{.bytes = settings.bytes};
-  complete(earlier, true);
+  complete(earlier, all_given);
   const Json of_earlier_versions = json_of({earlier, text, vocabulary});
   each_setting(settings, [&](const Setting& setting, const auto&) {
     const std::string key = key_of(setting);
@@ -215,7 +215,7 @@ RunConfig parse_config(std::string_view text, const nn::Location& vocabulary_fil
     if (!is_optional || members.has(key_of(setting)))
       assign_json(setting, members[key_of(setting)], value);
   });
-  complete(settings, true);
+  complete(settings, all_given);
   TextId id = text_id(members["text"], settings);
   VocabularyPtr vocabulary = vocabulary_in(members, settings, vocabulary_file);
   members.require_no_others();

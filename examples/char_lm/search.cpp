@@ -82,7 +82,7 @@ nn::Location search_file(const RunDirectory& directory) { return directory.path(
 
 void write_search(const RunDirectory& directory, const Search& search) {
   RunConfig config{search.space.fixed, search.text, search.vocabulary};
-  complete(config.settings, search.space.given.contains("seq-len"));
+  complete(config.settings, search.space.given);
   Json json;
   json["trials"] = search.trials;
   json["over"] = Json::object();

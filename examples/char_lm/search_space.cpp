@@ -25,6 +25,7 @@ const std::map<std::string_view, std::string_view> not_searched = {
     {"vocabulary-size", "losses of different symbols cannot be compared"},
     {"normalize", "losses on different texts cannot be compared"},
     {"train-frac", "losses on different texts cannot be compared"},
+    {"test-frac", "losses on different texts cannot be compared"},
     {"save-every", "it does not change what is learnt"},
     {"keep", "it does not change what is learnt"},
 };
@@ -64,10 +65,10 @@ void require_space(const SearchSpace& space) {
       throw ValueError(
           fmt::format("--over {} is given twice; leave out one of them", range.name()));
   }
-  if (space.fixed.train_frac == 1)
-    throw ValueError(
-        "a search compares validation losses, but --train-frac 1 leaves no text for them; give "
-        "less, such as 0.9");
+  if (!has_validation(space.fixed))
+    throw ValueError(fmt::format(
+        "a search compares validation losses, but {} leaves no text for them; give less",
+        parts_in_words(space.fixed)));
 }
 
 Drawn drawn_at(const SearchSpace& space, const Rng& trial, std::uint64_t attempt) {
@@ -81,7 +82,7 @@ Drawn drawn_at(const SearchSpace& space, const Rng& trial, std::uint64_t attempt
     drawn.values.emplace_back(range.name(), range.at(rng.uniform()));
     assign(drawn.settings, range.name(), drawn.values.back().second);
   }
-  complete(drawn.settings, given.contains("seq-len"));
+  complete(drawn.settings, given);
   require_consistent(drawn.settings, given);
   return drawn;
 }
@@ -171,8 +172,10 @@ std::vector<Range> default_ranges(const SearchSpace& space) {
   std::vector<Range> ranges;
   for (const char* text : {"lr=5e-4..2e-2", "dropout=0..0.5", "clip=0.5..10"}) {
     Range range(text);
-    // Dropout acts between layers.
-    const bool acts = range.name() != "dropout" || space.fixed.layers > 1;
+    // Dropout acts between layers; a limit of the elements takes the place of one of the norm.
+    const bool acts = range.name() == "dropout" ? space.fixed.layers > 1
+                      : range.name() == "clip"  ? space.fixed.clip_value == 0
+                                                : true;
     if (acts && !space.given.contains(range.name())) ranges.push_back(std::move(range));
   }
   if (ranges.empty())

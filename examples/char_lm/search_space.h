@@ -39,8 +39,8 @@ class Range {
 
 /// The settings of a search.
 struct SearchSpace {
-  Settings fixed;               ///< with defaults for what is neither given nor searched
-  std::set<std::string> given;  ///< the names of those that the user passed
+  Settings fixed;  ///< with defaults for what is neither given nor searched
+  Given given;     ///< the names of those that the user passed
   std::vector<Range> ranges;
 };
 

@@ -31,6 +31,9 @@ bool is_choice(std::string_view choices, std::string_view text) {
   }
 }
 
+// A sum such as 0.7 + 0.1 + 0.2 is not exactly 1.
+constexpr double rounding = 1e-12;
+
 // The level, which runs of earlier versions have as `bytes`, and what depends on it.
 void complete_level(Settings& s) {
   if (s.bytes && !s.level.empty() && s.level != "byte")
@@ -92,9 +95,17 @@ void assign(const Setting& setting, const std::string& text, bool& value) {
   value = text == "true";
 }
 
-void complete(Settings& s, bool seq_len_is_given) {
+bool has_validation(const Settings& s) {
+  return s.test_frac == 0 ? s.train_frac < 1 : s.train_frac + s.test_frac < 1 - rounding;
+}
+
+void complete(Settings& s, const Given& given) {
+  if (s.train_frac + s.test_frac > 1 + rounding)
+    throw ValueError(fmt::format(
+        "train-frac {} and test-frac {} are more than the whole text; give smaller ones",
+        s.train_frac, s.test_frac));
   if (s.tbptt_update != 0 && s.tbptt_length != 0) {
-    if (!seq_len_is_given)
+    if (!given.contains("seq-len"))
       s.seq_len = s.tbptt_update;
     else if (s.seq_len != s.tbptt_update && s.seq_len != s.tbptt_length)
       throw ValueError(fmt::format(
@@ -105,23 +116,32 @@ void complete(Settings& s, bool seq_len_is_given) {
   if (s.tbptt_update == 0) s.tbptt_update = s.seq_len;
   if (s.tbptt_length == 0) s.tbptt_length = s.seq_len;
   complete_level(s);
+  if (given.contains("clip-value") && s.clip_value > 0 && !given.contains("clip")) s.clip = 0;
 }
 
-void require_consistent(const Settings& s, const std::set<std::string>& given) {
+void require_consistent(const Settings& s, const Given& given) {
   for (const char* name : {"lr-decay", "lr-decay-after"})
     if (given.contains(name) && s.schedule != "exponential")
       throw ValueError(
           fmt::format("{} is of --schedule exponential; leave it out with {}", name, s.schedule));
+  if (given.contains("decay-rate") && s.optimizer != "rmsprop")
+    throw ValueError(
+        fmt::format("decay-rate is of --optimizer rmsprop; leave it out with {}", s.optimizer));
   if (given.contains("min-count") && s.level != "word")
     throw ValueError(
         fmt::format("min-count is of --level word; leave it out with --level {}", s.level));
   if (given.contains("vocabulary-size") && s.level != "word" && s.level != "bpe")
     throw ValueError(fmt::format(
         "vocabulary-size is of --level word and bpe; leave it out with --level {}", s.level));
-  if (s.schedule == "plateau" && s.train_frac == 1)
+  if (s.schedule == "plateau" && !has_validation(s))
     throw ValueError(
-        "schedule plateau follows the validation loss, but --train-frac 1 leaves no "
-        "text for it");
+        fmt::format("schedule plateau follows the validation loss, but {} leaves no text for it",
+                    parts_in_words(s)));
+}
+
+std::string parts_in_words(const Settings& s) {
+  const std::string train = fmt::format("--train-frac {}", s.train_frac);
+  return s.test_frac == 0 ? train : fmt::format("{} and --test-frac {}", train, s.test_frac);
 }
 
 Unit unit_of(std::string_view level) {

@@ -13,20 +13,23 @@ namespace reel::char_lm {
 /// The settings of a run, which `train` accepts and the run stores in its config.json.
 struct Settings {
   std::string model = "lstm";
-  int layers = 2, hidden = 128, embed = 64;
+  int layers = 2, hidden = 128, embed = 64;  ///< an embedding of size 0 is one-hot
   double dropout = 0;
   int seq_len = 50;
   int tbptt_update = 0, tbptt_length = 0;  ///< 0: see `complete`
   int batch = 50, epochs = 10;
   std::string optimizer = "adam", schedule = "exponential";
+  double decay_rate = 0.99;
   double lr = 2e-3, lr_decay = 0.97;
   int lr_decay_after = 10, warmup = 0;
   double ema = 0;
-  double clip = 5, train_frac = 0.9;
+  double clip = 5, clip_value = 0;
+  double train_frac = 0.9, test_frac = 0;
   std::uint64_t seed = 123;
   std::string on_nan = "stop";
   int save_every = 0, keep = 0;
   std::string dtype = "f32";
+  double init_uniform = 0;  ///< 0: each layer's own initial values
   bool bytes = false;
   std::string level = {};  ///< empty: see `complete`
   int min_count = 1, vocabulary_size = 0;
@@ -78,11 +81,21 @@ void each_setting(S& s, F&& f) {
             "a whole number from 1 to 10000", layers},
     s.layers);
   f(Setting{"hidden", "Model", "units in each layer", "N", whole_words, whole}, s.hidden);
-  f(Setting{"embed", "Model", "size of a symbol's embedding", "N", whole_words, whole}, s.embed);
+  f(Setting{"embed", "Model", "size of an embedding; 0: one-hot", "N",
+            "a whole number from 0 to 1000000", natural},
+    s.embed);
   f(Setting{"dropout", "Model", "dropout rate between layers", "P",
             "a number from 0 to less than 1", rate},
     s.dropout);
   f(Setting{"dtype", "Model", "element type", "f32|f64", "f32 or f64"}, s.dtype);
+  f(Setting{.name = "init-uniform",
+            .group = "Model",
+            .help = "parameters from -X to X; 0: as usual",
+            .value = "X",
+            .allowed = not_negative_words,
+            .allows = not_negative,
+            .is_recent = true},
+    s.init_uniform);
   f(Setting{.name = "level",
             .group = "Text",
             .help = "what is a symbol",
@@ -119,6 +132,14 @@ void each_setting(S& s, F&& f) {
   f(Setting{"train-frac", "Text", "fraction to train on; rest validates", "P",
             "a number greater than 0, at most 1", part},
     s.train_frac);
+  f(Setting{.name = "test-frac",
+            .group = "Text",
+            .help = "fraction at the end to test on",
+            .value = "P",
+            .allowed = "a number from 0 to less than 1",
+            .allows = rate,
+            .is_recent = true},
+    s.test_frac);
   f(Setting{"seq-len", "Text", "time steps of a window", "N", whole_words, whole}, s.seq_len);
   f(Setting{"tbptt-update", "Text", "time steps between two updates", "N", whole_words, whole,
             "seq-len"},
@@ -143,6 +164,14 @@ void each_setting(S& s, F&& f) {
             .allowed = optimizer_words,
             .choices = optimizers},
     s.optimizer);
+  f(Setting{.name = "decay-rate",
+            .group = "Training",
+            .help = "of the mean of squares in rmsprop",
+            .value = "P",
+            .allowed = "a number from 0 to less than 1",
+            .allows = rate,
+            .is_recent = true},
+    s.decay_rate);
   f(Setting{"lr", "Training", "learning rate", "X", positive_words, positive}, s.lr);
   f(Setting{.name = "schedule",
             .group = "Training",
@@ -177,6 +206,14 @@ void each_setting(S& s, F&& f) {
   f(Setting{"clip", "Training", "maximum gradient norm; 0: no limit", "X", not_negative_words,
             not_negative},
     s.clip);
+  f(Setting{.name = "clip-value",
+            .group = "Training",
+            .help = "limit of its elements; 0: no limit",
+            .value = "X",
+            .allowed = not_negative_words,
+            .allows = not_negative,
+            .is_recent = true},
+    s.clip_value);
   f(Setting{.name = "on-nan",
             .group = "Training",
             .help = "if a loss is not finite, see below",
@@ -225,15 +262,26 @@ void assign(const Setting& setting, const std::string& text, bool& value);
 /// Throws ValueError: what the value is, and what is allowed.
 [[noreturn]] void refuse(const Setting& setting, std::string_view value);
 
+/// The names of settings that were given.
+using Given = std::set<std::string>;
+
 /// Gives tbptt_update and tbptt_length the value of seq_len where they are 0, and seq_len that of
 /// tbptt_update if it is not given but both others are; level and bytes that of each other, and
-/// with level bpe vocabulary_size 1000 for 0. Throws ValueError if all three lengths are given and
-/// seq_len is neither of the others, and for settings of a text that its level does not have.
-void complete(Settings& settings, bool seq_len_is_given);
+/// with level bpe vocabulary_size 1000 for 0; clip 0 if clip_value is given without it. Throws
+/// ValueError if all three lengths are given and seq_len is neither of the others, for settings of
+/// a text that its level does not have, and for parts of the text that are more than all of it.
+void complete(Settings& settings, const Given& given);
+/// The `given` of settings that are complete already.
+inline const Given all_given = {"seq-len", "clip"};
+
+/// Whether the parts for training and testing leave text for validation.
+bool has_validation(const Settings& settings);
+/// "--train-frac 0.8 and --test-frac 0.1", or without the latter if it is 0.
+std::string parts_in_words(const Settings& settings);
 
 /// Throws ValueError for settings of a new run that contradict each other; `given` are those that
 /// were given.
-void require_consistent(const Settings& settings, const std::set<std::string>& given);
+void require_consistent(const Settings& settings, const Given& given);
 
 /// What a symbol of a level is called.
 struct Unit {

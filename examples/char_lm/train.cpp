@@ -7,6 +7,7 @@
 #include "checkpoint.h"
 #include "commands.h"
 #include "machine.h"
+#include "run_text.h"
 #include "trainer.h"
 
 namespace reel::char_lm {
@@ -27,33 +28,6 @@ Settings settings_of(const RunConfig& run, const TrainOptions& options) {
     assign(setting, texts.at(name), value);
   });
   return settings;
-}
-
-Text text_of(const RunConfig& config, const TrainOptions& options) {
-  const auto find = [&](const std::filesystem::path& path) {
-    return find_text(path, config.settings, config.text.in_parts);
-  };
-  if (options.text) return find(*options.text);
-  try {
-    return find(config.text.path);
-  } catch (const FileError& error) {
-    throw FileError(
-        fmt::format("{} (the text of the run; if it is elsewhere now, or its path is "
-                    "not UTF-8, give it with --text)",
-                    error.message()));
-  }
-}
-
-// The text of a resumed run, from its old path unless --text says where it is now.
-Corpus same_corpus(const RunConfig& config, const TrainOptions& options) {
-  const Text text = text_of(config, options);
-  if (!text.id.same_content(config.text))
-    throw ValueError(
-        fmt::format("{}: not the text that the run in {} was begun with ({}, "
-                    "then {}); give that one with --text, or another --run",
-                    text.id.description(), short_path(options.run),
-                    counted(static_cast<Index>(text.id.bytes), "byte"), config.text.bytes));
-  return corpus_of(text, config.settings, config.vocabulary);
 }
 
 Corpus new_corpus(const TrainOptions& options) {
@@ -106,7 +80,7 @@ class Training {
       if (!options_.force)
         run_.explain(run_.model_file(), [&] { RunDirectory::require_same_version(*checkpoint); });
     }
-    const Corpus corpus = same_corpus(config, options_);
+    const Corpus corpus = text_of_run(config, options_.run, options_.text);
     config.text.path = corpus.id.path;
     const Settings before = std::exchange(config.settings, settings);
     return with_trainer(config, corpus, [&](auto& trainer) {
@@ -126,9 +100,9 @@ class Training {
 
   template <class F>
   int with_trainer(const RunConfig& config, const Corpus& corpus, F&& f) {
-    const datasets::SourceSplit split = split_for(corpus, config.settings);
+    const TextParts parts = split_for(corpus, config.settings);
     return with_layer(config.settings.model, [&]<class L>() {
-      Trainer<L> trainer(config, split, run_, log_, options_.extras);
+      Trainer<L> trainer(config, parts, run_, log_, options_.extras);
       return f(trainer);
     });
   }
@@ -174,14 +148,22 @@ class Training {
         at.best_epoch > 0 ? fmt::format("best validation loss {:.4f} nats/{}, after epoch {}",
                                         at.best_loss, trainer.unit().brief, at.best_epoch)
                           : "there is no validation loss";
+    const std::string test =
+        at.is_tested()
+            ? fmt::format("test loss {:.4f} nats/{}, of {}", at.test_loss, trainer.unit().brief,
+                          at.best_epoch > 0 ? "these weights" : "the last weights")
+            : "";
     if (at.best_epoch > 0) log_.note(best);
+    if (at.is_tested()) log_.note(test);
     if (before != at.step) log_.note("report " + run_.report_file().str());
     log_.note(before == at.step
                   ? fmt::format("nothing left to do after {}; give more with --epochs",
                                 counted(at.epoch - 1, "epoch"))
                   : "finished; see what it writes with");
     log_.note("  " + command_on_run("sample"));
-    log_.end(fmt::format("finished after step {}; {}", at.step, best), json_of(at, "finished"));
+    log_.end(fmt::format("finished after step {}; {}{}{}", at.step, best,
+                         at.is_tested() ? "; " : "", test),
+             json_of(at, "finished"));
     return 0;
   }
 
@@ -193,9 +175,10 @@ class Training {
   static std::string json_of(const Progress& at, std::string_view end) {
     return fmt::format(
         "{{\"end\": \"{}\", \"step\": {}, \"epochs\": {}, \"best_valid_loss\": {}, "
-        "\"best_epoch\": {}}}",
+        "\"best_epoch\": {}{}}}",
         end, at.step, at.epoch - 1, at.best_epoch > 0 ? number(at.best_loss) : "null",
-        at.best_epoch);
+        at.best_epoch,
+        at.is_tested() ? fmt::format(", \"test_loss\": {}", number(at.test_loss)) : "");
   }
 
   const TrainOptions& options_;

@@ -1,4 +1,4 @@
-#include "trainer.h"
+#include "trainer_parts.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,6 +6,7 @@
 
 #include <reel/nn/files/atomic_file.h>
 
+#include "model.h"
 #include "report_page.h"
 
 namespace reel::char_lm {
@@ -34,6 +35,16 @@ nn::NamedTensors by_name(const Gradients& gradients) {
   return named;
 }
 
+Position position_of(const Progress& at, const Settings& settings, Index steps_per_epoch,
+                     double learning_rate) {
+  return {.step = at.step,
+          .steps = settings.epochs * steps_per_epoch,
+          .epoch = static_cast<int>(at.epoch),
+          .epochs = settings.epochs,
+          .lr = learning_rate,
+          .unit = unit_of(settings.level).brief};
+}
+
 void write_report(const RunDirectory& run, const RunConfig& config, const Progress& at,
                   const Params& params, TrainingLog& log) {
   try {
@@ -43,6 +54,14 @@ void write_report(const RunDirectory& run, const RunConfig& config, const Progre
     log.note(fmt::format("note   there is no new report: {}", error.message()));
   } catch (const std::bad_alloc&) {
     log.note("note   there is no new report: not enough memory");
+  }
+}
+
+void initialize(const Params& params, const Settings& s) {
+  if (s.init_uniform == 0) return;
+  for (Param& p : params.list()) {
+    Rng rng = Rng(s.seed).stream(p.name());
+    p.set(rng.uniform(p.shape(), -s.init_uniform, s.init_uniform, p.dtype()));
   }
 }
 

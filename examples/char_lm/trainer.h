@@ -16,6 +16,7 @@
 #include "commands.h"
 #include "corpus.h"
 #include "diverged.h"
+#include "evaluation.h"
 #include "interrupt.h"
 #include "metrics.h"
 #include "model.h"
@@ -25,29 +26,20 @@
 #include "samples.h"
 #include "saves.h"
 #include "tensorboard.h"
+#include "trainer_parts.h"
 #include "training_log.h"
 #include "updates.h"
 #include "writer.h"
 
 namespace reel::char_lm {
 
-/// The last steps before a window.
-datasets::Window last_steps(const datasets::Windows& windows, Index window, Index steps);
-
-/// The gradients by the names of their parameters.
-nn::NamedTensors by_name(const Gradients& gradients);
-
-/// Writes report.html; a failure is noted in the log, as the training is worth more.
-void write_report(const RunDirectory& run, const RunConfig& config, const Progress& at,
-                  const Params& params, TrainingLog& log);
-
 /// Trains a CharLm over epochs of windows, each of the steps to the next update; the state is
 /// carried from window to window.
 template <nn::Layer L>
 class Trainer {
  public:
-  Trainer(const RunConfig& config, const datasets::SourceSplit& text, const RunDirectory& run,
-          TrainingLog& log, const Extras& extras)
+  Trainer(const RunConfig& config, const TextParts& text, const RunDirectory& run, TrainingLog& log,
+          const Extras& extras)
       : config_(config),
         run_(run),
         log_(log),
@@ -61,8 +53,12 @@ class Trainer {
         tbptt_(params_, {.k1 = config.settings.tbptt_update,
                          .k2 = config.settings.tbptt_length,
                          .rng = &rng_}) {
-    if (text.valid.size() > 0)
-      valid_.emplace(text.valid, config.settings.batch, config.settings.seq_len);
+    initialize(params_, config.settings);
+    const auto windows_of = [&](const datasets::TokenRange& part) {
+      return datasets::Windows(part, config.settings.batch, config.settings.seq_len);
+    };
+    if (has_validation(config.settings)) valid_ = windows_of(text.valid);
+    if (config.settings.test_frac > 0) test_ = windows_of(text.test);
     if (extras.diagnose) diagnostics_.emplace();
   }
 
@@ -121,13 +117,16 @@ class Trainer {
   std::optional<Diagnosis> diagnosis();
   void end_epoch();
   std::optional<double> validate() const;
+  void test();
 
   void require_below(double limit, const char* what, double value, Index step) {
     if (!(value < limit))
       throw saves_.diverged(fmt::format("the {} is {}", what, number(value)), step);
   }
   Metrics metrics(double train_loss, const optim::ClipCount& clips, const Pace& pace) const;
-  Position position() const;
+  Position position() const {
+    return position_of(at_, config_.settings, train_.count(), updates_.learning_rate());
+  }
   double seconds_left() const;
 
   const RunConfig& config_;
@@ -137,7 +136,7 @@ class Trainer {
   Saves saves_;
   Limits limits_;
   datasets::Windows train_;
-  std::optional<datasets::Windows> valid_;
+  std::optional<datasets::Windows> valid_, test_;
 
   Params params_;
   CharLm<L> model_;
@@ -213,6 +212,7 @@ int Trainer<L>::run(const Limits& limits) {
   limits_ = limits;
   saves_.restart_clock();
   start_ = seconds_now() - metrics_->elapsed_s();
+  if (!is_done()) at_.test_loss = Progress::none;
   try {
     // What could not be written earlier.
     if (at_.metrics_lines < lines_due(at_)) write_hundred();
@@ -228,6 +228,7 @@ int Trainer<L>::run(const Limits& limits) {
       }
     }
     saves_.wait();
+    if (is_done() && test_ && !at_.is_tested()) test();
     return 0;
   } catch (const Stopped&) {
     save();
@@ -256,11 +257,12 @@ std::optional<double> Trainer<L>::step() try {
   double mean = 0;
   tbptt_.run({inputs, targets}, model_with_loss(), [&](Gradients& gradients, double loss) {
     const double clip = config_.settings.clip;
-    const double norm = clip > 0 ? optim::clip_by_norm(gradients, clip) : gradients.norm();
-    require_below(INFINITY, "norm of the gradient", norm, at_.step + 1);
-    at_.grad_norm = norm;
+    const Updates::Norms norms = updates_.clip(gradients);
+    require_below(INFINITY, "norm of the gradient", norms.whole, at_.step + 1);
+    at_.grad_norm = norms.whole;
     if (clip > 0)
-      for (optim::ClipCount* count : {&at_.epoch_clips, &at_.recent_clips}) count->add(norm, clip);
+      for (optim::ClipCount* count : {&at_.epoch_clips, &at_.recent_clips})
+        count->add(norms.limited, clip);
     updates_.step(gradients, at_.step + 1);
     if (board_ && (at_.step + 1) % 100 == 0) shown_gradients_ = by_name(gradients);
     mean = loss;
@@ -452,17 +454,23 @@ void Trainer<L>::end_epoch() {
 template <nn::Layer L>
 std::optional<double> Trainer<L>::validate() const {
   if (!valid_) return std::nullopt;
-  return updates_.with_average([&] {
-    State state;
-    double sum = 0;
-    for (const auto& [inputs, targets] : *valid_) {
-      stop_if_asked();
-      auto [loss, next] = model_.loss(inputs, targets, state);
-      sum += loss.item();
-      state = std::move(next);
-    }
-    return sum / static_cast<double>(valid_->count());
-  });
+  return updates_.with_average(
+      [&] { return mean_loss(model_, *valid_, [&] { stop_if_asked(); }); });
+}
+
+// Of the best weights, or if there is no validation the last. They are read from the file, as later
+// commands read them.
+template <nn::Layer L>
+void Trainer<L>::test() {
+  const nn::Location file = at_.best_epoch > 0 ? run_.best_file() : run_.model_file();
+  const nn::NamedTensors weights = weights_of(run_.load(config_, file), params_);
+  const double loss = nn::functional_call(
+      params_, weights, [&] { return mean_loss(model_, *test_, [&] { stop_if_asked(); }); });
+  require_below(largest_loss, "test loss", loss, at_.step);
+  at_.test_loss = loss;
+  save();
+  saves_.wait();
+  report();
 }
 
 template <nn::Layer L>
@@ -477,16 +485,6 @@ Metrics Trainer<L>::metrics(double train_loss, const optim::ClipCount& clips,
           .elapsed_s = seconds_now() - start_,
           .clip = clips.steps > 0 ? std::optional(clips) : std::nullopt,
           .skipped = at_.skipped};
-}
-
-template <nn::Layer L>
-Position Trainer<L>::position() const {
-  return {.step = at_.step,
-          .steps = config_.settings.epochs * train_.count(),
-          .epoch = static_cast<int>(at_.epoch),
-          .epochs = config_.settings.epochs,
-          .lr = updates_.learning_rate(),
-          .unit = unit().brief};
 }
 
 template <nn::Layer L>

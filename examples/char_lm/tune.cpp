@@ -22,7 +22,7 @@ namespace {
 
 Settings completed(const SearchSpace& space) {
   Settings settings = space.fixed;
-  complete(settings, space.given.contains("seq-len"));
+  complete(settings, space.given);
   return settings;
 }
 
@@ -31,8 +31,8 @@ void require_trainable(const std::vector<Trial>& trials, const Corpus& corpus) {
   for (const Trial& trial : trials) {
     const Settings& settings = trial.drawn.settings;
     require_storable(settings);
-    const datasets::SourceSplit split = split_for(corpus, settings);
-    const datasets::Windows windows(split.train, settings.batch, settings.tbptt_update);
+    const TextParts parts = split_for(corpus, settings);
+    const datasets::Windows windows(parts.train, settings.batch, settings.tbptt_update);
     schedule_of(settings, windows.count());
   }
 }

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <reel/optim/clip.h>
 #include <reel/optim/optimizers.h>
+#include <reel/optim/rmsprop.h>
 
 namespace reel::char_lm {
 namespace {
@@ -17,6 +19,13 @@ optim::Schedule after_warmup(const Settings& s, Index steps_per_epoch) {
         .epochs = optim::ExponentialDecay{
             .learning_rate = s.lr, .factor = s.lr_decay, .after = s.lr_decay_after}};
   return s.lr;
+}
+
+std::unique_ptr<optim::Optimizer> optimizer_of(const Settings& s, const Params& params) {
+  if (s.optimizer == "rmsprop")
+    return std::make_unique<optim::RmsProp>(
+        params, optim::RmsPropOptions{.learning_rate = s.lr, .alpha = s.decay_rate});
+  return optim::make_optimizer(s.optimizer, params, s.lr);
 }
 
 }  // namespace
@@ -40,11 +49,26 @@ nn::NamedTensors weights_of(const optim::RunState& checkpoint, const Params& par
 
 Updates::Updates(const Params& params, const Settings& settings, Index steps_per_epoch)
     : params_(params),
-      optimizer_(optim::make_optimizer(settings.optimizer, params, settings.lr)),
+      max_norm_(settings.clip),
+      max_element_(settings.clip_value),
+      optimizer_(optimizer_of(settings, params)),
       schedule_(schedule_of(settings, steps_per_epoch)) {
   if (settings.schedule == "plateau")
     plateau_.emplace(optim::ReduceOnPlateauOptions{.factor = 0.5, .patience = 0});
   if (settings.ema > 0) ema_.emplace(params, settings.ema);
+}
+
+Updates::Norms Updates::clip(Gradients& gradients) const {
+  const auto clip_norm = [&] {
+    return max_norm_ > 0 ? optim::clip_by_norm(gradients, max_norm_) : gradients.norm();
+  };
+  if (max_element_ == 0) {
+    const double norm = clip_norm();
+    return {norm, norm};
+  }
+  const double whole = gradients.norm();
+  optim::clip_by_value(gradients, max_element_);
+  return {whole, clip_norm()};
 }
 
 void Updates::step(const Gradients& gradients, Index step) {

@@ -28,6 +28,12 @@ class Updates {
  public:
   Updates(const Params& params, const Settings& settings, Index steps_per_epoch);
 
+  /// Norms of a gradient: as it was, and with its elements clipped, before its norm is.
+  struct Norms {
+    double whole, limited;
+  };
+  /// Clips the elements of the gradients, then their norm, where there is a limit.
+  Norms clip(Gradients& gradients) const;
   /// The update of a step, counted from 1.
   void step(const Gradients& gradients, Index step);
   /// Sets the learning rate of a step, as `step` does.
@@ -51,6 +57,7 @@ class Updates {
 
  private:
   Params params_;
+  double max_norm_, max_element_;  // 0: any
   std::unique_ptr<optim::Optimizer> optimizer_;
   optim::Schedule schedule_;
   double rate_factor_ = 1;

@@ -14,7 +14,8 @@ namespace reel::char_lm {
 template <class Model>
 class Writer {
  public:
-  explicit Writer(const Model& model) : step_(model.embed, model.rnn), predict_(model.head) {}
+  explicit Writer(const Model& model)
+      : embed_(model.embed), step_(stepper(model)), predict_(model.head) {}
 
   void read(std::int32_t token) {
     take_in();
@@ -28,9 +29,19 @@ class Writer {
   }
 
  private:
+  using Step = nn::Stepper<decltype(Model::rnn)>;
+
+  // It looks symbols up in a table, if there is one.
+  static Step stepper(const Model& model) {
+    const nn::Embedding* table = model.embed.table();
+    return table ? Step(*table, model.rnn) : Step(model.rnn);
+  }
   // The last token is taken in only when it matters.
   void take_in() {
-    if (unread_) last_ = step_(full({1}, *unread_, i32), last_.state);
+    if (unread_) {
+      const Tensor symbol = full({1}, *unread_, i32);
+      last_ = step_(embed_.table() ? symbol : embed_(symbol), last_.state);
+    }
     unread_.reset();
   }
   void take(std::int32_t token) {
@@ -39,7 +50,8 @@ class Writer {
     if (place == seen_.end() || *place != token) seen_.insert(place, token);
   }
 
-  nn::Stepper<decltype(Model::rnn)> step_;
+  InputVectors embed_;
+  Step step_;
   nn::Stepper<decltype(Model::head)> predict_;
   nn::Output<typename Model::State> last_;
   std::optional<std::int32_t> unread_;

@@ -42,7 +42,8 @@ class CommandLine(runs.CharLmTest):
                 (["train", *run, "--ema", 1], "a number from 0 to less than 1"),
                 (["train", *run, "--dtype", "f16"], "f32 or f64"),
                 (["train", *run, "--text", ""], "--text is empty"),
-                (["eval", *run], "--text is required"),
+                (["eval", *run], "--text or --part is required"),
+                (["eval", *run, "--part", "all"], "train, valid or test"),
                 (["info"], "--run is required"),
                 (["gradcheck", "--model", "cnn"], "rnn, gru or lstm"),
                 (["gradcheck", "--dtype", "f32"], "unknown option --dtype"),
@@ -65,12 +66,15 @@ class CommandLine(runs.CharLmTest):
                      "--epochs", 2)
 
     def test_numbers_out_of_range(self):
-        for option in ("layers", "hidden", "embed", "seq-len", "batch", "epochs", "threads",
+        for option in ("layers", "hidden", "seq-len", "batch", "epochs", "threads",
                        "tbptt-update", "tbptt-length"):
             for value in ("0", "-3", "1.5", "x", "", "99999999999999999999"):
                 self.refuse(2, "train", "--run", "new", f"--{option}", value, says=f"--{option} is")
         for option, values in {"lr": ["0", "-1", "nan", "inf"], "dropout": ["1", "-0.1"],
                                "clip": ["-1", "nan"], "train-frac": ["0", "1.01"],
+                               "embed": ["-1", "1.5", "x"], "test-frac": ["1", "-0.1"],
+                               "clip-value": ["-1", "nan"], "init-uniform": ["-1", "inf"],
+                               "decay-rate": ["1", "-0.1"],
                                "lr-decay": ["0"], "seed": ["-1", "1e3"]}.items():
             for value in values:
                 self.refuse(2, "train", "--run", "new", f"--{option}", value, says=f"--{option} is")

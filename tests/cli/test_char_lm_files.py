@@ -205,7 +205,7 @@ class OddFiles(runs.CharLmTest):
         self.checkpoint = read_safetensors(self.model)
         numbers = {key: value for key, value in self.checkpoint[0]["__metadata__"].items()
                    if key.startswith("run.number.")}
-        self.assertEqual(len(numbers), 24)
+        self.assertEqual(len(numbers), 25)
         for key, values in {"epoch": ["1e15", "0", "3000000"], "step": ["1", "66", "9007199254740991"],
                             "window": ["3"], "best_loss": ["nan", "inf", "-1", "1e7"], "best_epoch": ["0", "2"],
                             "metrics_lines": ["9007199254740991", "0"], "epoch_loss": ["1", "nan"],
@@ -214,14 +214,14 @@ class OddFiles(runs.CharLmTest):
                             "epoch_skipped": ["1"], "recent_skipped": ["1"],
                             "skipped_in_row": ["1"], "carried_from": ["1", "nan"],
                             "rate_factor": ["0", "2", "nan"], "rollbacks": ["0.5"],
-                            "epoch_clips.clipped": ["1"], "recent_clips.clipped": ["99"],
+                            "test_loss": ["nan", "-1", "1e7"], "epoch_clips.clipped": ["1"], "recent_clips.clipped": ["99"],
                             "recent_clips.mean_norm": ["-1"],
                             "recent_clips.largest_norm": ["inf"],
                             "unknown": ["1"]}.items():
             for value in values:
                 with self.subTest(f"{key} {value}"):
                     self.changed({f"run.number.{key}": value})
-                    self.refuse_all("model.safetensors", resume_only=value == "1e7")
+                    self.refuse_all("model.safetensors", resume_only=(key, value) == ("best_loss", "1e7"))
         for key, value in {"run.unknown": "1", "run.rng": "1 2 3"}.items():
             self.changed({key: value})
             self.refuse_all(["model.safetensors", key], resume_only=False)

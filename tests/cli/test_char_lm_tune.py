@@ -130,6 +130,8 @@ class Searching(TuneTest):
             self.assertIn(part, said)
         said = self.succeed(*self.words("one", *words, "--lr", 0.01, "--layers", 1)).decode()
         self.assertRegex(said, r"(?m)^over   clip 0.5..10, log-uniform\ntrain  1 to epoch 1$")
+        said = self.succeed(*self.words("value", *words, "--clip-value", 5)).decode()
+        self.assertNotIn("clip 0.5..10", said)
 
 
 class Output(TuneTest):

@@ -11,7 +11,7 @@ namespace {
 std::string json_of(std::string_view characters, bool bytes) {
   char_lm::Settings settings;
   settings.bytes = bytes;
-  complete(settings, true);
+  complete(settings, char_lm::all_given);
   return char_lm::RunConfig{
       settings, {"/a.txt", 3, 0xabc}, char_lm::vocabulary_of(characters, settings)}
       .json();
