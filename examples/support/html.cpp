@@ -26,7 +26,6 @@ constexpr std::string_view light_colours = R"(
   --c0: #0b57d0; --c1: #b3261e; --c2: #146c2e; --c3: #7b1fa2; --c4: #8a5100; --c5: #00677d;)";
 
 constexpr std::string_view page_styles = R"(
-:root { color-scheme: light dark; }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #14171a; --ink: #e6e9ec; --quiet: #a9b2bc; --rule: #3d4650; --panel: #1d2227; --link: #8ab4f8;
@@ -156,7 +155,9 @@ std::string page(std::string_view title, std::string_view subtitle,
       "<header>\n<h1>{0}</h1>\n<p>{2}</p>\n</header>\n"
       "<nav aria-label=\"Sections\">\n<ul>\n{3}</ul>\n</nav>\n"
       "<main id=\"main\">\n{4}</main>\n<footer>\n<p>{5}</p>\n</footer>\n</body>\n</html>\n",
-      escaped(title), fmt::format(":root {{{}\n}}{}{}", light_colours, page_styles, chart_styles),
+      escaped(title),
+      fmt::format(":root {{{}\n  color-scheme: light dark;\n}}{}{}", light_colours, page_styles,
+                  chart_styles),
       escaped(subtitle), links, content, escaped(footer));
 }
 

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <iostream>
 #include <limits>
 
@@ -132,10 +133,11 @@ void Program::set_in(const std::string& recipe, const void* value, std::function
 }
 
 std::string Program::settings() const {
+  static constexpr std::array<std::string_view, 5> free{"--save", "--epochs", "--chart", "--map",
+                                                        "--tag"};
   std::string text;
   for (const Parser::Known& k : parser_->known)
-    if (const std::string name = k.option->get_name();
-        name != "--save" && name != "--epochs" && name != "--chart")
+    if (const std::string name = k.option->get_name(); std::ranges::find(free, name) == free.end())
       text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, k.text());
   return text;
 }
