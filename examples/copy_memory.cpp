@@ -19,8 +19,8 @@ namespace {
 struct Settings {
   std::string cell = "gru", save;
   Index blanks = 30, symbols = 8, copied = 10;
-  Index hidden = 128, batch = 64, steps = 200, epochs = 20, seed = 1;
-  double learning_rate = 2e-3, forget_bias = 1, clip = 1;
+  Index hidden = 128, batch = 32, steps = 500, epochs = 20, seed = 1;
+  double learning_rate = 3e-3, forget_bias = 1, clip = 1;
 };
 
 // For S symbols, of which N are to be copied after T blanks: symbols 1 .. S, blanks 0, the signal

@@ -34,7 +34,7 @@ class Music(ProgramTest):
         """The frequencies of keys would give 3.4 nats."""
         for cell in ("rnn", "gru", "lstm", "V", "CIFG", "NIG", "NFG", "NOG", "NIAF", "NOAF", "FGR"):
             loss = self.loss("--fast", "--epochs", 40, "--batch", 1, "--decay", 1, "--cell", cell,
-                             "--data", self.path)
+                             "--learning-rate", 1e-2, "--data", self.path)
             self.assertLess(loss, 2.8, cell)
 
     def test_cells_have_the_weights_that_are_asked_for(self):
