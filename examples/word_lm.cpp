@@ -9,6 +9,7 @@
 
 #include "support/layers.h"
 #include "support/program.h"
+#include "support/text_parts.h"
 #include "support/training.h"
 
 using namespace reel;
@@ -25,25 +26,6 @@ struct Settings {
 };
 
 using Tokens = std::vector<std::int32_t>;
-
-// The texts; if only one is given, its lines are split, 80 % for training, 10 % for each other
-// part.
-struct Texts {
-  explicit Texts(const Settings& s) : train(datasets::read_text(s.train)) {
-    if (!s.valid.empty() && !s.test.empty()) {
-      valid = datasets::read_text(s.valid);
-      test = datasets::read_text(s.test);
-      return;
-    }
-    const auto line_after = [&](std::size_t byte) { return train.find('\n', byte) + 1; };
-    const std::size_t first = line_after(train.size() / 10 * 8),
-                      second = line_after(train.size() / 10 * 9);
-    test = train.substr(second);
-    valid = train.substr(first, second - first);
-    train.resize(first);
-  }
-  std::string train, valid, test;
-};
 
 template <class L>
 struct Model {
@@ -81,7 +63,7 @@ double perplexity(const Model<L>& model, const Tokens& tokens) {
 
 template <class L>
 void run(const Settings& s, const std::string& settings) {
-  const Texts texts(s);
+  const TextParts texts(s.train, s.valid, s.test);
   const datasets::WordVocabulary vocabulary(texts.train, {.max_size = s.words});
   const Tokens train = vocabulary.encode(texts.train), valid = vocabulary.encode(texts.valid),
                test = vocabulary.encode(texts.test);

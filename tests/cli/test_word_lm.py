@@ -31,6 +31,12 @@ class WordLm(ProgramTest):
             self.assertLess(by_name["test perplexity"], 15)
             own = results(self.succeed("--fast", "--train", text, "--valid", test, "--test", test))
             self.assertEqual(own["validation perplexity"], own["test perplexity"])
+            self.assert_fails(["--train", text, "--valid", test],
+                              "--valid and --test go together; without both the text is split")
+            short = pathlib.Path(folder, "short.txt")
+            short.write_text("one line\n", encoding="utf-8")
+            self.assert_fails(["--train", short], f"{short} has too few lines to be split; give "
+                                                  "--valid and --test")
         self.assert_fails(["--train", "/nowhere"],
                           "/nowhere: cannot read: No such file or directory")
         self.assert_fails(["--train", "x", "--recipe", "none"],
