@@ -5,6 +5,8 @@
 #include <new>
 
 #include <reel/nn/files/atomic_file.h>
+#include <reel/nn/init.h>
+#include <reel/nn/initialize.h>
 
 #include "model.h"
 #include "report_page.h"
@@ -58,11 +60,7 @@ void write_report(const RunDirectory& run, const RunConfig& config, const Progre
 }
 
 void initialize(const Params& params, const Settings& s) {
-  if (s.init_uniform == 0) return;
-  for (Param& p : params.list()) {
-    Rng rng = Rng(s.seed).stream(p.name());
-    p.set(rng.uniform(p.shape(), -s.init_uniform, s.init_uniform, p.dtype()));
-  }
+  if (s.init_uniform > 0) nn::initialize(params, {{"*", nn::init::uniform(s.init_uniform)}});
 }
 
 bool is_finite(const Tensor& x) {
