@@ -58,6 +58,13 @@ std::string in_quotes(std::string_view text) {
   return '"' + printable(escaped, longest_name) + '"';
 }
 
+std::string place_in(std::string_view text, std::size_t offset) {
+  const std::string_view before = text.substr(0, offset);
+  const std::size_t newline = before.rfind('\n');
+  return fmt::format("line {}, column {}", std::ranges::count(before, '\n') + 1,
+                     newline == std::string_view::npos ? offset + 1 : offset - newline);
+}
+
 std::string listed(const std::vector<std::string>& names, std::size_t shown) {
   const std::size_t count = std::min(names.size(), shown);
   std::string text = fmt::format("{}", fmt::join(names.begin(), names.begin() + count, ", "));

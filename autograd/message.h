@@ -21,6 +21,9 @@ std::string printable(std::string_view text, std::size_t limit = std::string_vie
 /// printable(text) in quotes, with inner quotes escaped; truncated to 80 bytes, like a name.
 std::string in_quotes(std::string_view text);
 
+/// "line 3, column 7", both from 1 and the column in bytes, of an offset in a text.
+std::string place_in(std::string_view text, std::size_t offset);
+
 /// "a, b, c and 5 more".
 std::string listed(const std::vector<std::string>& names, std::size_t shown = 3);
 

@@ -92,8 +92,7 @@ class Builder : public nlohmann::json_sax<Json> {
   bool binary(Json::binary_t&) override { fail("there is binary data"); }
   bool parse_error(std::size_t position, const std::string&, const Json::exception&) override {
     const std::size_t byte = position - std::min<std::size_t>(position, 1);  // it counts from 1
-    const auto line = std::ranges::count(text_.substr(0, byte), '\n') + 1;
-    throw ValueError(fmt::format("it is not valid JSON (at byte {}, in line {})", byte, line));
+    throw ValueError(fmt::format("it is not valid JSON ({})", place_in(text_, byte)));
   }
 
  private:

@@ -91,7 +91,8 @@ void run(const Settings& s, const std::string& settings) {
   Corpus corpus{Rng(static_cast<std::uint64_t>(s.corpus))};
   const Sentences train = corpus.draw(s.sentences), valid = corpus.draw(500),
                   test = corpus.draw(500);
-  Tagger<L> tagger(s, train, [](const Words& labels) { return nn::span_constraints(labels); });
+  Tagger<L> tagger(s, train, labels_of(train),
+                   [](const Words& labels) { return nn::span_constraints(labels); });
   tagger.train(train, valid, settings, [&](const std::vector<Words>& found) {
     return compared(valid, found).total().f1();
   });

@@ -78,7 +78,10 @@ template <class L>
 void run(const Settings& s, const std::string& settings) {
   if (!s.tag.empty() && s.save.empty()) throw ValueError("--tag takes the --save of a training");
   const Parts parts(s);
-  Tagger<L> tagger(s, parts.train);
+  Sentences all = parts.train;  // a label of the others may be missing in it
+  all.insert(all.end(), parts.valid.begin(), parts.valid.end());
+  all.insert(all.end(), parts.test.begin(), parts.test.end());
+  Tagger<L> tagger(s, parts.train, labels_of(all));
   if (!s.tag.empty()) {
     tagger.load();
     return tag(tagger, s.tag);

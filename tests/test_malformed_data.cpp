@@ -202,8 +202,8 @@ TEST_CASE("malformed data: piano rolls") {
   check_refused(
       {
           {"empty", "", "the file is empty"},
-          {"no JSON", "{'train'", "it is not valid JSON (at byte 1, in line 1)"},
-          {"cut off", "{\"train\": [[[60\n", "it is not valid JSON (at byte 16, in line 2)"},
+          {"no JSON", "{'train'", "it is not valid JSON (line 1, column 2)"},
+          {"cut off", "{\"train\": [[[60\n", "it is not valid JSON (line 2, column 1)"},
           {"something after", of_train("[]") + "x", "it is not valid JSON"},
           {"a list", "[[[60]]]", "it is a list, not an object of train, valid and test"},
           {"a number", "5", "there is the number 5 in place of a list"},

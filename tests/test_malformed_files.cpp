@@ -66,14 +66,14 @@ TEST_CASE("malformed files: config.json") {
   };
   const Case cases[] = {
       // no JSON
-      {"empty", "", "not valid JSON (at byte 0, in line 1)"},
+      {"empty", "", "not valid JSON (line 1, column 1)"},
       {"spaces", repeated("\n", 1000), "in line 1001)"},
       {"cut off", good.substr(0, good.size() / 2), "not valid JSON (at byte "},
-      {"one bracket", "{", "not valid JSON (at byte 1, in line 1)"},
+      {"one bracket", "{", "not valid JSON (line 1, column 2)"},
       {"no end", good.substr(0, good.rfind('}')), "not valid JSON"},
       {"more after it", good + "{}", "not valid JSON"},
       {"a comma at the end", with(good, "\n}", ",\n}"), "not valid JSON"},
-      {"a comment", "// settings\n" + good, "not valid JSON (at byte 0, in line 1)"},
+      {"a comment", "// settings\n" + good, "not valid JSON (line 1, column 1)"},
       {"single quotes", with(good, "\"layers\"", "'layers'"), "in line 3)"},
       {"a key without quotes", with(good, "\"layers\"", "layers"), "in line 3)"},
       {"not a number", with(good, "\"lr\": 0.002", "\"lr\": NaN"), "not valid JSON"},
@@ -81,7 +81,7 @@ TEST_CASE("malformed files: config.json") {
       {"not UTF-8", with(good, "/a.txt", "/\xff"), "not valid JSON"},
       {"half a surrogate pair", with(good, "/a.txt", "\\ud800"), "not valid JSON"},
       {"a control character", with(good, "/a.txt", "\x1b[31m"), "not valid JSON"},
-      {"another kind of file", "PK\3\4" + good, "not valid JSON (at byte 0, in line 1)"},
+      {"another kind of file", "PK\3\4" + good, "not valid JSON (line 1, column 1)"},
       // no object
       {"null", "null", "it is not a JSON object"},
       {"a number", "-3", "it is not a JSON object"},

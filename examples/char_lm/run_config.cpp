@@ -117,8 +117,7 @@ void assign_json(const Setting& setting, const Json& json, T& value) {
 }
 
 [[noreturn]] void refuse_json(std::string_view text, std::size_t byte) {
-  const auto lines = std::ranges::count(text.substr(0, byte), '\n');
-  throw ValueError(fmt::format("it is not valid JSON (at byte {}, in line {})", byte, lines + 1));
+  throw ValueError(fmt::format("it is not valid JSON ({})", place_in(text, byte)));
 }
 
 Json json_in(std::string_view text) {

@@ -27,7 +27,7 @@ struct LabelledData {
 inline const std::vector<std::string> string_tasks{"parity", "majority", "permutations"};
 
 /// Strings of one of these tasks; the tests are of the same length, 4 times and 16 times as long.
-LabelledData strings(const std::string& task, Index length, Index batch);
+LabelledData strings(const std::string& name, Index length, Index batch);
 
 /// The paths of images and labels in the format of MNIST.
 struct DigitFiles {

@@ -15,7 +15,8 @@ namespace reel::examples {
 namespace {
 
 // CLI11's own checks repeat in the help what the option's placeholder says.
-CLI::Validator without_words_in_help(std::function<std::string(const std::string&)> complaint) {
+CLI::Validator without_words_in_help(
+    const std::function<std::string(const std::string&)>& complaint) {
   return {[=](std::string& text) { return complaint(text); }, ""};
 }
 

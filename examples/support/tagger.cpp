@@ -15,12 +15,6 @@ datasets::WordVocabulary words_of(std::span<const LabelledSentence> sentences) {
   return datasets::WordVocabulary(text, {.min_count = 2});
 }
 
-datasets::Labels labels_of(std::span<const LabelledSentence> sentences) {
-  std::vector<Words> labels;
-  for (const LabelledSentence& sentence : sentences) labels.push_back(sentence.labels);
-  return datasets::Labels::of(labels);
-}
-
 using Tokens = std::vector<std::int32_t>;
 
 Tokens bytes_of(const std::string& word) {
@@ -30,8 +24,14 @@ Tokens bytes_of(const std::string& word) {
 
 }  // namespace
 
-Alphabets::Alphabets(std::span<const LabelledSentence> sentences)
-    : words(words_of(sentences)), labels(labels_of(sentences)) {}
+datasets::Labels labels_of(std::span<const LabelledSentence> sentences) {
+  std::vector<Words> labels;
+  for (const LabelledSentence& sentence : sentences) labels.push_back(sentence.labels);
+  return datasets::Labels::of(labels);
+}
+
+Alphabets::Alphabets(std::span<const LabelledSentence> sentences, datasets::Labels all)
+    : words(words_of(sentences)), labels(std::move(all)) {}
 
 std::vector<LabelledSentence> pick(std::span<const LabelledSentence> sentences,
                                    std::span<const Index> chosen) {

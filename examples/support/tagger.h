@@ -39,10 +39,12 @@ struct LabelledSentence {
   Words words, labels;
 };
 
-/// The words and labels of a training part, as numbers.
+/// The labels of some sentences.
+datasets::Labels labels_of(std::span<const LabelledSentence> sentences);
+
+/// The words of a training part that occur twice at least, and all labels, as numbers.
 struct Alphabets {
-  /// Of words that occur twice at least, and all labels.
-  explicit Alphabets(std::span<const LabelledSentence> sentences);
+  Alphabets(std::span<const LabelledSentence> sentences, datasets::Labels all);
 
   datasets::WordVocabulary words;
   datasets::Labels labels;
@@ -133,9 +135,10 @@ class Tagger {
  public:
   /// `constraints_of` gives those of a CRF for the labels.
   Tagger(const TaggerSettings& settings, std::span<const LabelledSentence> train,
+         const datasets::Labels& labels,
          nn::CrfConstraints (*constraints_of)(const Words& labels) = nullptr)
       : settings_(settings),
-        alphabets_(train),
+        alphabets_(train, labels),
         params_(static_cast<std::uint64_t>(settings.seed)),
         model_(params_, settings, alphabets_.words.size(), alphabets_.labels.size(),
                constraints_of ? constraints_of(alphabets_.labels.names()) : nn::CrfConstraints{}) {}

@@ -60,17 +60,18 @@ void Generation::take(const Tensor& logits) {
   if (!chosen.empty() && options_.on_tokens && !options_.on_tokens(chosen)) done_ = true;
 }
 
-NewToken Generation::choose(const Tensor& logits, Index b) {
-  Row& row = rows_[static_cast<std::size_t>(b)];
-  const LogitRow x = logit_row("generate", logits, b, site_);
+NewToken Generation::choose(const Tensor& logits, Index row) {
+  const auto at = static_cast<std::size_t>(row);
+  Row& current = rows_[at];
+  const LogitRow x = logit_row("generate", logits, row, site_);
   const std::int32_t token =
-      draw("generate", x, options_.sampling, row.tokens, rngs_[static_cast<std::size_t>(b)], site_);
+      draw("generate", x, options_.sampling, current.tokens, rngs_[at], site_);
   const double log_probability = x[static_cast<std::size_t>(token)] - log_sum_exp(x);
-  row.tokens.push_back(token);
-  row.log_probability += log_probability;
-  const auto length = static_cast<Index>(row.tokens.size() - row.prompt);
-  row.ended = token == options_.end || length == options_.max_length;
-  return {b, token, log_probability};
+  current.tokens.push_back(token);
+  current.log_probability += log_probability;
+  const auto length = static_cast<Index>(current.tokens.size() - current.prompt);
+  current.ended = token == options_.end || length == options_.max_length;
+  return {row, token, log_probability};
 }
 
 std::vector<Generated> Generation::result() const {
