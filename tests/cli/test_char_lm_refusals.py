@@ -238,7 +238,7 @@ class Messages(runs.CharLmTest):
         self.refuse(1, "info", "--run", "run", says='"path" holds a NUL')
         lines = good.splitlines(keepends=True)
         config.write_text("".join([*lines[:2], lines[2].replace(": ", " "), *lines[3:]]))
-        self.refuse(1, "info", "--run", "run", says=["not valid JSON", "in line 3"])
+        self.refuse(1, "info", "--run", "run", says=["not valid JSON", "(line 3, column 12)"])
 
     def test_counts(self):
         self.file("one.txt", "x")
