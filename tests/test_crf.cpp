@@ -17,10 +17,13 @@
 #include <reel/nn/crf.h>
 #include <reel/optim/adam.h>
 
+#include "label_sequences.h"
 #include "testing.h"
 
 using namespace reel;
+using testing::each_sequence;
 using testing::error_of;
+using testing::random_labels;
 using testing::same_bits;
 
 namespace {
@@ -28,7 +31,7 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
-using Labels = std::vector<std::int32_t>;
+using Labels = testing::LabelSequence;
 
 Tensor integers(const Shape& shape, const std::vector<std::int32_t>& values) {
   return tensor(shape, std::span(values));
@@ -60,25 +63,6 @@ void set(Tensor& x, std::initializer_list<Index> place, double value) {
   int axis = 0;
   for (const Index along : place) i = i * x.size(axis++) + along;
   x.edit<double>()[static_cast<std::size_t>(i)] = value;
-}
-
-// Of 1 .. most.
-Tensor random_labels(const Shape& shape, Index most, std::uint64_t seed) {
-  Rng rng(seed);
-  Tensor labels(shape, i32);
-  for (std::int32_t& label : labels.begin_update<std::int32_t>())
-    label = static_cast<std::int32_t>(1 + rng.integer(most));
-  return labels;
-}
-
-// Calls f(y) for all sequences of n labels out of k.
-void each_sequence(Index n, Index k, const std::function<void(const Labels&)>& f) {
-  Labels y(static_cast<std::size_t>(n));
-  const std::function<void(std::size_t)> choose = [&](std::size_t t) {
-    if (t == y.size()) return f(y);
-    for (y[t] = 0; y[t] < k; ++y[t]) choose(t + 1);
-  };
-  choose(0);
 }
 
 // What a row should give, from all its sequences.

@@ -17,10 +17,13 @@
 #include <reel/autograd/tape.h>
 #include <reel/nn/ctc.h>
 
+#include "label_sequences.h"
 #include "testing.h"
 
 using namespace reel;
+using testing::each_sequence;
 using testing::error_of;
+using testing::random_labels;
 using testing::same_bits;
 
 namespace {
@@ -28,29 +31,10 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
-using Labels = std::vector<std::int32_t>;
+using Labels = testing::LabelSequence;
 
 Tensor integers(const Shape& shape, const std::vector<std::int32_t>& values) {
   return tensor(shape, std::span(values));
-}
-
-// Of 1 .. most.
-Tensor random_labels(const Shape& shape, Index most, std::uint64_t seed) {
-  Rng rng(seed);
-  Tensor labels(shape, i32);
-  for (std::int32_t& label : labels.begin_update<std::int32_t>())
-    label = static_cast<std::int32_t>(1 + rng.integer(most));
-  return labels;
-}
-
-// Calls f(path) for all sequences of n symbols.
-void each_path(Index n, Index symbols, const std::function<void(const Labels&)>& f) {
-  Labels path(static_cast<std::size_t>(n));
-  const std::function<void(std::size_t)> choose = [&](std::size_t t) {
-    if (t == path.size()) return f(path);
-    for (path[t] = 0; path[t] < symbols; ++path[t]) choose(t + 1);
-  };
-  choose(0);
 }
 
 Labels collapsed(Labels path, std::int32_t blank) {
@@ -69,7 +53,7 @@ std::map<Labels, Sum> all_sequences(const Tensor& logits, Index length, std::int
   const Index symbols = logits.size(2);
   const Tensor p = softmax(logits);
   std::map<Labels, Sum> sums;
-  each_path(length, symbols, [&](const Labels& path) {
+  each_sequence(length, symbols, [&](const Labels& path) {
     double product = 1;
     for (Index t = 0; t < length; ++t) product *= p.at({t, 0, path[static_cast<std::size_t>(t)]});
     Sum& sum = sums[collapsed(path, blank)];
@@ -89,7 +73,7 @@ struct Targets {
 
   Targets(Index most, Index symbols, std::int32_t blank) {
     for (Index n = 0; n <= most; ++n)
-      each_path(n, symbols, [&](const Labels& y) {
+      each_sequence(n, symbols, [&](const Labels& y) {
         if (std::ranges::find(y, blank) == y.end()) all.push_back(y);
       });
     const Index rows = std::ssize(all);
@@ -152,7 +136,7 @@ void compare(const Tensor& logits, Index length, std::int32_t blank) {
   }
   double best = -infinity;
   Labels best_path;
-  each_path(length, symbols, [&](const Labels& path) {
+  each_sequence(length, symbols, [&](const Labels& path) {
     double log_p = 0;
     for (Index t = 0; t < length; ++t)
       log_p += std::log(p.at({t, 0, path[static_cast<std::size_t>(t)]}));
