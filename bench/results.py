@@ -1,20 +1,24 @@
 """Runs the measurements behind docs/results.md: ./dev results [--missing] [NAME...]
 
-Each table of that page has a name, a question, and rows: a setting, and the program of examples/ with
-the options that it is. A row is run once for each seed. The lines that count, what was run, the
-results that the program ends with and how long it took, go to docs/results/NAME.txt, from which the
-table is made again.
+The tables are those of result_tables.py. A row is a program of examples/ with some options, run once
+for each seed, on one core, with as many runs side by side as there are cores. The lines that count,
+what was run, its results and how long it took, go to docs/results/NAME.txt, from which the table is
+made again.
 """
 import argparse
-import dataclasses
+import concurrent.futures
 import os
 import pathlib
+import queue
 import re
 import shlex
 import statistics
 import subprocess
 import sys
-import time
+import tempfile
+import threading
+
+from result_tables import TABLES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "results"
@@ -23,118 +27,155 @@ DATA = pathlib.Path(os.environ.get("REEL_DATA", ROOT.parent / "shared" / "data")
 MARK = re.compile(r"(<!-- results ([\w-]+) -->\n\n)((?:\|.*\n)*)")
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    setting: str
-    command: str  # "adding --cell gru"; DATA/ stands for the folder of the data
-    published: str = ""
-    seeds: tuple = (1, 2, 3)
+# ---------------------------------------------------------------------------------------- the logs
+
+def log_file(table):
+    return FOLDER / f"{table.name}.txt"
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    name: str
-    quantity: str  # what the numbers are
-    result: str  # how the line of the result that counts begins
-    rows: tuple
-    digits: int = 4  # significant ones
+def blocks_of(table):
+    """What the log of a table holds: {command: lines}."""
+    path = log_file(table)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    blocks = re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]
+    return {command: lines for command, *lines in map(str.splitlines, blocks)}
 
 
-TABLES = (
-    Table("music", "nats a frame", "test loss", tuple(
-        Row(cell.upper(), f"music --data DATA/jsb-chorales-quarter.json --cell {cell}", published)
-        for cell, published in (("rnn", "8.91"), ("gru", "8.43"), ("lstm", "8.45")))),
-    Table("transcription", "% label errors", "% label errors of a lstm, the best of", (
-        Row("LSTM, both directions, CTC", "transcribe"),), digits=2),
-    Table("dates", "% exactly right", "% exactly right", (
-        Row("dates, additive attention", "seq2seq"),)),
-)
+def write_log(table, blocks):
+    """Writes what there is of the table's runs, in their order."""
+    lines = [line for command in commands(table) if command in blocks
+             for line in (f"$ {command}", *blocks[command])]
+    FOLDER.mkdir(exist_ok=True)
+    log_file(table).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def runs_in(text):
-    """What a log holds: {command: (result lines, seconds)}."""
-    runs = {}
-    for block in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
-        command, *lines = block.splitlines()
-        took = next(float(line.split()[1]) for line in lines if line.startswith("took "))
-        runs[command] = ([line for line in lines if line.startswith("result: ")], took)
-    return runs
-
-
-def log_of(table):
-    path = FOLDER / f"{table.name}.txt"
-    return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def commands(row):
+def commands_of(row):
     return [f"{row.command} --seed {seed}" for seed in row.seeds]
 
 
-def run(command, build):
-    """Runs a program; its results and time as a block of a log."""
+def commands(table):
+    return [command for row in table.rows for command in commands_of(row)]
+
+
+def value_in(lines, quantity):
+    """The last number of a quantity among the lines of a run, or None."""
+    found = [match[1] for line in lines if (match := re.search(quantity.pattern, line))]
+    return float(found[-1].replace(",", "")) if found else None
+
+
+# ---------------------------------------------------------------------------------------- the runs
+
+def missing_file(command):
+    """The first file of the data that a command reads and that is not there."""
+    paths = [DATA / word[len("DATA/"):] for word in shlex.split(command) if word.startswith("DATA/")]
+    return next((path for path in paths if not path.exists()), None)
+
+
+def run(table, command, build, core):
+    """Runs a program on a core; the lines of a log, or None if it was skipped."""
     program, *words = shlex.split(command)
     words = [word.replace("DATA/", f"{DATA}/") for word in words]
-    print(f"$ {command}", flush=True)
-    start = time.monotonic()
-    done = subprocess.run([build / "examples" / program, *words], stdout=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        sys.exit(f"results: {command} ended with {done.returncode}")
-    results = [line for line in done.stdout.splitlines() if line.startswith("result: ")]
-    took = f"took {time.monotonic() - start:.0f} s on {os.cpu_count()} x {processor()}"
-    print(*results, took, sep="\n", flush=True)
-    return "\n".join([f"$ {command}", *results, took]) + "\n"
+    with tempfile.TemporaryDirectory() as folder:
+        if program.endswith(".py"):
+            words = [sys.executable, ROOT / "bench" / "peers" / program, *words]
+        else:
+            words = [build / "examples" / program, *words]
+        if program == "char_lm":
+            words += ["--run", f"{folder}/run"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True,
+                              preexec_fn=lambda: os.sched_setaffinity(0, {core})) as started:
+            output = started.stdout.read()
+            _, status, usage = os.wait4(started.pid, 0)
+            started.returncode = os.waitstatus_to_exitcode(status)
+    if started.returncode == 77:
+        return None
+    if started.returncode != 0:
+        raise RuntimeError(f"{command} ended with {started.returncode}")
+    return [*lines_that_count(output, table),
+            f"took {usage.ru_utime + usage.ru_stime:.0f} s of a core of {processor()}"]
+
+
+def lines_that_count(output, table):
+    """The last line of an output with each of the quantities."""
+    last = {quantity: line.strip() for line in output.splitlines() for quantity in table.quantities
+            if re.search(quantity.pattern, line)}
+    return dict.fromkeys(last.values())
 
 
 def processor():
-    names = re.findall(r"^model name\s*: (.+)$", pathlib.Path("/proc/cpuinfo").read_text(),
+    names = re.findall(r"^model name\s*: (.+)$", pathlib.Path("/proc/cpuinfo").read_text("utf-8"),
                        re.MULTILINE)
     return names[0] if names else "an unknown processor"
 
 
-def measure(table, build, only_missing):
-    """Runs the rows of a table and writes its log after each run."""
-    old = {command: f"$ {block}" for block in re.split(r"^\$ ", log_of(table), flags=re.MULTILINE)[1:]
-           for command in [block.splitlines()[0]]}
-    wanted = [command for row in table.rows for command in commands(row)]
-    log = {command: old[command] for command in wanted if command in old}
-    for command in wanted:
-        if only_missing and command in log:
-            continue
-        log[command] = run(command, build)
-        FOLDER.mkdir(exist_ok=True)
-        text = "".join(log[each] for each in wanted if each in log)
-        (FOLDER / f"{table.name}.txt").write_text(text, encoding="utf-8")
+def measure(tables, build, only_missing):
+    """Runs the rows of tables and writes a log after each run; false if one failed."""
+    blocks = {table.name: blocks_of(table) for table in tables}
+    wanted = [(table, command) for table in tables for command in commands(table)
+              if not (only_missing and command in blocks[table.name])]
+    cores, writing = queue.Queue(), threading.Lock()
+    for core in sorted(os.sched_getaffinity(0)):
+        cores.put(core)
+
+    def one(table, command):
+        if absent := missing_file(command):
+            print(f"skipped, as there is no {absent}: {command}", flush=True)
+            return True
+        core = cores.get()
+        try:
+            lines = run(table, command, build, core)
+        except RuntimeError as error:
+            print(f"results: {error}", file=sys.stderr, flush=True)
+            return False
+        finally:
+            cores.put(core)
+        with writing:
+            print("\n".join([f"$ {command}", *(lines or ["skipped"])]), flush=True)
+            if lines:
+                blocks[table.name][command] = lines
+                write_log(table, blocks[table.name])
+        return True
+
+    with concurrent.futures.ThreadPoolExecutor(cores.qsize()) as pool:
+        return all(list(pool.map(lambda each: one(*each), wanted)))
 
 
-def number(x, digits):
-    return f"{x:.{digits}g}"
+# --------------------------------------------------------------------------------------- the tables
+
+def cell(values, digits):
+    """The mean of some values, and their range if it is one."""
+    if not values:
+        return ""
+    mean, low, high = (f"{x:,.{digits}g}" if abs(x) < 10 ** digits else f"{x:,.0f}"
+                       for x in (statistics.mean(values), min(values), max(values)))
+    return mean if low == high else f"{mean} ({low} to {high})"
 
 
-def table_text(table, log):
+def table_text(table, blocks):
     """The table in Markdown; a row that was not run has no numbers."""
-    runs = runs_in(log)
-    lines = [f"| setting | {table.quantity}: mean | least to most | seeds | a run | published | command |",
-             "|---|---:|---:|---:|---:|---|---|"]
+    with_published = any(row.published for row in table.rows)
+    columns = [quantity.heading for quantity in table.quantities] + ["seeds", "a run"]
+    published = ["published"] if with_published else []
+    lines = ["| " + " | ".join(["setting", *columns, *published, "command"]) + " |",
+             "|---|" + "---:|" * len(columns + published) + "---|"]
     for row in table.rows:
-        values, times = [], []
-        for command in commands(row):
-            for line in runs.get(command, ([], 0))[0]:
-                if line.startswith(f"result: {table.result}"):
-                    values.append(float(re.search(r" = (\S+) \(", line)[1]))
-                    times.append(runs[command][1])
-        cells = ["", "", "0", ""]
-        if values:
-            cells = [number(statistics.mean(values), table.digits),
-                     f"{number(min(values), table.digits)} to {number(max(values), table.digits)}",
-                     str(len(values)), f"{statistics.mean(times):.0f} s"]
-        lines.append("| " + " | ".join([row.setting, *cells, row.published, f"`{row.command}`"]) + " |")
+        runs = [blocks[command] for command in commands_of(row) if command in blocks]
+        values = [[value for lines_of in runs if (value := value_in(lines_of, quantity)) is not None]
+                  for quantity in table.quantities]
+        times = [float(line.split()[1]) for lines_of in runs for line in lines_of
+                 if line.startswith("took ")]
+        cells = [cell(numbers, quantity.digits)
+                 for numbers, quantity in zip(values, table.quantities)]
+        cells += [str(len(runs)), f"{statistics.mean(times):.0f} s" if times else ""]
+        cells += [row.published] if with_published else []
+        lines.append("| " + " | ".join([row.setting, *cells, f"`{row.command}`"]) + " |")
     return "\n".join(lines) + "\n"
 
 
 def rewritten(page):
     """The page with each table made anew from its log."""
     tables = {table.name: table for table in TABLES}
-    return MARK.sub(lambda m: m[1] + table_text(tables[m[2]], log_of(tables[m[2]])), page)
+    return MARK.sub(lambda m: m[1] + table_text(tables[m[2]], blocks_of(tables[m[2]])), page)
 
 
 def main():
@@ -147,12 +188,11 @@ def main():
     unknown = set(given.names) - {table.name for table in TABLES}
     if unknown:
         parser.error(f"there is no table {', '.join(sorted(unknown))}; see --help")
-    for table in TABLES:
-        if not given.names or table.name in given.names:
-            measure(table, given.build, given.missing)
-    if PAGE.exists():
-        PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    chosen = [table for table in TABLES if not given.names or table.name in given.names]
+    complete = measure(chosen, given.build, given.missing)
+    PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    return 0 if complete else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

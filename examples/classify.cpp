@@ -71,9 +71,8 @@ template <class L>
 void train(const Settings& s, const std::string& settings) {
   const LabelledData data = data_of(s);
   const Params params(static_cast<std::uint64_t>(s.seed));
-  typename L::Options options;
-  if constexpr (requires { options.forget_bias; }) options.forget_bias = s.forget_bias;
-  const Model<L> model(params, s, data.valid.x.size(2), data.classes, options);
+  const Model<L> model(params, s, data.valid.x.size(2), data.classes,
+                       with_forget_bias<L>(s.forget_bias));
   optim::Adam adam(params, {.learning_rate = s.learning_rate});
   Rng rng(static_cast<std::uint64_t>(s.seed), 1);
 

@@ -19,7 +19,7 @@ namespace {
 struct Settings {
   std::string cell = "gru", save;
   Index blanks = 30, symbols = 8, copied = 10;
-  Index hidden = 128, batch = 32, steps = 500, epochs = 20, seed = 1;
+  Index hidden = 128, batch = 32, steps = 500, epochs = 30, seed = 1;
   double learning_rate = 3e-3, forget_bias = 1, clip = 1;
 };
 
@@ -55,9 +55,7 @@ struct Model {
 template <class L>
 void train(const Settings& s, const std::string& settings) {
   const Params params(static_cast<std::uint64_t>(s.seed));
-  typename L::Options options;
-  if constexpr (requires { options.forget_bias; }) options.forget_bias = s.forget_bias;
-  const Model<L> model(params, s, options);
+  const Model<L> model(params, s, with_forget_bias<L>(s.forget_bias));
   optim::Adam adam(params, {.learning_rate = s.learning_rate});
   Rng rng(static_cast<std::uint64_t>(s.seed), 1), test_rng(12345);
   const Batch test = draw(s, 500, test_rng);

@@ -17,6 +17,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "bench"))
+import result_tables  # noqa: E402
 import results  # noqa: E402
 BUILD = pathlib.Path(os.environ.get("REEL_BUILD", ROOT / "build"))
 BLOCK = re.compile(
@@ -89,16 +90,19 @@ class Docs(unittest.TestCase):
         page = results.PAGE.read_text(encoding="utf-8")
         self.assertEqual(page, results.rewritten(page), "./dev docs --write puts it right")
         self.assertEqual({name for _, name, _ in results.MARK.findall(page)},
-                         {table.name for table in results.TABLES})
+                         {table.name for table in result_tables.TABLES})
 
     def test_a_table_of_results_is_made_of_its_log(self):
-        row = results.Row("a cell", "program --cell a", "0.5", seeds=(1, 2, 3))
-        log = "".join(f"$ program --cell a --seed {seed}\nresult: other = 9 (x)\n"
-                      f"result: error of it = {value} (y)\ntook {seconds} s on 2 x it\n"
-                      for seed, value, seconds in ((1, 0.25, 10), (2, 0.75, 20)))
-        text = results.table_text(results.Table("t", "error", "error", (row,)), log)
-        self.assertEqual(text.splitlines()[-1],
-                         "| a cell | 0.5 | 0.25 to 0.75 | 2 | 15 s | 0.5 | `program --cell a` |")
+        table = result_tables.Table("t", (result_tables.result("error", "error"),
+                                    result_tables.Quantity("per second", r"^([\d,]+) of it/s")),
+                              (result_tables.Row("a cell", "program --cell a", "0.5", seeds=(1, 2, 3)),))
+        log = {f"program --cell a --seed {seed}": ["result: other = 9 (x)",
+                                                   f"result: error of it = {error} (y)",
+                                                   "12,000 of it/s", f"took {seconds} s on it"]
+               for seed, error, seconds in ((1, 0.25, 10), (2, 0.75, 20))}
+        text = results.table_text(table, log)
+        self.assertEqual(text.splitlines()[-1], "| a cell | 0.5 (0.25 to 0.75) | 12,000 | 2 | 15 s "
+                         "| 0.5 | `program --cell a` |")
 
     def test_links_lead_to_files(self):
         for page in pages():

@@ -27,4 +27,12 @@ auto with_layer(std::string_view name, F&& f) {
   return f(Type<nn::Gru>());
 }
 
+/// The options of a layer, with that initial bias if it has a forget gate.
+template <class L>
+typename L::Options with_forget_bias(double bias) {
+  typename L::Options options;
+  if constexpr (requires { options.forget_bias; }) options.forget_bias = bias;
+  return options;
+}
+
 }  // namespace reel::examples

@@ -1,0 +1,104 @@
+"""What docs/results.md measures: a table for each claim, its rows, and the numbers they end with."""
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantity:
+    heading: str
+    pattern: str  # of the line with the number, which is its group
+    digits: int = 4  # significant ones
+
+
+def result(heading, begin, digits=4):
+    """A number that a program of examples/ ends with: result: BEGIN ... = NUMBER (...)."""
+    return Quantity(heading, rf"^result: {begin}.* = (\S+) \(", digits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    setting: str
+    command: str  # "adding --cell gru"; DATA/ stands for the folder of the data
+    published: str = ""
+    seeds: tuple = (1, 2, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    name: str
+    quantities: tuple
+    rows: tuple
+
+
+CELLS = (("RNN", "rnn"), ("GRU", "gru"), ("LSTM", "lstm"))
+CHORALES = "music --data DATA/jsb-chorales-quarter.json --cell"
+EWT_DEV = "tagger --train DATA/en_ewt-ud-dev.conllu"
+SHAKESPEARE = "char_lm train --text DATA/tinyshakespeare.txt"
+
+
+TREEBANK = ("tagger --train DATA/en_ewt-ud-train.conllu --valid DATA/en_ewt-ud-dev.conllu"
+            " --test DATA/en_ewt-ud-test.conllu")
+PTB = "word_lm --train DATA/ptb.train.txt --valid DATA/ptb.valid.txt --test DATA/ptb.test.txt"
+
+LENGTHS = tuple(result(f"% right, {length} steps", f"accuracy .* over {length} steps")
+                for length in (64, 256, 1024))
+TEST_LOSS = Quantity("test, nats/char", r"test[_ ]loss ([\d.]+)")
+
+
+def for_each_cell(command, cells=CELLS):
+    return tuple(Row(name, f"{command} --cell {cell}") for name, cell in cells)
+
+
+TABLES = (
+    # Memory
+    Table("adding", (result("mean squared error", "squared error", 2),), tuple(
+        Row(f"{name}, {length} steps", f"adding --cell {cell} --length {length}{more}")
+        for length, more in ((200, ""), (600, " --epochs 15"))
+        for name, cell in CELLS)),
+    Table("copying", (result("share of the loss without memory", "loss of a", 2),), tuple(
+        Row(f"{name}, {blanks} blanks", f"copy_memory --cell {cell} --blanks {blanks}")
+        for blanks in (30, 100)
+        for name, cell in CELLS)),
+    *(Table(task, LENGTHS, for_each_cell(f"classify --task {task}",
+                                         (*CELLS, ("minGRU", "min_gru"))))
+      for task in ("parity", "permutations", "majority")),
+
+    # Tasks
+    Table("tagging", (result("% of words", "% of the test's words"),), (
+        Row("LSTM, both directions", EWT_DEV),
+        Row("GRU, both directions", f"{EWT_DEV} --cell gru"),
+        Row("LSTM, forwards", f"{EWT_DEV} --one-way"),
+        Row("GRU, forwards", f"{EWT_DEV} --cell gru --one-way"),
+        Row("LSTM, both directions, CRF", f"{EWT_DEV} --crf"),
+        Row("the whole treebank", TREEBANK, seeds=(1,)))),
+    Table("names", (result("F1, %", "F1 of names"),
+                    result("% of sentences with an impossible label", "% of sentences", 2)), (
+        Row("LSTM, softmax", "ner"),
+        Row("LSTM, CRF", "ner --crf"))),
+    Table("words", (result("validation perplexity", "validation perplexity"),
+                    result("test perplexity", "test perplexity")), (
+        Row("LSTM, 2 x 200", f"{PTB} --recipe zaremba-small", "120.7, 114.5", seeds=(1,)),)),
+    Table("music", (result("nats a frame", "test loss"),), tuple(
+        Row(name, f"{CHORALES} {cell}", published)
+        for (name, cell), published in zip(CELLS, ("8.91", "8.43", "8.45")))),
+    Table("variants", (result("nats a frame", "test loss"),), (
+        Row("without peepholes (NP)", f"{CHORALES} lstm"),
+        Row("with peepholes (V)", f"{CHORALES} V"),
+        Row("input and forget gate coupled (CIFG)", f"{CHORALES} CIFG"),
+        Row("no input gate (NIG)", f"{CHORALES} NIG"),
+        Row("no forget gate (NFG)", f"{CHORALES} NFG"),
+        Row("no output gate (NOG)", f"{CHORALES} NOG"),
+        Row("no input activation (NIAF)", f"{CHORALES} NIAF"),
+        Row("no output activation (NOAF)", f"{CHORALES} NOAF"),
+        Row("gates see all gates (FGR)", f"{CHORALES} FGR"))),
+    Table("series", (Quantity("root mean squared error", r"root mean .* = (\S+) \("),
+                     Quantity("linear", r"\((\S+) of a linear"),
+                     Quantity("nothing changes", r"(\S+) if nothing changes"),
+                     result("in the interval for 0.8", "share in the interval", 2)), tuple(
+        Row(f"{data}, {forecast}", f"series --data {data} --forecast {forecast}")
+        for data in ("seasonal", "chaotic")
+        for forecast in ("direct", "iterated"))),
+    Table("transcription", (result("% label errors", "% label errors of a lstm, the best of", 2),), (
+        Row("LSTM, both directions, CTC", "transcribe"),)),
+    Table("dates", (result("% exactly right", "% exactly right"),), (
+        Row("dates, additive attention", "seq2seq"),)),
+)
