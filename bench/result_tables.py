@@ -61,6 +61,32 @@ TABLES = (
     *(Table(task, LENGTHS, for_each_cell(f"classify --task {task}",
                                          (*CELLS, ("minGRU", "min_gru"))))
       for task in ("parity", "permutations", "majority")),
+    Table("costs", tuple(Quantity(f"{cell}, {what}", rf"^result: {what} of {cell}, .* = (\S+) \(", 3)
+                         for what in ("weights", "time")
+                         for cell in ("GRU", "LSTM", "minGRU")), tuple(
+        Row(f"{hidden} units", f"cell_costs --hidden {hidden}") for hidden in (64, 256, 512))),
+
+    # Training
+    Table("forget-bias", (result("of the guess's loss", "(loss of a|squared error)", 2),), tuple(
+        Row(f"{task}, bias {bias}", f"{command} --cell lstm --forget-bias {bias}")
+        for task, command in (("adding over 200 steps", "adding"), ("copying over 30", "copy_memory"))
+        for bias in (0, 1, 3))),
+    Table("clipping", (result("test perplexity", "test perplexity"),), tuple(
+        Row(name, "word_lm --recipe zaremba-small --train DATA/tinyshakespeare.txt --words 2000 "
+                  f"--epochs 3 --clip {limit}")
+        for name, limit in (("norm at most 1", 1), ("norm at most 5", 5), ("norm at most 25", 25),
+                            ("no limit", 1000000)))),
+    Table("truncation", (TEST_LOSS, Quantity("characters a second", r"([\d,]+) chars/s +\d+ s$")), tuple(
+        Row(f"k1 = {update}, k2 = {length}",
+            f"{SHAKESPEARE} --layers 1 --train-frac 0.3 --test-frac 0.6 --epochs 5 "
+            f"--tbptt-update {update} --tbptt-length {length}")
+        for update, length in ((5, 5), (10, 10), (50, 50), (200, 200), (10, 20), (10, 50), (10, 100),
+                               (50, 100)))),
+    Table("depth", (result("nats a frame", "test loss"),), tuple(
+        Row(f"{layers} layer{'s' * (layers > 1)}{name}", f"{CHORALES} gru --layers {layers}{rates}")
+        for name, rates in ((", dropout", ""), (", no dropout", " --input-dropout 0 "
+                                                "--hidden-dropout 0 --output-dropout 0"))
+        for layers in (1, 2, 3, 4))),
 
     # Tasks
     Table("tagging", (result("% of words", "% of the test's words"),), (
@@ -77,6 +103,13 @@ TABLES = (
     Table("words", (result("validation perplexity", "validation perplexity"),
                     result("test perplexity", "test perplexity")), (
         Row("LSTM, 2 x 200", f"{PTB} --recipe zaremba-small", "120.7, 114.5", seeds=(1,)),)),
+    Table("characters", (Quantity("validation, nats/char", r"best[ _]valid\w*[ _]loss ([\d.]+)"),
+                         TEST_LOSS, Quantity("characters a second",
+                                             r"([\d,]+) chars/s +\d+ s$|chars_per_s (\d+)")), tuple(
+        Row(name, f"{program} --text DATA/warpeace_input.txt --layers 1 --hidden 128", "1.277",
+            seeds=(1,))
+        for name, program in (("Reel, LSTM, 1 x 128", "char_lm train --recipe karpathy"),
+                              ("PyTorch, the same", "karpathy.py")))),
     Table("music", (result("nats a frame", "test loss"),), tuple(
         Row(name, f"{CHORALES} {cell}", published)
         for (name, cell), published in zip(CELLS, ("8.91", "8.43", "8.45")))),

@@ -20,7 +20,7 @@ constexpr Index keys = 88;
 
 struct Settings {
   std::string data, cell = "lstm", save;
-  Index weights = 300000, batch = 4, epochs = 40, seed = 1;
+  Index weights = 300000, layers = 1, batch = 4, epochs = 40, seed = 1;
   double input_dropout = 0.1, hidden_dropout = 0.2, output_dropout = 0.3;
   double learning_rate = 0, decay = 0.94, clip = 1;
 };
@@ -56,7 +56,8 @@ typename L::Options options_of(const Settings& s) {
 template <class L>
 struct Model {
   Model(const Params& params, const Settings& s, Index hidden)
-      : rnn(params / "rnn", keys, hidden, options_of<L>(s)),
+      : rnn(params / "rnn", keys, hidden,
+            {.layers = static_cast<int>(s.layers), .dropout = s.output_dropout}, options_of<L>(s)),
         head(params / "head", hidden, keys, {.bias_init = nn::init::constant(-3)}),
         dropout(s.output_dropout) {}
 
@@ -69,7 +70,7 @@ struct Model {
                                   datasets::length_mask(lengths, steps));
   }
 
-  L rnn;
+  nn::Stacked<L> rnn;
   nn::Linear head;
   nn::Dropout dropout;
 };
@@ -90,7 +91,6 @@ Index hidden_size(const Settings& s) {
 
 template <class L>
 void train(const Settings& s, const std::string& settings) {
-  if (s.data.empty()) throw ValueError("--data is not given, a file of chorales; see --help");
   const datasets::PianoRolls music = datasets::read_piano_rolls(s.data);
   const Params params(static_cast<std::uint64_t>(s.seed));
   const Index hidden = hidden_size<L>(s);
@@ -99,15 +99,14 @@ void train(const Settings& s, const std::string& settings) {
   Rng rng(static_cast<std::uint64_t>(s.seed), 1);
   const datasets::BucketedBatches batches(datasets::lengths_of(music.train),
                                           {.batch_size = s.batch, .pool = 4}, rng);
-  const double by_cell = s.cell == "rnn" ? 1e-3 : 5e-3;
-  const optim::ExponentialDecay rate{s.learning_rate > 0 ? s.learning_rate : by_cell, s.decay, 1};
+  const double at_first = s.learning_rate > 0 ? s.learning_rate : s.cell == "rnn" ? 1e-3 : 5e-3;
+  const optim::ExponentialDecay rate{at_first, s.decay, 1};
 
   Training training(params, adam, rng, {.epochs = s.epochs, .save = s.save, .settings = settings});
   fmt::print("{} units, {} weights\n", hidden, params.count());
   while (training.next()) {
     adam.set_learning_rate(rate.at(training.epoch()));
-    Index step = 0;
-    for (const std::vector<Index>& batch : batches.epoch(training.epoch())) {
+    for (Index step = 0; const auto& batch : batches.epoch(training.epoch())) {
       const datasets::Padded songs = datasets::pad(datasets::pick(music.train, batch));
       Tape tape;
       const Tensor loss = model(songs, nn::Train{rng});
@@ -130,13 +129,14 @@ void train(const Settings& s, const std::string& settings) {
 int main(int argc, char** argv) {
   Settings s;
   Program program("music", "Predicts the next step of chorales.");
-  program.option("--data", s.data, "chorales: JSON of three lists of songs");
+  program.option("--data", s.data, "chorales: JSON of three lists of songs").required();
   program.option("--cell", s.cell, "recurrent layer; in capitals: LSTMs of Greff et al.",
                  cell_names);
   program.option("--weights", s.weights, "of the model, which sets its size", 1000).fast(30000);
+  program.option("--layers", s.layers, "recurrent layers");
   program.option("--input-dropout", s.input_dropout, "of the keys", 0, 0.99);
   program.option("--hidden-dropout", s.hidden_dropout, "of h in the recurrent products", 0, 0.99);
-  program.option("--output-dropout", s.output_dropout, "of h in the output", 0, 0.99);
+  program.option("--output-dropout", s.output_dropout, "of h above each layer", 0, 0.99);
   program.option("--batch", s.batch, "songs of a step");
   program.option("--epochs", s.epochs, "epochs").fast(3);
   program.option("--learning-rate", s.learning_rate, "of Adam at first; 0: by the cell");

@@ -29,6 +29,11 @@ class WordLm(ProgramTest):
                                            "--learning-rate", 1))
             self.assertEqual(by_name, by_hand)
             self.assertLess(by_name["test perplexity"], 15)
+            save = pathlib.Path(folder, "tied.safetensors")
+            tied = results(self.succeed("--fast", "--train", text, "--tied", "--save", save))
+            self.assertLess(tied["test perplexity"], 15)
+            self.assertIn(b'head.b"', save.read_bytes())
+            self.assertNotIn(b'head.w"', save.read_bytes())
             own = results(self.succeed("--fast", "--train", text, "--valid", test, "--test", test))
             self.assertEqual(own["validation perplexity"], own["test perplexity"])
             self.assert_fails(["--train", text, "--valid", test],
