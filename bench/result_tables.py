@@ -55,8 +55,8 @@ TABLES = (
         for length, more in ((200, ""), (600, " --epochs 15"))
         for name, cell in CELLS)),
     Table("copying", (result("share of the loss without memory", "loss of a", 2),), tuple(
-        Row(f"{name}, {blanks} blanks", f"copy_memory --cell {cell} --blanks {blanks}")
-        for blanks in (30, 100)
+        Row(f"{name}, {blanks} blanks", f"copy_memory --cell {cell} --blanks {blanks}{more}")
+        for blanks, more in ((30, ""), (100, " --epochs 20"))
         for name, cell in CELLS)),
     *(Table(task, LENGTHS, for_each_cell(f"classify --task {task}",
                                          (*CELLS, ("minGRU", "min_gru"))))
@@ -132,6 +132,12 @@ TABLES = (
         for forecast in ("direct", "iterated"))),
     Table("transcription", (result("% label errors", "% label errors of a lstm, the best of", 2),), (
         Row("LSTM, both directions, CTC", "transcribe"),)),
-    Table("dates", (result("% exactly right", "% exactly right"),), (
-        Row("dates, additive attention", "seq2seq"),)),
+    Table("strings", (result("% exactly right", "% exactly right"),), (
+        Row("dates, additive attention", "seq2seq"),
+        Row("dates, dot attention", "seq2seq --attention dot"),
+        Row("reversed, additive attention", "seq2seq --task reverse"))),
+    Table("second-order", (Quantity("error", r"^result: .* = (\S+) \("),
+                           Quantity("without it", r"\((\S+) (?:before|after joint) training")), (
+        Row("an LSTM generates, its critic's gradient is penalised", "gan"),
+        Row("learned initial values, three steps of SGD", "maml"))),
 )
