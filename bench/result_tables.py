@@ -67,9 +67,10 @@ TABLES = (
         Row(f"{hidden} units", f"cell_costs --hidden {hidden}") for hidden in (64, 256, 512))),
 
     # Training
-    Table("forget-bias", (result("of the guess's loss", "(loss of a|squared error)", 2),), tuple(
-        Row(f"{task}, bias {bias}", f"{command} --cell lstm --forget-bias {bias}")
-        for task, command in (("adding over 200 steps", "adding"), ("copying over 30", "copy_memory"))
+    Table("forget-bias", (result("error", "(loss of a|squared error)", 2),), tuple(
+        Row(f"{task}, bias {bias}", command if bias == 1 else f"{command} --forget-bias {bias}")
+        for task, command in (("adding, 200 steps", "adding --cell lstm --length 200"),
+                              ("copying, 30 blanks", "copy_memory --cell lstm --blanks 30"))
         for bias in (0, 1, 3))),
     Table("clipping", (result("test perplexity", "test perplexity"),), tuple(
         Row(name, "word_lm --recipe zaremba-small --train DATA/tinyshakespeare.txt --words 2000 "

@@ -72,8 +72,9 @@ def missing_file(command):
     return next((path for path in paths if not path.exists()), None)
 
 
-def run(table, command, build, core):
-    """Runs a program on a core; the lines of a log, or None if it was skipped."""
+def run(command, build, core):
+    """Runs a program on a core; the lines of its output, the last one the time that it took, or None
+    if it was skipped."""
     program, *words = shlex.split(command)
     words = [word.replace("DATA/", f"{DATA}/") for word in words]
     with tempfile.TemporaryDirectory() as folder:
@@ -92,15 +93,15 @@ def run(table, command, build, core):
         return None
     if started.returncode != 0:
         raise RuntimeError(f"{command} ended with {started.returncode}")
-    return [*lines_that_count(output, table),
-            f"took {usage.ru_utime + usage.ru_stime:.0f} s of a core of {processor()}"]
+    took = f"took {usage.ru_utime + usage.ru_stime:.0f} s of a core of {processor()}"
+    return [*output.splitlines(), took]
 
 
-def lines_that_count(output, table):
-    """The last line of an output with each of the quantities."""
-    last = {quantity: line.strip() for line in output.splitlines() for quantity in table.quantities
+def lines_that_count(lines, table):
+    """Of an output the last line with each of a table's quantities, and the time."""
+    last = {quantity: line.strip() for line in lines for quantity in table.quantities
             if re.search(quantity.pattern, line)}
-    return dict.fromkeys(last.values())
+    return [*dict.fromkeys(last.values()), lines[-1]]
 
 
 def processor():
@@ -110,35 +111,42 @@ def processor():
 
 
 def measure(tables, build, only_missing):
-    """Runs the rows of tables and writes a log after each run; false if one failed."""
+    """Runs the rows of tables, what several have once, and writes their logs after each run; false
+    if one failed."""
     blocks = {table.name: blocks_of(table) for table in tables}
-    wanted = [(table, command) for table in tables for command in commands(table)
-              if not (only_missing and command in blocks[table.name])]
+    users = {}  # the tables of a command
+    for table in tables:
+        for command in commands(table):
+            if not (only_missing and command in blocks[table.name]):
+                users.setdefault(command, []).append(table)
     cores, writing = queue.Queue(), threading.Lock()
     for core in sorted(os.sched_getaffinity(0)):
         cores.put(core)
 
-    def one(table, command):
+    def one(command):
         if absent := missing_file(command):
             print(f"skipped, as there is no {absent}: {command}", flush=True)
             return True
         core = cores.get()
         try:
-            lines = run(table, command, build, core)
+            lines = run(command, build, core)
         except RuntimeError as error:
             print(f"results: {error}", file=sys.stderr, flush=True)
             return False
         finally:
             cores.put(core)
+        if not lines:
+            print(f"skipped: {command}", flush=True)
+            return True
         with writing:
-            print("\n".join([f"$ {command}", *(lines or ["skipped"])]), flush=True)
-            if lines:
-                blocks[table.name][command] = lines
+            print(f"$ {command}", *lines_that_count(lines, users[command][0]), sep="\n", flush=True)
+            for table in users[command]:
+                blocks[table.name][command] = lines_that_count(lines, table)
                 write_log(table, blocks[table.name])
         return True
 
     with concurrent.futures.ThreadPoolExecutor(cores.qsize()) as pool:
-        return all(list(pool.map(lambda each: one(*each), wanted)))
+        return all(list(pool.map(one, users)))
 
 
 # --------------------------------------------------------------------------------------- the tables
