@@ -48,6 +48,10 @@ def for_each_cell(command, cells=CELLS):
     return tuple(Row(name, f"{command} --cell {cell}") for name, cell in cells)
 
 
+def layers(count):
+    return f"{count} layer{'s' * (count > 1)}"
+
+
 TABLES = (
     # Memory
     Table("adding", (result("mean squared error", "squared error", 2),), tuple(
@@ -83,11 +87,16 @@ TABLES = (
             f"--tbptt-update {update} --tbptt-length {length}")
         for update, length in ((5, 5), (10, 10), (50, 50), (200, 200), (10, 20), (10, 50), (10, 100),
                                (50, 100)))),
-    Table("depth", (result("nats a frame", "test loss"),), tuple(
-        Row(f"{layers} layer{'s' * (layers > 1)}{name}", f"{CHORALES} gru --layers {layers}{rates}")
-        for name, rates in ((", dropout", ""), (", no dropout", " --input-dropout 0 "
-                                                "--hidden-dropout 0 --output-dropout 0"))
-        for layers in (1, 2, 3, 4))),
+    Table("depth", (TEST_LOSS,), tuple(
+        Row(f"{layers(count)}{name}", f"{SHAKESPEARE} --train-frac 0.3 --test-frac 0.6 "
+            f"--layers {count}{rates}")
+        for name, rates in (("", ""), (", dropout 0.2", " --dropout 0.2"))
+        for count in (1, 2, 3, 4))),
+    Table("depth-and-width", (result("nats a frame", "test loss"),), tuple(
+        Row(f"{layers(count)}{name}", f"{CHORALES} gru --layers {count}{rates}")
+        for name, rates in ((", no dropout", " --input-dropout 0 --hidden-dropout 0 "
+                             "--output-dropout 0"), (", dropout", ""))
+        for count in (1, 2, 3, 4))),
 
     # Tasks
     Table("tagging", (result("% of words", "% of the test's words"),), (

@@ -24,6 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "results.md"
 DATA = pathlib.Path(os.environ.get("REEL_DATA", ROOT.parent / "shared" / "data"))
+PEER_PYTHON = os.environ.get("REEL_PEER_PYTHON", sys.executable).split(":")[0]
 MARK = re.compile(r"(<!-- results ([\w-]+) -->\n\n)((?:\|.*\n)*)")
 
 
@@ -79,7 +80,7 @@ def run(command, build, core):
     words = [word.replace("DATA/", f"{DATA}/") for word in words]
     with tempfile.TemporaryDirectory() as folder:
         if program.endswith(".py"):
-            words = [sys.executable, ROOT / "bench" / "peers" / program, *words]
+            words = [PEER_PYTHON, ROOT / "bench" / "peers" / program, *words]
         else:
             words = [build / "examples" / program, *words]
         if program == "char_lm":
