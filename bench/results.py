@@ -152,11 +152,18 @@ def measure(tables, build, only_missing):
 
 # --------------------------------------------------------------------------------------- the tables
 
+def number(x, digits):
+    """With that many significant digits; whole from there on, and huge ones with an exponent."""
+    if abs(x) < 10 ** digits:
+        return f"{x:.{digits}g}"
+    return f"{x:,.0f}" if abs(x) < 1e9 else f"{x:.1e}"
+
+
 def cell(values, digits):
     """The mean of some values, and their range if it is one."""
     if not values:
         return ""
-    mean, low, high = (f"{x:,.{digits}g}" if abs(x) < 10 ** digits else f"{x:,.0f}"
+    mean, low, high = (number(x, digits)
                        for x in (statistics.mean(values), min(values), max(values)))
     return mean if low == high else f"{mean} ({low} to {high})"
 

@@ -93,16 +93,17 @@ class Docs(unittest.TestCase):
                          {table.name for table in result_tables.TABLES})
 
     def test_a_table_of_results_is_made_of_its_log(self):
-        table = result_tables.Table("t", (result_tables.result("error", "error"),
-                                    result_tables.Quantity("per second", r"^([\d,]+) of it/s")),
-                              (result_tables.Row("a cell", "program --cell a", "0.5", seeds=(1, 2, 3)),))
-        log = {f"program --cell a --seed {seed}": ["result: other = 9 (x)",
-                                                   f"result: error of it = {error} (y)",
-                                                   "12,000 of it/s", f"took {seconds} s on it"]
+        quantities = (result_tables.result("error", "error"),
+                      result_tables.Quantity("per second", r"^([\d,]+) of it/s"),
+                      result_tables.Quantity("perplexity", r"^diverged: (\S+)"))
+        row = result_tables.Row("a cell", "program --cell a", "0.5", seeds=(1, 2, 3))
+        lines = ["result: other = 9 (x)", "12,000 of it/s", "diverged: 1.5e49"]
+        log = {f"program --cell a --seed {seed}": [*lines, f"result: error of it = {error} (y)",
+                                                   f"took {seconds} s of a core"]
                for seed, error, seconds in ((1, 0.25, 10), (2, 0.75, 20))}
-        text = results.table_text(table, log)
-        self.assertEqual(text.splitlines()[-1], "| a cell | 0.5 (0.25 to 0.75) | 12,000 | 2 | 15 s "
-                         "| 0.5 | `program --cell a` |")
+        text = results.table_text(result_tables.Table("t", quantities, (row,)), log)
+        self.assertEqual(text.splitlines()[-1], "| a cell | 0.5 (0.25 to 0.75) | 12,000 | 1.5e+49 | 2 "
+                         "| 15 s | 0.5 | `program --cell a` |")
 
     def test_links_lead_to_files(self):
         for page in pages():
