@@ -69,13 +69,14 @@ def value_in(lines, quantity):
 
 def missing_file(command):
     """The first file of the data that a command reads and that is not there."""
-    paths = [DATA / word[len("DATA/"):] for word in shlex.split(command) if word.startswith("DATA/")]
+    paths = [DATA / word.removeprefix("DATA/") for word in shlex.split(command)
+             if word.startswith("DATA/")]
     return next((path for path in paths if not path.exists()), None)
 
 
 def run(command, build, core):
-    """Runs a program on a core; the lines of its output, the last one the time that it took, or None
-    if it was skipped."""
+    """Runs a program on a core; the lines of its output and, as the last one, the time that it took,
+    or None if it was skipped."""
     program, *words = shlex.split(command)
     words = [word.replace("DATA/", f"{DATA}/") for word in words]
     with tempfile.TemporaryDirectory() as folder:
