@@ -93,7 +93,7 @@ void run(const Settings& s, const std::string& settings) {
   std::cout << matrix.str();
   print_result(fmt::format("% of the test's words with the right tag, by a {}-directional {}{}",
                            s.one_way ? "one" : "bi", s.cell, s.crf ? " with a CRF" : ""),
-               100 * matrix.accuracy(), "94.9 with the whole English EWT was reached in a trial");
+               100 * matrix.accuracy(), "94.96 after training on the whole English Web Treebank");
 }
 
 }  // namespace
