@@ -46,14 +46,16 @@ def layers(count):
 
 
 GATES = (
-    Table("adding", (result("mean squared error", "squared error", 2),), tuple(
-        Row(f"{name}, {length} steps", f"adding --cell {cell} --length {length}{more}")
-        for length, more in ((200, ""), (600, " --epochs 15"))
-        for name, cell in CELLS)),
-    Table("copying", (result("share of the loss without memory", "loss of a", 2),), tuple(
-        Row(f"{name}, {blanks} blanks", f"copy_memory --cell {cell} --blanks {blanks}{more}")
-        for blanks, more in ((30, ""), (100, " --epochs 20"))
-        for name, cell in CELLS)),
+    Table("adding", (result("mean squared error", "squared error", 2),), (
+        *(Row(f"{name}, 200 steps", f"adding --cell {cell} --length 200") for name, cell in CELLS),
+        *(Row(f"{name}, 600 steps", f"adding --cell {cell} --length 600 --epochs 15")
+          for name, cell in CELLS[:2]),
+        Row("LSTM, 600 steps, forget bias 3", "adding --cell lstm --length 600 --epochs 12 "
+            "--learning-rate 0.01 --forget-bias 3"))),
+    Table("copying", (result("share of the loss without memory", "loss of a", 2),), (
+        *(Row(f"{name}, 30 blanks", f"copy_memory --cell {cell} --blanks 30")
+          for name, cell in CELLS),
+        Row("GRU, 100 blanks", "copy_memory --cell gru --blanks 100 --epochs 20"))),
     *(Table(task, tuple(result(f"% right, {length} steps", f"accuracy .* over {length} steps")
                         for length in (64, 256, 1024)), tuple(
         Row(name, f"classify --task {task} --cell {cell}")
@@ -66,11 +68,11 @@ GATES = (
 )
 
 TRAINING = (
-    Table("forget-bias", (result("error", "(loss of a|squared error)", 2),), tuple(
-        Row(f"{task}, bias {bias}", command if bias == 1 else f"{command} --forget-bias {bias}")
-        for task, command in (("adding, 200 steps", "adding --cell lstm --length 200"),
-                              ("copying, 30 blanks", "copy_memory --cell lstm --blanks 30"))
-        for bias in (0, 1, 3))),
+    Table("forget-bias", (result("mean squared error", "squared error", 2),), tuple(
+        Row(f"bias {bias}, learning rate {rate}", f"adding --cell lstm --length 200{more}")
+        for rate, given in (("0.01", " --learning-rate 0.01"), ("0.002", ""))
+        for bias in (0, 1, 3)
+        for more in [given + (f" --forget-bias {bias}" if bias != 1 else "")])),
     Table("clipping", (result("test perplexity", "test perplexity"),), tuple(
         Row(name, f"{SMALL_WORDS} --clip {limit}")
         for name, limit in (("norm at most 1", 1), ("norm at most 5", 5), ("norm at most 25", 25),
