@@ -60,8 +60,7 @@ def commands(table):
 
 def value_in(lines, quantity):
     """The last number of a quantity among the lines of a run, or None."""
-    found = [match[match.lastindex] for line in lines
-             if (match := re.search(quantity.pattern, line))]
+    found = [match[1] for line in lines if (match := re.search(quantity.pattern, line))]
     return float(found[-1].replace(",", "")) if found else None
 
 
