@@ -68,12 +68,9 @@ GATES = (
 )
 
 TRAINING = (
-    Table("forget-bias", (result("error", "(?:squared error|loss of a)", 2),), tuple(
-        Row(f"{task}, bias {bias}",
-            f"{command} --forget-bias {bias}" if bias != 1 else command)
-        for task, command in (("copying, 30 blanks", "copy_memory --cell lstm --blanks 30"),
-                              ("adding, 200 steps, rate 0.01",
-                               "adding --cell lstm --length 200 --learning-rate 0.01"))
+    Table("forget-bias", (result("share of the loss without memory", "loss of a", 2),), tuple(
+        Row(f"LSTM, bias {bias}", "copy_memory --cell lstm --blanks 30"
+            + (f" --forget-bias {bias}" if bias != 1 else ""))
         for bias in (0, 1, 3))),
     Table("clipping", (result("test perplexity", "test perplexity"),), tuple(
         Row(name, f"{SMALL_WORDS} --clip {limit}")
@@ -85,11 +82,7 @@ TRAINING = (
             f"--tbptt-update {update} --tbptt-length {length}")
         for update, length in ((5, 5), (10, 10), (50, 50), (200, 200),
                                (10, 20), (10, 50), (10, 100), (50, 100)))),
-    Table("depth", (TEST_LOSS,), tuple(
-        Row(f"{layers(count)}{name}", f"{SHAKESPEARE} --layers {count}{rates}")
-        for name, rates in (("", ""), (", dropout 0.2", " --dropout 0.2"))
-        for count in (1, 2, 3, 4))),
-    Table("depth-and-width", (result("nats a frame", "test loss"),), tuple(
+    Table("depth", (result("nats a frame", "test loss"),), tuple(
         Row(f"{layers(count)}{name}", f"{CHORALES} gru --layers {count}{rates}")
         for name, rates in ((", no dropout", " --input-dropout 0 --hidden-dropout 0 "
                              "--output-dropout 0"), (", dropout", ""))
