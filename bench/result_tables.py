@@ -55,6 +55,7 @@ GATES = (
     Table("copying", (result("share of the loss without memory", "loss of a", 2),), (
         *(Row(f"{name}, 30 blanks", f"copy_memory --cell {cell} --blanks 30")
           for name, cell in CELLS),
+        Row("LSTM, 30 blanks, forget bias 3", "copy_memory --cell lstm --blanks 30 --forget-bias 3"),
         Row("GRU, 100 blanks", "copy_memory --cell gru --blanks 100 --epochs 20"))),
     *(Table(task, tuple(result(f"% right, {length} steps", f"accuracy .* over {length} steps")
                         for length in (64, 256, 1024)), tuple(
