@@ -15,6 +15,15 @@ class Adding(ProgramTest):
         long = results(self.succeed("--fast", "--cell", "rnn", "--length", 100, "--epochs", 1))
         self.assertGreater(list(long.values())[0], 0.1)
 
+    def test_the_forget_bias_is_that_of_an_lstm(self):
+        def error(cell, bias):
+            return results(self.succeed("--fast", "--epochs", 1, "--steps", 5, "--cell", cell,
+                                        "--forget-bias", bias))
+        self.assertNotEqual(error("lstm", 0), error("lstm", 3))
+        self.assertEqual(error("lstm", 1), results(self.succeed("--fast", "--epochs", 1, "--steps", 5,
+                                                                "--cell", "lstm")))
+        self.assertEqual(error("gru", 0), error("gru", 3))
+
     def test_use(self):
         self.assert_help()
         self.assert_resumes("--fast", "--steps", 20, "--cell", "lstm")

@@ -10,7 +10,8 @@ class CellCosts(ProgramTest):
     def test_weights_are_those_of_the_gates_and_time_grows_with_them(self):
         found = results(self.succeed("--fast"))
         for cell, gates in (("GRU", 3), ("LSTM", 4), ("minGRU", 1)):
-            self.assertAlmostEqual(found[f"weights of {cell}, times those of the RNN"], gates, delta=0.05)
+            self.assertAlmostEqual(found[f"weights of {cell}, times those of the RNN"], gates,
+                                   delta=0.05)
             self.assertGreater(found[f"time of {cell}, times that of the RNN"], 0.8)
 
     def test_use(self):

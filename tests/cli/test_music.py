@@ -55,8 +55,8 @@ class Music(ProgramTest):
         self.assert_resumes("--fast", "--data", self.path, first=2, all_epochs=4)
         self.assert_fails([], "--data is required; see --help", 2)
         self.assert_fails(["--data", "/nowhere"], "/nowhere: cannot read: No such file or directory")
-        self.assert_fails(["--data", self.path, "--weights", 10], "--weights: '10' is not a whole number from 1000 on; "
-                          "see --help", 2)
+        self.assert_fails(["--data", self.path, "--weights", 10],
+                          "--weights: '10' is not a whole number from 1000 on; see --help", 2)
 
 
 if __name__ == "__main__":
