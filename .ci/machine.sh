@@ -18,7 +18,7 @@ build   doctest-dev         header doctest/doctest.h
 clang   clang               command clang++
 clang   libclang-rt-14-dev  sanitizer clang++
 cross   g++-aarch64-linux-gnu  command aarch64-linux-gnu-g++
-qemu    qemu-user           command qemu-aarch64
+cross   qemu-user           command qemu-aarch64
 memory  valgrind            command valgrind
 lint    clang-format        command clang-format
 lint    clang-tidy          command clang-tidy
