@@ -1,6 +1,16 @@
 #pragma once
 
+// GCC 12 warns about variables of its AVX-512 header that are undefined on purpose (bug 105593), as
+// soon as that is used in a program of the user's.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <Eigen/Core>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 #include <reel/autograd/tensor.h>
 

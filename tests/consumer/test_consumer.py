@@ -57,7 +57,8 @@ class Consumer(unittest.TestCase):
         reel = project / "subprojects" / "reel"
         if not reel.exists():
             reel.symlink_to(ROOT, target_is_directory=True)
-        options = ["-Dreel:cpu=", f"-Dreel:optimization={3 if LONG else 0}",
+        # Meson 1.12 keeps a subproject's own build type whatever its optimization is set to.
+        options = ["-Dreel:cpu=", f"-Dreel:buildtype={'release' if LONG else 'plain'}",
                    f"-Dreel:werror={WERROR}"]
         if (project / "build" / "build.ninja").exists():
             run(MESON, "configure", project / "build", *options)
