@@ -78,7 +78,8 @@ TEST_CASE("a vanishing gradient has the same bits on any number of threads") {
   }
 }
 
-TEST_CASE("steps of an optimizer take no longer after a thousand gradients of zero") {
+TEST_CASE("steps of an optimizer take no longer after a thousand gradients of zero" *
+          doctest::skip(testing::sanitized)) {
   for (const Make& make_optimizer : all_optimizers) {
     const auto used = [&](const Params& params, int steps) {
       auto optimizer = make_optimizer(params);

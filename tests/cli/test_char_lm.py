@@ -108,6 +108,7 @@ class Training(runs.CharLmTest):
         run = self.train("run", "--train-frac", 1)
         self.assertNotIn("valid_loss", metrics_of(run)[-1])
 
+    @unittest.skipIf(runs.SANITIZED, "an epoch of it takes half a minute")
     def test_the_default_text(self):
         run = self.folder / "run"
         report = self.succeed("train", "--run", run, "--epochs", 1, "--hidden", 4, "--embed", 4,
@@ -319,7 +320,7 @@ class Terminal(runs.CharLmTest):
             with self.subTest(columns):
                 output = self.on_terminal(columns, "train", "--text", "text.txt", "--run",
                                           f"run{columns}", *self.small, "--seq-len", 5,
-                                          "--epochs", 9, "--hidden", 128)
+                                          "--epochs", 9, "--hidden", 16 if runs.SANITIZED else 128)
                 self.assertNotRegex(output, r"\x1b\[[^K]")  # no colours
                 drawn = re.findall(r"\r?(epoch \d/9  step [^\r\n]*)\r\x1b\[K", output)
                 self.assertGreater(len(drawn), 1)
