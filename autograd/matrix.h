@@ -1,7 +1,7 @@
 #pragma once
 
-// GCC 12 warns about variables of its AVX-512 header that are undefined on purpose (bug 105593), as
-// soon as that is used in a program of the user's.
+// GCC 12 warns about variables of its own AVX-512 header that are undefined on purpose (bug
+// 105593): without these pragmas, in every program that is compiled for such a processor.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"

@@ -97,6 +97,13 @@ class Dev(unittest.TestCase):
                 self.assertIn(message, output.splitlines()[-1])
                 self.assertFalse((self.tree / "build").exists())
 
+    def test_the_cross_build_installs_the_emulator_that_it_runs(self):
+        # Meson runs a program of the target before it compiles anything.
+        wrapper = re.search(r"^exe_wrapper = \['([^']*)'", (ROOT / ".ci/aarch64/cross.ini").read_text(),
+                            re.M)[1]
+        self.assertRegex((ROOT / ".ci/machine.sh").read_text(),
+                         rf"(?m)^cross +\S+ +command {wrapper}$")
+
     def test_the_files_with_tests_about_threads_are_those_for_the_thread_sanitizer(self):
         words = re.search(r"^about_threads='(.*)'$", (ROOT / "dev").read_text(), re.M)[1]
         about = re.compile("|".join(re.escape(word.strip("*")) for word in words.split(",")))
