@@ -125,7 +125,7 @@ int main(int argc, char** argv) {
   Program program("series", "Forecasts a series many steps ahead, with an interval.");
   program.option("--data", s.data, "a generated series", generated_names);
   program.option("--csv", s.csv, "table with a series in place of it");
-  program.option("--column", s.column, "its column, if there are several");
+  program.option("--column", s.column, "its column, if there are several", "NAME");
   program.option("--forecast", s.forecast, "all steps at once, or one fed back",
                  {"direct", "iterated"});
   program.option("--cell", s.cell, "recurrent layer", layer_names);

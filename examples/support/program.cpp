@@ -98,8 +98,8 @@ Program::Added<double> Program::option(const std::string& name, double& value,
 }
 
 Program::Added<std::string> Program::option(const std::string& name, std::string& value,
-                                            const std::string& help) {
-  parser_->add(name, value, help)->type_name("FILE");
+                                            const std::string& help, const char* type) {
+  parser_->add(name, value, help)->type_name(type);
   return {*this, value};
 }
 

@@ -55,8 +55,9 @@ class Program {
   /// A number from `low` to `high`.
   Added<double> option(const std::string& name, double& value, const std::string& help,
                        double low = 0, double high = 1e9);
-  /// A text, such as the path of a file.
-  Added<std::string> option(const std::string& name, std::string& value, const std::string& help);
+  /// A text, which help calls `type`.
+  Added<std::string> option(const std::string& name, std::string& value, const std::string& help,
+                            const char* type = "FILE");
   /// One of some words.
   Added<std::string> option(const std::string& name, std::string& value, const std::string& help,
                             const std::vector<std::string>& words);

@@ -60,6 +60,7 @@ class Series(ProgramTest):
 
     def test_use(self):
         self.assert_help()
+        self.assertIn("--column NAME ", self.succeed("--help"))
         for forecast in ("direct", "iterated"):
             self.assert_resumes("--fast", "--steps", 5, "--forecast", forecast)
         self.assert_fails(["--interval", 2], "--interval: '2' is not a number from 0.01 to 0.99; "
