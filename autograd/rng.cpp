@@ -2,14 +2,9 @@
 
 #include <fmt/format.h>
 
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
-
 #include <array>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include <reel/autograd/hash.h>
@@ -19,36 +14,10 @@
 namespace reel {
 namespace {
 
+using kernels::high_word;
+using kernels::low_word;
 using kernels::PhiloxWords;
 using kernels::unit;
-
-constexpr std::uint32_t low_word(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
-constexpr std::uint32_t high_word(std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); }
-
-constexpr std::uint32_t multiplier0 = 0xD2511F53, multiplier1 = 0xCD9E8D57;
-constexpr std::uint32_t key_step0 = 0x9E3779B9, key_step1 = 0xBB67AE85;
-
-// The words of eight blocks, in vector lanes.
-using Words = std::uint32_t __attribute__((vector_size(32)));
-
-// The 64-bit products, in two 32-bit halves.
-[[gnu::always_inline]] inline void multiply(const Words& a, std::uint32_t factor, Words& high,
-                                            Words& low) {
-#if defined(__AVX2__)
-  // Compilers split a multiplication even if they know that its factors have 32 bits.
-  const __m256i factors = _mm256_set1_epi64x(factor), words = reinterpret_cast<__m256i>(a);
-  const auto even = reinterpret_cast<Words>(_mm256_mul_epu32(words, factors));
-  const auto odd = reinterpret_cast<Words>(_mm256_mul_epu32(_mm256_srli_epi64(words, 32), factors));
-  high = __builtin_shufflevector(even, odd, 1, 9, 3, 11, 5, 13, 7, 15);
-  low = __builtin_shufflevector(even, odd, 0, 8, 2, 10, 4, 12, 6, 14);
-#else
-  for (int l = 0; l < 8; ++l) {
-    const std::uint64_t product = std::uint64_t{factor} * a[l];
-    high[l] = high_word(product);
-    low[l] = low_word(product);
-  }
-#endif
-}
 
 // The cosine variant of Box-Muller.
 [[gnu::always_inline]] inline double normal_of(std::uint32_t a, std::uint32_t b, std::uint32_t c,
@@ -67,15 +36,17 @@ Tensor filled(Rng& rng, const char* call, const Shape& shape, DType dtype, Site 
   dispatch_real(dtype, [&]<class T>() {
     const std::span<T> all = result.begin_update<T>();
     const Index n = std::ssize(all);
-    for (Index begin = 0; begin < n; begin += lanes) {
-      const PhiloxWords words = kernels::philox_blocks(
-          at.seed, at.stream, at.position + static_cast<std::uint64_t>(begin));
-      std::array<T, lanes> drawn;
-      for (std::size_t l = 0; l < lanes; ++l)
-        drawn[l] =
-            number.template operator()<T>(words[0][l], words[1][l], words[2][l], words[3][l]);
-      std::copy_n(drawn.begin(), std::min(lanes, n - begin), all.begin() + begin);
-    }
+    kernels::at_level([&] {
+      for (Index begin = 0; begin < n; begin += lanes) {
+        const PhiloxWords words = kernels::philox_blocks(
+            at.seed, at.stream, at.position + static_cast<std::uint64_t>(begin));
+        std::array<T, lanes> drawn;
+        for (std::size_t l = 0; l < lanes; ++l)
+          drawn[l] =
+              number.template operator()<T>(words[0][l], words[1][l], words[2][l], words[3][l]);
+        std::copy_n(drawn.begin(), std::min(lanes, n - begin), all.begin() + begin);
+      }
+    });
   });
   rng.skip(static_cast<std::uint64_t>(shape.size()));
   return result;
@@ -104,41 +75,20 @@ double largest_of(const char* call, DType dtype, Site site) {
 
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
                                     std::array<std::uint32_t, 2> key) {
-  for (int round = 0; round < 10; ++round) {
-    const std::uint64_t p = std::uint64_t{multiplier0} * counter[0];
-    const std::uint64_t q = std::uint64_t{multiplier1} * counter[2];
-    counter = {high_word(q) ^ counter[1] ^ key[0], low_word(q), high_word(p) ^ counter[3] ^ key[1],
-               low_word(p)};
-    key[0] += key_step0;
-    key[1] += key_step1;
-  }
-  return counter;
+  std::uint32_t words[4] = {counter[0], counter[1], counter[2], counter[3]};
+  const auto multiply = [](std::uint32_t a, std::uint32_t factor, std::uint32_t& high,
+                           std::uint32_t& low) {
+    const std::uint64_t product = std::uint64_t{factor} * a;
+    high = high_word(product);
+    low = low_word(product);
+  };
+  kernels::philox_rounds(words, std::uint64_t{key[1]} << 32 | key[0], multiply);
+  return std::to_array(words);
 }
 
 kernels::PhiloxWords kernels::philox_blocks(std::uint64_t seed, std::uint64_t stream,
                                             std::uint64_t position) {
-  PhiloxWords words;
-  for (std::size_t first = 0; first < philox_lanes; first += 8) {
-    Words c0, c1, c2 = Words{} + low_word(stream), c3 = Words{} + high_word(stream);
-    for (std::size_t l = 0; l < 8; ++l) {
-      c0[l] = low_word(position + first + l);
-      c1[l] = high_word(position + first + l);
-    }
-    std::uint32_t key0 = low_word(seed), key1 = high_word(seed);
-    for (int round = 0; round < 10; ++round, key0 += key_step0, key1 += key_step1) {
-      Words p_high, p_low, q_high, q_low;
-      multiply(c0, multiplier0, p_high, p_low);
-      multiply(c2, multiplier1, q_high, q_low);
-      c0 = q_high ^ c1 ^ key0;
-      c1 = q_low;
-      c2 = p_high ^ c3 ^ key1;
-      c3 = p_low;
-    }
-    std::size_t w = 0;
-    for (const Words* word : {&c0, &c1, &c2, &c3})
-      std::memcpy(&words[w++][first], word, sizeof *word);
-  }
-  return words;
+  return with_level([=](auto level) { return philox_blocks_at<level()>(seed, stream, position); });
 }
 
 Rng Rng::stream(std::string_view name) const {

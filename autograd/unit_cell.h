@@ -58,32 +58,20 @@ kernels::GateForm form(int sum) {
 
 }  // namespace detail
 
-namespace detail {
-
+/// The cell that C describes.
 template <class C>
-constexpr CellSpec cell_spec(const char* name, const kernels::CellKernels<float>& of_f32,
-                             const kernels::CellKernels<double>& of_f64) {
+constexpr CellSpec cell_spec(const char* name) {
   static_assert(C::layout.is_consistent(),
                 "the layout of a cell speaks of sums or states that it does not have, gives two "
                 "blocks of w_ih one sum, or projects an h that other products need: see "
                 "kernels::CellLayout");
-  return {name, C::layout, of_f32, of_f64, cell_step<C>, misused_sum<C>, form<C>};
-}
-
-}  // namespace detail
-
-/// The cell that C describes.
-template <class C>
-constexpr CellSpec cell_spec(const char* name) {
-  return detail::cell_spec<C>(name, kernels::cell_kernels<C, float>(),
-                              kernels::cell_kernels<C, double>());
-}
-
-/// The same with kernels for the processor that the program runs on, whatever it is compiled for.
-template <class C>
-CellSpec cell_spec_for_this_processor(const char* name) {
-  return detail::cell_spec<C>(name, kernels::cell_kernels_for_this_processor<C, float>(),
-                              kernels::cell_kernels_for_this_processor<C, double>());
+  return {name,
+          C::layout,
+          kernels::cell_kernels<C, float>(),
+          kernels::cell_kernels<C, double>(),
+          detail::cell_step<C>,
+          detail::misused_sum<C>,
+          detail::form<C>};
 }
 
 }  // namespace reel

@@ -1,34 +1,21 @@
 #pragma once
 
-#include <Eigen/Core>
-
 #include <algorithm>
-#include <chrono>
 #include <thread>
 #include <vector>
 
+#include <reel/autograd/kernels/level.h>
+
 namespace reel::bench {
 
-/// Fused multiply-adds in registers, ten independent chains; returns GFLOP/s of this thread.
+template <kernels::Level level, class T>
+double fma_gflops_at();
+
+/// Fused multiply-adds in registers with the instructions of this process; returns GFLOP/s of this
+/// thread.
 template <class T>
-double chains_of_fma() {
-  using namespace Eigen::internal;
-  using P = typename packet_traits<T>::type;
-  constexpr int chains = 10, rounds = 1 << 21;
-  P sum[chains];
-  for (P& s : sum) s = pset1<P>(T(1));
-  volatile T hidden = T(0.5);  // unknown to the compiler
-  const T half = hidden;
-  const P factor = pset1<P>(half), term = factor;
-  const auto begin = std::chrono::steady_clock::now();
-  for (int r = 0; r < rounds; ++r)
-    for (P& s : sum) s = pmadd(s, factor, term);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-  P total = sum[0];
-  for (int i = 1; i < chains; ++i) total = padd(total, sum[i]);
-  volatile T sink = pfirst(total);
-  static_cast<void>(sink);
-  return 2e-9 * chains * rounds * int{packet_traits<T>::size} / seconds.count();
+double fma_gflops() {
+  return kernels::with_level([](auto level) { return fma_gflops_at<level(), T>(); });
 }
 
 /// The machine's peak for `threads` threads together, the best of several trials, in GFLOP/s.
@@ -39,8 +26,8 @@ double peak_gflops(int threads) {
     std::vector<double> each(static_cast<std::size_t>(threads));
     std::vector<std::thread> others;
     for (std::size_t i = 1; i < each.size(); ++i)
-      others.emplace_back([&each, i] { each[i] = chains_of_fma<T>(); });
-    each[0] = chains_of_fma<T>();
+      others.emplace_back([&each, i] { each[i] = fma_gflops<T>(); });
+    each[0] = fma_gflops<T>();
     for (std::thread& t : others) t.join();
     double sum = 0;
     for (double gflops : each) sum += gflops;

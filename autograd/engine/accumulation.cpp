@@ -16,19 +16,23 @@ namespace {
 template <class T>
 void add_in_place(Buffer& sum, const Tensor& term) {
   const std::span<const T> from = term.values<T>();
-  std::transform(from.begin(), from.end(), static_cast<const T*>(sum.data()),
-                 static_cast<T*>(sum.data()), std::plus{});
+  kernels::at_level([&] {
+    std::transform(from.begin(), from.end(), static_cast<const T*>(sum.data()),
+                   static_cast<T*>(sum.data()), std::plus{});
+  });
 }
 
 // Adds a part to the elements of a tensor along an axis, from `begin` on in steps.
 template <class Sum, class T>
 void add_along(Sum* sum, const AxisView& whole, const T* from, Index count, Index begin,
                Index step) {
-  for (Index o = 0; o < whole.outer; ++o)
-    for (Index k = 0; k < count; ++k, from += whole.inner) {
-      Sum* run = sum + (o * whole.size + begin + k * step) * whole.inner;
-      for (Index i = 0; i < whole.inner; ++i) run[i] += static_cast<Sum>(from[i]);
-    }
+  kernels::at_level([&] {
+    for (Index o = 0; o < whole.outer; ++o)
+      for (Index k = 0; k < count; ++k, from += whole.inner) {
+        Sum* run = sum + (o * whole.size + begin + k * step) * whole.inner;
+        for (Index i = 0; i < whole.inner; ++i) run[i] += static_cast<Sum>(from[i]);
+      }
+  });
 }
 
 }  // namespace

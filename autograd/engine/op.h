@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <reel/autograd/engine/op_spec.h>
+#include <reel/autograd/kernels/level.h>
 
 /// Marks the definition of an op (and of its parts) at namespace scope: it is constructed before
 /// the initialisers of other files run, so that they may call it. All of the library's ops have it;
@@ -119,7 +120,9 @@ struct ForwardKernel {
   template <class F, class T>
   static constexpr OpSpec::Forward entry() {
     if constexpr (TakesCall<F, Ctx<T>, Attr>)
-      return [](const KernelCall& call) { call_with<Attr>(F{}, Ctx<T>(call), call.attr); };
+      return [](const KernelCall& call) {
+        kernels::at_level([&] { call_with<Attr>(F{}, Ctx<T>(call), call.attr); });
+      };
     else
       return nullptr;
   }
@@ -152,7 +155,9 @@ struct GradientRule {
  private:
   template <class B, class T>
   static constexpr OpSpec::FusedBackward entry() {
-    return [](const BackwardCall& call) { call_with<Attr>(B{}, BackwardCtx<T>(call), call.attr); };
+    return [](const BackwardCall& call) {
+      kernels::at_level([&] { call_with<Attr>(B{}, BackwardCtx<T>(call), call.attr); });
+    };
   }
 };
 

@@ -296,6 +296,24 @@ void sum_columns(const T* x, Index rows, Index columns, Index stride, F term, Pu
   }
 }
 
+// totals[j] = Σ term(x, j) once more, with every term in double and multiplied by `narrow`, where
+// the sum is not finite.
+template <class T, class F>
+[[gnu::cold, gnu::noinline]] void wide_sums(const BroadcastPlan<1>& plan, Index sums, const T* x,
+                                            F term, double* totals) {
+  const Scratch<double> wide(sums);
+  std::fill_n(wide.data(), sums, 0.0);
+  plan.each_row([&](const auto& offset, Index n, const auto& stride) {
+    for (Index i = 0; i < n; ++i) {
+      const Index j = offset[0] + i * stride[0];
+      wide[j] += static_cast<double>(term(x[i], j)) * narrow;
+    }
+    x += n;
+  });
+  for (Index j = 0; j < sums; ++j)
+    if (overflowed<double>(totals[j])) totals[j] = wide[j] / narrow;
+}
+
 /// put(j, Σ term(x, j)) for each element j of a tensor of shape `small`, over the elements x to
 /// which it is broadcast; `shape` is the shape of x, to which `small` broadcasts. The order of a
 /// sum depends on the shapes alone.
@@ -303,35 +321,31 @@ template <class T, class F, class Put>
 void broadcast_sum(const Shape& shape, const T* x, const Shape& small, F term, Put put) {
   using Term = std::invoke_result_t<F, T, Index>;
   const BroadcastPlan<1> plan(shape, {&small});
-  const auto each_part = [&](auto part, auto emit) {
-    using Part = std::invoke_result_t<decltype(part), T, Index>;
-    const T* from = x;
-    plan.each_matrix([&](Index first, Index rows, Index columns, Index row_step, Index step) {
-      if (step == 0)
-        for (Index r = 0, j = first; r < rows; ++r, j += row_step)
-          emit(j, sum_of<Part>(columns, [=](Index i) { return part(from[r * columns + i], j); }));
-      else
-        sum_columns(
-            from, rows, columns, columns, [=](T value, Index c) { return part(value, first + c); },
-            [&](Index c, Total<Part> total) { emit(first + c, total); });
-      from += rows * columns;
-    });
-  };
-  if (shape.size() > 0 && !plan.repeats()) return each_part(term, put);
+  const bool in_parts = shape.size() == 0 || plan.repeats();
   const Index n = small.size();
-  const auto add_parts = [&](auto part, auto* totals) {
-    std::fill_n(totals, n, 0);
-    each_part(part, [=](Index j, auto total) { totals[j] += total; });
+  const Scratch<Total<Term>> totals(in_parts ? n : 0);
+  std::fill_n(totals.data(), in_parts ? n : 0, Total<Term>(0));
+  const auto emit = [&](Index j, Total<Term> total) {
+    if (in_parts)
+      totals[j] += total;
+    else
+      put(j, total);
   };
-  const Scratch<Total<Term>> totals(n);
-  add_parts(term, totals.data());
+  const T* from = x;
+  plan.each_matrix([&](Index first, Index rows, Index columns, Index row_step, Index step) {
+    if (step == 0)
+      for (Index r = 0, j = first; r < rows; ++r, j += row_step)
+        emit(j, sum_of<Term>(columns, [=](Index i) { return term(from[r * columns + i], j); }));
+    else
+      sum_columns(
+          from, rows, columns, columns, [=](T value, Index c) { return term(value, first + c); },
+          [&](Index c, Total<Term> total) { emit(first + c, total); });
+    from += rows * columns;
+  });
+  if (!in_parts) return;
   if constexpr (std::is_same_v<Term, double>)
-    if (std::any_of(totals.data(), totals.data() + n, overflowed<double>)) {
-      const Scratch<double> wide(n);
-      add_parts([=](T value, Index j) { return term(value, j) * narrow; }, wide.data());
-      for (Index j = 0; j < n; ++j)
-        if (overflowed<double>(totals[j])) totals[j] = wide[j] / narrow;
-    }
+    if (std::any_of(totals.data(), totals.data() + n, overflowed<double>))
+      wide_sums(plan, n, x, term, totals.data());
   for (Index j = 0; j < n; ++j) put(j, totals[j]);
 }
 

@@ -1,13 +1,18 @@
 #include <reel/autograd/kernels/matmul.h>
-#include <reel/autograd/kernels/matmul_pack.h>
-#include <reel/autograd/kernels/matmul_tile.h>
+#include <reel/autograd/kernels/prefetch.h>
+#include <reel/autograd/kernels/products.h>
 #include <reel/autograd/kernels/thread_pool.h>
 
 #include <algorithm>
 
 namespace reel::kernels {
-namespace detail {
 namespace {
+
+// The products of the process's level.
+template <Real T>
+const Products<T>& products() {
+  return with_level([](auto level) -> const Products<T>& { return products_at<level(), T>(); });
+}
 
 // Sums run over blocks of this many k: a panel of B of that height fills half of a 32 KB
 // first-level cache at the widths of AVX2. It is part of the definition of the result, hence one
@@ -28,28 +33,34 @@ void prefetch_part(const T* panel, Index elements, Index part, Index parts) {
   prefetch(panel + begin, end - begin);
 }
 
+template <class T>
+Panels<T> at(const Panels<T>& b, Index k, Index panel) {
+  return {b.data + k * b.row_stride + panel * b.panel_stride, b.row_stride, b.panel_stride};
+}
+
 // C = start + A * B for one block of k and rows.
 template <class T>
 void multiply_block(MatrixView<T> a, bool packed, Panels<T> b, Index cols, Start<T> start,
                     Output<T> c) {
   constexpr Index cached_bytes = 1 << 20;
-  const Tiling tiling{a.rows};
-  const Index panels = ceil_div(cols, panel_cols<T>), at_once = panels_at_once(a.rows);
-  const bool prefetches = tiling.count >= 4 && b.row_stride == panel_cols<T> &&
+  const Products<T>& level = products<T>();
+  const Tiling tiling = level.tiling(a.rows);
+  const Index panels = level.panels(cols), at_once = panels_at_once(a.rows);
+  const bool prefetches = tiling.count >= 4 && b.row_stride == level.panel_cols &&
                           a.cols * cols * static_cast<Index>(sizeof(T)) > cached_bytes;
   for (Index p = 0; p < panels;) {
     const bool wide = at_once > 1 && p + at_once <= panels;
-    const Index col = p * panel_cols<T>;
+    const Index col = p * level.panel_cols;
     // Passed by reference: a copy for each tile would be read before it is fully written, which the
     // processor waits for.
-    const Panels<T> panel = b.at(0, p);
+    const Panels<T> panel = at(b, 0, p);
     for (Index t = 0; t < tiling.count; ++t) {
       const Index row = tiling.begin(t);
       const Strip<T> strip{a.data + row * (packed ? a.cols : a.row_stride), a.row_stride};
       if (prefetches && p + 1 < panels)
-        prefetch_part(b.at(0, p + 1).data, a.cols * panel_cols<T>, t, tiling.count);
-      tile_function<T>(tiling.height(t), wide, packed)(a.cols, strip, panel, cols - col,
-                                                       start.at(row, col), c.at(row, col));
+        prefetch_part(at(b, 0, p + 1).data, a.cols * level.panel_cols, t, tiling.count);
+      level.tile(tiling.height(t), wide, packed)(a.cols, strip, panel, cols - col,
+                                                 start.at(row, col), c.at(row, col));
     }
     p += wide ? at_once : 1;
   }
@@ -60,7 +71,7 @@ void multiply_block(MatrixView<T> a, bool packed, Panels<T> b, Index cols, Start
 template <class T>
 bool worth_packing(MatrixView<T> a, Index cols) {
   constexpr Index long_row = 2048 / sizeof(T);
-  return a.col_stride != 1 || (a.row_stride >= long_row && cols >= 32 * panel_cols<T>);
+  return a.col_stride != 1 || (a.row_stride >= long_row && cols >= 32 * products<T>().panel_cols);
 }
 
 // C = start + A * B, where panels_of(k, depth) gives B's panels for a block of k.
@@ -68,7 +79,7 @@ template <class T, class F>
 void multiply_part(MatrixView<T> a, Index cols, F panels_of, Start<T> start, Output<T> c) {
   const bool pack = worth_packing(a, cols);
   const Index height = std::min(a.rows, block_rows);
-  const Index pack_size = height * std::min(a.cols, block_depth) + pack_margin<T>;
+  const Index pack_size = height * std::min(a.cols, block_depth) + products<T>().pack_margin;
   const Scratch<T> packed(pack ? pack_size : 0);
   for (Index k = 0; k < a.cols; k += block_depth) {
     const Index depth = std::min(block_depth, a.cols - k);
@@ -77,7 +88,7 @@ void multiply_part(MatrixView<T> a, Index cols, F panels_of, Start<T> start, Out
       MatrixView<T> block = a.row_range(row, std::min(row + height, a.rows));
       block = block.col_range(k, k + depth);
       if (pack) {
-        pack_tiles(block, packed.data());
+        products<T>().pack_tiles(block, packed.data());
         block.data = packed.data();
       }
       const Start<T> so_far = k == 0 ? start : Start<T>{c.data, c.row_stride};
@@ -116,16 +127,17 @@ void multiply_panels(MatrixView<T> a, Panels<T> b, Index cols, Start<T> start, O
   if (a.rows == 0 || cols == 0) return;
   if (a.cols == 0) return copy_start(a.rows, cols, start, c);
   multiply_blocks(
-      a, cols, [b](Index k, Index) { return b.at(k, 0); }, start, c);
+      a, cols, [b](Index k, Index) { return at(b, k, 0); }, start, c);
 }
 
 template <class T>
 void multiply_packing(MatrixView<T> a, MatrixView<T> b, Start<T> start, Output<T> c) {
-  const Index panel_size = std::min(b.rows, block_depth) * panel_cols<T>;
-  const Scratch<T> packed(ceil_div(b.cols, panel_cols<T>) * panel_size);
+  const Products<T>& level = products<T>();
+  const Index panel_size = std::min(b.rows, block_depth) * level.panel_cols;
+  const Scratch<T> packed(level.panels(b.cols) * panel_size);
   auto panels_of = [&](Index k, Index depth) {
-    pack_panels(b.row_range(k, k + depth), packed.data(), panel_size);
-    return Panels<T>{packed.data(), panel_cols<T>, panel_size};
+    level.pack_panels(b.row_range(k, k + depth), packed.data(), panel_size);
+    return Panels<T>{packed.data(), level.panel_cols, panel_size};
   };
   multiply_blocks(a, b.cols, panels_of, start, c);
 }
@@ -134,8 +146,9 @@ template <class T>
 void multiply_views(MatrixView<T> a, MatrixView<T> b, Start<T> start, Output<T> c) {
   // With at most two rows of A, full panels of B are read in place, unpacked.
   const bool in_place = a.rows <= 2 && b.col_stride == 1;
-  const Index split = a.cols == 0 ? b.cols : in_place ? b.cols / panel_cols<T> * panel_cols<T> : 0;
-  multiply_panels(a, Panels<T>{b.data, b.row_stride, panel_cols<T>}, split, start, c);
+  const Index width = products<T>().panel_cols;
+  const Index split = a.cols == 0 ? b.cols : in_place ? b.cols / width * width : 0;
+  multiply_panels(a, Panels<T>{b.data, b.row_stride, width}, split, start, c);
   if (split < b.cols)
     multiply_packing(a, b.col_range(split, b.cols), start.at(0, split), c.at(0, split));
 }
@@ -164,7 +177,7 @@ struct Grid {
 template <class T, class F>
 void for_cells(const Grid& grid, Index rows, Index cols, F f) {
   if (rows == 0 || cols == 0) return;
-  const Index panels = ceil_div(cols, panel_cols<T>);
+  const Index panels = products<T>().panels(cols);
   parallel_for(grid.row_cells * grid.col_cells, [&](Index cell) {
     const Index i = cell / grid.col_cells, j = cell % grid.col_cells;
     f(i * rows / grid.row_cells, (i + 1) * rows / grid.row_cells, j * panels / grid.col_cells,
@@ -174,7 +187,8 @@ void for_cells(const Grid& grid, Index rows, Index cols, F f) {
 
 template <class T>
 Panels<T> panels_of(const PackedMatrix<T>& b) {
-  return {b.data(), panel_cols<T>, b.rows() * panel_cols<T>};
+  const Index width = products<T>().panel_cols;
+  return {b.data(), width, b.rows() * width};
 }
 
 template <class T>
@@ -186,30 +200,28 @@ template <class T>
 void multiply_cells(const Grid& grid, MatrixView<T> a, const PackedMatrix<T>& b, Start<T> start,
                     Output<T> c) {
   for_cells<T>(grid, a.rows, b.cols(), [&](Index row, Index row_end, Index panel, Index panel_end) {
-    const Index col = panel * panel_cols<T>;
-    const Index cols = std::min(panel_end * panel_cols<T>, b.cols()) - col;
-    multiply_panels(a.row_range(row, row_end), panels_of(b).at(0, panel), cols, start.at(row, col),
+    const Index width = products<T>().panel_cols, col = panel * width;
+    const Index cols = std::min(panel_end * width, b.cols()) - col;
+    multiply_panels(a.row_range(row, row_end), at(panels_of(b), 0, panel), cols, start.at(row, col),
                     c.at(row, col));
   });
 }
 
 }  // namespace
-}  // namespace detail
-
-using namespace detail;
 
 template <Real T>
 PackedMatrix<T>::PackedMatrix(MatrixView<T> b)
     : rows_(b.rows),
       cols_(b.cols),
-      data_(ceil_div(b.cols, panel_cols<T>) * panel_cols<T> * b.rows) {
+      data_(products<T>().panels(b.cols) * products<T>().panel_cols * b.rows) {
   if (rows_ == 0) return;                  // nothing to copy, and the address may be null
   constexpr Index worth_a_fork = 1 << 18;  // elements
-  const Index cols_per_task = rows_ * cols_ < worth_a_fork ? cols_ : 16 * panel_cols<T>;
+  const Products<T>& level = products<T>();
+  const Index cols_per_task = rows_ * cols_ < worth_a_fork ? cols_ : 16 * level.panel_cols;
   parallel_for(ceil_div(cols_, std::max<Index>(cols_per_task, 1)), [&](Index task) {
     const Index col = task * cols_per_task;
-    pack_panels(b.col_range(col, std::min(col + cols_per_task, cols_)), data_.data() + col * rows_,
-                rows_ * panel_cols<T>);
+    level.pack_panels(b.col_range(col, std::min(col + cols_per_task, cols_)),
+                      data_.data() + col * rows_, rows_ * level.panel_cols);
   });
 }
 
@@ -238,8 +250,8 @@ void matmul(MatrixView<T> a, MatrixView<T> b, const T* start, Index start_stride
   // Cells in the same column would each pack the same part of B.
   if (grid.row_cells > 1) return multiply_cells(grid, a, PackedMatrix<T>(b), from, to);
   for_cells<T>(grid, a.rows, b.cols, [&](Index, Index, Index panel, Index panel_end) {
-    const Index col = panel * panel_cols<T>;
-    const Index col_end = std::min(panel_end * panel_cols<T>, b.cols);
+    const Index width = products<T>().panel_cols, col = panel * width;
+    const Index col_end = std::min(panel_end * width, b.cols);
     multiply_views(a, b.col_range(col, col_end), from.at(0, col), to.at(0, col));
   });
 }

@@ -5,6 +5,8 @@
 #include <bit>
 #include <cstdint>
 
+#include <reel/autograd/kernels/level.h>
+
 namespace reel::kernels {
 
 /// Number of blocks generated at a time, enough for vectorisation.
@@ -12,6 +14,30 @@ inline constexpr int philox_lanes = 16;
 
 /// Random words by index within a block, then by block.
 using PhiloxWords = std::array<std::array<std::uint32_t, philox_lanes>, 4>;
+
+constexpr std::uint32_t low_word(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
+constexpr std::uint32_t high_word(std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); }
+
+/// The ten rounds of Philox4x32 on the words of a block, or on vectors of such words, where
+/// `multiply(a, factor, high, low)` gives both halves of a product (Salmon et al., "Parallel Random
+/// Numbers: As Easy as 1, 2, 3", 2011).
+template <class Words, class Multiply>
+[[gnu::always_inline]] inline void philox_rounds(Words (&words)[4], std::uint64_t seed,
+                                                 Multiply multiply) {
+  std::uint32_t key0 = low_word(seed), key1 = high_word(seed);
+  for (int round = 0; round < 10; ++round, key0 += 0x9E3779B9, key1 += 0xBB67AE85) {
+    Words p_high, p_low, q_high, q_low;
+    multiply(words[0], 0xD2511F53, p_high, p_low);
+    multiply(words[2], 0xCD9E8D57, q_high, q_low);
+    words[0] = q_high ^ words[1] ^ key0;
+    words[1] = q_low;
+    words[2] = p_high ^ words[3] ^ key1;
+    words[3] = p_low;
+  }
+}
+
+template <Level level>
+PhiloxWords philox_blocks_at(std::uint64_t seed, std::uint64_t stream, std::uint64_t position);
 
 /// The blocks at positions position, position + 1, ... of a stream: those of `Rng::next`.
 PhiloxWords philox_blocks(std::uint64_t seed, std::uint64_t stream, std::uint64_t position);

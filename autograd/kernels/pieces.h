@@ -39,7 +39,9 @@ void each_piece(std::span<const Piece> pieces, F f) {
   for (const Piece& piece : pieces) count += piece.end - piece.begin;
   const auto run = [&](std::size_t k) { f(k, pieces[k]); };
   if (count < worth_a_fork)
-    for (std::size_t k = 0; k < pieces.size(); ++k) run(k);
+    at_level([&] {
+      for (std::size_t k = 0; k < pieces.size(); ++k) run(k);
+    });
   else
     parallel_for(std::ssize(pieces), [&](Index k) { run(static_cast<std::size_t>(k)); });
 }

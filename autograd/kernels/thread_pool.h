@@ -1,5 +1,6 @@
 #pragma once
 
+#include <reel/autograd/kernels/level.h>
 #include <reel/autograd/shape.h>
 #include <reel/autograd/threads.h>
 
@@ -21,10 +22,14 @@ void fork_join(Index tasks, void (*run)(void* f, Index task), void* f);
 template <class F>
 void parallel_for(Index tasks, F&& f) {
   using Function = std::remove_reference_t<F>;
-  if (tasks == 1) return static_cast<void>(f(Index{0}));
-  fork_join(
-      tasks, [](void* g, Index task) { (*static_cast<Function*>(g))(task); },
-      const_cast<void*>(static_cast<const void*>(std::addressof(f))));
+  const auto run = [](void* g, Index task) {
+    at_level([&] { (*static_cast<Function*>(g))(task); });
+  };
+  void* const address = const_cast<void*>(static_cast<const void*>(std::addressof(f)));
+  if (tasks == 1)
+    run(address, 0);
+  else
+    fork_join(tasks, run, address);
 }
 
 }  // namespace reel::kernels

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <reel/autograd/kernels/cell.h>
+#include <reel/autograd/kernels/level.h>
 #include <reel/autograd/unit.h>
 
 #include <utility>
@@ -251,77 +252,39 @@ struct UnitRows {
 };
 #undef REEL_INDEPENDENT
 
-/// The functions of cell C, for the instruction set that this file is compiled for.
+/// The functions of cell C, for the instructions that the process uses.
 template <class C, Real T>
 struct RowFunctions {
   using Rows = UnitRows<C>;
-  using Row = UnitRow<T>;
-  using Gradient = UnitRowGradient<T>;
 
-  [[gnu::noinline, gnu::flatten]] static void unit(const Row& row) { Rows::unit(row); }
-  [[gnu::noinline, gnu::flatten]] static void unit_gradient(const Gradient& row) {
-    Rows::unit_gradient(row);
+  static void unit(const UnitRow<T>& row) {
+    at_level([&] { Rows::unit(row); });
   }
-  [[gnu::noinline, gnu::flatten]] static void operand(const Row& row) { Rows::operand(row); }
-  [[gnu::noinline, gnu::flatten]] static void operand_gradient(const Gradient& row) {
-    Rows::operand_gradient(row);
+  static void unit_gradient(const UnitRowGradient<T>& row) {
+    at_level([&] { Rows::unit_gradient(row); });
+  }
+  static void operand(const UnitRow<T>& row) {
+    at_level([&] { Rows::operand(row); });
+  }
+  static void operand_gradient(const UnitRowGradient<T>& row) {
+    at_level([&] { Rows::operand_gradient(row); });
   }
 };
-
-#if defined(__x86_64__) && !defined(__AVX2__)
-#define REEL_ROWS_FOR_AVX2
-/// The same for processors with AVX2, where the program is compiled for any.
-template <class C, Real T>
-struct RowFunctionsForAvx2 {
-  using Rows = UnitRows<C>;
-  using Row = UnitRow<T>;
-  using Gradient = UnitRowGradient<T>;
-
-  [[gnu::noinline, gnu::flatten, gnu::target("avx2,fma")]] static void unit(const Row& row) {
-    Rows::unit(row);
-  }
-  [[gnu::noinline, gnu::flatten, gnu::target("avx2,fma")]] static void unit_gradient(
-      const Gradient& row) {
-    Rows::unit_gradient(row);
-  }
-  [[gnu::noinline, gnu::flatten, gnu::target("avx2,fma")]] static void operand(const Row& row) {
-    Rows::operand(row);
-  }
-  [[gnu::noinline, gnu::flatten, gnu::target("avx2,fma")]] static void operand_gradient(
-      const Gradient& row) {
-    Rows::operand_gradient(row);
-  }
-};
-#endif
 
 #if defined(__clang__)
 #pragma clang diagnostic pop
 #endif
 
-template <class C, class Functions, Real T>
-constexpr CellKernels<T> kernels_from() {
+/// The kernels of cell C.
+template <class C, Real T>
+constexpr CellKernels<T> cell_kernels() {
+  using Functions = RowFunctions<C, T>;
   CellKernels<T> kernels{C::layout, &Functions::unit, &Functions::unit_gradient};
   if constexpr (C::layout.second.count > 0) {
     kernels.operand = &Functions::operand;
     kernels.operand_gradient = &Functions::operand_gradient;
   }
   return kernels;
-}
-
-/// The kernels of cell C.
-template <class C, Real T>
-constexpr CellKernels<T> cell_kernels() {
-  return kernels_from<C, RowFunctions<C, T>, T>();
-}
-
-/// The same for the processor that the program runs on.
-template <class C, Real T>
-CellKernels<T> cell_kernels_for_this_processor() {
-#if defined(REEL_ROWS_FOR_AVX2)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    return kernels_from<C, RowFunctionsForAvx2<C, T>, T>();
-#endif
-  return cell_kernels<C, T>();
 }
 
 }  // namespace reel::kernels

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <reel/autograd/dtype.h>
+#include <reel/autograd/kernels/level.h>
 
 #include <bit>
 #include <cmath>
@@ -24,17 +25,14 @@ namespace detail {
   return __builtin_copysign(x, y);
 }
 
-/// a * b + c, rounded once where the hardware has fused multiply-add.
+/// a * b + c, rounded once where the process uses fused multiply-add.
 template <Real T>
 [[gnu::always_inline]] inline T multiply_add(T a, T b, T c) {
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  if (!fuses()) return a * b + c;
   if constexpr (std::is_same_v<T, float>)
     return __builtin_fmaf(a, b, c);
   else
     return __builtin_fma(a, b, c);
-#else
-  return a * b + c;
-#endif
 }
 
 /// The polynomial of x with these coefficients, highest power first.

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include <reel/autograd/kernels/level.h>
 #include <reel/autograd/threads.h>
 
 #include "json_lines.h"
@@ -24,23 +25,6 @@ std::string processor() {
     if (line.starts_with("model name") && line.find(": ") != std::string::npos)
       return line.substr(line.find(": ") + 2);
   return "unknown";
-}
-
-// The highest level of the x86-64 psABI whose instructions the compiler may use.
-std::string instructions() {
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-  return "x86-64-v4";
-#elif defined(__AVX2__) && defined(__FMA__)
-  return "x86-64-v3";
-#elif defined(__SSE4_2__)
-  return "x86-64-v2";
-#elif defined(__x86_64__)
-  return "x86-64";
-#elif defined(__aarch64__)
-  return "aarch64";
-#else
-  return "unknown";
-#endif
 }
 
 std::string compiler() {
@@ -75,7 +59,7 @@ Machine this_machine() {
   return {.processor = processor(),
           .threads = threads(),
           .compiler = compiler(),
-          .instructions = instructions(),
+          .instructions = kernels::name_of(kernels::level()),
           .reel = REEL_VERSION,
           .libraries = libraries()};
 }

@@ -13,7 +13,7 @@ struct Machine {
   std::string processor;     ///< "AMD EPYC"
   int threads = 0;           ///< that the training uses
   std::string compiler;      ///< "g++ 12.2.0"
-  std::string instructions;  ///< that the program was compiled for: "x86-64-v3"
+  std::string instructions;  ///< that its kernels use: "avx2"
   std::string reel;          ///< the version: "0.1.0"
   std::string libraries;     ///< "Eigen 3.4.0, fmt 9.1.0, ..."
 

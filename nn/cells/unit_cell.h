@@ -52,7 +52,7 @@ struct UnitCell
 
   FusedCell fused() const {
     struct Registered {
-      CellSpec spec = cell_spec_for_this_processor<U>(U::name);
+      CellSpec spec = cell_spec<U>(U::name);
       const CellSpec* variants[1] = {&spec};
       op::RecurrentOp op{U::name,
                          variants,

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <reel/autograd/kernels/level.h>
+#include <reel/autograd/kernels/matmul.h>
+
+// The parts of a matrix product that depend on the instruction set. products.cpp, which defines
+// them, is compiled once for each level; matmul.cpp uses those of the process's level.
+namespace reel::kernels {
+
+constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+
+/// B as panels: element (k, j) of a panel is data[k * row_stride + j].
+template <class T>
+struct Panels {
+  const T* data;
+  Index row_stride, panel_stride;
+};
+
+/// What a product is added to, with rows row_stride elements apart. Null: nothing.
+template <class T>
+struct Start {
+  const T* data;
+  Index row_stride;
+  Start at(Index row, Index col) const {
+    return {data ? data + row * row_stride + col : nullptr, row_stride};
+  }
+};
+
+template <class T>
+struct Output {
+  T* data;
+  Index row_stride;
+  Output at(Index row, Index col) const { return {data + row * row_stride + col, row_stride}; }
+};
+
+/// One tile's part of A. Unpacked, row i begins at data + i * row_stride; packed, the elements of
+/// one k are contiguous.
+template <class T>
+struct Strip {
+  const T* data;
+  Index row_stride;
+};
+
+/// C (rows x cols, in one or more panels) = start + A * B over `depth` k.
+template <class T>
+using Tile = void (*)(Index depth, Strip<T> a, const Panels<T>& b, Index cols, Start<T> start,
+                      Output<T> c);
+
+/// Splits rows into tiles of nearly equal height, so that none is too low to be fast.
+struct Tiling {
+  Index rows, highest;
+  Index count = ceil_div(rows, highest);
+  Index begin(Index tile) const { return tile * rows / count; }
+  Index height(Index tile) const { return begin(tile + 1) - begin(tile); }
+};
+
+/// Few rows leave registers for more panels, and need them: each addition waits for the previous
+/// one of its sum, so eight or more independent sums are needed to hide the latency.
+constexpr int panels_at_once(Index rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
+
+template <Real T>
+struct Products {
+  Index tile_rows;    ///< of the highest tile
+  Index panel_cols;   ///< the columns of a panel of B
+  Index pack_margin;  ///< spare elements after packed tiles
+  /// The tile of this many rows, over one panel or, if `wide`, over panels_at_once(rows).
+  Tile<T> (*tile)(Index rows, bool wide, bool packed);
+  /// The tiles of A one after another: tile t begins at out + Tiling::begin(t) * a.cols.
+  void (*pack_tiles)(MatrixView<T> a, T* out);
+  /// The panels of B, panel_stride apart, the last one zero-padded.
+  void (*pack_panels)(MatrixView<T> b, T* out, Index panel_stride);
+
+  Index panels(Index cols) const { return ceil_div(cols, panel_cols); }
+  Tiling tiling(Index rows) const { return {rows, tile_rows}; }
+};
+
+/// Those of a level.
+template <Level level, Real T>
+const Products<T>& products_at();
+
+}  // namespace reel::kernels
