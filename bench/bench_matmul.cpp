@@ -1,6 +1,8 @@
 // Matrix products in the shapes of recurrent layers: GFLOP/s, and the fraction of the fused
 // multiply-add peak that the same number of threads reaches in the same run.
 #include <reel/autograd/kernels/matmul.h>
+#include <reel/autograd/ops.h>
+#include <reel/autograd/rng.h>
 #include <reel/autograd/threads.h>
 
 #include <benchmark/benchmark.h>
@@ -72,6 +74,23 @@ void add(const char* type, Product p, int thread_count) {
       ->Unit(benchmark::kMicrosecond);
 }
 
+// Attention heads: 64 products of [64, 64] in one op.
+void run_batch(benchmark::State& state, int thread_count) {
+  constexpr Index n = 64;
+  const Tensor a = Rng(1).normal({n, n, n}), b = Rng(2).normal({n, n, n});
+  set_threads(thread_count);
+  bench::report_rate<float>(state, 2.0 * n * n * n * n, thread_count);
+  for (auto _ : state) benchmark::DoNotOptimize(matmul(a, b));
+}
+
+void add_batch(int thread_count) {
+  const std::string name = "matmul/f32/batch/64x64x64x64/threads:" + std::to_string(thread_count);
+  benchmark::RegisterBenchmark(
+      name.c_str(), [thread_count](benchmark::State& state) { run_batch(state, thread_count); })
+      ->UseRealTime()
+      ->Unit(benchmark::kMicrosecond);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -88,6 +107,7 @@ int main(int argc, char** argv) {
   const int all = reel::threads();
   for (const Product& p : layers)
     for (int count = 1; count <= all; count *= 2) add<float>("f32", p, count);
+  for (int count = 1; count <= all; count *= 2) add_batch(count);
   add<double>("f64", {64, 256, 1024, Kind::packed}, 1);
   add<double>("f64", {8192, 512, 2048, Kind::plain}, 1);
   benchmark::Initialize(&argc, argv);

@@ -1,5 +1,6 @@
 // Single ops at the sizes of a language model: 2500 positions (50 steps of 50 streams), 128
-// features or 65 classes. Bytes are those of the inputs and outputs, each counted once.
+// features or 65 classes, and on all threads beyond the caches: 40,000 rows of 512. Bytes are those
+// of the inputs and outputs, each counted once.
 #include <benchmark/benchmark.h>
 
 #include <reel/autograd/ops.h>
@@ -80,6 +81,45 @@ void drop(benchmark::State& state) {
   time(state, 2 * x.size(), [&] { return dropout(x, 0.5, rng); });
 }
 
+void draw_normal(benchmark::State& state) {
+  Rng rng(6);
+  time(state, positions * features, [&] { return rng.normal({positions, features}); });
+}
+
+void power(benchmark::State& state) {
+  const Tensor x = exp(matrix(features));
+  time(state, 2 * x.size(), [&] { return pow(x, 1.7); });
+}
+
+void choose(benchmark::State& state) {
+  const Tensor x = matrix(features), y = matrix(features), condition = x > 0;
+  time(state, 4 * x.size(), [&] { return where(condition, x, y); });
+}
+
+void binary_loss(benchmark::State& state) {
+  const Tensor logits = matrix(features), t = sigmoid(logits);
+  time(state, 2 * logits.size(), [&] { return bce_with_logits(logits, t); });
+}
+
+// Beyond the caches, on this number of threads.
+template <class F>
+void time_large(benchmark::State& state, F f) {
+  const Tensor x = Rng(1).normal({40000, 512});
+  set_threads(static_cast<int>(state.range(0)));
+  for (auto _ : state) benchmark::DoNotOptimize(f(x));
+  state.SetBytesProcessed(state.iterations() * x.size() * 8);
+}
+void large_copy(benchmark::State& state) {
+  time_large(state, [](const Tensor& x) { return x.copy(); });
+}
+void large_softmax(benchmark::State& state) {
+  time_large(state, [](const Tensor& x) { return softmax(x); });
+}
+void large_layer_norm(benchmark::State& state) {
+  const Tensor gain = ones({512}), bias = zeros({512});
+  time_large(state, [&](const Tensor& x) { return layer_norm(x, gain, bias); });
+}
+
 constexpr auto unit = benchmark::kMicrosecond;
 BENCHMARK(binary<add>)->Unit(unit);
 BENCHMARK(binary<mul>)->Unit(unit);
@@ -95,6 +135,14 @@ BENCHMARK(layer_norm_rows)->Unit(unit);
 BENCHMARK(gather)->Unit(unit);
 BENCHMARK(loss_and_gradient)->Unit(unit);
 BENCHMARK(drop)->Unit(unit);
+BENCHMARK(draw_normal)->Unit(unit);
+BENCHMARK(unary<softplus>)->Unit(unit);
+BENCHMARK(power)->Unit(unit);
+BENCHMARK(choose)->Unit(unit);
+BENCHMARK(binary_loss)->Unit(unit);
+BENCHMARK(large_copy)->Arg(1)->Arg(2)->Unit(unit)->UseRealTime();
+BENCHMARK(large_softmax)->Arg(1)->Arg(2)->Unit(unit)->UseRealTime();
+BENCHMARK(large_layer_norm)->Arg(1)->Arg(2)->Unit(unit)->UseRealTime();
 
 }  // namespace
 

@@ -63,6 +63,9 @@ def all_rows():
                                compared=False, quick=quick))
             rows.append(layers("char_lm", kind, hidden, 2, batch, steps, inputs=64, symbols=65,
                                quick=quick))
+    # Zaremba's small model of words: the head has most of the work.
+    rows.append(layers("char_lm", "lstm", 200, 2, 20, 20, inputs=200, symbols=10_000, quick=True))
+    rows[-1]["name"] += " V10000"
     for hidden in (256, 512):
         for work, kind in (("training", "lstm"), ("unroll", "lstm"), ("training", "mingru")):
             rows.append(layers(work, kind, hidden, 1, 64, 64, compared=False,

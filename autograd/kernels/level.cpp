@@ -89,7 +89,7 @@ Level level() {
   return choice().level;
 }
 
-#if defined(__x86_64__) && !defined(__FMA__)
+#if defined(REEL_CHOOSES_FUSION)
 // Cells try their equations before main, where nobody could catch an exception.
 bool detail::fuses() noexcept { return choice().level != Level::baseline; }
 #endif

@@ -36,20 +36,18 @@ Level level();
 /// "baseline", "avx2" or "avx512".
 const char* name_of(Level level);
 
-/// `f(std::integral_constant<Level, level()>{})`. For functions that a source file defines for
-/// `lowest_level` and that is compiled once for each level, with the compiler's flags for it:
-/// `level_sources` of meson.build.
-template <Level candidate = highest_level, class F>
-decltype(auto) with_level(F&& f) {
+namespace detail {
+
+template <Level candidate, class F>
+decltype(auto) with_level(Level level, F& f) {
   if constexpr (candidate > lowest_level)
-    if (level() < candidate) return with_level<level_below(candidate)>(f);
+    if (level < candidate) return with_level<level_below(candidate)>(level, f);
   return f(std::integral_constant<Level, candidate>{});
 }
 
-namespace detail {
-
 /// Whether products are fused with sums, as the processor does it: see multiply_add.
 #if defined(__x86_64__) && !defined(__FMA__)
+#define REEL_CHOOSES_FUSION
 [[gnu::const]] bool fuses() noexcept;
 #else
 constexpr bool fuses() noexcept { return true; }
@@ -65,7 +63,7 @@ constexpr bool fuses() noexcept { return true; }
 // compiler fuses() is a constant in them.
 template <class F>
 [[gnu::noinline, gnu::flatten]] void call_baseline(F& f) {
-#if defined(__x86_64__)
+#if defined(REEL_CHOOSES_FUSION)
   if (fuses()) __builtin_unreachable();
 #endif
   f();
@@ -85,6 +83,14 @@ template <class F>
 #undef REEL_AVX512
 
 }  // namespace detail
+
+/// `f(std::integral_constant<Level, level()>{})`: calls one of several functions for a level. Their
+/// source file, one of `level_sources` in meson.build, defines them for `lowest_level` and is
+/// compiled once for each level.
+template <class F>
+decltype(auto) with_level(F&& f) {
+  return detail::with_level<highest_level>(level(), f);
+}
 
 /// Calls `f()`, compiled for the level of this process together with all that it calls and whose
 /// definition the compiler sees: it should contain the loop over the elements, as calling it costs

@@ -1,5 +1,4 @@
 #include <reel/autograd/kernels/matmul.h>
-#include <reel/autograd/kernels/prefetch.h>
 #include <reel/autograd/kernels/products.h>
 #include <reel/autograd/kernels/thread_pool.h>
 
@@ -26,43 +25,60 @@ constexpr Index longest_sum = 32 * block_depth;
 // A packed block of A with this many rows fits in the second-level cache with room to spare.
 constexpr Index block_rows = 96;
 
-// Prefetches part `part` of `parts` of the next panel of B, while the current one is used.
+// A B of several panels, from one k on.
 template <class T>
-void prefetch_part(const T* panel, Index elements, Index part, Index parts) {
-  const Index begin = part * elements / parts, end = (part + 1) * elements / parts;
-  prefetch(panel + begin, end - begin);
-}
+struct Factor {
+  const T* data;
+  Index row_stride;  // 0 if it is packed: the rows of a panel are then as long as the panel is wide
+  Index panel_stride;
+  Index cols;
+  Index k = 0;
 
+  Factor from_row(Index row) const { return {data, row_stride, panel_stride, cols, k + row}; }
+  Factor from_panel(Index panel) const {
+    const Index before = panel * products<T>().panel_cols;
+    return {data + panel * panel_stride, row_stride, panel_stride, cols - before, k};
+  }
+  Panels<T> panels() const {
+    const Index stride = row_stride > 0 ? row_stride : products<T>().width(cols);
+    return {data + k * stride, stride, panel_stride};
+  }
+};
+
+// Cuts the panel that is read after p into parts, for the tiles of p to ask for.
 template <class T>
-Panels<T> at(const Panels<T>& b, Index k, Index panel) {
-  return {b.data + k * b.row_stride + panel * b.panel_stride, b.row_stride, b.panel_stride};
+Ahead<T> ahead_of(const Factor<T>& b, Index p, Index depth, Index tile, Index tiles) {
+  const bool is_last = p + 1 == products<T>().panels(b.cols);
+  const Panels<T> next = is_last ? b.from_row(depth).panels() : b.from_panel(p + 1).panels();
+  const Index elements = depth * next.row_stride,
+              lines = ceil_div(elements, tiles * Ahead<T>::line);
+  return {next.data + tile * lines * Ahead<T>::line, std::min(lines, depth)};
 }
 
 // C = start + A * B for one block of k and rows.
 template <class T>
-void multiply_block(MatrixView<T> a, bool packed, Panels<T> b, Index cols, Start<T> start,
-                    Output<T> c) {
+void multiply_block(MatrixView<T> a, bool packed, const Factor<T>& b, Start<T> start, Output<T> c) {
   constexpr Index cached_bytes = 1 << 20;
   const Products<T>& level = products<T>();
   const Tiling tiling = level.tiling(a.rows);
-  const Index panels = level.panels(cols), at_once = panels_at_once(a.rows);
-  const bool prefetches = tiling.count >= 4 && b.row_stride == level.panel_cols &&
-                          a.cols * cols * static_cast<Index>(sizeof(T)) > cached_bytes;
-  for (Index p = 0; p < panels;) {
-    const bool wide = at_once > 1 && p + at_once <= panels;
-    const Index col = p * level.panel_cols;
+  const bool prefetches = tiling.count >= 4 && b.row_stride == 0 &&
+                          a.cols * b.cols * static_cast<Index>(sizeof(T)) > cached_bytes;
+  const Index whole = b.cols / level.panel_cols;
+  const Index at_once = tiling.count == 1 ? level.panels_at_once(a.rows) : 1;
+  for (Index p = 0, count; p < level.panels(b.cols); p += count) {
+    count = p + at_once <= whole ? at_once : 1;
+    const Index col = p * level.panel_cols, cols = b.cols - col;
+    const Index vectors = count * level.width(cols) / level.lanes;
     // Passed by reference: a copy for each tile would be read before it is fully written, which the
     // processor waits for.
-    const Panels<T> panel = at(b, 0, p);
+    const Panels<T> panels = b.from_panel(p).panels();
     for (Index t = 0; t < tiling.count; ++t) {
       const Index row = tiling.begin(t);
       const Strip<T> strip{a.data + row * (packed ? a.cols : a.row_stride), a.row_stride};
-      if (prefetches && p + 1 < panels)
-        prefetch_part(at(b, 0, p + 1).data, a.cols * level.panel_cols, t, tiling.count);
-      level.tile(tiling.height(t), wide, packed)(a.cols, strip, panel, cols - col,
-                                                 start.at(row, col), c.at(row, col));
+      const Ahead<T> ahead = prefetches ? ahead_of(b, p, a.cols, t, tiling.count) : Ahead<T>{};
+      level.tile(tiling.height(t), vectors, packed)(a.cols, strip, panels, cols, start.at(row, col),
+                                                    c.at(row, col), ahead);
     }
-    p += wide ? at_once : 1;
   }
 }
 
@@ -74,16 +90,16 @@ bool worth_packing(MatrixView<T> a, Index cols) {
   return a.col_stride != 1 || (a.row_stride >= long_row && cols >= 32 * products<T>().panel_cols);
 }
 
-// C = start + A * B, where panels_of(k, depth) gives B's panels for a block of k.
+// C = start + A * B, where factor(k, depth) gives B for a block of k.
 template <class T, class F>
-void multiply_part(MatrixView<T> a, Index cols, F panels_of, Start<T> start, Output<T> c) {
+void multiply_part(MatrixView<T> a, Index cols, F factor, Start<T> start, Output<T> c) {
   const bool pack = worth_packing(a, cols);
   const Index height = std::min(a.rows, block_rows);
   const Index pack_size = height * std::min(a.cols, block_depth) + products<T>().pack_margin;
   const Scratch<T> packed(pack ? pack_size : 0);
   for (Index k = 0; k < a.cols; k += block_depth) {
     const Index depth = std::min(block_depth, a.cols - k);
-    const Panels<T> b = panels_of(k, depth);
+    const Factor<T> b = factor(k, depth);
     for (Index row = 0; row < a.rows; row += height) {
       MatrixView<T> block = a.row_range(row, std::min(row + height, a.rows));
       block = block.col_range(k, k + depth);
@@ -92,14 +108,14 @@ void multiply_part(MatrixView<T> a, Index cols, F panels_of, Start<T> start, Out
         block.data = packed.data();
       }
       const Start<T> so_far = k == 0 ? start : Start<T>{c.data, c.row_stride};
-      multiply_block(block, pack, b, cols, so_far.at(row, 0), c.at(row, 0));
+      multiply_block(block, pack, b, so_far.at(row, 0), c.at(row, 0));
     }
   }
 }
 
 template <class T, class F>
-void multiply_blocks(MatrixView<T> a, Index cols, F panels_of, Start<T> start, Output<T> c) {
-  if (a.cols <= longest_sum) return multiply_part(a, cols, panels_of, start, c);
+void multiply_blocks(MatrixView<T> a, Index cols, F factor, Start<T> start, Output<T> c) {
+  if (a.cols <= longest_sum) return multiply_part(a, cols, factor, start, c);
   const Index size = a.rows * cols;
   const Scratch<T> part(size);
   const Scratch<double> sum(size);
@@ -108,7 +124,7 @@ void multiply_blocks(MatrixView<T> a, Index cols, F panels_of, Start<T> start, O
   for (Index k = 0; k < a.cols; k += longest_sum) {
     multiply_part(
         a.col_range(k, std::min(k + longest_sum, a.cols)), cols,
-        [&](Index inner, Index depth) { return panels_of(k + inner, depth); }, Start<T>{nullptr, 0},
+        [&](Index inner, Index depth) { return factor(k + inner, depth); }, Start<T>{nullptr, 0},
         Output<T>{part.data(), cols});
     for (Index i = 0; i < size; ++i) sum[i] += static_cast<double>(part[i]);
   }
@@ -123,11 +139,11 @@ void copy_start(Index rows, Index cols, Start<T> start, Output<T> c) {
 }
 
 template <class T>
-void multiply_panels(MatrixView<T> a, Panels<T> b, Index cols, Start<T> start, Output<T> c) {
-  if (a.rows == 0 || cols == 0) return;
-  if (a.cols == 0) return copy_start(a.rows, cols, start, c);
+void multiply_factor(MatrixView<T> a, const Factor<T>& b, Start<T> start, Output<T> c) {
+  if (a.rows == 0 || b.cols == 0) return;
+  if (a.cols == 0) return copy_start(a.rows, b.cols, start, c);
   multiply_blocks(
-      a, cols, [b](Index k, Index) { return at(b, k, 0); }, start, c);
+      a, b.cols, [&b](Index k, Index) { return b.from_row(k); }, start, c);
 }
 
 template <class T>
@@ -135,20 +151,20 @@ void multiply_packing(MatrixView<T> a, MatrixView<T> b, Start<T> start, Output<T
   const Products<T>& level = products<T>();
   const Index panel_size = std::min(b.rows, block_depth) * level.panel_cols;
   const Scratch<T> packed(level.panels(b.cols) * panel_size);
-  auto panels_of = [&](Index k, Index depth) {
+  auto factor = [&](Index k, Index depth) {
     level.pack_panels(b.row_range(k, k + depth), packed.data(), panel_size);
-    return Panels<T>{packed.data(), level.panel_cols, panel_size};
+    return Factor<T>{packed.data(), 0, panel_size, b.cols};
   };
-  multiply_blocks(a, b.cols, panels_of, start, c);
+  multiply_blocks(a, b.cols, factor, start, c);
 }
 
 template <class T>
 void multiply_views(MatrixView<T> a, MatrixView<T> b, Start<T> start, Output<T> c) {
   // With at most two rows of A, full panels of B are read in place, unpacked.
-  const bool in_place = a.rows <= 2 && b.col_stride == 1;
+  const bool in_place = a.rows <= 2 && b.col_stride == 1 && b.row_stride > 0;
   const Index width = products<T>().panel_cols;
   const Index split = a.cols == 0 ? b.cols : in_place ? b.cols / width * width : 0;
-  multiply_panels(a, Panels<T>{b.data, b.row_stride, width}, split, start, c);
+  multiply_factor(a, Factor<T>{b.data, b.row_stride, width, split}, start, c);
   if (split < b.cols)
     multiply_packing(a, b.col_range(split, b.cols), start.at(0, split), c.at(0, split));
 }
@@ -186,9 +202,8 @@ void for_cells(const Grid& grid, Index rows, Index cols, F f) {
 }
 
 template <class T>
-Panels<T> panels_of(const PackedMatrix<T>& b) {
-  const Index width = products<T>().panel_cols;
-  return {b.data(), width, b.rows() * width};
+Factor<T> factor_of(const PackedMatrix<T>& b) {
+  return {b.data(), 0, b.rows() * products<T>().panel_cols, b.cols()};
 }
 
 template <class T>
@@ -201,9 +216,9 @@ void multiply_cells(const Grid& grid, MatrixView<T> a, const PackedMatrix<T>& b,
                     Output<T> c) {
   for_cells<T>(grid, a.rows, b.cols(), [&](Index row, Index row_end, Index panel, Index panel_end) {
     const Index width = products<T>().panel_cols, col = panel * width;
-    const Index cols = std::min(panel_end * width, b.cols()) - col;
-    multiply_panels(a.row_range(row, row_end), at(panels_of(b), 0, panel), cols, start.at(row, col),
-                    c.at(row, col));
+    Factor<T> some = factor_of(b).from_panel(panel);
+    some.cols = std::min(panel_end * width, b.cols()) - col;
+    multiply_factor(a.row_range(row, row_end), some, start.at(row, col), c.at(row, col));
   });
 }
 
@@ -214,11 +229,12 @@ PackedMatrix<T>::PackedMatrix(MatrixView<T> b)
     : rows_(b.rows),
       cols_(b.cols),
       data_(products<T>().panels(b.cols) * products<T>().panel_cols * b.rows) {
-  if (rows_ == 0) return;                  // nothing to copy, and the address may be null
-  constexpr Index worth_a_fork = 1 << 18;  // elements
+  if (rows_ == 0 || cols_ == 0) return;  // nothing to copy, and the address may be null
+  constexpr Index worth_a_fork = 1 << 18, worth_a_task = 1 << 16;  // elements
   const Products<T>& level = products<T>();
-  const Index cols_per_task = rows_ * cols_ < worth_a_fork ? cols_ : 16 * level.panel_cols;
-  parallel_for(ceil_div(cols_, std::max<Index>(cols_per_task, 1)), [&](Index task) {
+  const Index panels = ceil_div(worth_a_task, rows_ * level.panel_cols);
+  const Index cols_per_task = rows_ * cols_ < worth_a_fork ? cols_ : panels * level.panel_cols;
+  parallel_for(ceil_div(cols_, cols_per_task), [&](Index task) {
     const Index col = task * cols_per_task;
     level.pack_panels(b.col_range(col, std::min(col + cols_per_task, cols_)),
                       data_.data() + col * rows_, rows_ * level.panel_cols);
@@ -227,13 +243,13 @@ PackedMatrix<T>::PackedMatrix(MatrixView<T> b)
 
 template <Real T>
 void multiply(MatrixView<T> a, const PackedMatrix<T>& b, T* c, Index ldc, Write write) {
-  multiply_panels(a, panels_of(b), b.cols(), start_of(c, ldc, write), Output<T>{c, ldc});
+  multiply_factor(a, factor_of(b), start_of(c, ldc, write), Output<T>{c, ldc});
 }
 
 template <Real T>
 void multiply(MatrixView<T> a, const PackedMatrix<T>& b, const T* start, Index start_stride, T* c,
               Index ldc) {
-  multiply_panels(a, panels_of(b), b.cols(), Start<T>{start, start_stride}, Output<T>{c, ldc});
+  multiply_factor(a, factor_of(b), Start<T>{start, start_stride}, Output<T>{c, ldc});
 }
 
 template <Real T>

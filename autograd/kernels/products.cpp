@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <type_traits>
 #include <utility>
 
 // Compiled once for each level. Everything here is local to its object file, so that the linker
@@ -29,24 +30,30 @@ using Packet = typename packets::packet_traits<T>::type;
 template <class T>
 constexpr Index lanes = packets::packet_traits<T>::size;
 
-// A tile is tile_rows x 2 packets, which leaves registers for two packets of B and one broadcast
-// element of A. AVX-512 has twice the registers.
-#ifdef __AVX512F__
-constexpr int tile_rows = 12;
-#else
+// A tile is tile_rows x panel_vectors packets, which leaves registers for as many packets of B and
+// one broadcast element of A. AVX-512 has twice the registers, and needs the wider tile: each k of
+// it loads 10 values for 24 multiplications, and one of 12 rows and 2 packets loads 14.
 constexpr int tile_rows = 6;
+#ifdef __AVX512F__
+constexpr int panel_vectors = 4;
+#else
+constexpr int panel_vectors = 2;
 #endif
 
 /// The columns of a panel of B.
 template <class T>
-constexpr Index panel_cols = 2 * lanes<T>;
+constexpr Index panel_cols = panel_vectors* lanes<T>;
 
-/// C (Rows x cols, in Count panels) = start + A * B over `depth` k.
-template <class T, int Rows, int Count, bool Packed>
-void tile(Index depth, Strip<T> a, const Panels<T>& b, Index cols, Start<T> start, Output<T> c) {
+/// Each addition waits for the previous one of its sum, so eight or more independent sums are
+/// needed to hide the latency.
+constexpr Index panels_at_once(Index rows) { return ceil_div(8, rows * panel_vectors); }
+
+/// C (Rows x cols, in one panel or several whole ones) = start + A * B over `depth` k.
+template <class T, int Rows, int vectors, bool Packed>
+void tile(Index depth, Strip<T> a, const Panels<T>& b, Index cols, Start<T> start, Output<T> c,
+          Ahead<T> ahead) {
   using P = Packet<T>;
-  constexpr int vectors = 2 * Count;
-  constexpr Index width = Count * panel_cols<T>;
+  constexpr Index width = vectors * lanes<T>;
   P sum[Rows][vectors];
   const T* row[Rows];
   for (int i = 0; i < Rows; ++i) {
@@ -55,18 +62,27 @@ void tile(Index depth, Strip<T> a, const Panels<T>& b, Index cols, Start<T> star
     __builtin_prefetch(c.data + i * c.row_stride, 1);
   }
   const T* panel = b.data;
-  // Fewer instructions besides the multiplications: a hyperthread on the same core takes half of
-  // the issue slots, and these need more than half.
-#pragma GCC unroll 4
-  for (Index k = 0; k < depth; ++k, panel += b.row_stride) {
+  const auto multiply = [&](Index k) __attribute__((always_inline)) {
     P right[vectors];
     for (int v = 0; v < vectors; ++v)
-      right[v] = packets::ploadu<P>(panel + v / 2 * b.panel_stride + v % 2 * lanes<T>);
+      right[v] = packets::ploadu<P>(panel + v / panel_vectors * b.panel_stride +
+                                    v % panel_vectors * lanes<T>);
     for (int i = 0; i < Rows; ++i) {
       const P left = packets::pset1<P>(Packed ? a.data[k * Rows + i] : row[i][k]);
       for (int v = 0; v < vectors; ++v) sum[i][v] = packets::pmadd(left, right[v], sum[i][v]);
     }
+    panel += b.row_stride;
+  };
+  // Unrolled for fewer instructions besides the multiplications: a hyperthread on the same core
+  // takes half of the issue slots, and these need more than half.
+  Index k = 0;
+#pragma GCC unroll 4
+  for (; k < ahead.lines; ++k) {
+    __builtin_prefetch(ahead.data + k * Ahead<T>::line, 0, 2);
+    multiply(k);
   }
+#pragma GCC unroll 4
+  for (; k < depth; ++k) multiply(k);
   // Unrolled, so that the sums stay in registers.
   const auto store = [&sum](Start<T> from, Output<T> to) {
 #pragma GCC unroll 16
@@ -91,55 +107,66 @@ void tile(Index depth, Strip<T> a, const Panels<T>& b, Index cols, Start<T> star
     }
 }
 
-// By the number of rows.
-template <class T, bool Wide, bool Packed>
+// By the number of rows, and of vectors beyond a panel's: 0 for several panels.
+template <class T, bool Packed>
 constexpr auto tile_functions = []<int... I>(std::integer_sequence<int, I...>) {
-  return std::array<Tile<T>, tile_rows + 1>{nullptr, tile < T, I + 1,
-                                            Wide ? panels_at_once(I + 1) : 1, Packed > ...};
+  constexpr auto vectors = [](int rows, int v) {
+    return v > 0 ? v : static_cast<int>(panels_at_once(rows)) * panel_vectors;
+  };
+  constexpr int kinds = panel_vectors + 1;
+  return std::array<Tile<T>, sizeof...(I)>{
+      tile<T, I / kinds + 1, vectors(I / kinds + 1, I % kinds), Packed>...};
 }
-(std::make_integer_sequence<int, tile_rows>{});
+(std::make_integer_sequence<int, tile_rows*(panel_vectors + 1)>{});
 
-/// The tile kernel for this number of rows, over one panel or, if `wide`, over
-/// panels_at_once(rows).
 template <class T>
-Tile<T> tile_function(Index rows, bool wide, bool packed) {
-  const auto i = static_cast<std::size_t>(rows);
-  if (wide) return packed ? tile_functions<T, true, true>[i] : tile_functions<T, true, false>[i];
-  return packed ? tile_functions<T, false, true>[i] : tile_functions<T, false, false>[i];
+Tile<T> tile_function(Index rows, Index vectors, bool packed) {
+  const Index kind = vectors > panel_vectors ? 0 : vectors;
+  const auto i = static_cast<std::size_t>((rows - 1) * (panel_vectors + 1) + kind);
+  return packed ? tile_functions<T, true>[i] : tile_functions<T, false>[i];
 }
 
-template <class T>
-using Square = packets::PacketBlock<Packet<T>, lanes<T>>;
+template <class P>
+constexpr Index size = packets::unpacket_traits<P>::size;
 
-/// The transpose of lanes x lanes elements; if there are fewer rows, the last one is repeated.
-template <class T>
-void load_transposed(const T* from, Index row_stride, Index rows, Square<T>& square) {
-  for (int i = 0; i < lanes<T>; ++i)
-    square.packet[i] = packets::ploadu<Packet<T>>(from + std::min<Index>(i, rows - 1) * row_stride);
+template <class P>
+using Square = packets::PacketBlock<P, size<P>>;
+
+/// The transpose of as many rows as columns; if there are fewer rows, the last one is repeated.
+template <class P, class T>
+void load_transposed(const T* from, Index row_stride, Index rows, Square<P>& square) {
+  for (int i = 0; i < size<P>; ++i)
+    square.packet[i] = packets::ploadu<P>(from + std::min<Index>(i, rows - 1) * row_stride);
   packets::ptranspose(square);
 }
+
+// The packet for a column of a tile of A, of which 16 lanes would be mostly empty.
+template <class T>
+using Column = std::conditional_t<(lanes<T> > 8),
+                                  typename packets::unpacket_traits<Packet<T>>::half, Packet<T>>;
 
 // The height of a tile of A rounded up to packets. Packing stores whole packets: the excess is
 // overwritten by the next k or the next tile, and needs pack_margin spare elements after the last.
 template <class T>
-constexpr Index wide_rows = ceil_div(tile_rows, lanes<T>) * lanes<T>;
+constexpr Index wide_rows = ceil_div(tile_rows, size<Column<T>>) * size<Column<T>>;
 
 template <class T>
-constexpr Index pack_margin = lanes<T>;
+constexpr Index pack_margin = size<Column<T>>;
 
 /// One tile of an A with contiguous rows.
 template <class T>
 void pack_tile_of_rows(const T* from, Index row_stride, Index rows, Index depth, T* to) {
-  Square<T> squares[wide_rows<T> / lanes<T>];
-  const Index count = ceil_div(rows, lanes<T>), whole = depth / lanes<T> * lanes<T>;
-  for (Index k = 0; k < whole; k += lanes<T>) {
+  using P = Column<T>;
+  Square<P> squares[wide_rows<T> / size<P>];
+  const Index count = ceil_div(rows, size<P>), whole = depth / size<P> * size<P>;
+  for (Index k = 0; k < whole; k += size<P>) {
     for (Index s = 0; s < count; ++s) {
-      const Index row = s * lanes<T>;
-      load_transposed<T>(from + row * row_stride + k, row_stride, rows - row, squares[s]);
+      const Index row = s * size<P>;
+      load_transposed<P>(from + row * row_stride + k, row_stride, rows - row, squares[s]);
     }
-    for (int i = 0; i < lanes<T>; ++i)
+    for (int i = 0; i < size<P>; ++i)
       for (Index s = 0; s < count; ++s)
-        packets::pstoreu(to + (k + i) * rows + s * lanes<T>, squares[s].packet[i]);
+        packets::pstoreu(to + (k + i) * rows + s * size<P>, squares[s].packet[i]);
   }
   for (Index k = whole; k < depth; ++k)
     for (Index i = 0; i < rows; ++i) to[k * rows + i] = from[i * row_stride + k];
@@ -148,6 +175,7 @@ void pack_tile_of_rows(const T* from, Index row_stride, Index rows, Index depth,
 /// All tiles of an A with contiguous columns.
 template <class T>
 void pack_tiles_of_columns(MatrixView<T> a, T* out) {
+  using P = Column<T>;
   constexpr Index run = 16;  // process these columns for all tiles while they are in the cache
   const Tiling tiling{a.rows, tile_rows};
   for (Index first = 0; first < a.cols; first += run)
@@ -161,9 +189,8 @@ void pack_tiles_of_columns(MatrixView<T> a, T* out) {
       const Index end_wide = row + wide_rows<T> <= a.rows ? std::min(end, last_wide + 1) : first;
       Index k = first;
       for (; k < end_wide; ++k)
-        for (Index i = 0; i < wide_rows<T>; i += lanes<T>)
-          packets::pstoreu(to + k * rows + i,
-                           packets::ploadu<Packet<T>>(from + k * a.col_stride + i));
+        for (Index i = 0; i < wide_rows<T>; i += size<P>)
+          packets::pstoreu(to + k * rows + i, packets::ploadu<P>(from + k * a.col_stride + i));
       for (; k < end; ++k) std::copy_n(from + k * a.col_stride, rows, to + k * rows);
     }
 }
@@ -183,14 +210,14 @@ void pack_tiles(MatrixView<T> a, T* out) {
 /// One panel of a B with contiguous columns.
 template <class T>
 void pack_panel_of_columns(MatrixView<T> b, T* out) {
-  constexpr Index width = panel_cols<T>;
-  Square<T> square;
+  const Index width = ceil_div(b.cols, lanes<T>) * lanes<T>;
+  Square<Packet<T>> square;
   const Index whole = b.cols == width ? b.rows / lanes<T> * lanes<T> : 0;
   const T* next_panel = b.data + width * b.col_stride;
   for (Index k = 0; k < whole; k += lanes<T>) {
     prefetch(next_panel + k * width, lanes<T> * width);
     for (Index j = 0; j < width; j += lanes<T>) {
-      load_transposed<T>(b.data + j * b.col_stride + k, b.col_stride, lanes<T>, square);
+      load_transposed<Packet<T>>(b.data + j * b.col_stride + k, b.col_stride, lanes<T>, square);
       for (int i = 0; i < lanes<T>; ++i)
         packets::pstoreu(out + (k + i) * width + j, square.packet[i]);
     }
@@ -205,6 +232,7 @@ template <class T>
 void pack_panels_of_rows(MatrixView<T> b, T* out, Index panel_stride) {
   constexpr Index width = panel_cols<T>, ahead = 8;  // rows
   const Index whole = b.cols / width, rest = b.cols % width;
+  const Index rest_width = ceil_div(rest, lanes<T>) * lanes<T>;
   for (Index k = 0; k < b.rows; ++k) {
     const T* from = b.data + k * b.row_stride;
     T* to = out + k * width;
@@ -212,14 +240,16 @@ void pack_panels_of_rows(MatrixView<T> b, T* out, Index panel_stride) {
     for (Index p = 0; p < whole; ++p, from += width, to += panel_stride)
       for (Index j = 0; j < width; j += lanes<T>)
         packets::pstoreu(to + j, packets::ploadu<Packet<T>>(from + j));
-    if (rest > 0) std::fill(std::copy_n(from, rest, to), to + width, T(0));
+    if (rest == 0) continue;
+    to = out + whole * panel_stride + k * rest_width;
+    std::fill(std::copy_n(from, rest, to), to + rest_width, T(0));
   }
 }
 
-/// The panels of B, panel_stride apart, the last one zero-padded.
+/// The panels of B, panel_stride apart.
 template <class T>
 void pack_panels(MatrixView<T> b, T* out, Index panel_stride) {
-  constexpr Index width = panel_cols<T>, together = 4 * width;  // long reads, few write streams
+  constexpr Index width = panel_cols<T>, together = 8 * lanes<T>;  // long reads, few write streams
   const Index step = b.col_stride == 1 ? together : width;
   for (Index col = 0; col < b.cols; col += step) {
     const MatrixView<T> some = b.col_range(col, std::min(col + step, b.cols));
@@ -232,8 +262,8 @@ void pack_panels(MatrixView<T> b, T* out, Index panel_stride) {
 }
 
 template <Real T>
-constexpr Products<T> compiled{tile_rows,        panel_cols<T>, pack_margin<T>,
-                               tile_function<T>, pack_tiles<T>, pack_panels<T>};
+constexpr Products<T> compiled{lanes<T>,       tile_rows,        panel_cols<T>, pack_margin<T>,
+                               panels_at_once, tile_function<T>, pack_tiles<T>, pack_panels<T>};
 
 }  // namespace
 

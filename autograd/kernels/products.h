@@ -3,17 +3,27 @@
 #include <reel/autograd/kernels/level.h>
 #include <reel/autograd/kernels/matmul.h>
 
+#include <algorithm>
+
 // The parts of a matrix product that depend on the instruction set. products.cpp, which defines
 // them, is compiled once for each level; matmul.cpp uses those of the process's level.
 namespace reel::kernels {
 
 constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
-/// B as panels: element (k, j) of a panel is data[k * row_stride + j].
+/// One panel of B, or the first of several: element (k, j) of it is data[k * row_stride + j].
 template <class T>
 struct Panels {
   const T* data;
   Index row_stride, panel_stride;
+};
+
+/// What a tile asks the caches for while it computes: a line for each k, up to `lines`.
+template <class T>
+struct Ahead {
+  static constexpr Index line = 64 / sizeof(T);  // elements
+  const T* data = nullptr;
+  Index lines = 0;  ///< at most the depth of the tile
 };
 
 /// What a product is added to, with rows row_stride elements apart. Null: nothing.
@@ -44,7 +54,7 @@ struct Strip {
 /// C (rows x cols, in one or more panels) = start + A * B over `depth` k.
 template <class T>
 using Tile = void (*)(Index depth, Strip<T> a, const Panels<T>& b, Index cols, Start<T> start,
-                      Output<T> c);
+                      Output<T> c, Ahead<T> ahead);
 
 /// Splits rows into tiles of nearly equal height, so that none is too low to be fast.
 struct Tiling {
@@ -54,23 +64,26 @@ struct Tiling {
   Index height(Index tile) const { return begin(tile + 1) - begin(tile); }
 };
 
-/// Few rows leave registers for more panels, and need them: each addition waits for the previous
-/// one of its sum, so eight or more independent sums are needed to hide the latency.
-constexpr int panels_at_once(Index rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
-
 template <Real T>
 struct Products {
+  Index lanes;        ///< the elements of a vector
   Index tile_rows;    ///< of the highest tile
   Index panel_cols;   ///< the columns of a panel of B
   Index pack_margin;  ///< spare elements after packed tiles
-  /// The tile of this many rows, over one panel or, if `wide`, over panels_at_once(rows).
-  Tile<T> (*tile)(Index rows, bool wide, bool packed);
+  /// Few rows leave registers for several panels, and need them.
+  Index (*panels_at_once)(Index rows);
+  /// The tile of this many rows over one panel with the first `vectors` of its vectors, or over
+  /// panels_at_once(rows), with all of theirs.
+  Tile<T> (*tile)(Index rows, Index vectors, bool packed);
   /// The tiles of A one after another: tile t begins at out + Tiling::begin(t) * a.cols.
   void (*pack_tiles)(MatrixView<T> a, T* out);
-  /// The panels of B, panel_stride apart, the last one zero-padded.
+  /// The panels of B, panel_stride apart. The last one has the vectors that its columns need, and
+  /// is zero-padded.
   void (*pack_panels)(MatrixView<T> b, T* out, Index panel_stride);
 
   Index panels(Index cols) const { return ceil_div(cols, panel_cols); }
+  /// How far apart the rows of the panel are whose first column is followed by cols - 1 others.
+  Index width(Index cols) const { return std::min(panel_cols, ceil_div(cols, lanes) * lanes); }
   Tiling tiling(Index rows) const { return {rows, tile_rows}; }
 };
 
