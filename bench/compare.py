@@ -140,7 +140,7 @@ def measure_together(row, command, threads, options):
 
 
 def peer_commands(options):
-    for name in ("onednn_layers", "libtorch_layers"):
+    for name in ("onednn_layers", "libtorch_layers", "rtneural_layers"):
         if program := build(name, options.build / "bench"):
             yield [program]
     scripts = HERE / "peers"
@@ -167,6 +167,10 @@ def start_peers(options):
             seen.add((worker.name, threads))
             workers.append(worker)
     return workers
+
+
+def is_compared(row, peer):
+    return row["compared"] is True or peer.hello["peer"] == row["compared"]
 
 
 def first_line(command):
@@ -229,7 +233,7 @@ def main():
     run["rows"] = []
     for row in wanted:
         note(row["name"])
-        workers = own + before + (peers if row["compared"] else [])
+        workers = own + before + [peer for peer in peers if is_compared(row, peer)]
         run["rows"].append(measure(row, workers, peaks, options))
     for worker in [*own, *before, *peaks.values(), *peers]:
         worker.end()

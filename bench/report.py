@@ -105,6 +105,14 @@ class Figures:
                 self.add(f"{kind}(128), a step at batch 1, µs", f"{1e4 * seconds:.1f}",
                          f"at most {aim}")
 
+    def samples(self):
+        """The time of a step of a stream."""
+        for name, measured in self.rows.items():
+            if measured["row"]["work"] == "streaming":
+                steps = measured["row"]["steps"]
+                self.add(f"{name}, ns a sample", f"{1e9 * self.seconds(name) / steps:.0f}",
+                         "at most 2500" if name == "lstm 1000 samples H128" else "")
+
     def whole_steps(self):
         """A character model's rate to that of its layers alone."""
         for name, whole in self.rows.items():
@@ -194,9 +202,9 @@ class Figures:
 
 def figures_table(run):
     figures = Figures(run)
-    for add in (figures.kinds, figures.steps, figures.whole_steps, figures.custom_cells,
-                figures.options_of_layers, figures.scans, figures.activations, figures.lengths,
-                figures.together, figures.margins):
+    for add in (figures.kinds, figures.steps, figures.samples, figures.whole_steps,
+                figures.custom_cells, figures.options_of_layers, figures.scans, figures.activations,
+                figures.lengths, figures.together, figures.margins):
         add()
     return table(["figure", "measured", "aim"], figures.lines) if figures.lines else ""
 

@@ -10,14 +10,15 @@ A row is a dictionary that a worker gets as JSON. Its `work` is
     unroll     training, with a cell in ops run step by step
     char_lm    a step of `char_lm train`: embedding, layers, linear, cross entropy, clipping, Adam
     stepping   one layer at batch 1, `steps` calls of one step, each fed with the state before
+    streaming  one layer as an nn::Stream, `steps` samples of a signal one at a time
     matmul     [m, k] x [k, n]; `packed`: with the right factor packed before, where a library can
     scan       linear_scan over [steps, batch, hidden]
     copy       a copy that moves as many bytes as that: the speed of memory
 
 Kinds are those of PyTorch, mingru, LSTMs with an option (peephole, projection to half of the units,
 layer_norm, zoneout) and own (that with peepholes as a program's own cell).
-`inputs` is the size of the input, `compared` whether the peers do the row too, `quick` whether it
-is part of a quick run.
+`inputs` is the size of the input, `compared` whether the peers do the row too, or the name of the
+only one that does, `quick` whether it is part of a quick run.
 """
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4, "mingru": 2, "peephole": 4, "own": 4,
@@ -38,6 +39,12 @@ def layers(work, kind, hidden, layers, batch, steps, inputs=None, compared=True,
 def stepping(kind):
     return {"name": f"{kind} 100 steps H128 B1", "work": "stepping", "kind": kind, "inputs": 128,
             "hidden": 128, "layers": 1, "batch": 1, "steps": 100, "compared": True, "quick": True}
+
+
+def streaming(kind, hidden):
+    return {"name": f"{kind} 1000 samples H{hidden}", "work": "streaming", "kind": kind,
+            "inputs": 1, "hidden": hidden, "layers": 1, "batch": 1, "steps": 1000,
+            "compared": "RTNeural", "quick": True}
 
 
 def matmul(m, k, n, packed=False):
@@ -79,6 +86,8 @@ def all_rows():
                            **more))
     rows += [over_memory(work, 256, 32, 512) for work in ("scan", "copy")]
     rows += [stepping("gru"), stepping("lstm")]
+    rows += [streaming(kind, hidden) for kind in ("lstm", "gru")
+             for hidden in (8, 16, 32, 64, 128)]
     rows += [matmul(512, 8192, 2048), matmul(8192, 512, 2048), matmul(64, 512, 2048, packed=True),
              matmul(64, 256, 1024, packed=True), matmul(32, 128, 512, packed=True)]
     for steps in (10, 100, 1000, 10_000, 100_000):
@@ -108,5 +117,5 @@ def flop(row):
     if row["work"] == "char_lm":
         token += 2 * hidden * row["symbols"]
     backward = 2 * row["k2"] // row["k1"] if row["work"] == "tbptt" else 2
-    passes = 1 if row["work"] in ("forward", "stepping") else 1 + backward
+    passes = 1 if row["work"] in ("forward", "stepping", "streaming") else 1 + backward
     return passes * token * tokens(row)

@@ -185,6 +185,21 @@ Prepared stepping(const Sizes& sizes) {
   return {call, {}};
 }
 
+// A signal in real time, one sample at a time.
+template <class L>
+Prepared streaming(const Sizes& sizes) {
+  const auto stream = std::make_shared<nn::Stream<float>>(L(Params(1), sizes.inputs, sizes.hidden));
+  const Tensor x = Rng(2).normal({sizes.steps, sizes.inputs});
+  const auto y = std::make_shared<std::vector<float>>(static_cast<std::size_t>(sizes.hidden));
+  const auto call = [=] {
+    const std::span<const float> samples = x.values<float>();
+    const auto size = static_cast<std::size_t>(sizes.inputs);
+    for (std::size_t at = 0; at < samples.size(); at += size)
+      stream->step(samples.subspan(at, size), *y);
+  };
+  return {call, {}};
+}
+
 Prepared matmul(Index m, Index k, Index n, bool packed) {
   using View = kernels::MatrixView<float>;
   using Packed = kernels::PackedMatrix<float>;
@@ -245,6 +260,7 @@ Prepared layer_work(const Json& row) {
   if (work == "unroll") return training<nn::Unroll<decltype(L::cell)>>(sizes);
   if (work == "char_lm") return char_lm<L>(sizes, size_in(row, "symbols"));
   if (work == "stepping") return stepping<L>(sizes);
+  if (work == "streaming") return streaming<L>(sizes);
   return {};
 }
 

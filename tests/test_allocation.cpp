@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <limits>
@@ -163,6 +164,27 @@ TEST_CASE("a stepper makes no heap allocations once it is warm") {
       params / "mixed", 8, 16,
       nn::StackOptions{.connection = nn::Connection::highway, .layer_norm = true});
   generate(nn::Stepper(embed, mixed));
+}
+
+TEST_CASE("a step of a stream makes no heap allocations, nor does a reset") {
+  const Params params(1);
+  const nn::Embedding embed(params / "embed", 11, 8);
+  const nn::WithInitialState<nn::Stacked<nn::Gru, nn::Lstm>> mixed(
+      params / "mixed", 8, 16,
+      nn::StackOptions{.connection = nn::Connection::highway, .layer_norm = true});
+  const nn::Lstm norms(params / "norms", 16, 20, {.projection_size = 9, .layer_norm = true});
+  const nn::FullGateLstm gates(params / "gates", 9, 16);
+  const nn::Linear head(params / "head", 16, 11);
+  nn::Stream stream(embed, mixed, norms, gates, head, reel::tanh);
+  static_assert(noexcept(stream.step(0, {}))&& noexcept(stream.reset()));
+  std::array<float, 11> out{};
+  const std::size_t blocks = pool::statistics().heap_allocations;
+  const auto counts = counted(3, [&] {
+    for (std::int32_t symbol = 0; symbol < 11; ++symbol) stream.step(symbol, out);
+    stream.reset();
+  });
+  for (const std::size_t count : counts) CHECK(count == 0);
+  CHECK(pool::statistics().heap_allocations == blocks);
 }
 
 TEST_CASE("a record takes at most 200 bytes in addition to the tensors") {

@@ -203,6 +203,22 @@ TEST_CASE("docs: truncated backpropagation") {
     CHECK(found[0].size() == 2);
     CHECK(found[1][0].log_probability > -20);
   }
+  {
+    const std::vector<float> signal(10, 0.5f);
+    std::vector<float> played;
+    const nn::Lstm lstm(params / "effect", 1, 8);
+    const nn::Linear head(params / "mix", 8, 1);
+    // [stream]
+    nn::Stream stream(lstm, head, reel::tanh);
+    std::array<float, 1> out{};
+    for (const float& sample : signal) {
+      stream.step({&sample, 1}, out);
+      played.push_back(out[0]);
+    }
+    stream.reset();  // the beginning of another sequence
+    // [/stream]
+    CHECK(played.size() == signal.size());
+  }
   int learned = 0;
   for (std::size_t i = 1; i < text.size(); ++i) learned += text[i] == (text[i - 1] + 1) % 7;
   CHECK(learned > 9);  // three by chance

@@ -19,10 +19,8 @@ template <Real T>
 /// 1 - s. Only the sign bit tells: far out the number is a zero.
 template <Real T>
 [[gnu::always_inline]] inline T sigmoid_gate(T x) {
-  using F = detail::Format<T>;
-  const T negative = -detail::copy_sign(x, T(1));
-  const T e = detail::exp_in_range(negative < F::lowest_exp ? F::lowest_exp : negative);
-  const T smaller = e / (1 + e);
+  const T e = detail::lifted_exp(-detail::copy_sign(x, T(1)));
+  const T smaller = e / (detail::lifted_one<T> + e);
   return detail::negative(x) ? smaller : -smaller;
 }
 template <Real T>
@@ -45,10 +43,12 @@ template <Real T>
 /// number there.
 template <Real T>
 [[gnu::always_inline]] inline T tanh_gate(T x) {
-  constexpr T highest = std::is_same_v<T, float> ? T(43.5) : T(354);
-  T magnitude = detail::copy_sign(x, T(1));
-  magnitude = magnitude > highest ? highest : magnitude;
-  return detail::copy_sign(detail::expm1_in_range(2 * magnitude), x);
+  constexpr bool single = std::is_same_v<T, float>;
+  constexpr T highest = single ? T(43.5) : T(354);
+  constexpr T at_highest = single ? T(0x1.6db012p+125) : T(0x1.586f6bf260cf1p+1021);
+  const T magnitude = detail::copy_sign(x, T(1));
+  const T e = detail::expm1_of_twice(magnitude);
+  return detail::copy_sign(magnitude > highest ? at_highest : e, x);
 }
 template <Real T>
 [[gnu::always_inline]] inline T tanh_value(T gate) {

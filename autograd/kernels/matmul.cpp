@@ -7,21 +7,6 @@
 namespace reel::kernels {
 namespace {
 
-// The products of the process's level.
-template <Real T>
-const Products<T>& products() {
-  return with_level([](auto level) -> const Products<T>& { return products_at<level(), T>(); });
-}
-
-// Sums run over blocks of this many k: a panel of B of that height fills half of a 32 KB
-// first-level cache at the widths of AVX2. It is part of the definition of the result, hence one
-// constant.
-constexpr Index block_depth = 256;
-
-// Longer sums are cut into parts of this many k, which are added in double: a chain of f32 sums
-// loses a digit with every tenfold increase in terms. Also part of the definition.
-constexpr Index longest_sum = 32 * block_depth;
-
 // A packed block of A with this many rows fits in the second-level cache with room to spare.
 constexpr Index block_rows = 96;
 

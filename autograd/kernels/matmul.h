@@ -12,6 +12,15 @@ namespace reel::kernels {
 // added in order, and those sums are added in double. Tiles, tails, layouts and threads never
 // change this.
 
+/// Sums run over blocks of this many k: a panel of B of that height fills half of a 32 KB
+/// first-level cache at the widths of AVX2. It is part of the definition of the result, hence one
+/// constant.
+inline constexpr Index block_depth = 256;
+
+/// Longer sums are cut into parts of this many k, which are added in double: a chain of f32 sums
+/// loses a digit with every tenfold increase in terms. Also part of the definition.
+inline constexpr Index longest_sum = 32 * block_depth;
+
 /// As many multiplications are worth waking another thread.
 inline constexpr Index product_worth_a_fork = 1 << 21;
 

@@ -126,6 +126,38 @@ Tile<T> tile_function(Index rows, Index vectors, bool packed) {
   return packed ? tile_functions<T, true>[i] : tile_functions<T, false>[i];
 }
 
+/// y = start + x * B for one row x, over `depth` k and a panel of this many vectors.
+template <class T, int Vectors>
+void row_tile(Index depth, const T* x, const T* panel, const T* start, T* y) {
+  using P = Packet<T>;
+  P sum[Vectors];
+  // Everything is unrolled, so that the sums are never in memory.
+#pragma GCC unroll 8
+  for (int v = 0; v < Vectors; ++v) sum[v] = packets::pset1<P>(T(0));
+#pragma GCC unroll 4
+  for (Index k = 0; k < depth; ++k, panel += Vectors * lanes<T>) {
+    const P left = packets::pset1<P>(x[k]);
+#pragma GCC unroll 8
+    for (int v = 0; v < Vectors; ++v)
+      sum[v] = packets::pmadd(left, packets::ploadu<P>(panel + v * lanes<T>), sum[v]);
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < Vectors; ++v) {
+    P total = sum[v];
+    if (start) total = packets::padd(packets::ploadu<P>(start + v * lanes<T>), total);
+    packets::pstoreu(y + v * lanes<T>, total);
+  }
+}
+
+template <class T>
+RowTile<T> row_tile_function(Index vectors) {
+  static constexpr auto functions = []<int... I>(std::integer_sequence<int, I...>) {
+    return std::array{&row_tile<T, I + 1>...};
+  }
+  (std::make_integer_sequence<int, row_tile_vectors>{});
+  return functions[static_cast<std::size_t>(vectors - 1)];
+}
+
 template <class P>
 constexpr Index size = packets::unpacket_traits<P>::size;
 
@@ -262,8 +294,10 @@ void pack_panels(MatrixView<T> b, T* out, Index panel_stride) {
 }
 
 template <Real T>
-constexpr Products<T> compiled{lanes<T>,       tile_rows,        panel_cols<T>, pack_margin<T>,
-                               panels_at_once, tile_function<T>, pack_tiles<T>, pack_panels<T>};
+constexpr Products<T> compiled{
+    lanes<T>,       tile_rows,        panel_cols<T>,        pack_margin<T>,
+    panels_at_once, tile_function<T>, row_tile_function<T>, pack_tiles<T>,
+    pack_panels<T>};
 
 }  // namespace
 

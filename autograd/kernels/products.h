@@ -56,6 +56,14 @@ template <class T>
 using Tile = void (*)(Index depth, Strip<T> a, const Panels<T>& b, Index cols, Start<T> start,
                       Output<T> c, Ahead<T> ahead);
 
+/// y = start + x * B over `depth` k for one row x, where element (k, j) of a panel of B is
+/// panel[k * width + j]. The start may be null, for nothing, or y.
+template <class T>
+using RowTile = void (*)(Index depth, const T* x, const T* panel, const T* start, T* y);
+
+/// The most vectors that the panel of a RowTile is wide: as many sums as hide the latency.
+inline constexpr int row_tile_vectors = 8;
+
 /// Splits rows into tiles of nearly equal height, so that none is too low to be fast.
 struct Tiling {
   Index rows, highest;
@@ -75,6 +83,8 @@ struct Products {
   /// The tile of this many rows over one panel with the first `vectors` of its vectors, or over
   /// panels_at_once(rows), with all of theirs.
   Tile<T> (*tile)(Index rows, Index vectors, bool packed);
+  /// That of one row for a panel of this many vectors, from 1 to row_tile_vectors.
+  RowTile<T> (*row_tile)(Index vectors);
   /// The tiles of A one after another: tile t begins at out + Tiling::begin(t) * a.cols.
   void (*pack_tiles)(MatrixView<T> a, T* out);
   /// The panels of B, panel_stride apart. The last one has the vectors that its columns need, and
@@ -90,5 +100,11 @@ struct Products {
 /// Those of a level.
 template <Level level, Real T>
 const Products<T>& products_at();
+
+/// Those of the process's level.
+template <Real T>
+const Products<T>& products() {
+  return with_level([](auto level) -> const Products<T>& { return products_at<level(), T>(); });
+}
 
 }  // namespace reel::kernels

@@ -97,10 +97,11 @@ struct Reduced {
   T r, tail;
 };
 
-template <Real T>
+// Of `factor` times x, by a factor of 1 or 2.
+template <Real T, int factor = 1>
 [[gnu::always_inline]] inline Reduced<T> reduce(T x) {
-  const Rounded<T> n = round_to_integer(x * T(1.4426950408889634074L));
-  const T high = x - n.value * Format<T>::ln2_high;
+  const Rounded<T> n = round_to_integer(x * T(factor * 1.4426950408889634074L));
+  const T high = multiply_add(-n.value, Format<T>::ln2_high, factor * x);
   const T r = multiply_add(n.value, -Format<T>::ln2_low, high);
   T series;  // of (e^r - 1 - r) / r^2
   if constexpr (std::is_same_v<T, float>)
@@ -120,6 +121,20 @@ template <Real T>
   return 2 * multiply_add(half, p.tail, multiply_add(half, p.r, half - T(0.5)));
 }
 
+/// e^2x - 1 for x >= 0 such that 2^n is a normal number.
+template <Real T>
+[[gnu::always_inline]] inline T expm1_of_twice(T x) {
+  const Reduced<T> p = reduce<T, 2>(x);
+  const T power = power_of_two<T>(p.n.bits);
+  return multiply_add(power, p.tail, multiply_add(power, p.r, power - 1));
+}
+
+/// 2^n e^r, for a 2^n that is a normal number: it scales without rounding.
+template <Real T>
+[[gnu::always_inline]] inline T scaled(T power, const Reduced<T>& p) {
+  return multiply_add(power, p.r + p.tail, power);
+}
+
 /// e^x for x from lowest_exp to highest_exp.
 template <Real T>
 [[gnu::always_inline]] inline T exp_in_range(T x) {
@@ -127,7 +142,19 @@ template <Real T>
   // 2^n as two factors: the result may be subnormal or exceed the largest power of two.
   constexpr auto above = Format<T>::exponent_bias + 1;  // 2 above + n is positive
   const auto half = ((p.n.bits + 2 * above) >> 1) - above;
-  return (1 + (p.r + p.tail)) * power_of_two<T>(half) * power_of_two<T>(p.n.bits - half);
+  return scaled(power_of_two<T>(half), p) * power_of_two<T>(p.n.bits - half);
+}
+
+/// e^x for x <= 0, times lifted_one, since it may be subnormal; quotients of such numbers are those
+/// of the numbers themselves.
+template <Real T>
+constexpr T lifted_one = T(1ull << 32) * T(1ull << 32);
+template <Real T>
+[[gnu::always_inline]] inline T lifted_exp(T x) {
+  const Reduced<T> p = reduce(x);
+  const T e = scaled(power_of_two<T>(p.n.bits + 64), p);
+  // Not before: GCC would compute everything for the bound apart, and blend at several places.
+  return x < Format<T>::lowest_exp ? T(0) : e;
 }
 
 }  // namespace detail
@@ -260,19 +287,16 @@ template <Real T>
 /// accuracy where tanh x rounds to 1.
 template <Real T>
 [[gnu::always_inline]] inline T vsech_square(T x) {
-  using F = detail::Format<T>;
-  const T exponent = -2 * detail::copy_sign(x, T(1));
-  const T e = detail::exp_in_range(exponent < F::lowest_exp ? F::lowest_exp : exponent);
+  const T e = detail::lifted_exp(-2 * detail::copy_sign(x, T(1))) * (1 / detail::lifted_one<T>);
   return 4 * e / ((1 + e) * (1 + e));
 }
 
 /// The logistic function 1 / (1 + e^-x).
 template <Real T>
 [[gnu::always_inline]] inline T vsigmoid(T x) {
-  using F = detail::Format<T>;
-  const T negative = -detail::copy_sign(x, T(1));
-  const T e = detail::exp_in_range(negative < F::lowest_exp ? F::lowest_exp : negative);
-  return (x < 0 ? e : T(1)) / (1 + e);
+  constexpr T one = detail::lifted_one<T>;
+  const T e = detail::lifted_exp(-detail::copy_sign(x, T(1)));
+  return (x < 0 ? e : one) / (one + e);
 }
 
 }  // namespace reel::kernels

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include <reel/autograd/kernels/interpolate.h>
 #include <reel/autograd/kernels/vector_math.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/elementwise.h>
@@ -151,17 +152,6 @@ REEL_EARLY const Op<> pow_op{{
          with_inputs(values({0.5}), values({-8, 0, 8})), with_inputs(positive({0}), normal({1}))},
 }};
 
-// a + w (b - a), exact at the ends and without overflow in between.
-template <class T>
-T interpolate(T a, T b, T w) {
-  const bool near_a = w < T(0.5);
-  const T from_end = (near_a ? a : b) + (near_a ? w : w - 1) * (b - a);
-  const T across_zero = (1 - w) * a + w * b;
-  const bool undefined = from_end != from_end;  // ∞ - ∞
-  const T inner = (((a < 0) != (b < 0)) | undefined) ? across_zero : from_end;
-  return w == 0 ? a : w == 1 ? b : inner;
-}
-
 // g (b - a), also where only the difference overflows.
 Tensor slope_of_weight(const Tensor& g, const Tensor& a, const Tensor& b) {
   if (!Tape::current()) {
@@ -192,7 +182,7 @@ REEL_EARLY const Op<> lerp_op{{
         []<Real T>(Ctx<T> c) {
           kernels::broadcast_ternary(c.out_shape(), c.out().data(), c.in(0).data(), c.shape(0),
                                      c.in(1).data(), c.shape(1), c.in(2).data(), c.shape(2),
-                                     [](T a, T b, T w) { return interpolate(a, b, w); });
+                                     [](T a, T b, T w) { return kernels::interpolate(a, b, w); });
         },
     .gradient = rule(
         [](Vjp& v) {

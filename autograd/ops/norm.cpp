@@ -4,7 +4,7 @@
 #include <limits>
 
 #include <reel/autograd/engine/op.h>
-#include <reel/autograd/kernels/broadcast.h>
+#include <reel/autograd/kernels/layer_norm.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/rows.h>
 
@@ -19,88 +19,21 @@ struct Epsilon {
 // Both scale rows of features to n = (x - m) r: layer_norm with the mean m of the row and
 // r = 1 / √(variance + e), rms_norm with m = 0 and r = 1 / √(mean square + e). Hidden outputs hold
 // r, preceded by m in two parts, since the spread of numbers far from zero may be smaller than the
-// rounding error of their mean.
-template <class T>
-struct Scale {
-  using Number = T;
-  T high = 0, low = 0, inverse;
-
-  T operator()(T x) const { return ((x - high) - low) * inverse; }
-  T slope(T d) const { return inverse * d; }
-};
-
-// The same for a row whose numbers are too large or too small for it: they are multiplied by a
-// power of two first, in double.
-struct WideScale {
-  using Number = double;
-  double factor, mean, inverse;
-
-  template <class T>
-  double operator()(T x) const {
-    return (static_cast<double>(x) * factor - mean) * inverse;
-  }
-  double slope(double d) const { return inverse * d * factor; }
-};
-
-template <class F>
-double mean_of(Index n, F term) {
-  return kernels::sum_of<double>(n, term) / static_cast<double>(n);
-}
-
-template <bool centred, class T>
-WideScale wide_scale(const T* x, Index features, double epsilon) {
-  double largest = std::sqrt(epsilon);
-  for (Index f = 0; f < features; ++f)
-    largest = std::max(largest, std::abs(static_cast<double>(x[f])));
-  const int exponent = largest > 0 ? std::clamp(-std::ilogb(largest), -1021, 1021) : 0;
-  const double factor = std::isinf(largest) ? 0 : std::exp2(exponent);  // 0 ∞ is not a number
-  const auto at = [=](Index f) { return static_cast<double>(x[f]) * factor; };
-  const double mean = centred ? mean_of(features, at) : 0;
-  const double squares =
-      mean_of(features, [=](Index f) { return (at(f) - mean) * (at(f) - mean); });
-  const double root = std::sqrt(epsilon) * factor;
-  return {factor, mean, 1 / std::sqrt(squares + root * root)};
-}
-
-// Its inverse is 0 where the row needs a WideScale: where squares overflow or underflow in double,
-// the inverse does in T, or the difference of a number and the mean, which is at most
-// √features / inverse.
-template <bool centred, class T>
-Scale<T> scale_of(const T* x, Index features, double epsilon, double least) {
-  const auto at = [x](Index i) { return static_cast<double>(x[i]); };
-  const double mean = centred ? mean_of(features, at) : 0;
-  const double squares =
-      epsilon + mean_of(features, [&](Index i) { return (at(i) - mean) * (at(i) - mean); });
-  const double inverse = 1 / std::sqrt(squares);
-  const bool in_range = squares >= 1e-280 && inverse >= least &&
-                        inverse <= static_cast<double>(std::numeric_limits<T>::max());
-  const T high = static_cast<T>(mean);
-  return {high, static_cast<T>(mean - static_cast<double>(high)),
-          in_range ? static_cast<T>(inverse) : T(0)};
-}
-
-// y = n gain + bias
-template <bool centred, class T, class N>
-void normalize_row(N n, Index features, const T* x, const T* gain, const T* bias, T* y) {
-  for (Index f = 0; f < features; ++f)
-    y[f] = static_cast<T>(n(x[f])) * gain[f] + (centred ? bias[f] : T(0));
-}
+// rounding error of their mean. See kernels/layer_norm.h.
+using kernels::mean_of;
+using kernels::Scale;
+using kernels::scale_of;
+using kernels::wide_scale;
+using kernels::WideScale;
 
 template <bool centred, class T>
 void normalize(Ctx<T> c, const Epsilon& e) {
   const Index features = c.shape(1)[0];
   const T *gain = c.in(1).data(), *bias = centred ? c.in(2).data() : nullptr;
-  const double least =
-      static_cast<double>(std::numeric_limits<T>::min()) * std::sqrt(static_cast<double>(features));
   each_row(static_cast<Index>(c.out().size()) / features, [&](Index row) {
     const T* x = c.in(0).data() + row * features;
     T* y = c.out().data() + row * features;
-    const Scale<T> n = scale_of<centred>(x, features, e.epsilon, least);
-    if (n.inverse != 0) [[likely]]
-      normalize_row<centred>(n, features, x, gain, bias, y);
-    else
-      normalize_row<centred>(wide_scale<centred>(x, features, e.epsilon), features, x, gain, bias,
-                             y);
+    const Scale<T> n = kernels::normalize<centred>(x, features, e.epsilon, gain, bias, y);
     if (!c.recording()) return;
     const auto keep = [&](int output, T number) {
       c.out(output)[static_cast<std::size_t>(row)] = number;

@@ -1,13 +1,20 @@
 """Compiles the peers' C++ programs, each against the framework that it is named after."""
+import os
 import pathlib
 import subprocess
 import sys
 
 TORCH = "/usr/include/torch/csrc/api/include"
-FRAMEWORKS = {  # header, flags, Debian package
+RTNEURAL = os.environ.get("REEL_RTNEURAL", "$REEL_RTNEURAL")
+FRAMEWORKS = {  # header, flags, where it is from
     "libtorch": (f"{TORCH}/torch/torch.h",
-                 ["-isystem", TORCH, "-ltorch", "-ltorch_cpu", "-lc10"], "libtorch-dev"),
-    "onednn": ("/usr/include/oneapi/dnnl/dnnl.hpp", ["-fopenmp", "-ldnnl"], "libdnnl-dev"),
+                 ["-isystem", TORCH, "-ltorch", "-ltorch_cpu", "-lc10"], "Debian: libtorch-dev"),
+    "onednn": ("/usr/include/oneapi/dnnl/dnnl.hpp", ["-fopenmp", "-ldnnl"], "Debian: libdnnl-dev"),
+    "rtneural": (f"{RTNEURAL}/RTNeural/RTNeural.h",
+                 ["-isystem", RTNEURAL, "-isystem", "/usr/include/eigen3", "-DRTNEURAL_USE_EIGEN=1",
+                  "-DRTNEURAL_DEFAULT_ALIGNMENT=32", "-DRTNEURAL_NO_DEBUG=1",
+                  "-DEIGEN_STACK_ALLOCATION_LIMIT=0"],
+                 "its sources, in the folder that REEL_RTNEURAL names"),
 }
 
 
@@ -16,9 +23,9 @@ def build(name, directory):
     after saying so."""
     source = pathlib.Path(__file__).with_name(f"{name}.cpp")
     program = pathlib.Path(directory).resolve() / name
-    header, flags, package = FRAMEWORKS[name.split("_")[0]]
+    header, flags, origin = FRAMEWORKS[name.split("_")[0]]
     if not pathlib.Path(header).exists():
-        print(f"{name}: skipped, no {header} (Debian: {package})", file=sys.stderr)
+        print(f"{name}: skipped, no {header} ({origin})", file=sys.stderr)
         return None
     sources = [source, source.parent.parent / "protocol.h"]
     newest = max(file.stat().st_mtime for file in sources)

@@ -62,6 +62,7 @@
 #include <reel/nn/generate/generate.h>
 #include <reel/nn/generate/sample.h>
 #include <reel/nn/generate/stepper.h>
+#include <reel/nn/generate/stream.h>
 #include <reel/nn/generate/token_stepper.h>
 #include <reel/nn/init.h>
 #include <reel/nn/initialize.h>

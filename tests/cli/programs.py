@@ -22,7 +22,7 @@ def results(output):
 
 
 def without_times(output):
-    return re.sub(r" +[0-9.]+ s$", "", output, flags=re.MULTILINE)
+    return re.sub(r" +[0-9.]+ s$|[0-9.]+ µs", "", output, flags=re.MULTILINE)
 
 
 def data_file(name):

@@ -1,8 +1,10 @@
 """The instruction sets that the kernels are compiled for: the choice, and the bits of each."""
 import functools
 import os
+import pathlib
 import re
 import subprocess
+import tempfile
 import unittest
 
 from runs import BUILD, SANITIZED
@@ -38,12 +40,15 @@ class Levels(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_an_unknown_level_is_refused_before_any_work(self):
-        for program, words in (("tests/digest", ()), ("examples/char_lm", ("train",))):
-            with self.subTest(program):
-                done = run(program, *words, REEL_CPU="avx9")
-                self.assertEqual(done.returncode, 1)
-                self.assertRegex(done.stderr, r'\A[^\n]*REEL_CPU is "avx9", which is no set of '
-                                              r"instructions; it may be [^\n]+\n\Z")
+        with tempfile.TemporaryDirectory(prefix="reel-cli-") as folder:
+            training = ("train", "--run", pathlib.Path(folder, "run"))
+            for program, words in (("tests/digest", ()), ("examples/char_lm", training)):
+                with self.subTest(program):
+                    done = run(program, *words, REEL_CPU="avx9")
+                    self.assertEqual(done.returncode, 1)
+                    self.assertRegex(done.stderr, r'\A[^\n]*REEL_CPU is "avx9", which is no set of '
+                                                  r"instructions; it may be [^\n]+\n\Z")
+                    self.assertEqual(list(pathlib.Path(folder).iterdir()), [])
 
 
 if __name__ == "__main__":
