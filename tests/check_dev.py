@@ -41,7 +41,7 @@ class Dev(unittest.TestCase):
         self.assertRegex(output, r"(?m)^compiler   g\+\+ \d+\.\d+\S*, meson 1\.\S+, ninja 1\.\S+$")
         self.assertRegex(output, r"(?m)^processor  .*\d+ cores")
         self.assertIn("packages   all found\n", output)
-        self.assertIn("building   build/ for the first time, which takes about 4 min", output)
+        self.assertIn("building   build/ for the first time, which takes about 13 min", output)
 
     def test_advice_fits_the_failure(self):
         for message, advice in (
