@@ -9,6 +9,7 @@
 #include <reel/autograd/kernels/recurrent.h>
 #include <reel/autograd/ops/check_indices.h>
 #include <reel/autograd/tape.h>
+#include <reel/nn/generate/direction.h>
 
 namespace reel::nn {
 namespace {
@@ -43,19 +44,6 @@ void copy_rows(const Tensor& table, const Tensor& rows, T* to) {
   const Index size = table.size(1);
   for (std::int32_t row : rows.values<std::int32_t>())
     to = std::copy_n(table.begin<T>() + row * size, size, to);
-}
-
-template <Real T>
-kernels::Direction<T> direction_of(const CellInputs& parameters) {
-  const auto start = [](const Tensor& x) { return x.defined() ? x.begin<T>() : nullptr; };
-  return {false,
-          start(parameters.w_ih),
-          start(parameters.w_hh),
-          start(parameters.b),
-          start(parameters.recurrent_bias),
-          start(parameters.numbers),
-          start(parameters.projection),
-          {}};
 }
 
 // The part of the sums of one step that its input makes: W x and the biases.

@@ -12,6 +12,7 @@
 #include <reel/autograd/kernels/layer_norm.h>
 #include <reel/autograd/kernels/row_cell.h>
 #include <reel/autograd/kernels/vector_math.h>
+#include <reel/nn/generate/direction.h>
 
 namespace reel::nn::detail {
 namespace {
@@ -20,19 +21,6 @@ using kernels::MatrixView;
 using kernels::RowCell;
 using kernels::RowProduct;
 using kernels::whole_vectors;
-
-template <Real T>
-kernels::Direction<T> direction_of(const CellInputs& parameters) {
-  const auto start = [](const Tensor& x) { return x.defined() ? x.begin<T>() : nullptr; };
-  return {false,
-          start(parameters.w_ih),
-          start(parameters.w_hh),
-          start(parameters.b),
-          start(parameters.recurrent_bias),
-          start(parameters.numbers),
-          start(parameters.projection),
-          {}};
-}
 
 // y = f(x) for rows of numbers.
 template <Real T>
