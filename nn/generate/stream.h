@@ -38,7 +38,7 @@ class StreamModel {
   void add(const Linear& linear) { add_affine(linear.w, linear.b); }
   void add(const LayerNorm& norm);
   void add(const Dropout&) {}  // the identity, as a stream does not train
-  void add(Pointwise f);
+  void add(Pointwise op);
   void add(const MinGru& layer);
   template <class C>
   void add(const Recurrent<C>& layer) {
