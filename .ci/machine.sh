@@ -23,6 +23,7 @@ memory  valgrind            command valgrind
 lint    clang-format        command clang-format
 lint    clang-tidy          command clang-tidy
 bench   libbenchmark-dev    module benchmark
+curves  python3-matplotlib  package matplotlib
 fuzz    libclang-rt-14-dev  fuzzer clang++
 '
 
@@ -30,6 +31,7 @@ is_there() {
   case $1 in
     command) command -v "$2" ;;
     module) pkg-config --exists "$2" ;;
+    package) "$(tool python3)" -c "import $2" ;;
     header) [ -e "/usr/include/$2" ] || echo "#include <$2>" | g++ -E -x c++ - ;;
     sanitizer) echo 'int main() {}' | "$2" -fsanitize=address -x c++ -o /dev/null - ;;
     fuzzer)

@@ -235,9 +235,9 @@ def markdown(run):
         heading(run), EXPLANATION, main_table(run), figures_table(run)) if part)
 
 
-def write_into(page, text):
+def write_into(page, text, mark="measured"):
     """Puts the text between the marks of the page."""
-    begin, end = "<!-- measured -->\n", "<!-- /measured -->"
+    begin, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->"
     before, found, rest = page.read_text(encoding="utf-8").partition(begin)
     after = rest.partition(end)[2]
     if not found or end not in rest:
