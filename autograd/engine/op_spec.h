@@ -186,6 +186,14 @@ class BackwardCtx {
     const Tensor& output = call_.outputs[static_cast<std::size_t>(k)];
     return output.buffer().unique() ? static_cast<T*>(output.buffer().data()) : nullptr;
   }
+  /// Makes a hidden output the gradient of input i, without a copy, and returns it for the kernel
+  /// to change; null if another gradient of the tape may still read it, or that of i is not needed.
+  T* hand_over(int k, int i) const {
+    T* const values = grad(i) ? reusable(k) : nullptr;
+    if (values)
+      call_.gradients[static_cast<std::size_t>(i)] = call_.outputs[static_cast<std::size_t>(k)];
+    return values;
+  }
   /// The gradient of output k, or null if none arrived (it is then zero), as for integers.
   const T* g(int k = 0) const {
     const Tensor& seed = call_.seeds[static_cast<std::size_t>(k)];

@@ -45,22 +45,34 @@ struct Line {
   }
 };
 
-/// The largest element of a line, in any order of the elements the same: NaN is above all numbers.
+/// Numbers as integers in numeric order, and back; NaN is above all numbers.
+template <class T>
+using Ordered = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+template <class T>
+constexpr Ordered<T> lowest_ordered = std::numeric_limits<Ordered<T>>::min();
+template <class T>
+[[gnu::always_inline]] inline Ordered<T> flipped(Ordered<T> bits) {
+  return bits ^ ((bits >> (8 * sizeof(T) - 1)) & std::numeric_limits<Ordered<T>>::max());
+}
+template <class T>
+[[gnu::always_inline]] inline Ordered<T> ordered(T x) {
+  return flipped<T>(std::bit_cast<Ordered<T>>(x));
+}
+template <class T>
+[[gnu::always_inline]] inline T from_ordered(Ordered<T> bits) {
+  return std::bit_cast<T>(flipped<T>(bits));
+}
+
+/// The largest element of a line, in any order of the elements the same.
 template <class T>
 T largest(const Line<T>& line) {
-  // Compared as integers in numeric order.
-  using Bits = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
-  const auto flipped = [](Bits bits) {
-    return bits ^ ((bits >> (8 * sizeof(T) - 1)) & std::numeric_limits<Bits>::max());
-  };
-  Bits top = std::numeric_limits<Bits>::min();
+  Ordered<T> top = lowest_ordered<T>;
   line.each_chunk([&](Index, const T* e, Index n) {
-    Bits chunk_top = top;
-    for (Index k = 0; k < n; ++k)
-      chunk_top = std::max(chunk_top, flipped(std::bit_cast<Bits>(e[k])));
+    Ordered<T> chunk_top = top;
+    for (Index k = 0; k < n; ++k) chunk_top = std::max(chunk_top, ordered(e[k]));
     top = chunk_top;
   });
-  return std::bit_cast<T>(flipped(top));
+  return from_ordered<T>(top);
 }
 
 /// Σ e^(x - largest) of a line, in a fixed order: `hits` counts the largest elements and `others`
