@@ -78,6 +78,7 @@ void Optimizer::add_slot(const Param& param, const Common& common) {
     slot.lazy_rows = found->lazy_rows && param.shape().rank() >= 2;
     slot.group = static_cast<std::size_t>(found - groups_.begin());
   }
+  slot.by_rows = slot.lazy_rows || (common.keeps_at_zero && slot.weight_decay == 0);
   for (const Moment& moment : moments_)
     slot.moments.push_back(moment.is_scalar ? scalar(moment.initial, f64)
                                             : full(param.shape(), moment.initial, param.dtype()));
@@ -176,8 +177,8 @@ void Optimizer::step(const Gradients& gradients, Site site) {
   }
   kernels::each_piece(pieces, [&](std::size_t, const kernels::Piece& piece) {
     const Task& task = tasks[piece.array];
-    task.slot->lazy_rows ? update_rows(task, piece.begin, piece.end)
-                         : update(piece_of(task, piece.begin, piece.end));
+    task.slot->lazy_rows || task.rows ? update_rows(task, piece.begin, piece.end)
+                                      : update(piece_of(task, piece.begin, piece.end));
   });
   for (const Task& task : tasks) task.slot->direction = {};
 }
@@ -188,7 +189,7 @@ PoolVector<Optimizer::Task> Optimizer::tasks(const Gradients& gradients) {
   PoolVector<Task> tasks;
   for (Slot& slot : slots_) {
     const ParamEntry& entry = *slot.param.entry();
-    const RowGradient* const rows = slot.lazy_rows ? gradients.find_rows(entry) : nullptr;
+    const RowGradient* const rows = slot.by_rows ? gradients.find_rows(entry) : nullptr;
     if (rows)
       tasks.push_back({&slot, &rows->values, &rows->rows});
     else if (const Tensor* gradient = gradients.find(entry))

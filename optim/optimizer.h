@@ -80,10 +80,11 @@ class Optimizer {
     double learning_rate, weight_decay;
     nn::Selection decays;
     std::vector<Group> groups;
+    bool keeps_at_zero = false;  ///< whether the formula changes nothing where the gradient is 0
   };
   template <class Options>
   static Common common_of(const Options& options) {
-    return {options.learning_rate, options.weight_decay, options.decays, options.groups};
+    return {options.learning_rate, options.weight_decay, options.decays, options.groups, false};
   }
 
   /// One parameter with its settings and its state.
@@ -91,6 +92,7 @@ class Optimizer {
     Param param;
     double learning_rate_factor = 1, weight_decay = 0;
     bool lazy_rows = false;
+    bool by_rows = false;  ///< whether a step needs only the rows that have a gradient
     std::size_t group = no_group;
     std::vector<Tensor> moments = {};  ///< in the order of the names
     double steps = 0;                  ///< including the current one

@@ -5,7 +5,7 @@
 namespace reel::optim {
 
 Sgd::Sgd(const nn::ModuleParams& params, const SgdOptions& options)
-    : Optimizer("sgd", params, common_of(options),
+    : Optimizer("sgd", params, common(options),
                 {{"momentum", options.momentum, 1}, {"dampening", options.dampening}},
                 options.momentum != 0 ? std::vector<Moment>{{"m"}} : std::vector<Moment>{}),
       options_(options) {
@@ -13,6 +13,12 @@ Sgd::Sgd(const nn::ModuleParams& params, const SgdOptions& options)
     fail(fmt::format("dampening is {}, but has to be at most 1", options.dampening));
   if (options.nesterov && (options.momentum == 0 || options.dampening != 0))
     fail("nesterov needs a momentum, such as 0.9, and no dampening");
+}
+
+Optimizer::Common Sgd::common(const SgdOptions& options) {
+  Common common = common_of(options);
+  common.keeps_at_zero = options.momentum == 0;
+  return common;
 }
 
 void Sgd::update(const Piece& piece) const {

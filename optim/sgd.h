@@ -22,7 +22,8 @@ struct SgdOptions {
 ///     m <- mu m + (1 - d) g      (in the first step m <- g)
 ///     p <- p - lr m              (Nesterov: p - lr (g + mu m))
 ///
-/// Without momentum only the number of steps is stored. Sutskever et al., "On the importance of
+/// Without momentum only the number of steps is stored, and without weight decay either the rows of
+/// an Embedding that were not read are not touched. Sutskever et al., "On the importance of
 /// initialization and momentum in deep learning", 2013.
 class Sgd final : public Optimizer {
  public:
@@ -31,6 +32,7 @@ class Sgd final : public Optimizer {
   explicit Sgd(const nn::ModuleParams& params, const SgdOptions& options = {});
 
  private:
+  static Common common(const SgdOptions& options);
   void update(const Piece& piece) const override;
 
   SgdOptions options_;

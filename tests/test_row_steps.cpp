@@ -170,6 +170,23 @@ TEST_CASE("a table that is also the state gets both gradients, by rows and as a 
   CHECK(by_rows[1]["w"].to_vector() == std::vector<double>{1, 1, 1, 1, 2, 2});
 }
 
+TEST_CASE("plain gradient descent never makes the whole gradient of a large embedding") {
+  std::thread([] {  // with a pool of its own
+    const Params params(1);
+    const nn::Embedding embed(params / "embed", 33'000, 200);
+    optim::Sgd sgd(params, {.learning_rate = 0.1, .groups = {{.params = "*", .max_norm = 1}}});
+    const Tensor tokens = tensor({3}, {7, 5, 7}, i32), before = embed.w.value();
+    const Gradients gradients = gradient_of([&] { return sum(square(embed(tokens))); }, params);
+    const std::size_t peak = pool::statistics().peak_bytes;
+    const std::size_t parameter = 33'000 * 200 * sizeof(float);  // `before` makes it copied
+    sgd.step(gradients);
+    CHECK(pool::statistics().peak_bytes - peak < parameter * 3 / 2);  // two are twice as large
+    for (const Index row : {4, 5, 6, 7, 8})
+      CHECK((embed.w.value().at({row, 0}) == before.at({row, 0})) == (row != 5 && row != 7));
+  })
+      .join();
+}
+
 TEST_CASE("a step with lazy_rows never makes the whole gradient of a large embedding") {
   std::thread([] {  // with a pool of its own
     const Index symbols = 33'000, size = 200;
