@@ -8,7 +8,8 @@ A row is a dictionary that a worker gets as JSON. Its `work` is
     diagnosed  training under nn::Diagnostics
     tbptt      truncated backpropagation: an update for every `k1` steps looks back over `k2`
     unroll     training, with a cell in ops run step by step
-    char_lm    a step of `char_lm train`: embedding, layers, linear, cross entropy, clipping, Adam
+    char_lm    a step of `char_lm train`: embedding, layers, linear, cross entropy, clipping, Adam,
+               or with `optimizer` "sgd" plain gradient descent, as in Zaremba's models of words
     stepping   one layer at batch 1, `steps` calls of one step, each fed with the state before
     streaming  one layer as an nn::Stream, `steps` samples of a signal one at a time
     matmul     [m, k] x [k, n]; `packed`: with the right factor packed before, where a library can
@@ -34,6 +35,15 @@ def layers(work, kind, hidden, layers, batch, steps, inputs=None, compared=True,
     return {"name": name, "work": work, "kind": kind, "inputs": inputs or hidden, "hidden": hidden,
             "layers": layers, "batch": batch, "steps": steps, "compared": compared, "quick": quick,
             **more}
+
+
+def word_model(symbols, optimizer):
+    row = layers("char_lm", "lstm", 200, 2, 20, 20, inputs=200, symbols=symbols, quick=True,
+                 optimizer=optimizer)
+    row["name"] += f" V{symbols}"
+    if optimizer == "sgd":
+        row.update(name=row["name"] + " SGD", compared="PyTorch")
+    return row
 
 
 def stepping(kind):
@@ -71,8 +81,7 @@ def all_rows():
             rows.append(layers("char_lm", kind, hidden, 2, batch, steps, inputs=64, symbols=65,
                                quick=quick))
     # Zaremba's small model of words: the head has most of the work.
-    rows.append(layers("char_lm", "lstm", 200, 2, 20, 20, inputs=200, symbols=10_000, quick=True))
-    rows[-1]["name"] += " V10000"
+    rows += [word_model(10_000, "adam"), word_model(10_000, "sgd"), word_model(33_000, "sgd")]
     for hidden in (256, 512):
         for work, kind in (("training", "lstm"), ("unroll", "lstm"), ("training", "mingru")):
             rows.append(layers(work, kind, hidden, 1, 64, 64, compared=False,

@@ -119,15 +119,15 @@ Prepared tbptt(const Sizes& sizes, const optim::TbpttOptions& options) {
   return {call, {}};
 }
 
-// A step of `char_lm train`, embedding to Adam.
+// A step of `char_lm train`, embedding to optimizer.
 template <class L>
 class CharLm {
  public:
-  CharLm(const Sizes& sizes, Index symbols)
+  CharLm(const Sizes& sizes, Index symbols, const std::string& optimizer)
       : embed_(params_ / "embed", symbols, sizes.inputs),
         layers_(params_ / "rnn", sizes.inputs, sizes.hidden, {.layers = sizes.layers}),
         head_(params_ / "head", sizes.hidden, symbols),
-        adam_(params_, {.learning_rate = 2e-3}),
+        optimizer_(make(optimizer, params_)),
         tokens_(random_tokens(100 * sizes.batch * sizes.steps, symbols)),
         windows_(tokens_, sizes.batch, sizes.steps) {}
 
@@ -136,16 +136,27 @@ class CharLm {
     const auto [inputs, targets] = windows_[done_++ % windows_.count()];
     Tape tape;
     const auto [y, next] = layers_(embed_(inputs), state_);
-    const Tensor loss = cross_entropy(head_(y), targets);
+    const Tensor loss = head_.w.shape()[0] < large_vocabulary ? cross_entropy(head_(y), targets)
+                                                              : head_.cross_entropy(y, targets);
     const std::int64_t held = done_ == 1 ? tape.held_bytes() : 0;
-    Gradients gradients = tape.gradient(loss, params_);
-    optim::clip_by_norm(gradients, 5);
-    adam_.step(gradients);
+    optimizer_->step(tape.gradient(loss, params_));
     state_ = detach(next);
     return held;
   }
 
  private:
+  static constexpr Index large_vocabulary = 2000;
+
+  // With the gradient clipped to a norm of 5, in the pass of the update.
+  static std::unique_ptr<optim::Optimizer> make(const std::string& name, const Params& params) {
+    const std::vector<optim::Group> all{{.params = "*", .max_norm = 5}};
+    if (name == "sgd")
+      return std::make_unique<optim::Sgd>(params,
+                                          optim::SgdOptions{.learning_rate = 1, .groups = all});
+    return std::make_unique<optim::Adam>(params,
+                                         optim::AdamOptions{.learning_rate = 2e-3, .groups = all});
+  }
+
   static std::vector<std::int32_t> random_tokens(Index count, Index symbols) {
     Rng rng(2);
     std::vector<std::int32_t> tokens;
@@ -158,7 +169,7 @@ class CharLm {
   nn::Embedding embed_;
   nn::Stacked<L> layers_;
   nn::Linear head_;
-  optim::Adam adam_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
   std::vector<std::int32_t> tokens_;
   datasets::Windows windows_;
   typename nn::Stacked<L>::State state_;
@@ -166,8 +177,9 @@ class CharLm {
 };
 
 template <class L>
-Prepared char_lm(const Sizes& sizes, Index symbols) {
-  const auto model = std::make_shared<CharLm<L>>(sizes, symbols);
+Prepared char_lm(const Json& row) {
+  const auto model = std::make_shared<CharLm<L>>(Sizes(row), size_in(row, "symbols"),
+                                                 row.value("optimizer", std::string("adam")));
   const std::int64_t held = model->step();
   return differentiated([=] { model->step(); }, held);
 }
@@ -258,7 +270,7 @@ Prepared layer_work(const Json& row) {
   if (work == "tbptt") return tbptt<L>(sizes, {.k1 = size_in(row, "k1"), .k2 = size_in(row, "k2")});
   if (work == "diagnosed") return diagnosed<L>(sizes);
   if (work == "unroll") return training<nn::Unroll<decltype(L::cell)>>(sizes);
-  if (work == "char_lm") return char_lm<L>(sizes, size_in(row, "symbols"));
+  if (work == "char_lm") return char_lm<L>(row);
   if (work == "stepping") return stepping<L>(sizes);
   if (work == "streaming") return streaming<L>(sizes);
   return {};

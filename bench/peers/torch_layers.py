@@ -113,7 +113,10 @@ def char_lm_step(row, compiled):
     model = char_lm.CharLm(row["kind"], row["symbols"], row["inputs"], row["hidden"], row["layers"])
     if compiled:
         model.recurrent = CompiledSteps(row["kind"], model.recurrent)
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    if row.get("optimizer") == "sgd":
+        optimizer = torch.optim.SGD(model.parameters(), lr=1)
+    else:
+        optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     tokens = torch.randint(row["symbols"], (100 * row["batch"] * row["steps"],))
     windows = itertools.cycle(char_lm.windows(tokens, row["batch"], row["steps"]))
     state = None
