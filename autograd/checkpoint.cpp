@@ -7,6 +7,7 @@
 
 #include <reel/autograd/engine/backward.h>
 #include <reel/autograd/kernels/flush_subnormals.h>
+#include <reel/autograd/precision.h>
 #include <reel/autograd/substitution.h>
 
 namespace reel {
@@ -16,15 +17,17 @@ namespace {
 // Everything needed to run a function again. A record's attributes point to it.
 struct Recomputation {
   detail::CheckpointedFunction f;
-  TapeOptions options;                // of the tapes on which it runs
-  std::optional<Rng> rng;             // its state before the first run
-  std::vector<Param> params;          // those that f used; they are the record's last inputs
-  Tensors results;                    // of the first run: only shapes and dtypes
-  std::vector<std::size_t> recorded;  // which results are outputs of the record
+  TapeOptions options;                       // of the tapes on which it runs
+  std::optional<Rng> rng;                    // its state before the first run
+  Precision precision = matmul_precision();  // of the first run
+  std::vector<Param> params;                 // those that f used; they are the record's last inputs
+  Tensors results;                           // of the first run: only shapes and dtypes
+  std::vector<std::size_t> recorded;         // which results are outputs of the record
 
   // Recomputes the record's outputs from its inputs.
   Tensors run(std::span<const Tensor> inputs) const {
     const kernels::CallersMode mode;
+    const PrecisionScope as_in_the_first_run(precision);
     const NoSubstitution as_then;  // what was in place then, `within` puts there
     std::optional<Rng> replay = rng;
     const Tensors again =

@@ -2,6 +2,7 @@
 // multiply-add peak that the same number of threads reaches in the same run.
 #include <reel/autograd/kernels/matmul.h>
 #include <reel/autograd/ops.h>
+#include <reel/autograd/precision.h>
 #include <reel/autograd/rng.h>
 #include <reel/autograd/threads.h>
 
@@ -38,7 +39,8 @@ constexpr const char* name_of(Kind kind) {
 }
 
 template <class T>
-void run(benchmark::State& state, Product p, int thread_count) {
+void run(benchmark::State& state, Product p, int thread_count, Precision precision) {
+  const PrecisionScope scope(precision);
   std::vector<T> a_values(static_cast<std::size_t>(p.m * p.k), T(0.25));
   std::vector<T> b_values(static_cast<std::size_t>(p.k * p.n), T(0.5));
   std::vector<T> c(static_cast<std::size_t>(p.m * p.n));
@@ -64,12 +66,12 @@ void run(benchmark::State& state, Product p, int thread_count) {
 }
 
 template <class T>
-void add(const char* type, Product p, int thread_count) {
+void add(const char* type, Product p, int thread_count, Precision precision = Precision::f32) {
   const std::string name = std::string("matmul/") + type + '/' + name_of(p.kind) + '/' +
                            std::to_string(p.m) + 'x' + std::to_string(p.k) + 'x' +
                            std::to_string(p.n) + "/threads:" + std::to_string(thread_count);
   benchmark::RegisterBenchmark(
-      name.c_str(), [p, thread_count](benchmark::State& state) { run<T>(state, p, thread_count); })
+      name.c_str(), [=](benchmark::State& state) { run<T>(state, p, thread_count, precision); })
       ->UseRealTime()
       ->Unit(benchmark::kMicrosecond);
 }
@@ -108,6 +110,8 @@ int main(int argc, char** argv) {
   for (const Product& p : layers)
     for (int count = 1; count <= all; count *= 2) add<float>("f32", p, count);
   for (int count = 1; count <= all; count *= 2) add_batch(count);
+  for (const Product& p : {steps[0], steps[1], steps[2], layers[1], layers[4]})
+    for (int count = 1; count <= all; count *= 2) add<float>("bf16", p, count, Precision::bf16);
   add<double>("f64", {64, 256, 1024, Kind::packed}, 1);
   add<double>("f64", {8192, 512, 2048, Kind::plain}, 1);
   benchmark::Initialize(&argc, argv);

@@ -6,14 +6,16 @@
 #include <type_traits>
 
 #include <reel/autograd/kernels/matmul.h>
+#include <reel/autograd/precision.h>
 
 namespace reel {
 namespace {
 
-// A matrix in memory, as a product reads it.
+// A matrix in memory, as a product reads and rounds it.
 struct Place {
   const void* data = nullptr;
   Index rows = 0, cols = 0, row_stride = 0;
+  Precision precision = matmul_precision();
 
   bool operator==(const Place&) const = default;
 };

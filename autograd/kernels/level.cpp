@@ -4,6 +4,13 @@
 #include <string>
 #include <string_view>
 
+#if defined(__x86_64__) && defined(__linux__)
+#define REEL_MAY_HAVE_TILES
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <fmt/format.h>
 
 #include <reel/autograd/error.h>
@@ -30,6 +37,20 @@ bool processor_has(Level level) {
   return level <= highest_level;
 #endif
 }
+
+#if defined(REEL_MAY_HAVE_TILES)
+// Threads do not have the 8 KB of a processor's tiles until their process asks for them
+// (Linux 5.16, Documentation/arch/x86/xstate.rst).
+bool obtain_tiles() {
+  constexpr int request = 0x1023 /* ARCH_REQ_XCOMP_PERM */, tile_data = 18;
+  constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
+  unsigned a, b, c, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_bf16) != 0 && (d & amx_tile) != 0 &&
+         syscall(SYS_arch_prctl, request, tile_data) == 0;
+}
+#else
+bool obtain_tiles() { return false; }
+#endif
 
 std::string available() {
   std::string names;
@@ -87,6 +108,11 @@ const char* name_of(Level level) {
 Level level() {
   if (!choice().refusal.empty()) throw ValueError(choice().refusal);
   return choice().level;
+}
+
+bool has_tiles() {
+  static const bool obtained = level() == Level::avx512 && obtain_tiles();
+  return obtained;
 }
 
 #if defined(REEL_CHOOSES_FUSION)

@@ -36,6 +36,10 @@ Level level();
 /// "baseline", "avx2" or "avx512".
 const char* name_of(Level level);
 
+/// Whether the level is avx512 and the processor has, and Linux lets this process use, matrix tiles
+/// for bf16 (AMX).
+bool has_tiles();
+
 namespace detail {
 
 template <Level candidate, class F>

@@ -1,3 +1,4 @@
+#include <reel/autograd/kernels/flush_subnormals.h>
 #include <reel/autograd/kernels/matmul.h>
 #include <reel/autograd/kernels/products.h>
 #include <reel/autograd/kernels/thread_pool.h>
@@ -13,27 +14,34 @@ constexpr Index block_rows = 96;
 // A B of several panels, from one k on.
 template <class T>
 struct Factor {
+  const Products<T>& products;
   const T* data;
   Index row_stride;  // 0 if it is packed: the rows of a panel are then as long as the panel is wide
   Index panel_stride;
   Index cols;
   Index k = 0;
 
-  Factor from_row(Index row) const { return {data, row_stride, panel_stride, cols, k + row}; }
+  Factor from_row(Index row) const {
+    return {products, data, row_stride, panel_stride, cols, k + row};
+  }
   Factor from_panel(Index panel) const {
-    const Index before = panel * products<T>().panel_cols;
-    return {data + panel * panel_stride, row_stride, panel_stride, cols - before, k};
+    const Index before = panel * products.panel_cols;
+    return {products, data + panel * panel_stride, row_stride, panel_stride, cols - before, k};
+  }
+  Factor first_cols(Index count) const {
+    return {products, data, row_stride, panel_stride, count, k};
   }
   Panels<T> panels() const {
-    const Index stride = row_stride > 0 ? row_stride : products<T>().width(cols);
-    return {data + k * stride, stride, panel_stride};
+    if (row_stride > 0) return {data + k * row_stride, row_stride, panel_stride};
+    const Index width = products.width(cols);
+    return {data + products.packed_depth(k) * width, width, panel_stride};
   }
 };
 
 // Cuts the panel that is read after p into parts, for the tiles of p to ask for.
 template <class T>
 Ahead<T> ahead_of(const Factor<T>& b, Index p, Index depth, Index tile, Index tiles) {
-  const bool is_last = p + 1 == products<T>().panels(b.cols);
+  const bool is_last = p + 1 == b.products.panels(b.cols);
   const Panels<T> next = is_last ? b.from_row(depth).panels() : b.from_panel(p + 1).panels();
   const Index elements = depth * next.row_stride,
               lines = ceil_div(elements, tiles * Ahead<T>::line);
@@ -44,8 +52,9 @@ Ahead<T> ahead_of(const Factor<T>& b, Index p, Index depth, Index tile, Index ti
 template <class T>
 void multiply_block(MatrixView<T> a, bool packed, const Factor<T>& b, Start<T> start, Output<T> c) {
   constexpr Index cached_bytes = 1 << 20;
-  const Products<T>& level = products<T>();
+  const Products<T>& level = b.products;
   const Tiling tiling = level.tiling(a.rows);
+  const Index packed_row = level.packed_depth(a.cols);
   const bool prefetches = tiling.count >= 4 && b.row_stride == 0 &&
                           a.cols * b.cols * static_cast<Index>(sizeof(T)) > cached_bytes;
   const Index whole = b.cols / level.panel_cols;
@@ -58,38 +67,41 @@ void multiply_block(MatrixView<T> a, bool packed, const Factor<T>& b, Start<T> s
     // processor waits for.
     const Panels<T> panels = b.from_panel(p).panels();
     for (Index t = 0; t < tiling.count; ++t) {
-      const Index row = tiling.begin(t);
-      const Strip<T> strip{a.data + row * (packed ? a.cols : a.row_stride), a.row_stride};
+      const Index row = tiling.begin(t), rows = tiling.height(t);
+      const Strip<T> strip{a.data + row * (packed ? packed_row : a.row_stride), a.row_stride, rows};
       const Ahead<T> ahead = prefetches ? ahead_of(b, p, a.cols, t, tiling.count) : Ahead<T>{};
-      level.tile(tiling.height(t), vectors, packed)(a.cols, strip, panels, cols, start.at(row, col),
-                                                    c.at(row, col), ahead);
+      level.tile(rows, vectors, packed)(a.cols, strip, panels, cols, start.at(row, col),
+                                        c.at(row, col), ahead);
     }
   }
 }
 
-// Whether A is packed first: if its columns are contiguous, or if its rows are so long that those
-// of a tile conflict in the cache and C is wide enough to make packing pay off.
+// Whether A is packed first: to be rounded, if its columns are contiguous, or if its rows are so
+// long that those of a tile conflict in the cache and C is wide enough to make packing pay off.
 template <class T>
-bool worth_packing(MatrixView<T> a, Index cols) {
+bool worth_packing(const Products<T>& level, MatrixView<T> a, Index cols) {
   constexpr Index long_row = 2048 / sizeof(T);
-  return a.col_stride != 1 || (a.row_stride >= long_row && cols >= 32 * products<T>().panel_cols);
+  return level.packed_depth.rounds() || a.col_stride != 1 ||
+         (a.row_stride >= long_row && cols >= 32 * level.panel_cols);
 }
 
 // C = start + A * B, where factor(k, depth) gives B for a block of k.
 template <class T, class F>
-void multiply_part(MatrixView<T> a, Index cols, F factor, Start<T> start, Output<T> c) {
-  const bool pack = worth_packing(a, cols);
+void multiply_part(const Products<T>& level, MatrixView<T> a, Index cols, F factor, Start<T> start,
+                   Output<T> c) {
+  const FlushSubnormals flushing;  // part of the definition with bf16
+  const bool pack = worth_packing(level, a, cols);
   const Index height = std::min(a.rows, block_rows);
-  const Index pack_size = height * std::min(a.cols, block_depth) + products<T>().pack_margin;
-  const Scratch<T> packed(pack ? pack_size : 0);
-  for (Index k = 0; k < a.cols; k += block_depth) {
-    const Index depth = std::min(block_depth, a.cols - k);
+  const Index most = level.packed_depth(std::min(a.cols, level.block_depth));
+  const Scratch<T> packed(pack ? height * most + level.pack_margin : 0);
+  for (Index k = 0; k < a.cols; k += level.block_depth) {
+    const Index depth = std::min(level.block_depth, a.cols - k);
     const Factor<T> b = factor(k, depth);
     for (Index row = 0; row < a.rows; row += height) {
       MatrixView<T> block = a.row_range(row, std::min(row + height, a.rows));
       block = block.col_range(k, k + depth);
       if (pack) {
-        products<T>().pack_tiles(block, packed.data());
+        level.pack_tiles(block, packed.data());
         block.data = packed.data();
       }
       const Start<T> so_far = k == 0 ? start : Start<T>{c.data, c.row_stride};
@@ -99,8 +111,9 @@ void multiply_part(MatrixView<T> a, Index cols, F factor, Start<T> start, Output
 }
 
 template <class T, class F>
-void multiply_blocks(MatrixView<T> a, Index cols, F factor, Start<T> start, Output<T> c) {
-  if (a.cols <= longest_sum) return multiply_part(a, cols, factor, start, c);
+void multiply_blocks(const Products<T>& level, MatrixView<T> a, Index cols, F factor,
+                     Start<T> start, Output<T> c) {
+  if (a.cols <= longest_sum) return multiply_part(level, a, cols, factor, start, c);
   const Index size = a.rows * cols;
   const Scratch<T> part(size);
   const Scratch<double> sum(size);
@@ -108,7 +121,7 @@ void multiply_blocks(MatrixView<T> a, Index cols, F factor, Start<T> start, Outp
     sum[i] = start.data ? static_cast<double>(*start.at(i / cols, i % cols).data) : 0;
   for (Index k = 0; k < a.cols; k += longest_sum) {
     multiply_part(
-        a.col_range(k, std::min(k + longest_sum, a.cols)), cols,
+        level, a.col_range(k, std::min(k + longest_sum, a.cols)), cols,
         [&](Index inner, Index depth) { return factor(k + inner, depth); }, Start<T>{nullptr, 0},
         Output<T>{part.data(), cols});
     for (Index i = 0; i < size; ++i) sum[i] += static_cast<double>(part[i]);
@@ -128,30 +141,33 @@ void multiply_factor(MatrixView<T> a, const Factor<T>& b, Start<T> start, Output
   if (a.rows == 0 || b.cols == 0) return;
   if (a.cols == 0) return copy_start(a.rows, b.cols, start, c);
   multiply_blocks(
-      a, b.cols, [&b](Index k, Index) { return b.from_row(k); }, start, c);
+      b.products, a, b.cols, [&b](Index k, Index) { return b.from_row(k); }, start, c);
 }
 
 template <class T>
-void multiply_packing(MatrixView<T> a, MatrixView<T> b, Start<T> start, Output<T> c) {
-  const Products<T>& level = products<T>();
-  const Index panel_size = std::min(b.rows, block_depth) * level.panel_cols;
+void multiply_packing(const Products<T>& level, MatrixView<T> a, MatrixView<T> b, Start<T> start,
+                      Output<T> c) {
+  const Index panel_size =
+      level.packed_depth(std::min(b.rows, level.block_depth)) * level.panel_cols;
   const Scratch<T> packed(level.panels(b.cols) * panel_size);
   auto factor = [&](Index k, Index depth) {
     level.pack_panels(b.row_range(k, k + depth), packed.data(), panel_size);
-    return Factor<T>{packed.data(), 0, panel_size, b.cols};
+    return Factor<T>{level, packed.data(), 0, panel_size, b.cols};
   };
-  multiply_blocks(a, b.cols, factor, start, c);
+  multiply_blocks(level, a, b.cols, factor, start, c);
 }
 
 template <class T>
-void multiply_views(MatrixView<T> a, MatrixView<T> b, Start<T> start, Output<T> c) {
+void multiply_views(const Products<T>& level, MatrixView<T> a, MatrixView<T> b, Start<T> start,
+                    Output<T> c) {
   // With at most two rows of A, full panels of B are read in place, unpacked.
-  const bool in_place = a.rows <= 2 && b.col_stride == 1 && b.row_stride > 0;
-  const Index width = products<T>().panel_cols;
+  const bool in_place =
+      a.rows <= 2 && b.col_stride == 1 && b.row_stride > 0 && !level.packed_depth.rounds();
+  const Index width = level.panel_cols;
   const Index split = a.cols == 0 ? b.cols : in_place ? b.cols / width * width : 0;
-  multiply_factor(a, Factor<T>{b.data, b.row_stride, width, split}, start, c);
+  multiply_factor(a, Factor<T>{level, b.data, b.row_stride, width, split}, start, c);
   if (split < b.cols)
-    multiply_packing(a, b.col_range(split, b.cols), start.at(0, split), c.at(0, split));
+    multiply_packing(level, a, b.col_range(split, b.cols), start.at(0, split), c.at(0, split));
 }
 
 // C split into a grid whose cells are the tasks of a product, along its longer side as far as
@@ -175,10 +191,9 @@ struct Grid {
 };
 
 // Calls f(row_begin, row_end, panel_begin, panel_end) for the cells of a grid over C.
-template <class T, class F>
-void for_cells(const Grid& grid, Index rows, Index cols, F f) {
-  if (rows == 0 || cols == 0) return;
-  const Index panels = products<T>().panels(cols);
+template <class F>
+void for_cells(const Grid& grid, Index rows, Index panels, F f) {
+  if (rows == 0 || panels == 0) return;
   parallel_for(grid.row_cells * grid.col_cells, [&](Index cell) {
     const Index i = cell / grid.col_cells, j = cell % grid.col_cells;
     f(i * rows / grid.row_cells, (i + 1) * rows / grid.row_cells, j * panels / grid.col_cells,
@@ -188,7 +203,8 @@ void for_cells(const Grid& grid, Index rows, Index cols, F f) {
 
 template <class T>
 Factor<T> factor_of(const PackedMatrix<T>& b) {
-  return {b.data(), 0, b.rows() * products<T>().panel_cols, b.cols()};
+  const Products<T>& level = b.products();
+  return {level, b.data(), 0, level.packed_depth(b.rows()) * level.panel_cols, b.cols()};
 }
 
 template <class T>
@@ -199,10 +215,11 @@ Start<T> start_of(T* c, Index ldc, Write write) {
 template <class T>
 void multiply_cells(const Grid& grid, MatrixView<T> a, const PackedMatrix<T>& b, Start<T> start,
                     Output<T> c) {
-  for_cells<T>(grid, a.rows, b.cols(), [&](Index row, Index row_end, Index panel, Index panel_end) {
-    const Index width = products<T>().panel_cols, col = panel * width;
-    Factor<T> some = factor_of(b).from_panel(panel);
-    some.cols = std::min(panel_end * width, b.cols()) - col;
+  const Index width = b.products().panel_cols, panels = b.products().panels(b.cols());
+  for_cells(grid, a.rows, panels, [&](Index row, Index row_end, Index panel, Index panel_end) {
+    const Index col = panel * width;
+    const Factor<T> some =
+        factor_of(b).from_panel(panel).first_cols(std::min(panel_end * width, b.cols()) - col);
     multiply_factor(a.row_range(row, row_end), some, start.at(row, col), c.at(row, col));
   });
 }
@@ -211,18 +228,23 @@ void multiply_cells(const Grid& grid, MatrixView<T> a, const PackedMatrix<T>& b,
 
 template <Real T>
 PackedMatrix<T>::PackedMatrix(MatrixView<T> b)
-    : rows_(b.rows),
+    : PackedMatrix(b, kernels::products<T>(matmul_precision())) {}
+
+template <Real T>
+PackedMatrix<T>::PackedMatrix(MatrixView<T> b, const Products<T>& level)
+    : products_(&level),
+      rows_(b.rows),
       cols_(b.cols),
-      data_(products<T>().panels(b.cols) * products<T>().panel_cols * b.rows) {
+      data_(level.panels(b.cols) * level.panel_cols * level.packed_depth(b.rows)) {
   if (rows_ == 0 || cols_ == 0) return;  // nothing to copy, and the address may be null
   constexpr Index worth_a_fork = 1 << 18, worth_a_task = 1 << 16;  // elements
-  const Products<T>& level = products<T>();
+  const Index depth = level.packed_depth(rows_);
   const Index panels = ceil_div(worth_a_task, rows_ * level.panel_cols);
   const Index cols_per_task = rows_ * cols_ < worth_a_fork ? cols_ : panels * level.panel_cols;
   parallel_for(ceil_div(cols_, cols_per_task), [&](Index task) {
     const Index col = task * cols_per_task;
     level.pack_panels(b.col_range(col, std::min(col + cols_per_task, cols_)),
-                      data_.data() + col * rows_, rows_ * level.panel_cols);
+                      data_.data() + col * depth, depth * level.panel_cols);
   });
 }
 
@@ -250,10 +272,11 @@ void matmul(MatrixView<T> a, MatrixView<T> b, const T* start, Index start_stride
   const Output<T> to{c, ldc};
   // Cells in the same column would each pack the same part of B.
   if (grid.row_cells > 1) return multiply_cells(grid, a, PackedMatrix<T>(b), from, to);
-  for_cells<T>(grid, a.rows, b.cols, [&](Index, Index, Index panel, Index panel_end) {
-    const Index width = products<T>().panel_cols, col = panel * width;
-    const Index col_end = std::min(panel_end * width, b.cols);
-    multiply_views(a, b.col_range(col, col_end), from.at(0, col), to.at(0, col));
+  const Products<T>& level = products<T>(matmul_precision());
+  const Index width = level.panel_cols;
+  for_cells(grid, a.rows, level.panels(b.cols), [&](Index, Index, Index panel, Index panel_end) {
+    const Index col = panel * width, col_end = std::min(panel_end * width, b.cols);
+    multiply_views(level, a, b.col_range(col, col_end), from.at(0, col), to.at(0, col));
   });
 }
 

@@ -10,7 +10,7 @@ namespace reel::kernels {
 // A, its column of B and K. The sum over K is cut into blocks of fixed length; each block is one
 // chain of fused multiply-adds in the order of k, starting from zero. Up to thirty-two blocks are
 // added in order, and those sums are added in double. Tiles, tails, layouts and threads never
-// change this.
+// change this. With factors rounded to bf16 the definition is another one: see Precision.
 
 /// Sums run over blocks of this many k: a panel of B of that height fills half of a 32 KB
 /// first-level cache at the widths of AVX2. It is part of the definition of the result, hence one
@@ -47,18 +47,25 @@ struct MatrixView {
   }
 };
 
-/// B (K x N) packed once into the order in which the product reads it, for use in many products.
+template <Real T>
+struct Products;
+
+/// B (K x N) packed once into the order in which the product reads it, for use in many products,
+/// all of the precision that is set while it is packed.
 template <Real T>
 class PackedMatrix {
  public:
   /// Uses threads() threads when the matrix is large.
   explicit PackedMatrix(MatrixView<T> b);
+  PackedMatrix(MatrixView<T> b, const Products<T>& products);
 
   Index rows() const { return rows_; }
   Index cols() const { return cols_; }
   const T* data() const { return data_.data(); }
+  const Products<T>& products() const { return *products_; }
 
  private:
+  const Products<T>* products_;
   Index rows_, cols_;
   Scratch<T> data_;
 };

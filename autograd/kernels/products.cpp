@@ -295,9 +295,19 @@ void pack_panels(MatrixView<T> b, T* out, Index panel_stride) {
 
 template <Real T>
 constexpr Products<T> compiled{
-    lanes<T>,       tile_rows,        panel_cols<T>,        pack_margin<T>,
-    panels_at_once, tile_function<T>, row_tile_function<T>, pack_tiles<T>,
-    pack_panels<T>};
+    .lanes = lanes<T>,
+    .block_depth = block_depth,
+    .tile_rows = tile_rows,
+    .tile_unit = 1,
+    .panel_cols = panel_cols<T>,
+    .pack_margin = pack_margin<T>,
+    .packed_depth = {},
+    .panels_at_once = panels_at_once,
+    .tile = tile_function<T>,
+    .row_tile = row_tile_function<T>,
+    .pack_tiles = pack_tiles<T>,
+    .pack_panels = pack_panels<T>,
+};
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 #include <reel/autograd/kernels/cpu_quota.h>
 #include <reel/autograd/kernels/flush_subnormals.h>
 #include <reel/autograd/kernels/thread_pool.h>
+#include <reel/autograd/precision.h>
 
 #include <algorithm>
 #include <array>
@@ -70,7 +71,9 @@ struct Job {
   Index tasks;
   void (*run)(void* f, Index task);
   void* f;
-  kernels::FloatMode mode = kernels::float_mode();  // the caller's, for all helping threads
+  // The caller's, for all helping threads.
+  kernels::FloatMode mode = kernels::float_mode();
+  Precision precision = matmul_precision();
   std::atomic<Index> next{0};
   std::atomic<bool> failed{false};
   std::exception_ptr error{};
@@ -201,7 +204,10 @@ class Pool {
       ++working_;
       lock.unlock();
       kernels::set_float_mode(job.mode);
-      job.work();
+      {
+        const PrecisionScope scope(job.precision);
+        job.work();
+      }
       lock.lock();
       if (--working_ == 0) done_.notify_one();
     }

@@ -7,6 +7,7 @@
 #include <reel/autograd/kernels/broadcast.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/ops/rows.h>
+#include <reel/autograd/precision.h>
 
 namespace reel {
 using namespace op;
@@ -226,6 +227,7 @@ REEL_EARLY const Op<> dot_op{{
     .forward =
         []<Real T>(Ctx<T> c) {
           const Index n = c.shape(0)[0];
+          const PrecisionScope unrounded(Precision::f32);  // norms and losses are made of it
           kernels::matmul(view(c.in(0).data(), 1, n, false), view(c.in(1).data(), n, 1, false),
                           c.out().data(), 1, kernels::Write::assign);
         },

@@ -292,7 +292,7 @@ void add_report(CLI::App& app, ReportOptions& options) {
 // Whether a setting selects what is checked, and on which numbers.
 bool is_checked(const Setting& setting) {
   constexpr std::string_view others[] = {"seq-len", "batch", "seed"};
-  return setting.name != "dtype" &&
+  return setting.name != "dtype" && setting.name != "matmul" &&
          (setting.group == "Model" || std::ranges::find(others, setting.name) != std::end(others));
 }
 

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include <reel/autograd/ops.h>
+#include <reel/autograd/precision.h>
 #include <reel/autograd/rng.h>
 #include <reel/nn/cells/gru.h>
 #include <reel/nn/cells/lstm.h>
@@ -103,5 +104,16 @@ std::string first_not_finite(const nn::NamedTensors& tensors);
 inline Rng dropout_rng(const Settings& s) { return Rng(s.seed).stream("dropout"); }
 
 inline DType dtype_of(const Settings& settings) { return settings.dtype == "f64" ? f64 : f32; }
+
+inline Precision precision_of(const Settings& settings) {
+  return settings.matmul == "bf16" ? Precision::bf16 : Precision::f32;
+}
+
+/// What whoever asked for bf16 should know on this machine; empty if there is nothing.
+inline std::string_view note_on_precision(const Settings& settings) {
+  return precision_of(settings) == Precision::bf16 && !bf16_is_faster()
+             ? "products in bf16 are not faster than in f32 here: the processor has no AMX"
+             : "";
+}
 
 }  // namespace reel::char_lm

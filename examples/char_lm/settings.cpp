@@ -116,6 +116,8 @@ void complete(Settings& s, const Given& given) {
   if (s.tbptt_update == 0) s.tbptt_update = s.seq_len;
   if (s.tbptt_length == 0) s.tbptt_length = s.seq_len;
   complete_level(s);
+  if (s.matmul == "bf16" && s.dtype == "f64")
+    throw ValueError("matmul bf16 rounds f32, and contradicts dtype f64; leave out one of them");
   if (given.contains("clip-value") && s.clip_value > 0 && !given.contains("clip")) s.clip = 0;
 }
 

@@ -28,7 +28,7 @@ struct Settings {
   std::uint64_t seed = 123;
   std::string on_nan = "stop";
   int save_every = 0, keep = 0;
-  std::string dtype = "f32";
+  std::string dtype = "f32", matmul = "f32";
   double init_uniform = 0;  ///< 0: each layer's own initial values
   bool bytes = false;
   std::string level = {};  ///< empty: see `complete`
@@ -88,6 +88,13 @@ void each_setting(S& s, F&& f) {
             "a number from 0 to less than 1", rate},
     s.dropout);
   f(Setting{"dtype", "Model", "element type", "f32|f64", "f32 or f64"}, s.dtype);
+  f(Setting{.name = "matmul",
+            .group = "Model",
+            .help = "factors of products, see below",
+            .value = "f32|bf16",
+            .allowed = "f32 or bf16",
+            .is_recent = true},
+    s.matmul);
   f(Setting{.name = "init-uniform",
             .group = "Model",
             .help = "parameters from -X to X; 0: as usual",

@@ -101,6 +101,7 @@ class Training {
   template <class F>
   int with_trainer(const RunConfig& config, const Corpus& corpus, F&& f) {
     const TextParts parts = split_for(corpus, config.settings);
+    const PrecisionScope precision(precision_of(config.settings));
     return with_layer(config.settings.model, [&]<class L>() {
       Trainer<L> trainer(config, parts, run_, log_, options_.extras);
       return f(trainer);
@@ -113,9 +114,12 @@ class Training {
     log_.note(fmt::format("text   {}: {}, {} different", corpus.id.description(),
                           counted(corpus.tokens->size(), unit_of(s.level).name),
                           corpus.vocabulary->size()));
-    log_.note(fmt::format("model  {}: {} x {}, {} parameters in {}; {} thread{}", s.model, s.layers,
-                          s.hidden, grouped(trainer.params().count()), s.dtype, threads(),
+    log_.note(fmt::format("model  {}: {} x {}, {} parameters in {}{}; {} thread{}", s.model,
+                          s.layers, s.hidden, grouped(trainer.params().count()), s.dtype,
+                          s.matmul == "bf16" ? ", products in bf16" : "", threads(),
                           threads() == 1 ? "" : "s"));
+    if (const auto note = note_on_precision(s); !note.empty())
+      log_.note(fmt::format("note   {}", note));
     if (s.dropout > 0 && s.layers == 1)
       log_.note("note   --dropout acts between layers; with --layers 1 it does nothing");
     if (options_.resume)

@@ -6,6 +6,7 @@
 #include <reel/autograd/edit_distance.h>
 #include <reel/autograd/functional.h>
 #include <reel/autograd/ops.h>
+#include <reel/autograd/precision.h>
 #include <reel/autograd/recurrent.h>
 #include <reel/autograd/sequence_losses.h>
 #include <reel/autograd/tape.h>

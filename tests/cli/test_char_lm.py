@@ -51,6 +51,18 @@ class Training(runs.CharLmTest):
                 self.assertIn(b"total", self.succeed("info", "--run", run))
                 self.succeed("sample", "--run", run, "--length", 5)
 
+    def test_products_in_bf16(self):
+        in_f32 = self.train("f32", "--epochs", 1)
+        in_bf16 = self.train("bf16", "--epochs", 1, "--matmul", "bf16")
+        losses = [metrics_of(run)[-1]["valid_loss"] for run in (in_f32, in_bf16)]
+        self.assertNotEqual(*losses)
+        self.assertAlmostEqual(*losses, delta=0.02)
+        evaluated = json.loads(self.succeed("eval", "--run", in_bf16, "--part", "valid", "--json"))
+        self.assertAlmostEqual(evaluated["nats_per_char"], losses[1], places=6)  # as in training
+        whole = self.train("whole", "--epochs", 2, "--matmul", "bf16")
+        self.succeed("train", "--resume", "--run", in_bf16, "--epochs", 2)
+        self.assertEqual(*((run / "model.safetensors").read_bytes() for run in (whole, in_bf16)))
+
     def test_learning_rate_decays(self):
         run = self.train("run", "--epochs", 4, "--lr-decay", 0.5, "--lr-decay-after", 2)
         self.assertEqual([line["lr"] for line in metrics_of(run) if "valid_loss" in line],

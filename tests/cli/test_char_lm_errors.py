@@ -41,6 +41,9 @@ class CommandLine(runs.CharLmTest):
                  "--schedule plateau follows the validation loss"),
                 (["train", *run, "--ema", 1], "a number from 0 to less than 1"),
                 (["train", *run, "--dtype", "f16"], "f32 or f64"),
+                (["train", *run, "--matmul", "f16"], "f32 or bf16"),
+                (["train", *run, "--matmul", "bf16", "--dtype", "f64"],
+                 "matmul bf16 rounds f32, and contradicts dtype f64"),
                 (["train", *run, "--text", ""], "--text is empty"),
                 (["eval", *run], "--text or --part is required"),
                 (["eval", *run, "--part", "all"], "train, valid or test"),
@@ -159,7 +162,8 @@ class RunDirectories(runs.CharLmTest):
 
     def test_resume_with_other_settings(self):
         for option, value in (("hidden", 13), ("model", "gru"), ("seed", 1), ("lr", 0.1),
-                              ("batch", 5), ("dtype", "f64"), ("train-frac", 0.8)):
+                              ("batch", 5), ("dtype", "f64"), ("matmul", "bf16"),
+                              ("train-frac", 0.8)):
             self.refuse(1, "train", "--resume", "--run", "run", "--epochs", 5, f"--{option}", value,
                         says=f"--{option} {value} contradicts")
         self.refuse(1, "train", "--resume", "--run", "run", "--bytes", says="--bytes")

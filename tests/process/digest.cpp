@@ -4,6 +4,7 @@
 #include <reel/autograd/check/samples.h>
 #include <reel/autograd/hash.h>
 #include <reel/autograd/ops.h>
+#include <reel/autograd/precision.h>
 #include <reel/autograd/tape.h>
 #include <reel/nn/cells/gru.h>
 #include <reel/nn/cells/lstm.h>
@@ -125,6 +126,11 @@ void models() {
     train<nn::Rnn>(fmt::format("rnn of {}", size), adam, size);
     train<nn::Gru>(fmt::format("gru of {}", size), adam, size);
     train<nn::Lstm>(fmt::format("lstm of {}", size), adam, size);
+  }
+  {
+    const PrecisionScope scope(Precision::bf16);
+    train<nn::Gru>("gru with products in bf16", adam, 77);
+    train<nn::Lstm>("lstm with products in bf16", adam, 300);
   }
   train<nn::Slstm>("slstm", adam, 77);
   train<nn::Sru>("sru", adam, 77);
