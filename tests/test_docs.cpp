@@ -224,6 +224,21 @@ TEST_CASE("docs: truncated backpropagation") {
   CHECK(learned > 9);  // three by chance
 }
 
+TEST_CASE("the precision of products") {
+  const Tensor a = Rng(1).normal({3, 40}), b = Rng(2).normal({40, 2}), unrounded = matmul(a, b);
+  Tensor y;
+  // [precision]
+  set_matmul_precision(Precision::bf16);  // for all threads
+  {
+    const PrecisionScope exact(Precision::f32);  // for this thread and this block
+    y = matmul(a, b);
+  }
+  // [/precision]
+  CHECK(testing::same_bits(y, unrounded));
+  CHECK_FALSE(testing::same_bits(matmul(a, b), unrounded));
+  set_matmul_precision(Precision::f32);
+}
+
 TEST_CASE("docs: optimizers") {
   Params params(1);
   const nn::Embedding embed(params / "embed", 7, 4);
