@@ -52,17 +52,17 @@ Ahead<T> ahead_of(const Factor<T>& b, Index p, Index depth, Index tile, Index ti
 template <class T>
 void multiply_block(MatrixView<T> a, bool packed, const Factor<T>& b, Start<T> start, Output<T> c) {
   constexpr Index cached_bytes = 1 << 20;
-  const Products<T>& level = b.products;
-  const Tiling tiling = level.tiling(a.rows);
-  const Index packed_row = level.packed_depth(a.cols);
+  const Products<T>& products = b.products;
+  const Tiling tiling = products.tiling(a.rows);
+  const Index packed_row = products.packed_depth(a.cols);
   const bool prefetches = tiling.count >= 4 && b.row_stride == 0 &&
                           a.cols * b.cols * static_cast<Index>(sizeof(T)) > cached_bytes;
-  const Index whole = b.cols / level.panel_cols;
-  const Index at_once = tiling.count == 1 ? level.panels_at_once(a.rows) : 1;
-  for (Index p = 0, count; p < level.panels(b.cols); p += count) {
+  const Index whole = b.cols / products.panel_cols;
+  const Index at_once = tiling.count == 1 ? products.panels_at_once(a.rows) : 1;
+  for (Index p = 0, count; p < products.panels(b.cols); p += count) {
     count = p + at_once <= whole ? at_once : 1;
-    const Index col = p * level.panel_cols, cols = b.cols - col;
-    const Index vectors = count * level.width(cols) / level.lanes;
+    const Index col = p * products.panel_cols, cols = b.cols - col;
+    const Index vectors = count * products.width(cols) / products.lanes;
     // Passed by reference: a copy for each tile would be read before it is fully written, which the
     // processor waits for.
     const Panels<T> panels = b.from_panel(p).panels();
@@ -70,8 +70,8 @@ void multiply_block(MatrixView<T> a, bool packed, const Factor<T>& b, Start<T> s
       const Index row = tiling.begin(t), rows = tiling.height(t);
       const Strip<T> strip{a.data + row * (packed ? packed_row : a.row_stride), a.row_stride, rows};
       const Ahead<T> ahead = prefetches ? ahead_of(b, p, a.cols, t, tiling.count) : Ahead<T>{};
-      level.tile(rows, vectors, packed)(a.cols, strip, panels, cols, start.at(row, col),
-                                        c.at(row, col), ahead);
+      products.tile(rows, vectors, packed)(a.cols, strip, panels, cols, start.at(row, col),
+                                           c.at(row, col), ahead);
     }
   }
 }
@@ -79,29 +79,29 @@ void multiply_block(MatrixView<T> a, bool packed, const Factor<T>& b, Start<T> s
 // Whether A is packed first: to be rounded, if its columns are contiguous, or if its rows are so
 // long that those of a tile conflict in the cache and C is wide enough to make packing pay off.
 template <class T>
-bool worth_packing(const Products<T>& level, MatrixView<T> a, Index cols) {
+bool worth_packing(const Products<T>& products, MatrixView<T> a, Index cols) {
   constexpr Index long_row = 2048 / sizeof(T);
-  return level.packed_depth.rounds() || a.col_stride != 1 ||
-         (a.row_stride >= long_row && cols >= 32 * level.panel_cols);
+  return products.packed_depth.rounds() || a.col_stride != 1 ||
+         (a.row_stride >= long_row && cols >= 32 * products.panel_cols);
 }
 
 // C = start + A * B, where factor(k, depth) gives B for a block of k.
 template <class T, class F>
-void multiply_part(const Products<T>& level, MatrixView<T> a, Index cols, F factor, Start<T> start,
-                   Output<T> c) {
+void multiply_part(const Products<T>& products, MatrixView<T> a, Index cols, F factor,
+                   Start<T> start, Output<T> c) {
   const FlushSubnormals flushing;  // part of the definition with bf16
-  const bool pack = worth_packing(level, a, cols);
+  const bool pack = worth_packing(products, a, cols);
   const Index height = std::min(a.rows, block_rows);
-  const Index most = level.packed_depth(std::min(a.cols, level.block_depth));
-  const Scratch<T> packed(pack ? height * most + level.pack_margin : 0);
-  for (Index k = 0; k < a.cols; k += level.block_depth) {
-    const Index depth = std::min(level.block_depth, a.cols - k);
+  const Index most = products.packed_depth(std::min(a.cols, products.block_depth));
+  const Scratch<T> packed(pack ? height * most + products.pack_margin : 0);
+  for (Index k = 0; k < a.cols; k += products.block_depth) {
+    const Index depth = std::min(products.block_depth, a.cols - k);
     const Factor<T> b = factor(k, depth);
     for (Index row = 0; row < a.rows; row += height) {
       MatrixView<T> block = a.row_range(row, std::min(row + height, a.rows));
       block = block.col_range(k, k + depth);
       if (pack) {
-        level.pack_tiles(block, packed.data());
+        products.pack_tiles(block, packed.data());
         block.data = packed.data();
       }
       const Start<T> so_far = k == 0 ? start : Start<T>{c.data, c.row_stride};
@@ -111,9 +111,9 @@ void multiply_part(const Products<T>& level, MatrixView<T> a, Index cols, F fact
 }
 
 template <class T, class F>
-void multiply_blocks(const Products<T>& level, MatrixView<T> a, Index cols, F factor,
+void multiply_blocks(const Products<T>& products, MatrixView<T> a, Index cols, F factor,
                      Start<T> start, Output<T> c) {
-  if (a.cols <= longest_sum) return multiply_part(level, a, cols, factor, start, c);
+  if (a.cols <= longest_sum) return multiply_part(products, a, cols, factor, start, c);
   const Index size = a.rows * cols;
   const Scratch<T> part(size);
   const Scratch<double> sum(size);
@@ -121,7 +121,7 @@ void multiply_blocks(const Products<T>& level, MatrixView<T> a, Index cols, F fa
     sum[i] = start.data ? static_cast<double>(*start.at(i / cols, i % cols).data) : 0;
   for (Index k = 0; k < a.cols; k += longest_sum) {
     multiply_part(
-        level, a.col_range(k, std::min(k + longest_sum, a.cols)), cols,
+        products, a.col_range(k, std::min(k + longest_sum, a.cols)), cols,
         [&](Index inner, Index depth) { return factor(k + inner, depth); }, Start<T>{nullptr, 0},
         Output<T>{part.data(), cols});
     for (Index i = 0; i < size; ++i) sum[i] += static_cast<double>(part[i]);
@@ -145,29 +145,29 @@ void multiply_factor(MatrixView<T> a, const Factor<T>& b, Start<T> start, Output
 }
 
 template <class T>
-void multiply_packing(const Products<T>& level, MatrixView<T> a, MatrixView<T> b, Start<T> start,
+void multiply_packing(const Products<T>& products, MatrixView<T> a, MatrixView<T> b, Start<T> start,
                       Output<T> c) {
   const Index panel_size =
-      level.packed_depth(std::min(b.rows, level.block_depth)) * level.panel_cols;
-  const Scratch<T> packed(level.panels(b.cols) * panel_size);
+      products.packed_depth(std::min(b.rows, products.block_depth)) * products.panel_cols;
+  const Scratch<T> packed(products.panels(b.cols) * panel_size);
   auto factor = [&](Index k, Index depth) {
-    level.pack_panels(b.row_range(k, k + depth), packed.data(), panel_size);
-    return Factor<T>{level, packed.data(), 0, panel_size, b.cols};
+    products.pack_panels(b.row_range(k, k + depth), packed.data(), panel_size);
+    return Factor<T>{products, packed.data(), 0, panel_size, b.cols};
   };
-  multiply_blocks(level, a, b.cols, factor, start, c);
+  multiply_blocks(products, a, b.cols, factor, start, c);
 }
 
 template <class T>
-void multiply_views(const Products<T>& level, MatrixView<T> a, MatrixView<T> b, Start<T> start,
+void multiply_views(const Products<T>& products, MatrixView<T> a, MatrixView<T> b, Start<T> start,
                     Output<T> c) {
   // With at most two rows of A, full panels of B are read in place, unpacked.
   const bool in_place =
-      a.rows <= 2 && b.col_stride == 1 && b.row_stride > 0 && !level.packed_depth.rounds();
-  const Index width = level.panel_cols;
+      a.rows <= 2 && b.col_stride == 1 && b.row_stride > 0 && !products.packed_depth.rounds();
+  const Index width = products.panel_cols;
   const Index split = a.cols == 0 ? b.cols : in_place ? b.cols / width * width : 0;
-  multiply_factor(a, Factor<T>{level, b.data, b.row_stride, width, split}, start, c);
+  multiply_factor(a, Factor<T>{products, b.data, b.row_stride, width, split}, start, c);
   if (split < b.cols)
-    multiply_packing(level, a, b.col_range(split, b.cols), start.at(0, split), c.at(0, split));
+    multiply_packing(products, a, b.col_range(split, b.cols), start.at(0, split), c.at(0, split));
 }
 
 // C split into a grid whose cells are the tasks of a product, along its longer side as far as
@@ -203,8 +203,8 @@ void for_cells(const Grid& grid, Index rows, Index panels, F f) {
 
 template <class T>
 Factor<T> factor_of(const PackedMatrix<T>& b) {
-  const Products<T>& level = b.products();
-  return {level, b.data(), 0, level.packed_depth(b.rows()) * level.panel_cols, b.cols()};
+  const Products<T>& products = b.products();
+  return {products, b.data(), 0, products.packed_depth(b.rows()) * products.panel_cols, b.cols()};
 }
 
 template <class T>
@@ -231,20 +231,20 @@ PackedMatrix<T>::PackedMatrix(MatrixView<T> b)
     : PackedMatrix(b, kernels::products<T>(matmul_precision())) {}
 
 template <Real T>
-PackedMatrix<T>::PackedMatrix(MatrixView<T> b, const Products<T>& level)
-    : products_(&level),
+PackedMatrix<T>::PackedMatrix(MatrixView<T> b, const Products<T>& products)
+    : products_(&products),
       rows_(b.rows),
       cols_(b.cols),
-      data_(level.panels(b.cols) * level.panel_cols * level.packed_depth(b.rows)) {
+      data_(products.panels(b.cols) * products.panel_cols * products.packed_depth(b.rows)) {
   if (rows_ == 0 || cols_ == 0) return;  // nothing to copy, and the address may be null
   constexpr Index worth_a_fork = 1 << 18, worth_a_task = 1 << 16;  // elements
-  const Index depth = level.packed_depth(rows_);
-  const Index panels = ceil_div(worth_a_task, rows_ * level.panel_cols);
-  const Index cols_per_task = rows_ * cols_ < worth_a_fork ? cols_ : panels * level.panel_cols;
+  const Index depth = products.packed_depth(rows_);
+  const Index panels = ceil_div(worth_a_task, rows_ * products.panel_cols);
+  const Index cols_per_task = rows_ * cols_ < worth_a_fork ? cols_ : panels * products.panel_cols;
   parallel_for(ceil_div(cols_, cols_per_task), [&](Index task) {
     const Index col = task * cols_per_task;
-    level.pack_panels(b.col_range(col, std::min(col + cols_per_task, cols_)),
-                      data_.data() + col * depth, depth * level.panel_cols);
+    products.pack_panels(b.col_range(col, std::min(col + cols_per_task, cols_)),
+                         data_.data() + col * depth, depth * products.panel_cols);
   });
 }
 
@@ -272,11 +272,11 @@ void matmul(MatrixView<T> a, MatrixView<T> b, const T* start, Index start_stride
   const Output<T> to{c, ldc};
   // Cells in the same column would each pack the same part of B.
   if (grid.row_cells > 1) return multiply_cells(grid, a, PackedMatrix<T>(b), from, to);
-  const Products<T>& level = products<T>(matmul_precision());
-  const Index width = level.panel_cols;
-  for_cells(grid, a.rows, level.panels(b.cols), [&](Index, Index, Index panel, Index panel_end) {
+  const Products<T>& products = kernels::products<T>(matmul_precision());
+  const Index width = products.panel_cols;
+  for_cells(grid, a.rows, products.panels(b.cols), [&](Index, Index, Index panel, Index panel_end) {
     const Index col = panel * width, col_end = std::min(panel_end * width, b.cols);
-    multiply_views(level, a, b.col_range(col, col_end), from.at(0, col), to.at(0, col));
+    multiply_views(products, a, b.col_range(col, col_end), from.at(0, col), to.at(0, col));
   });
 }
 

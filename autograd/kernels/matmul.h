@@ -57,6 +57,7 @@ class PackedMatrix {
  public:
   /// Uses threads() threads when the matrix is large.
   explicit PackedMatrix(MatrixView<T> b);
+  /// For these products.
   PackedMatrix(MatrixView<T> b, const Products<T>& products);
 
   Index rows() const { return rows_; }
