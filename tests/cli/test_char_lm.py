@@ -57,10 +57,17 @@ class Training(runs.CharLmTest):
         losses = [metrics_of(run)[-1]["valid_loss"] for run in (in_f32, in_bf16)]
         self.assertNotEqual(*losses)
         self.assertAlmostEqual(*losses, delta=0.02)
-        done = self.run_it("eval", "--run", in_bf16, "--part", "valid", "--json")
-        self.assertRegex(done.stderr, rb"\A(note   products in bf16 are not faster [^\n]+AMX\n)?\Z")
-        loss = json.loads(done.stdout)["nats_per_char"]
-        self.assertAlmostEqual(loss, losses[1], places=6)  # as in training
+        other = shutil.copytree(in_bf16, self.folder / "other")
+        config = other / "config.json"
+        config.write_text(config.read_text().replace('"bf16"', '"f32"'))
+        self.refuse(1, "eval", "--run", other, "--part", "valid", says="not the model of the run")
+        found = []
+        for precision in ("f32", "bf16"):  # with the same weights
+            run = self.train(f"still-{precision}", "--lr", 1e-30, "--epochs", 1, "--matmul", precision)
+            found.append(self.run_it("eval", "--run", run, "--part", "valid", "--json"))
+        self.assertNotEqual(*(done.stdout for done in found))
+        self.assertEqual(found[0].stderr, b"")
+        self.assertRegex(found[1].stderr, rb"\A(note   products in bf16 are not faster [^\n]+\n)?\Z")
         whole = self.train("whole", "--epochs", 2, "--matmul", "bf16")
         self.succeed("train", "--resume", "--run", in_bf16, "--epochs", 2)
         self.assertEqual(*((run / "model.safetensors").read_bytes() for run in (whole, in_bf16)))
