@@ -19,7 +19,8 @@ A row is a dictionary that a worker gets as JSON. Its `work` is
 Kinds are those of PyTorch, mingru, LSTMs with an option (peephole, projection to half of the units,
 layer_norm, zoneout) and own (that with peepholes as a program's own cell).
 `inputs` is the size of the input, `compared` whether the peers do the row too, or the name of the
-only one that does, `quick` whether it is part of a quick run.
+only one that does, `quick` whether it is part of a quick run, `precision` bf16 where the factors of
+products are rounded.
 """
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4, "mingru": 2, "peephole": 4, "own": 4,
@@ -73,6 +74,11 @@ def all_rows():
         for kind in KINDS:
             for work in ("forward", "training"):
                 rows.append(layers(work, kind, hidden, count, batch, 64, quick=hidden <= 128))
+    rows.append(layers("forward", "lstm", 1024, 1, 64, 64))
+    for work, hidden, count in (("training", 512, 2), ("forward", 1024, 1)):
+        rows.append(layers(work, "lstm", hidden, count, 64, 64, compared="PyTorch",
+                           precision="bf16"))
+        rows[-1]["name"] += " bf16"
     for hidden, batch, steps in ((128, 50, 50), (512, 64, 64)):
         for kind in ("gru", "lstm"):
             quick = hidden == 128

@@ -276,7 +276,7 @@ Prepared layer_work(const Json& row) {
   return {};
 }
 
-Prepared prepare(const Json& row) {
+Prepared prepare_in_f32(const Json& row) {
   const std::string work = row.at("work");
   if (work == "peak") return peak();
   if (work == "matmul")
@@ -299,6 +299,16 @@ Prepared prepare(const Json& row) {
   if (kind == "rnn") return layer_work<nn::Rnn>(row);
   if (kind == "gru") return layer_work<nn::Gru>(row);
   return layer_work<nn::Lstm>(row);
+}
+
+Prepared prepare(const Json& row) {
+  Prepared prepared = prepare_in_f32(row);
+  if (row.contains("precision"))
+    prepared.call = [call = std::move(prepared.call)] {
+      const PrecisionScope scope(Precision::bf16);
+      call();
+    };
+  return prepared;
 }
 
 }  // namespace

@@ -149,6 +149,16 @@ def matmul(row, compiled):
     return lambda: torch.mm(a, b, out=c)
 
 
+def in_precision(row, call):
+    if "precision" not in row:
+        return call
+
+    def rounded():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            call()
+    return rounded
+
+
 WORK = {"forward": forward, "training": training, "packed": packed, "char_lm": char_lm_step,
         "stepping": stepping, "matmul": matmul}
 
@@ -164,7 +174,7 @@ def main():
     blas = char_lm.set_threads(args.threads)
     serve({"peer": "torch.compile" if args.compile else "PyTorch", "version": torch.__version__,
            "detail": blas},
-          lambda row: WORK[row["work"]](row, args.compile),
+          lambda row: in_precision(row, WORK[row["work"]](row, args.compile)),
           torch._dynamo.reset if args.compile else lambda: None)
 
 
