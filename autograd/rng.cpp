@@ -91,6 +91,11 @@ kernels::PhiloxWords kernels::philox_blocks(std::uint64_t seed, std::uint64_t st
   return with_level([=](auto level) { return philox_blocks_at<level()>(seed, stream, position); });
 }
 
+void kernels::philox_words(std::uint64_t seed, std::uint64_t stream, std::uint64_t position,
+                           std::size_t blocks, std::uint32_t* to) {
+  with_level([=](auto level) { philox_words_at<level()>(seed, stream, position, blocks, to); });
+}
+
 Rng Rng::stream(std::string_view name) const {
   // Hashes the whole path, so that order and repetition matter.
   const auto path = std::bit_cast<std::array<char, 8>>(state_.stream);

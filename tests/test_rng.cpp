@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -155,4 +156,20 @@ TEST_CASE("the draws of a tensor are those of the scalar functions") {
   // Beyond 32-bit positions.
   Rng a(Rng::State{1, 2, 0xfffffff8}), b(Rng::State{1, 2, 0xfffffff8});
   for (const double x : a.normal({20}, 0, 1, f64).to_vector()) CHECK(x == b.normal());
+}
+
+TEST_CASE("dropout takes the words of blocks in order, whatever its size relative to a vector") {
+  for (const Index n : {1, 7, 64, 65, 511, 513, 1500})
+    for (const std::uint64_t position : {0ULL, 0xfffffff8ULL, 0xffffffffffffff00ULL}) {
+      Rng rng(Rng::State{1, 2, position}), by_hand = rng;
+      const Tensor y = dropout(ones({n}), 0.25, rng);
+      std::array<std::uint32_t, 4> words{};
+      bool right = true;
+      for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
+        if (i % 4 == 0) words = by_hand.next();
+        right &= (y.begin<float>()[i] == 0) == (words[i % 4] < 0x40000000);
+      }
+      CHECK(right);
+      CHECK(rng.state() == by_hand.state());
+    }
 }

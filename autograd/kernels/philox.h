@@ -38,22 +38,27 @@ template <class Words, class Multiply>
 
 template <Level level>
 PhiloxWords philox_blocks_at(std::uint64_t seed, std::uint64_t stream, std::uint64_t position);
+template <Level level>
+void philox_words_at(std::uint64_t seed, std::uint64_t stream, std::uint64_t position,
+                     std::size_t blocks, std::uint32_t* to);
 
 /// The blocks at positions position, position + 1, ... of a stream: those of `Rng::next`.
 PhiloxWords philox_blocks(std::uint64_t seed, std::uint64_t stream, std::uint64_t position);
+/// The words of `blocks` such blocks, a multiple of philox_lanes, in order.
+void philox_words(std::uint64_t seed, std::uint64_t stream, std::uint64_t position,
+                  std::size_t blocks, std::uint32_t* to);
 
 /// Calls f(i, word) for i = 0 .. n-1, where number i takes word i % 4 of block i / 4.
 template <class F>
 [[gnu::always_inline]] inline void each_word(std::uint64_t seed, std::uint64_t stream,
                                              std::uint64_t position, std::size_t n, F f) {
-  constexpr std::size_t lanes = philox_lanes, words = 4;
-  for (std::size_t begin = 0; begin < n; begin += lanes * words) {
-    const PhiloxWords bits = philox_blocks(seed, stream, position + begin / words);
-    std::array<std::uint32_t, lanes * words> in_order;
-    for (std::size_t l = 0; l < lanes; ++l)
-      for (std::size_t w = 0; w < words; ++w) in_order[l * words + w] = bits[w][l];
-    const std::size_t count = std::min(n - begin, in_order.size());
-    for (std::size_t i = 0; i < count; ++i) f(begin + i, in_order[i]);
+  constexpr std::size_t words = 4, granularity = words * philox_lanes;
+  std::array<std::uint32_t, 8 * granularity> drawn;
+  for (std::size_t begin = 0; begin < n; begin += drawn.size()) {
+    const std::size_t count = std::min(n - begin, drawn.size());
+    const std::size_t rounded = (count + granularity - 1) / granularity * granularity;
+    philox_words(seed, stream, position + begin / words, rounded / words, drawn.data());
+    for (std::size_t i = 0; i < count; ++i) f(begin + i, drawn[i]);
   }
 }
 
