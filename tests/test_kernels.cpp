@@ -406,6 +406,41 @@ TEST_CASE_TEMPLATE("logarithms of 1 + x, powers and slopes are exact to the last
   }
 }
 
+// Where the power is near the largest or least number, an error of the logarithm counts 256 times.
+TEST_CASE("powers of floats are within 2 ulp up to the ends of the range") {
+  const auto check = [](float e, double low, double high) {
+    const auto pow = [e](float x) { return vpow(x, e); };
+    const auto exact = [e](long double x) { return std::pow(x, static_cast<long double>(e)); };
+    sweep<float>("pow", pow, exact, low, high);
+  };
+  check(252, 0.71, 1.41);
+  check(-252, 0.71, 1.41);
+  check(40, 0.12, 9);
+  check(-1.3F, 1e-28, 1e28);
+  check(0.01F, 1e-37, 1e38);
+  check(7e6F, 0.99999, 1.00001);
+}
+
+TEST_CASE("powers of floats have the special values of std::pow") {
+  using Limits = std::numeric_limits<float>;
+  const float infinity = Limits::infinity(), nan = Limits::quiet_NaN();
+  const float numbers[] = {0,     1,        2,   0.5F,   3, 2.5F, 16777217.0F * 3, 1e10F,
+                           1e30F, infinity, nan, 1e-30F, 7, -7,   Limits::max(),   Limits::min()};
+  const auto agree = [](float got, float wanted) {
+    if (std::isnan(wanted)) return std::isnan(got);
+    if (std::fabs(wanted) < Limits::min()) wanted = std::copysign(0.0F, wanted);
+    return ulps(got, wanted) <= 1 && std::signbit(got) == std::signbit(wanted);
+  };
+  for (const float a : numbers)
+    for (const float b : numbers)
+      for (const auto& [x, e] : {std::pair{a, b}, {-a, b}, {a, -b}, {-a, -b}}) {
+        CAPTURE(x);
+        CAPTURE(e);
+        CHECK(agree(vpow(x, e), std::pow(x, e)));
+        if (e != 0 && !std::isnan(e)) CHECK(agree(vpow(x, prepared(e)), std::pow(x, e)));
+      }
+}
+
 TEST_CASE_TEMPLATE("vector math at zeros, infinities, NaN and the ends of the range", T, float,
                    double) {
   using Limits = std::numeric_limits<T>;

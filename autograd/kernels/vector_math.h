@@ -3,6 +3,7 @@
 #include <reel/autograd/dtype.h>
 #include <reel/autograd/kernels/level.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -231,30 +232,124 @@ template <Real T>
   return detail::copy_sign(x, T(1)) < Limits::epsilon() / 4 ? x : exact ? vlog(u) : result;
 }
 
-/// x^e with the special values of std::pow.
-template <Real T>
-[[gnu::always_inline]] inline T vpow(T x, T e) {
-  if constexpr (std::is_same_v<T, double>) {
-    // std::pow reads the bits of subnormal numbers, which are treated as 0 everywhere else.
-    const auto normal = [](T v) { return std::abs(v) < std::numeric_limits<T>::min() ? 0 * v : v; };
-    return std::pow(normal(x), normal(e));
-  } else {
-    // In double the product is accurate enough that its exponential is right in the last place of a
-    // float.
-    const double exponent = e, half = exponent / 2;
-    const bool whole = __builtin_floor(exponent) == exponent;
-    const bool odd = whole & (__builtin_floor(half) != half);
-    const T magnitude = detail::copy_sign(x, 1.0F);
-    const T power = static_cast<T>(vexp(exponent * vlog(static_cast<double>(magnitude))));
-    const bool root = (x < 0) & (magnitude <= std::numeric_limits<T>::max()) & !whole;
-    const T result = root  ? std::numeric_limits<T>::quiet_NaN()
-                     : odd ? detail::copy_sign(power, x)
-                           : power;
-    const T infinity = std::numeric_limits<T>::infinity();
-    const bool one =
-        (e == 0) | (x == 1) | ((magnitude == 1) & ((e == infinity) | (e == -infinity)));
-    return one ? T(1) : result;
+namespace detail {
+
+/// x = 2^n (1 + f) with sqrt(1/2) <= 1 + f < sqrt(2), for a normal number x > 0.
+struct Normalized {
+  std::int32_t n;
+  float f;
+};
+[[gnu::always_inline]] inline Normalized normalized(float x) {
+  constexpr std::uint32_t sqrt_half = std::bit_cast<std::uint32_t>(0.70710678F);
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
+  const std::int32_t n = static_cast<std::int32_t>(bits - sqrt_half) >> 23;
+  return {n, std::bit_cast<float>(bits - (static_cast<std::uint32_t>(n) << 23)) - 1};
+}
+
+/// A number as the sum of two, of which `low` has the digits that `high` has no place for.
+struct Pair {
+  float high, low;
+};
+
+/// c + a * b without rounding, where c is at least half of the sum. Needs fused multiply-add.
+[[gnu::always_inline]] inline Pair exact_sum(float c, float a, float b) {
+  const float sum = multiply_add(a, b, c);
+  return {sum, multiply_add(a, b, c - sum)};
+}
+
+/// c + p * x, likewise, but for the last digits of `low`.
+[[gnu::always_inline]] inline Pair horner_step(Pair c, Pair p, float x) {
+  const Pair sum = exact_sum(c.high, p.high, x);
+  return {sum.high, multiply_add(p.low, x, sum.low + c.low)};
+}
+
+/// The binary logarithm of a normal number x > 0, to 2^-31 of itself. Needs fused multiply-add.
+[[gnu::always_inline]] inline Pair log2_pair(float x) {
+  const auto [n, f] = normalized(x);
+  // log2(1 + f) = f p(f), of which the first terms need more digits.
+  const float series =
+      horner(f, -0x1.5be26p-4L, 0x1.3b0ac6p-3L, -0x1.41c336p-3L, 0x1.461422p-3L, -0x1.6eb6f2p-3L,
+             0x1.a60dc2p-3L, -0x1.ec8c84p-3L, 0x1.27774cp-2L, -0x1.71543ap-2L);
+  Pair p = exact_sum(0x1.ec709cp-2F, series, f);
+  p = horner_step({-0x1.715476p-1F, -0x1.d97c1ep-27F}, p, f);
+  p = horner_step({0x1.715476p+0F, 0x1.4ae0cp-26F}, p, f);
+  const Pair sum = exact_sum(static_cast<float>(n), p.high, f);
+  return {sum.high, multiply_add(p.low, f, sum.low)};
+}
+
+/// y log2(x), nearly as accurate as its exponential has to be for its last place to be right.
+[[gnu::always_inline]] inline Pair times_log2(float y, float x) {
+  if (!fuses()) {
+    const double product = y * (vlog(static_cast<double>(x)) * 1.4426950408889634074);
+    const float high = static_cast<float>(product);
+    const float low = static_cast<float>(product - static_cast<double>(high));
+    return {high, low == low ? low : 0};  // not infinity - infinity
   }
+  const Pair log2 = log2_pair(x);
+  const float high = y * log2.high;
+  return {high, multiply_add(y, log2.low, multiply_add(y, log2.high, -high))};
+}
+
+/// 2^x, 0 where it is subnormal.
+[[gnu::always_inline]] inline float exp2_of(Pair x) {
+  // x = n + r with |r| <= 1/2.
+  constexpr float shifter = 0x1.8p23F;
+  const auto rounded = std::bit_cast<std::int32_t>(x.high + shifter);
+  const std::int32_t n = std::min(rounded - std::bit_cast<std::int32_t>(shifter), 128);
+  const float r = (x.high - static_cast<float>(n)) + x.low;
+  const float series = horner(r, 0x1.2080bp-16L, 0x1.436e6ap-13L, 0x1.5d52ep-10L, 0x1.3b2ad4p-7L,
+                              0x1.c6b0bp-5L, 0x1.ebfbep-3L, 0x1.62e43p-1L, 1.0L);
+  // The exponent is added, as 2^128 is no number; a sum beyond infinity is infinity.
+  const std::uint32_t sum =
+      std::bit_cast<std::uint32_t>(series) + (static_cast<std::uint32_t>(n) << 23);
+  const float power = std::bit_cast<float>(std::min(sum, std::uint32_t{0x7F800000}));
+  return x.high < -126 ? 0 : x.high == x.high ? power : x.high;
+}
+
+}  // namespace detail
+
+/// An exponent e other than 0 and NaN, prepared once for powers of many numbers.
+struct FloatExponent {
+  float value;         // with as many digits before the point as matter
+  std::uint32_t sign;  // the sign bit, which the powers of negative numbers have if e is odd
+  float of_negative;   // the factor of their powers: NaN if e is not whole
+
+  [[gnu::always_inline]] explicit FloatExponent(float e) : value(e) {
+    constexpr float largest = 0x1p32F;  // powers of all numbers but 1 are 0 or infinite
+    value = e < -largest ? -largest : e;
+    value = value > largest ? largest : value;
+    const float whole = __builtin_floorf(value), half = value / 2;
+    of_negative = whole == value ? 1.0F : std::numeric_limits<float>::quiet_NaN();
+    sign = whole == value ? std::uint32_t{__builtin_floorf(half) != half} << 31 : 0;
+  }
+};
+[[gnu::always_inline]] inline FloatExponent prepared(float e) { return FloatExponent(e); }
+[[gnu::always_inline]] inline double prepared(double e) { return e; }
+
+/// x^e with the special values of std::pow, where subnormal numbers are 0.
+[[gnu::always_inline]] inline float vpow(float x, const FloatExponent& e) {
+  using Limits = std::numeric_limits<float>;
+  const float magnitude = detail::copy_sign(x, 1.0F);
+  const bool regular = (magnitude >= Limits::min()) & (magnitude <= Limits::max());
+  detail::Pair power = detail::times_log2(e.value, magnitude);
+  // The logarithm of 0 is -infinity, those of infinity and NaN are themselves.
+  const float special = e.value * (magnitude < Limits::min() ? -Limits::infinity() : magnitude);
+  power.high = regular ? power.high : special;
+  float result = detail::exp2_of(power);
+  result = std::bit_cast<float>(std::bit_cast<std::uint32_t>(result) ^
+                                (std::bit_cast<std::uint32_t>(x) & e.sign));
+  return regular & (x < 0) ? result * e.of_negative : result;
+}
+[[gnu::always_inline]] inline float vpow(float x, float e) {
+  const float power = vpow(x, FloatExponent(e));
+  return (e == 0) | (x == 1) ? 1.0F : power;
+}
+[[gnu::always_inline]] inline double vpow(double x, double e) {
+  // std::pow reads the bits of subnormal numbers.
+  const auto normal = [](double v) {
+    return std::abs(v) < std::numeric_limits<double>::min() ? 0 * v : v;
+  };
+  return std::pow(normal(x), normal(e));
 }
 
 /// The cosine of x full turns, cos(2 pi x).

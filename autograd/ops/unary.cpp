@@ -87,7 +87,10 @@ void power(Ctx<T> c, double exponent) {
       constexpr T infinity = std::numeric_limits<T>::infinity();
       return x == -infinity ? infinity : std::sqrt(x + T(0));  // which turns -0 into 0
     });
-  map(c, [e = static_cast<T>(exponent)](T x) { return kernels::vpow(x, e); });
+  const T e = static_cast<T>(exponent);
+  if (e == 0) return map(c, [](T) { return T(1); });
+  if (std::isnan(e)) return map(c, [e](T x) { return x == 1 ? x : e; });
+  map(c, [e = kernels::prepared(e)](T x) { return kernels::vpow(x, e); });
 }
 
 REEL_EARLY const Op<Exponent> pow_scalar_op{{
