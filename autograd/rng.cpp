@@ -26,6 +26,46 @@ using kernels::unit;
   return radius * kernels::vcos_turns(unit(c, d));
 }
 
+// The number of 2^64 that words have, to the last place of a float; `high` is below 2^31.
+[[gnu::always_inline]] inline float fraction(std::uint32_t high, std::uint32_t low) {
+  const auto number = [](std::uint32_t x) __attribute__((always_inline)) {
+    return static_cast<float>(static_cast<std::int32_t>(x));  // one instruction, if it is signed
+  };
+  return number(high) * 0x1p-32F + number(low >> 1 | 1) * 0x1p-63F;
+}
+
+// sqrt(-2 ln(1 - u)) for u = (a, b) / 2^64.
+[[gnu::always_inline]] inline float radius_of(std::uint32_t a, std::uint32_t b) {
+  // Of u and 1 - u the smaller has all of its digits; the words of 1 - u are the complements.
+  const bool upper = static_cast<std::int32_t>(a) < 0;
+  const std::uint32_t mask = upper ? ~std::uint32_t{0} : 0;
+  const float smaller = fraction(a ^ mask, b ^ mask);
+  const auto [n, f] = kernels::detail::normalized(upper ? smaller : 1 - smaller);
+  const float x = n == 0 ? -smaller : f;
+  const float series = kernels::detail::horner(x, -0x1.37f818p-4L, 0x1.084b26p-3L, -0x1.0f43d6p-3L,
+                                               0x1.227114p-3L, -0x1.5425bp-3L, 0x1.99a3fep-3L,
+                                               -0x1.000432p-2L, 0x1.55555p-2L, -0x1.fffff8p-2L);
+  const float log = kernels::detail::multiply_add(x * x, series, x);
+  return std::sqrt(-2 * kernels::detail::multiply_add(static_cast<float>(n), 0.69314718F, log));
+}
+
+// cos(2 pi v) for v = (c, d) / 2^64.
+[[gnu::always_inline]] inline float cosine_of(std::uint32_t c, std::uint32_t d) {
+  // The nearest quarter is in the upper two bits of the sum, what remains in the lower 30 of c.
+  const std::uint32_t quarter = c + (std::uint32_t{1} << 29);
+  const auto rest = static_cast<float>(static_cast<std::int32_t>(c << 2) >> 2);
+  const auto digits = static_cast<float>(static_cast<std::int32_t>(d >> 1));
+  const float angle = (rest + digits * 0x1p-31F) * 1.4629180792671596e-9F;  // 2 pi / 2^32
+  const float z = angle * angle;
+  using kernels::detail::horner;
+  const float sine = kernels::detail::multiply_add(
+      angle * z, horner(z, -0x1.9956b8p-13L, 0x1.11077ep-7L, -0x1.555546p-3L), angle);
+  const float cosine = horner(z, 0x1.99e9f4p-16L, -0x1.6c0c2cp-10L, 0x1.55554ap-5L, -0.5L, 1.0L);
+  const float value = quarter & 0x40000000 ? sine : cosine;
+  const std::uint32_t sign = (quarter + 0x40000000) & 0x80000000;
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) ^ sign);
+}
+
 // Draws a tensor: element i is `number` applied to the words of block i.
 template <class Number>
 Tensor filled(Rng& rng, const char* call, const Shape& shape, DType dtype, Site site,
@@ -161,7 +201,12 @@ Tensor Rng::normal(const Shape& shape, Arg<double> mean, Arg<double> deviation, 
   require("deviation", deviation, 0);
   return filled(*this, "Rng::normal", shape, dtype, site,
                 [=]<class T>(std::uint32_t a, std::uint32_t b, std::uint32_t c, std::uint32_t d) {
-                  return static_cast<T>(mean + deviation * normal_of(a, b, c, d));
+                  if constexpr (std::is_same_v<T, double>)
+                    return mean + deviation * normal_of(a, b, c, d);
+                  else  // the same number, but for its last places
+                    return kernels::detail::multiply_add(static_cast<T>(deviation),
+                                                         radius_of(a, b) * cosine_of(c, d),
+                                                         static_cast<T>(mean));
                 });
 }
 

@@ -173,3 +173,19 @@ TEST_CASE("dropout takes the words of blocks in order, whatever its size relativ
       CHECK(rng.state() == by_hand.state());
     }
 }
+
+TEST_CASE("normal numbers in f32 are those in f64, to the last places") {
+  const Index n = 200000;
+  Rng single(9, 1), exact(9, 1);
+  const Tensor x = single.normal({n}), y = exact.normal({n}, 0, 1, f64);
+  double worst = 0;
+  for (Index i = 0; i < n; ++i) {
+    const double wanted = y.begin<double>()[i];
+    worst = std::max(worst, std::abs(x.begin<float>()[i] - wanted) / std::abs(wanted));
+  }
+  CHECK(worst < 0x1p-21);
+  CHECK(worst > 0);  // else there is no need for two formulas
+  CHECK(single.state() == exact.state());
+  const Tensor moved = Rng(9, 1).normal({n}, -2, 3).to(f64);
+  CHECK(max(abs(moved - (y * 3 - 2))).item() < 2e-6);
+}
