@@ -238,8 +238,7 @@ template <Real T, unsigned I>
 /// ln σ(x) = -softplus(-x).
 template <Real T, unsigned I>
 [[gnu::always_inline]] inline auto log_sigmoid(const Number<T, I>& x) {
-  const T magnitude = kernels::detail::copy_sign(x.value, T(1));
-  const T y = (x.value < 0 ? x.value : T(0)) - kernels::vlog1p(kernels::vexp(-magnitude));
+  const T y = -kernels::vsoftplus(-x.value);
   return with_slope(Number<T, I>(y), x, kernels::vsigmoid(-x.value));
 }
 template <Real T, unsigned I>

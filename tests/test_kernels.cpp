@@ -406,6 +406,15 @@ TEST_CASE_TEMPLATE("logarithms of 1 + x, powers and slopes are exact to the last
   }
 }
 
+TEST_CASE_TEMPLATE("softplus is within 2 ulp", T, float, double) {
+  const auto softplus = [](T x) { return vsoftplus(x); };
+  const auto exact = [](long double x) {
+    return std::max(x, 0.0L) + std::log1p(std::exp(-std::fabs(x)));
+  };
+  for (double range : {std::is_same_v<T, float> ? 87.0 : 700.0, 20.0, 2.0, 1e-3})
+    sweep<T>("softplus", softplus, exact, -range, range);
+}
+
 // Where the power is near the largest or least number, an error of the logarithm counts 256 times.
 TEST_CASE("powers of floats are within 2 ulp up to the ends of the range") {
   const auto check = [](float e, double low, double high) {

@@ -352,6 +352,27 @@ struct FloatExponent {
   return std::pow(normal(x), normal(e));
 }
 
+/// ln(1 + e^-|x|), which softplus(x) adds to the larger of x and 0.
+template <Real T>
+[[gnu::always_inline]] inline T vsoftplus_rest(T x) {
+  const T lifted = detail::lifted_exp(-detail::copy_sign(x, T(1)));
+  const T e = lifted * (1 / detail::lifted_one<T>);
+  if constexpr (std::is_same_v<T, double>)
+    return vlog1p(e);
+  else  // without a division, as e <= 1
+    return detail::multiply_add(e * e,
+                                detail::horner(e, -0x1.b1249ep-9L, 0x1.4a025ep-6L, -0x1.d76dbp-5L,
+                                               0x1.b4fdf8p-4L, -0x1.3a5644p-3L, 0x1.93504p-3L,
+                                               -0x1.ff248ap-3L, 0x1.554dd4p-2L, -0x1.ffffd2p-2L),
+                                e);
+}
+
+/// ln(1 + e^x), without overflow.
+template <Real T>
+[[gnu::always_inline]] inline T vsoftplus(T x) {
+  return (x > 0 ? x : T(0)) + vsoftplus_rest(x);
+}
+
 /// The cosine of x full turns, cos(2 pi x).
 template <Real T>
 [[gnu::always_inline]] inline T vcos_turns(T x) {

@@ -16,12 +16,6 @@ using detail::map;
 using detail::map_gradient;
 using detail::times_slope;
 
-// ln(1 + e^x), without overflow.
-template <class T>
-[[gnu::always_inline]] inline T log_one_plus_exp(T x) {
-  return (x > 0 ? x : T(0)) + kernels::vlog1p(kernels::vexp(-std::abs(x)));
-}
-
 // g (s sech(s x))²: with s = 1 the gradient of tanh, with 1/2 that of sigmoid. Computed from x, it
 // is accurate even where they have saturated.
 struct Steepness {
@@ -87,7 +81,7 @@ REEL_EARLY const Op<> log_sigmoid_op{{
     .name = "log_sigmoid",
     .arguments = {"x"},
     .shape = same_shape,
-    .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return -log_one_plus_exp(-x); }); },
+    .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return -kernels::vsoftplus(-x); }); },
     .gradient =
         rule([](Vjp& v) { v.add(0, [&] { return v.g() * sigmoid(-v.in()); }); }, keeps_inputs),
     .samples = {normal({3, 4}), normal({17}), values({-800, -40, 0, 40, 800}), normal({0})},
@@ -97,7 +91,7 @@ REEL_EARLY const Op<> softplus_op{{
     .name = "softplus",
     .arguments = {"x"},
     .shape = same_shape,
-    .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return log_one_plus_exp(x); }); },
+    .forward = []<Real T>(Ctx<T> c) { map(c, [](T x) { return kernels::vsoftplus(x); }); },
     .gradient =
         rule([](Vjp& v) { v.add(0, [&] { return v.g() * sigmoid(v.in()); }); }, keeps_inputs),
     .samples = {normal({3, 4}), normal({17}), values({-800, -40, 0, 40, 800}), normal({0})},

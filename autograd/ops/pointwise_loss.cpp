@@ -135,7 +135,7 @@ struct BceWithLogits {
     Parts(T x, T t, const PositiveWeight& a)
         : positive(static_cast<T>(a.weight) * t),
           negative(1 - t),
-          common(kernels::vlog1p(kernels::vexp(-std::abs(x)))) {}
+          common(kernels::vsoftplus_rest(x)) {}
   };
   template <class T>
   [[gnu::always_inline]] static T value(T x, T t, const PositiveWeight& a) {
