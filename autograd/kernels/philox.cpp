@@ -22,7 +22,7 @@ constexpr std::size_t vector_bytes = 16;
 // not matter: the product reads low halves alone, and is at once the next round's low word.
 using Wide = std::uint64_t __attribute__((vector_size(vector_bytes)));
 constexpr std::size_t lanes = vector_bytes / sizeof(std::uint64_t);
-static_assert(philox_lanes % (2 * lanes) == 0);
+static_assert(philox_lanes % (2 * lanes) == 0 && philox_step % lanes == 0);
 
 constexpr std::uint64_t low_half = 0xFFFFFFFF;
 

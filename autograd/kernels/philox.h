@@ -9,8 +9,11 @@
 
 namespace reel::kernels {
 
-/// Number of blocks generated at a time, enough for vectorisation.
-inline constexpr int philox_lanes = 16;
+/// Number of blocks generated at a time, enough for the chains of several vectors to overlap.
+inline constexpr int philox_lanes = 64;
+
+/// Words in order come in multiples of so many blocks, which is less for short rows.
+inline constexpr std::size_t philox_step = 16;
 
 /// Random words by index within a block, then by block.
 using PhiloxWords = std::array<std::array<std::uint32_t, philox_lanes>, 4>;
@@ -44,7 +47,7 @@ void philox_words_at(std::uint64_t seed, std::uint64_t stream, std::uint64_t pos
 
 /// The blocks at positions position, position + 1, ... of a stream: those of `Rng::next`.
 PhiloxWords philox_blocks(std::uint64_t seed, std::uint64_t stream, std::uint64_t position);
-/// The words of `blocks` such blocks, a multiple of philox_lanes, in order.
+/// The words of `blocks` such blocks, a multiple of philox_step, in order.
 void philox_words(std::uint64_t seed, std::uint64_t stream, std::uint64_t position,
                   std::size_t blocks, std::uint32_t* to);
 
@@ -52,7 +55,7 @@ void philox_words(std::uint64_t seed, std::uint64_t stream, std::uint64_t positi
 template <class F>
 [[gnu::always_inline]] inline void each_word(std::uint64_t seed, std::uint64_t stream,
                                              std::uint64_t position, std::size_t n, F f) {
-  constexpr std::size_t words = 4, granularity = words * philox_lanes;
+  constexpr std::size_t words = 4, granularity = words * philox_step;
   std::array<std::uint32_t, 8 * granularity> drawn;
   for (std::size_t begin = 0; begin < n; begin += drawn.size()) {
     const std::size_t count = std::min(n - begin, drawn.size());
