@@ -328,21 +328,23 @@ struct FloatExponent {
 
 /// x^e with the special values of std::pow, where subnormal numbers are 0.
 [[gnu::always_inline]] inline float vpow(float x, const FloatExponent& e) {
-  using Limits = std::numeric_limits<float>;
+  constexpr float least = std::numeric_limits<float>::min(),
+                  most = std::numeric_limits<float>::max(),
+                  infinity = std::numeric_limits<float>::infinity();
   const float magnitude = detail::copy_sign(x, 1.0F);
-  const bool regular = (magnitude >= Limits::min()) & (magnitude <= Limits::max());
+  const bool regular = (magnitude >= least) & (magnitude <= most);
   detail::Pair power = detail::times_log2(e.value, magnitude);
   // The logarithm of 0 is -infinity, those of infinity and NaN are themselves.
-  const float special = e.value * (magnitude < Limits::min() ? -Limits::infinity() : magnitude);
+  const float special = e.value * (magnitude < least ? -infinity : magnitude);
   power.high = regular ? power.high : special;
   float result = detail::exp2_of(power);
   result = std::bit_cast<float>(std::bit_cast<std::uint32_t>(result) ^
                                 (std::bit_cast<std::uint32_t>(x) & e.sign));
-  return regular & (x < 0) ? result * e.of_negative : result;
+  return (regular & (x < 0)) ? result * e.of_negative : result;
 }
 [[gnu::always_inline]] inline float vpow(float x, float e) {
   const float power = vpow(x, FloatExponent(e));
-  return (e == 0) | (x == 1) ? 1.0F : power;
+  return ((e == 0) | (x == 1)) ? 1.0F : power;
 }
 [[gnu::always_inline]] inline double vpow(double x, double e) {
   // std::pow reads the bits of subnormal numbers.

@@ -19,8 +19,8 @@
 namespace reel::char_lm {
 
 /// From this many symbols on, the logits [T, B, V] of a step, which with their gradient would be
-/// most of the memory, are made and used in parts. Below, their memory does not matter, and in parts
-/// the gradients of the weights would have other last bits.
+/// most of the memory, are made and used in parts. Below, their memory does not matter, and in
+/// parts the gradients of the weights would have other last bits.
 constexpr Index large_vocabulary = 2000;
 
 /// The length of the vectors that the first layer reads.
