@@ -4,11 +4,14 @@
 
 namespace reel {
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"  // GCC 12 says that Precision::f32 hides the dtype f32
 /// How the factors of a matrix product are rounded. Sums, and everything else, stay in f32.
 enum class Precision {
   f32,  ///< not at all
   bf16  ///< to 8 bits, ties to even: the upper half of an f32
 };
+#pragma GCC diagnostic pop
 
 /// "f32" or "bf16".
 const char* name_of(Precision precision);
