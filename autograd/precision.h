@@ -22,11 +22,13 @@ const char* name_of(Precision precision);
 /// affected. A product has the precision that is set while it is computed, so a backward pass
 /// should have that of its forward pass; a checkpoint is recomputed in that of its first run.
 ///
-/// With bf16 an element of C = start + A B is, on every processor: for each block of 32 k, a chain
-/// of fused multiply-adds over the even k and one over the odd k, both from zero, whose sum is
-/// added to the element; subnormal numbers count as zero. That is what the matrix tiles of x86
-/// processors (AMX) compute. Without them bf16 is not faster than f32: see `bf16_is_faster`.
-/// (Intel, "64 and IA-32 Architectures Software Developer's Manual", TDPBF16PS.)
+/// With bf16 an element of C [M, N] = start + A [M, K] B [K, N] is, on every processor: for each
+/// block of 32 k, a chain of fused multiply-adds over the even k and one over the odd k, both from
+/// zero, whose sum is added to the element; subnormal numbers count as zero. Sums over more than
+/// 8,192 k are cut into parts of that length, which are added in double. (Processors without fused
+/// multiply-add differ only where a product of two factors overflows or is subnormal.) That is what
+/// the matrix tiles of x86 processors (AMX) compute. Without them bf16 is not faster than f32: see
+/// `bf16_is_faster`. (Intel, "64 and IA-32 Architectures Software Developer's Manual", TDPBF16PS.)
 void set_matmul_precision(Precision precision);
 
 /// That of this thread's products.
