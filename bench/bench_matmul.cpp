@@ -1,5 +1,6 @@
 // Matrix products in the shapes of recurrent layers: GFLOP/s, and the fraction of the fused
 // multiply-add peak that the same number of threads reaches in the same run.
+#include <reel/autograd/engine/buffer.h>
 #include <reel/autograd/kernels/matmul.h>
 #include <reel/autograd/ops.h>
 #include <reel/autograd/precision.h>
@@ -41,9 +42,10 @@ constexpr const char* name_of(Kind kind) {
 template <class T>
 void run(benchmark::State& state, Product p, int thread_count, Precision precision) {
   const PrecisionScope scope(precision);
-  std::vector<T> a_values(static_cast<std::size_t>(p.m * p.k), T(0.25));
-  std::vector<T> b_values(static_cast<std::size_t>(p.k * p.n), T(0.5));
-  std::vector<T> c(static_cast<std::size_t>(p.m * p.n));
+  // From the pool, as tensors are: its large blocks are on huge pages.
+  PoolVector<T> a_values(static_cast<std::size_t>(p.m * p.k), T(0.25));
+  PoolVector<T> b_values(static_cast<std::size_t>(p.k * p.n), T(0.5));
+  PoolVector<T> c(static_cast<std::size_t>(p.m * p.n));
   using View = MatrixView<T>;
   const View a = p.kind == Kind::a_transposed
                      ? View::row_major(a_values.data(), p.k, p.m).transposed()

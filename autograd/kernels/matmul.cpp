@@ -77,12 +77,12 @@ void multiply_block(MatrixView<T> a, bool packed, const Factor<T>& b, Start<T> s
 }
 
 // Whether A is packed first: to be rounded, if its columns are contiguous, or if its rows are so
-// long that those of a tile conflict in the cache and C is wide enough to make packing pay off.
+// long that those of a tile conflict in the cache and those of C so long that packing pays off.
 template <class T>
 bool worth_packing(const Products<T>& products, MatrixView<T> a, Index cols) {
   constexpr Index long_row = 2048 / sizeof(T);
   return products.packed_depth.rounds() || a.col_stride != 1 ||
-         (a.row_stride >= long_row && cols >= 32 * products.panel_cols);
+         (a.row_stride >= long_row && cols >= long_row);
 }
 
 // C = start + A * B, where factor(k, depth) gives B for a block of k.
@@ -171,7 +171,8 @@ void multiply_views(const Products<T>& products, MatrixView<T> a, MatrixView<T> 
 }
 
 // C split into a grid whose cells are the tasks of a product, along its longer side as far as
-// possible. Every grid gives the same bits.
+// possible. Every grid gives the same bits. Two cells for each thread even out a difference between
+// the threads; each cell more packs a part of A, or reads a part of B, once more.
 struct Grid {
   Index row_cells = 1, col_cells = 1;
 
@@ -179,7 +180,7 @@ struct Grid {
     constexpr Index smallest_side = 64;
     const int threads = usable_threads();
     if (threads == 1 || rows == 0 || cols == 0) return;
-    const Index wanted = std::min(Index{4} * threads, rows * cols * depth / product_worth_a_fork);
+    const Index wanted = std::min(Index{2} * threads, rows * cols * depth / product_worth_a_fork);
     const auto cells = [](Index side, Index most) {
       return std::clamp<Index>(side / smallest_side, 1, std::max<Index>(most, 1));
     };

@@ -59,8 +59,16 @@ void tile(Index depth, Strip<T> a, const Panels<T>& b, Index cols, Start<T> star
   for (int i = 0; i < Rows; ++i) {
     for (int v = 0; v < vectors; ++v) sum[i][v] = packets::pset1<P>(T(0));
     row[i] = a.data + i * a.row_stride;
-    __builtin_prefetch(c.data + i * c.row_stride, 1);
   }
+  // C may come from memory, so it is asked for at once; in a deep product B pushes it out of the
+  // first-level cache meanwhile, and it is asked for again.
+  constexpr Index late = 128;
+  const auto ask_for_c = [c] {
+    for (int i = 0; i < Rows; ++i)
+      for (Index col = 0; col < width; col += Ahead<T>::line)
+        __builtin_prefetch(c.at(i, col).data, 1);
+  };
+  ask_for_c();
   const T* panel = b.data;
   const auto multiply = [&](Index k) __attribute__((always_inline)) {
     P right[vectors];
@@ -81,6 +89,9 @@ void tile(Index depth, Strip<T> a, const Panels<T>& b, Index cols, Start<T> star
     __builtin_prefetch(ahead.data + k * Ahead<T>::line, 0, 2);
     multiply(k);
   }
+#pragma GCC unroll 4
+  for (; k < depth - late; ++k) multiply(k);
+  if (k > 0) ask_for_c();
 #pragma GCC unroll 4
   for (; k < depth; ++k) multiply(k);
   // Unrolled, so that the sums stay in registers.
@@ -210,7 +221,9 @@ void pack_tiles_of_columns(MatrixView<T> a, T* out) {
   using P = Column<T>;
   constexpr Index run = 16;  // process these columns for all tiles while they are in the cache
   const Tiling tiling{a.rows, tile_rows};
-  for (Index first = 0; first < a.cols; first += run)
+  for (Index first = 0; first < a.cols; first += run) {
+    for (Index k = first + run; k < std::min(first + 2 * run, a.cols); ++k)
+      prefetch(a.data + k * a.col_stride, a.rows);
     for (Index t = 0; t < tiling.count; ++t) {
       const Index row = tiling.begin(t), rows = tiling.height(t);
       const T* from = a.data + row;
@@ -225,6 +238,7 @@ void pack_tiles_of_columns(MatrixView<T> a, T* out) {
           packets::pstoreu(to + k * rows + i, packets::ploadu<P>(from + k * a.col_stride + i));
       for (; k < end; ++k) std::copy_n(from + k * a.col_stride, rows, to + k * rows);
     }
+  }
 }
 
 /// The tiles of A one after another: tile t begins at out + Tiling::begin(t) * a.cols.
