@@ -171,8 +171,8 @@ void multiply_views(const Products<T>& products, MatrixView<T> a, MatrixView<T> 
 }
 
 // C split into a grid whose cells are the tasks of a product, along its longer side as far as
-// possible. Every grid gives the same bits. Two cells for each thread even out a difference between
-// the threads; each cell more packs a part of A, or reads a part of B, once more.
+// possible. Every grid gives the same bits. One cell for each thread: every cell more packs a part
+// of A, or reads a part of B, once more.
 struct Grid {
   Index row_cells = 1, col_cells = 1;
 
@@ -180,7 +180,7 @@ struct Grid {
     constexpr Index smallest_side = 64;
     const int threads = usable_threads();
     if (threads == 1 || rows == 0 || cols == 0) return;
-    const Index wanted = std::min(Index{2} * threads, rows * cols * depth / product_worth_a_fork);
+    const Index wanted = std::min<Index>(threads, rows * cols * depth / product_worth_a_fork);
     const auto cells = [](Index side, Index most) {
       return std::clamp<Index>(side / smallest_side, 1, std::max<Index>(most, 1));
     };
