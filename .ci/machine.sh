@@ -12,6 +12,7 @@ build   pkg-config          command pkg-config
 build   libeigen3-dev       module eigen3
 build   libfmt-dev          module fmt
 build   libutf8proc-dev     module libutf8proc
+build   libzip-dev          module libzip
 build   nlohmann-json3-dev  module nlohmann_json
 build   libcli11-dev        module CLI11
 build   doctest-dev         header doctest/doctest.h

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <map>
 #include <unordered_map>
 
 #include <reel/autograd/message.h>
@@ -91,6 +92,7 @@ class ParamStore {
   Rng rng;
   DType dtype;
   std::vector<std::shared_ptr<ParamEntry>> entries;
+  std::map<std::string, std::string, std::less<>> kinds;  // of parts
 
  private:
   std::unordered_map<std::string_view, std::size_t> by_name_;  // the keys point into the entries
@@ -177,6 +179,12 @@ Param Params::create(std::string_view name, const Shape& shape, const Initialize
   return param;
 }
 
+void Params::set_kind(std::string_view kind) const { store_->kinds.insert_or_assign(name(), kind); }
+
+const std::map<std::string, std::string, std::less<>>& Params::kinds() const {
+  return store_->kinds;
+}
+
 Param Params::operator[](const ParamName& name) const {
   const std::string_view wanted = name;
   if (auto entry = store_->find(prefix_ + std::string(wanted))) return Param(std::move(entry));
@@ -239,6 +247,8 @@ Params Params::to(DType dtype) const {
     unclaimed.store = copy.store_;
     copy.store_->add(std::move(unclaimed));
   });
+  for (const auto& [part, kind] : store_->kinds)
+    if (part.starts_with(prefix_)) copy.store_->kinds.emplace(part.substr(prefix_.size()), kind);
   return copy;
 }
 

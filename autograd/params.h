@@ -2,6 +2,7 @@
 
 #include <concepts>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -165,6 +166,10 @@ class Params {
   /// shape or the first axis is not divisible into that many blocks.
   Param create(std::string_view name, const Shape& shape, const Initializer& init,
                const std::vector<std::string>& blocks = {}, Site site = {}) const;
+  /// Says what kind of layer this part is, such as "Gru", for files of other frameworks.
+  void set_kind(std::string_view kind) const;
+  /// What `set_kind` said, by the full names of the parts, in the whole store.
+  const std::map<std::string, std::string, std::less<>>& kinds() const;
   /// The parameter of that name. Throws ValueError, listing the existing names, if there is none.
   Param operator[](const ParamName& name) const;
 

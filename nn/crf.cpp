@@ -76,7 +76,7 @@ CrfConstraints span_constraints(const std::vector<std::string>& labels, Site sit
 }
 
 Crf::Crf(const ModuleParams& p, Arg<Index> count, const CrfConstraints& constraints) {
-  require_positive(p, "Crf", {{"count", count}});
+  begin_module(p, "Crf", {{"count", count}});
   const auto checked = [&](Index label) {
     if (label < 0 || label >= count)
       throw ValueError(fmt::format("{}: a constraint is on label {}, but there are {} (0 to {})",

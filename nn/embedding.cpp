@@ -11,7 +11,7 @@ namespace reel::nn {
 Embedding::Embedding(const ModuleParams& p, Arg<Index> count, Arg<Index> size,
                      const Initializer& init, Arg<double> rate)
     : dropout(rate) {
-  require_positive(p, "Embedding", {{"count", count}, {"size", size}});
+  begin_module(p, "Embedding", {{"count", count}, {"size", size}});
   require_rate("Embedding", rate, SiteScope::current());
   w = p.create("w", {count, size}, init ? init : init::normal(1));
 }

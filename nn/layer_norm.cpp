@@ -13,7 +13,7 @@ namespace reel::nn {
 
 LayerNorm::LayerNorm(const ModuleParams& p, Arg<Index> size, Arg<double> epsilon)
     : epsilon(epsilon) {
-  require_positive(p, "LayerNorm", {{"size", size}});
+  begin_module(p, "LayerNorm", {{"size", size}});
   if (!(epsilon > 0 && std::isfinite(epsilon)))
     throw ValueError(fmt::format("{}: epsilon must be positive and finite, not {}",
                                  module_name(p, "LayerNorm"), epsilon),

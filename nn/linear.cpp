@@ -16,11 +16,16 @@ Initializer uniform_for(Index input_size) {
   return init::uniform(1 / std::sqrt(static_cast<double>(input_size)));
 }
 
+// What the store says of a layer with the weights of an embedding.
+std::string tied_kind(const Param& w) {
+  return fmt::format("Linear tied to {}", module_of(w.name()));
+}
+
 }  // namespace
 
 Linear::Linear(const ModuleParams& p, Arg<Index> input_size, Arg<Index> output_size,
                const LinearOptions& options) {
-  require_positive(p, "Linear", {{"input_size", input_size}, {"output_size", output_size}});
+  begin_module(p, "Linear", {{"input_size", input_size}, {"output_size", output_size}});
   const Initializer uniform = uniform_for(input_size);
   w = p.create("w", {output_size, input_size}, options.weight_init ? options.weight_init : uniform);
   if (options.bias)
@@ -29,6 +34,7 @@ Linear::Linear(const ModuleParams& p, Arg<Index> input_size, Arg<Index> output_s
 
 Linear::Linear(const ModuleParams& p, const Embedding& embedding, const LinearOptions& options)
     : w(embedding.w) {
+  begin_module(p, tied_kind(w), {});
   if (options.weight_init)
     throw ValueError(
         fmt::format("{}: weight_init is given, but the weights are those of the embedding {}",

@@ -13,18 +13,19 @@ ModuleParams::ModuleParams(const Params& params, Site site)
       // Where headers of the standard library lie, with all compilers.
       scope_(params.site().file && std::strstr(site.file, "/c++/") ? params.site() : site) {}
 
-std::string module_name(const Params& p, const char* module) {
+std::string module_name(const Params& p, std::string_view module) {
   const std::string place = p.name();
-  return place.empty() ? module : fmt::format("{} {}", module, place);
+  return place.empty() ? std::string(module) : fmt::format("{} {}", module, place);
 }
 
-const ModuleParams& require_positive(const ModuleParams& p, const char* module,
-                                     std::initializer_list<std::pair<const char*, Index>> sizes) {
+const ModuleParams& begin_module(const ModuleParams& p, std::string_view module,
+                                 std::initializer_list<std::pair<const char*, Index>> sizes) {
   for (const auto& [name, size] : sizes)
     if (size <= 0)
       throw ValueError(
           fmt::format("{}: {} must be positive, not {}", module_name(p, module), name, size),
           SiteScope::current());
+  p.set_kind(module);
   return p;
 }
 

@@ -2,6 +2,7 @@
 
 #include <initializer_list>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <reel/autograd/params.h>
@@ -19,13 +20,15 @@ class ModuleParams : public Params {
   SiteScope scope_;
 };
 
-/// Throws ValueError, naming the module, its place in the store and the size, unless every size is
-/// positive; returns the store, so that a constructor can check before it constructs its members.
-const ModuleParams& require_positive(const ModuleParams& p, const char* module,
-                                     std::initializer_list<std::pair<const char*, Index>> sizes);
+/// What the constructor of a layer calls first: says in the store what module this part is, for
+/// files of other frameworks. Throws ValueError, naming the module, its place in the store and the
+/// size, unless every size is positive. Returns the store, so that it can be called before members
+/// are constructed.
+const ModuleParams& begin_module(const ModuleParams& p, std::string_view module,
+                                 std::initializer_list<std::pair<const char*, Index>> sizes);
 
 /// "Lstm encoder.0", for messages.
-std::string module_name(const Params& p, const char* module);
+std::string module_name(const Params& p, std::string_view module);
 
 /// Throws ShapeError, naming the module of parameter `w`, unless the last axis of x has `size`
 /// elements. An undefined tensor is left for the op to refuse.

@@ -68,13 +68,13 @@ std::vector<Index> stack_widths(const ModuleParams& p, Index input_size, Index h
   const Index given = static_cast<Index>(options.widths.size());
   const Index fixed = types > 1 ? static_cast<Index>(types) : given;
   const Index layers = options.layers ? *options.layers : fixed > 0 ? fixed : 2;
-  require_positive(p, "Stacked",
-                   {{"input_size", input_size}, {"hidden_size", hidden_size}, {"layers", layers}});
+  begin_module(p, "Stacked",
+               {{"input_size", input_size}, {"hidden_size", hidden_size}, {"layers", layers}});
   require_rate("Dropout", options.dropout, SiteScope::current());
   if (types > 1 && layers != fixed) fail(p, "{} layers, but {} types of layers", layers, types);
   if (given == 0) return std::vector<Index>(static_cast<std::size_t>(layers), hidden_size);
   if (given != layers) fail(p, "{} widths for {} layers", given, layers);
-  for (Index width : options.widths) require_positive(p, "Stacked", {{"every width", width}});
+  for (Index width : options.widths) begin_module(p, "Stacked", {{"every width", width}});
   if (options.widths.back() != hidden_size)
     fail(p, "hidden_size is {}, but the last of the widths {}; both are that of the last layer",
          hidden_size, options.widths.back());

@@ -57,6 +57,11 @@
 #include <reel/nn/diagnostics.h>
 #include <reel/nn/dropout.h>
 #include <reel/nn/embedding.h>
+#include <reel/nn/exchange/graph.h>
+#include <reel/nn/exchange/onnx.h>
+#include <reel/nn/exchange/torch.h>
+#include <reel/nn/exchange/weights.h>
+#include <reel/nn/files/npy.h>
 #include <reel/nn/files/safetensors.h>
 #include <reel/nn/functional_call.h>
 #include <reel/nn/generate/beam_search.h>

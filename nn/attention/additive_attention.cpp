@@ -16,11 +16,11 @@ detail::AttentionName name_of(const AdditiveAttention& attention) {
 AdditiveAttention::AdditiveAttention(const ModuleParams& p, Arg<Index> query_size,
                                      Arg<Index> memory_size, Arg<Index> size,
                                      const AdditiveAttentionOptions& options)
-    : query(require_positive(
-                p, "AdditiveAttention",
-                {{"query_size", query_size}, {"memory_size", memory_size}, {"size", size}}) /
-                "query",
-            query_size, size, {.bias = false}),
+    : query(
+          begin_module(p, "AdditiveAttention",
+                       {{"query_size", query_size}, {"memory_size", memory_size}, {"size", size}}) /
+              "query",
+          query_size, size, {.bias = false}),
       key(p / "key", memory_size, size),
       score(p / "score", size, 1, {.bias = false}),
       dropout(options.dropout, SiteScope::current()) {}

@@ -7,8 +7,8 @@ namespace reel::nn {
 
 GeneralAttention::GeneralAttention(const ModuleParams& p, Arg<Index> query_size,
                                    Arg<Index> memory_size, const GeneralAttentionOptions& options)
-    : key(require_positive(p, "GeneralAttention",
-                           {{"query_size", query_size}, {"memory_size", memory_size}}) /
+    : key(begin_module(p, "GeneralAttention",
+                       {{"query_size", query_size}, {"memory_size", memory_size}}) /
               "key",
           memory_size, query_size, {.bias = false}),
       dot({.dropout = options.dropout}, SiteScope::current()) {}

@@ -16,7 +16,7 @@ constexpr const char* module_title = "MultiHeadAttention";
 
 const ModuleParams& checked(const ModuleParams& p, Index size, Index heads, Index key_size,
                             Index value_size) {
-  require_positive(
+  begin_module(
       p, module_title,
       {{"size", size}, {"heads", heads}, {"key_size", key_size}, {"value_size", value_size}});
   if (size % heads != 0)

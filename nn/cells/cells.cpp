@@ -24,7 +24,7 @@ struct Initial {
   /// Checks what all cells check.
   Initial(const ModuleParams& p, const char* cell, const FusedCell& fused, Index input_size,
           Index hidden_size, const auto& options) {
-    require_positive(p, cell, {{"input_size", input_size}, {"hidden_size", hidden_size}});
+    begin_module(p, cell, {{"input_size", input_size}, {"hidden_size", hidden_size}});
     detail::check_dropout(p, cell, options.dropout, fused.spec.layout);
     const Initializer uniform = init::uniform(1 / std::sqrt(static_cast<double>(hidden_size)));
     weight = options.weight_init ? options.weight_init : uniform;
@@ -62,6 +62,8 @@ void finish(C& cell, const ModuleParams& p, const FusedCell& fused, Index hidden
             const auto& options, const char* weights, const Initializer& weight) {
   cell.numbers = detail::create_numbers(p, fused.spec.layout, hidden_size, weights, weight);
   cell.dropout = options.dropout;
+  if (cell.dropout.zoneout_h > 0 || cell.dropout.zoneout_c > 0)
+    p.set_kind(std::string(C::name) + " with zoneout");
 }
 
 void check_forget_bias(const ModuleParams& p, const char* cell, std::optional<double> bias) {
@@ -153,6 +155,7 @@ GruCell::GruCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden
   const Initial initial(p, GruCell::name, any, input_size, hidden_size, options);
   w_ih = p.create("w_ih", {3 * hidden_size, input_size}, initial.weight, gru_gates());
   w_hh = p.create("w_hh", {3 * hidden_size, hidden_size}, initial.weight, gru_gates());
+  if (reset == Reset::before) p.set_kind("GruCell with Reset::before");
   // The gates r and z have the sum of both biases in b, n has one in b and one in b_hn.
   const auto gates = [&](Rng& rng, const Shape&, DType dtype) {
     return concat({initial.summed_bias(rng, {2 * hidden_size}, dtype),
@@ -180,6 +183,8 @@ LstmCell::LstmCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidd
                gates);
   if (output < hidden_size) w_hr = p.create("w_hr", {output, hidden_size}, initial.weight);
   if (options.cell_clip) cell_bound = *options.cell_clip;
+  if (variant != LstmVariant::standard) p.set_kind("LstmCell of another variant");
+  if (options.cell_clip) p.set_kind("LstmCell with a cell_clip");
   finish(*this, p, any, hidden_size, options, "peepholes", initial.weight);
 }
 

@@ -153,8 +153,8 @@ struct Recurrent : SequenceCalls<Recurrent<C>, typename C::State> {
   /// Throws ValueError for sizes that are not positive, and what C throws.
   Recurrent(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
             const Options& options = {})
-      : cell(require_positive(p, C::layer_name,
-                              {{"input_size", input_size}, {"hidden_size", hidden_size}}),
+      : cell(begin_module(p, C::layer_name,
+                          {{"input_size", input_size}, {"hidden_size", hidden_size}}),
              input_size, hidden_size, options) {}
 
   using SequenceCalls<Recurrent, State>::operator();

@@ -9,7 +9,7 @@ namespace reel::nn {
 
 Sru::Sru(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
          const Options& options) {
-  require_positive(p, name, {{"input_size", input_size}, {"hidden_size", hidden_size}});
+  begin_module(p, name, {{"input_size", input_size}, {"hidden_size", hidden_size}});
   const Initializer uniform = init::uniform(std::sqrt(3 / static_cast<double>(input_size)));
   std::vector<std::string> blocks{"cell", "forget", "reset"};
   if (input_size != hidden_size) blocks.emplace_back("highway");

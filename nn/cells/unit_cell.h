@@ -35,7 +35,7 @@ struct UnitCell
   /// Throws ValueError for sizes that are not positive, or if there is another op of that name.
   UnitCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
            const Options& options = {}) {
-    require_positive(p, name, {{"input_size", input_size}, {"hidden_size", hidden_size}});
+    begin_module(p, name, {{"input_size", input_size}, {"hidden_size", hidden_size}});
     fused();
     constexpr kernels::CellLayout layout = U::layout;
     detail::check_dropout(p, name, options.dropout, layout);

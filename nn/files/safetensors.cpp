@@ -17,6 +17,7 @@
 #include <reel/autograd/message.h>
 #include <reel/nn/files/atomic_file.h>
 #include <reel/nn/files/file.h>
+#include <reel/nn/files/half.h>
 #include <reel/nn/files/header.h>
 
 namespace reel::nn {
@@ -68,15 +69,6 @@ Contents read_header(Reader& file) {
   const Size data = length_bytes + length;
   return {parse_header(text, file.size() - data), data};
 }
-
-// Converts the two 16-bit formats to f32 bit patterns.
-std::uint32_t widened_f16(std::uint16_t half) {
-  const std::uint32_t sign = (half & 0x8000u) << 16, magnitude = half & 0x7FFFu;
-  if (magnitude >= 0x7C00) return sign | 0x7F800000u | (magnitude & 0x3FFu) << 13;  // inf, NaN
-  if (magnitude >= 0x0400) return sign | ((magnitude << 13) + (112u << 23));
-  return sign | std::bit_cast<std::uint32_t>(static_cast<float>(magnitude) * 0x1p-24f);
-}
-std::uint32_t widened_bf16(std::uint16_t half) { return std::uint32_t{half} << 16; }
 
 // Reads a tensor of another format, one `Stored` at a time. `convert` returns false for a number
 // that the result cannot represent; the reason is then returned.

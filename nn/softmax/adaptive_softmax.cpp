@@ -18,7 +18,7 @@ constexpr const char* module = "AdaptiveSoftmax";
 // Throws as the constructor says.
 Index head_outputs(const ModuleParams& p, Index input_size, Index classes,
                    const std::vector<Index>& cutoffs, double div_value) {
-  require_positive(p, module, {{"input_size", input_size}, {"classes", classes}});
+  begin_module(p, module, {{"input_size", input_size}, {"classes", classes}});
   const auto fail = [&](const std::string& what) {
     throw ValueError(fmt::format("{}: {}", module_name(p, module), what), SiteScope::current());
   };

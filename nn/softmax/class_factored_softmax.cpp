@@ -39,7 +39,7 @@ Members members_of_classes(const ModuleParams& p, std::span<const std::int32_t> 
 }
 
 const ModuleParams& checked(const ModuleParams& p, Index input_size) {
-  return require_positive(p, module, {{"input_size", input_size}});
+  return begin_module(p, module, {{"input_size", input_size}});
 }
 
 }  // namespace
