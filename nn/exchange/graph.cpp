@@ -142,7 +142,7 @@ std::string identifier(std::string name) {
 
 }  // namespace
 
-GraphValue Graph::add_input(Input input, Site site) {
+GraphValue Graph::input(Input input, Site site) {
   std::vector<std::string> taken;
   for (const Input& other : inputs_) taken.push_back(other.name);
   require_name(input.name, taken, site);
@@ -153,18 +153,23 @@ GraphValue Graph::add_input(Input input, Site site) {
   return value;
 }
 
+void Graph::mark_as_state(GraphValue value) {
+  for (Input& input : inputs_)
+    if (input.value.index == value.index) input.kind = InputKind::state;
+}
+
 GraphValue Graph::tokens(const std::string& name, Site site) {
-  return add_input({name, InputKind::tokens, {"T", "B"}}, site);
+  return input({name, InputKind::tokens, {"T", "B"}}, site);
 }
 GraphValue Graph::features(const std::string& name, Arg<Index> size, Site site) {
   if (size < 1)
     throw ValueError(fmt::format("input {} of the graph has {} features, but has to have 1 or more",
                                  name, Index{size}),
                      site);
-  return add_input({name, InputKind::features, {"T", "B", std::to_string(size)}}, site);
+  return input({name, InputKind::features, {"T", "B", std::to_string(size)}}, site);
 }
 GraphValue Graph::lengths(const std::string& name, Site site) {
-  return add_input({name, InputKind::lengths, {"B"}}, site);
+  return input({name, InputKind::lengths, {"B"}}, site);
 }
 
 void Graph::output(const std::string& name, GraphValue value, Site site) {
@@ -241,18 +246,23 @@ GraphSequence Graph::recurrent(std::string_view name, const RecurrentLayers& lay
     hidden = c.output_size();
     cell = c.hidden_size();
   });
-  std::vector<GraphValue> inputs{x, lengths};
   const auto state = [&](const char* end, Index units) {
-    return add_input(
-        {prefix + end, InputKind::state, {std::to_string(count), "B", std::to_string(units)}}, {});
+    return input(
+        {prefix + end, InputKind::state, {std::to_string(count), "B", std::to_string(units)}});
   };
-  inputs.push_back(state("_h0", hidden));
-  if (layers.has_cell_state()) inputs.push_back(state("_c0", cell));
-  const auto results = add_node(std::string(name), layers, inputs, layers.has_cell_state() ? 3 : 2);
-  add_output({prefix + "_h", results[1], true}, {});
-  if (!layers.has_cell_state()) return {results[0], results[1]};
-  add_output({prefix + "_c", results[2], true}, {});
-  return {results[0], results[1], results[2]};
+  const GraphValue h0 = state("_h0", hidden),
+                   c0 = layers.has_cell_state() ? state("_c0", cell) : GraphValue();
+  const GraphSequence result = recurrent(name, layers, x, lengths, h0, c0);
+  add_output({prefix + "_h", result.h, true}, {});
+  if (result.c.defined()) add_output({prefix + "_c", result.c, true}, {});
+  return result;
+}
+
+GraphSequence Graph::recurrent(std::string_view name, const RecurrentLayers& layers, GraphValue x,
+                               GraphValue lengths, GraphValue h0, GraphValue c0) {
+  const bool has_c = layers.has_cell_state();
+  const auto results = add_node(std::string(name), layers, {x, lengths, h0, c0}, has_c ? 3 : 2);
+  return {results[0], results[1], has_c ? results[2] : GraphValue()};
 }
 
 GraphValue Graph::merged(Merge merge, GraphValue there, GraphValue back) {
@@ -274,7 +284,7 @@ GraphValue Graph::joined(const StackLinks& links, std::size_t i, GraphValue x, G
   if (i == 0 || links.connection == Connection::none) return y;
   if (links.connection == Connection::residual) return add(y, x);
   const GraphValue t = sigmoid((*this)(links.gates[i - 1], x));
-  return add(x, mul(t, apply(Pointwise::sub, {y, x})));
+  return add(x, mul(t, apply(Function::sub, {y, x})));
 }
 
 }  // namespace reel::nn

@@ -49,7 +49,27 @@ struct Constant {
   Param param;
   Tensor value;
 };
-enum class Pointwise { add, sub, mul, div, tanh, sigmoid, relu, identity };
+/// Functions of their inputs alone. `shape` is the sizes of x, i32 [rank]; `range` the numbers from
+/// begin to end in steps, `expand` x broadcast to such a shape.
+enum class Function {
+  add,
+  sub,
+  mul,
+  div,
+  matmul,
+  less,
+  greater_equal,
+  logical_or,
+  where,
+  sqrt,
+  tanh,
+  sigmoid,
+  relu,
+  identity,
+  shape,
+  range,
+  expand
+};
 struct Softmax {
   int axis;
   bool log;
@@ -61,6 +81,18 @@ struct Concat {
 struct Select {
   int axis;
   Index index;
+};
+/// Elements begin .. end - 1 of an axis; from the end where they are negative.
+struct Slice {
+  int axis;
+  Index begin, end;
+};
+struct Cast {
+  DType dtype;
+};
+/// Axes of size 1 in these places of the result.
+struct AddAxes {
+  std::vector<int> axes;
 };
 struct Permute {
   std::vector<int> axes;
@@ -108,9 +140,9 @@ struct Attention {
   bool causal;
 };
 
-using Operation =
-    std::variant<Embedding, Linear, LayerNorm, Dropout, RecurrentLayers, Attention, OneHot,
-                 Constant, Pointwise, Softmax, Concat, Select, Permute, Reshape>;
+using Operation = std::variant<Embedding, Linear, LayerNorm, Dropout, RecurrentLayers, Attention,
+                               OneHot, Constant, Function, Softmax, Concat, Select, Slice, AddAxes,
+                               Cast, Permute, Reshape>;
 
 /// The parameters of an operation.
 std::vector<Param> params_of(const Operation& operation);
@@ -183,11 +215,11 @@ class Graph {
 
   /// i32 -> [..., classes], as one_hot.
   GraphValue one_hot(GraphValue symbols, Arg<Index> classes);
-  GraphValue add(GraphValue a, GraphValue b) { return apply(graph::Pointwise::add, {a, b}); }
-  GraphValue mul(GraphValue a, GraphValue b) { return apply(graph::Pointwise::mul, {a, b}); }
-  GraphValue tanh(GraphValue x) { return apply(graph::Pointwise::tanh, {x}); }
-  GraphValue sigmoid(GraphValue x) { return apply(graph::Pointwise::sigmoid, {x}); }
-  GraphValue relu(GraphValue x) { return apply(graph::Pointwise::relu, {x}); }
+  GraphValue add(GraphValue a, GraphValue b) { return apply(graph::Function::add, {a, b}); }
+  GraphValue mul(GraphValue a, GraphValue b) { return apply(graph::Function::mul, {a, b}); }
+  GraphValue tanh(GraphValue x) { return apply(graph::Function::tanh, {x}); }
+  GraphValue sigmoid(GraphValue x) { return apply(graph::Function::sigmoid, {x}); }
+  GraphValue relu(GraphValue x) { return apply(graph::Function::relu, {x}); }
   GraphValue softmax(GraphValue x) { return apply(graph::Softmax{-1, false}, {x}); }
   GraphValue log_softmax(GraphValue x) { return apply(graph::Softmax{-1, true}, {x}); }
   GraphValue concat(GraphValue a, GraphValue b) { return apply(graph::Concat{-1}, {a, b}); }
@@ -205,8 +237,14 @@ class Graph {
   const std::vector<graph::Node>& nodes() const { return nodes_; }
   Index value_count() const { return values_; }
 
-  /// A node with one output, for what has no function here.
+  /// For what has no function here: an input of any kind, a node with one output, and a recurrent
+  /// layer with initial states that are values of the graph, or none for zeros.
+  GraphValue input(graph::Input input, Site site = {});
+  /// Says that an input is an initial state, which need not be given.
+  void mark_as_state(GraphValue input);
   GraphValue apply(graph::Operation operation, std::vector<GraphValue> inputs);
+  GraphSequence recurrent(std::string_view name, const graph::RecurrentLayers& layers, GraphValue x,
+                          GraphValue lengths, GraphValue h0, GraphValue c0);
 
  private:
   template <class C>
@@ -254,7 +292,6 @@ class Graph {
   void add_output(const graph::Output& output, Site site);
   void require(const std::vector<GraphValue>& values, Site site) const;
   GraphValue constant(double value);
-  GraphValue add_input(graph::Input input, Site site);
   GraphSequence recurrent(std::string_view name, const graph::RecurrentLayers& layers, GraphValue x,
                           GraphValue lengths);
   GraphValue attention(graph::Attention layer, GraphValue x, GraphValue memory, GraphValue lengths,

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include <reel/autograd/engine/scope.h>
@@ -77,39 +78,36 @@ class Run {
   std::vector<Tensor> operator()(const Select& op) const {
     return {reel::select(in_[0], op.axis, op.index)};
   }
+  // A state that is not given stays so.
+  std::vector<Tensor> operator()(const Slice& op) const {
+    if (!in_[0].defined()) return {Tensor()};
+    const Index size = in_[0].size(op.axis);
+    const auto place = [&](Index i) { return std::clamp(i < 0 ? i + size : i, Index{0}, size); };
+    return {reel::slice(in_[0], op.axis, place(op.begin), place(op.end))};
+  }
+  std::vector<Tensor> operator()(const AddAxes& op) const {
+    Tensor x = in_[0];
+    const int rank = x.rank() + static_cast<int>(op.axes.size());
+    std::vector<int> axes;
+    for (const int axis : op.axes) axes.push_back(axis < 0 ? axis + rank : axis);
+    std::ranges::sort(axes);
+    for (const int axis : axes) x = reel::expand(x, axis);
+    return {x};
+  }
+  std::vector<Tensor> operator()(const Cast& op) const { return {in_[0].to(op.dtype)}; }
   std::vector<Tensor> operator()(const Permute& op) const { return {permute(in_[0], op.axes)}; }
   std::vector<Tensor> operator()(const Reshape& op) const {
     return {reshape(in_[0], reshaped(in_[0].shape(), op.sizes))};
   }
 
-  std::vector<Tensor> operator()(Pointwise op) const {
-    switch (op) {
-      case Pointwise::add:
-        return {in_[0] + in_[1]};
-      case Pointwise::sub:
-        return {in_[0] - in_[1]};
-      case Pointwise::mul:
-        return {in_[0] * in_[1]};
-      case Pointwise::div:
-        return {in_[0] / in_[1]};
-      case Pointwise::tanh:
-        return {reel::tanh(in_[0])};
-      case Pointwise::sigmoid:
-        return {reel::sigmoid(in_[0])};
-      case Pointwise::relu:
-        return {reel::relu(in_[0])};
-      case Pointwise::identity:
-        break;
-    }
-    return {in_[0]};
-  }
+  std::vector<Tensor> operator()(Function op) const { return {value_of(op)}; }
 
   std::vector<Tensor> operator()(const RecurrentLayers& op) const {
     return std::visit(
         [&](const auto& stack) -> std::vector<Tensor> {
           typename std::decay_t<decltype(stack)>::State state;
           for (Index i = 0; i < std::ssize(stack.layers); ++i)
-            read_state(state.layers.emplace_back(), in_[2], in_.size() > 3 ? in_[3] : Tensor(), i);
+            read_state(state.layers.emplace_back(), in_[2], in_[3], i);
           SequenceOptions options{.reverse = op.reverse};
           if (in_[1].defined()) options.lengths = in_[1];
           const auto result = stack(in_[0], state, mode_, options);
@@ -133,6 +131,53 @@ class Run {
   }
 
  private:
+  Tensor value_of(Function op) const {
+    switch (op) {
+      case Function::add:
+        return in_[0] + in_[1];
+      case Function::sub:
+        return in_[0] - in_[1];
+      case Function::mul:
+        return in_[0] * in_[1];
+      case Function::div:
+        return in_[0] / in_[1];
+      case Function::matmul:
+        return reel::matmul(in_[0], in_[1]);
+      case Function::less:
+        return reel::less(in_[0], in_[1]);
+      case Function::greater_equal:
+        return reel::greater_equal(in_[0], in_[1]);
+      case Function::logical_or:
+        return reel::logical_or(in_[0], in_[1]);
+      case Function::where:
+        return reel::where(in_[0], in_[1], in_[2]);
+      case Function::sqrt:
+        return reel::sqrt(in_[0]);
+      case Function::tanh:
+        return reel::tanh(in_[0]);
+      case Function::sigmoid:
+        return reel::sigmoid(in_[0]);
+      case Function::relu:
+        return reel::relu(in_[0]);
+      case Function::identity:
+        return in_[0];
+      case Function::shape:
+        return tensor({in_[0].rank()},
+                      std::vector<Index>(in_[0].shape().begin(), in_[0].shape().end()));
+      case Function::range:
+        return arange(whole(in_[0]), whole(in_[1]), whole(in_[2]));
+      case Function::expand:
+        return broadcast_to(in_[0], shape_of(in_[1]));
+    }
+    return {};
+  }
+
+  static Index whole(const Tensor& x) { return static_cast<Index>(x.item()); }
+  static Shape shape_of(const Tensor& sizes) {
+    std::vector<Index> result;
+    for (const double size : sizes.to_vector()) result.push_back(static_cast<Index>(size));
+    return Shape(std::span<const Index>(result));
+  }
   static Tensor stack_of(const std::vector<Tensor>& states) { return reel::stack(states); }
 
   std::span<const Tensor> in_;

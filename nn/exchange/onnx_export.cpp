@@ -143,9 +143,10 @@ class Exporter {
   void operator()(const graph::Constant& op) {
     emit("Identity", {op.param.defined() ? array(op.param) : constant(op.value)});
   }
-  void operator()(graph::Pointwise op) {
-    constexpr std::array operations{"Add",  "Sub",     "Mul",  "Div",
-                                    "Tanh", "Sigmoid", "Relu", "Identity"};
+  void operator()(graph::Function op) {
+    constexpr std::array operations{
+        "Add",  "Sub",  "Mul",     "Div",  "MatMul",   "Less",  "GreaterOrEqual", "Or",    "Where",
+        "Sqrt", "Tanh", "Sigmoid", "Relu", "Identity", "Shape", "Range",          "Expand"};
     Names inputs;
     for (std::size_t i = 0; i < node_->inputs.size(); ++i) inputs.push_back(in(i));
     emit(operations[static_cast<std::size_t>(op)], inputs);
@@ -161,6 +162,18 @@ class Exporter {
   }
   void operator()(const graph::Select& op) {
     emit("Gather", {in(0), integer(op.index)}, {{"axis", Attribute::of(std::int64_t{op.axis})}});
+  }
+  void operator()(const graph::Slice& op) {
+    emit("Slice", {in(0), integers({op.begin}), integers({op.end}), integers({op.axis})});
+  }
+  void operator()(const graph::AddAxes& op) {
+    emit("Unsqueeze", {in(0), integers({op.axes.begin(), op.axes.end()})});
+  }
+  void operator()(const graph::Cast& op) {
+    const onnx::Type type = op.dtype == f32   ? onnx::Type::f32
+                            : op.dtype == f64 ? onnx::Type::f64
+                                              : onnx::Type::i64;
+    emit("Cast", {in(0)}, {{"to", Attribute::of(static_cast<std::int64_t>(type))}});
   }
   void operator()(const graph::Permute& op) {
     emit_last(permuted(in(0), Numbers(op.axes.begin(), op.axes.end())));
@@ -192,8 +205,8 @@ class Exporter {
       node.inputs = {x};
       add_weights(node, cells[static_cast<std::size_t>(i)]);
       node.inputs[4] = node_->inputs[1].defined() ? in(1) : "";
-      node.inputs[5] = layer_state(in(2), i, layers, directions);
-      if (op.has_cell_state()) node.inputs[6] = layer_state(in(3), i, layers, directions);
+      node.inputs[5] = layer_state(2, i, layers, directions);
+      if (op.has_cell_state()) node.inputs[6] = layer_state(3, i, layers, directions);
       const std::string y = fresh();
       node.outputs = {y, fresh()};
       last_h.push_back(node.outputs[1]);
@@ -310,11 +323,12 @@ class Exporter {
       node.inputs.push_back(all(".P", [](const CellArrays& a) { return a.peepholes; }));
   }
 
-  // Of layer i, [directions, B, H] of [layers · directions, B, H].
-  std::string layer_state(const std::string& all, Index i, Index layers, Index directions) {
-    if (layers == 1) return all;
-    return call("Slice",
-                {all, integers({i * directions}), integers({(i + 1) * directions}), integers({0})});
+  // Of layer i, [directions, B, H] of the node's input [layers · directions, B, H], if it has one.
+  std::string layer_state(std::size_t input, Index i, Index layers, Index directions) {
+    if (!node_->inputs[input].defined()) return "";
+    if (layers == 1) return in(input);
+    return call("Slice", {in(input), integers({i * directions}), integers({(i + 1) * directions}),
+                          integers({0})});
   }
   std::string joined(const Names& states) {
     return states.size() == 1 ? states.front()

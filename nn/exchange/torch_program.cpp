@@ -1,10 +1,12 @@
 #include <reel/nn/exchange/torch_program.h>
 
+#include <fmt/args.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include <reel/autograd/engine/scope.h>
@@ -149,13 +151,27 @@ class Program {
             : fmt::format("torch.tensor({}, dtype=torch.{}).reshape({})", op.value.to_vector(),
                           real(), fmt::join(shape.begin(), shape.end(), ", ")));
   }
-  void operator()(graph::Pointwise op) {
-    using enum graph::Pointwise;
-    const char* const forms[] = {"{} + {}",        "{} - {}",           "{} * {}",        "{} / {}",
-                                 "torch.tanh({})", "torch.sigmoid({})", "torch.relu({})", "{}"};
-    const std::string form = forms[static_cast<std::size_t>(op)];
-    set(node_->inputs.size() == 2 ? fmt::format(fmt::runtime(form), in(0), in(1))
-                                  : fmt::format(fmt::runtime(form), in(0)));
+  void operator()(graph::Function op) {
+    constexpr const char* forms[] = {"{} + {}",
+                                     "{} - {}",
+                                     "{} * {}",
+                                     "{} / {}",
+                                     "{} @ {}",
+                                     "{} < {}",
+                                     "{} >= {}",
+                                     "{} | {}",
+                                     "torch.where({}, {}, {})",
+                                     "torch.sqrt({})",
+                                     "torch.tanh({})",
+                                     "torch.sigmoid({})",
+                                     "torch.relu({})",
+                                     "{}",
+                                     "torch.tensor({}.shape)",
+                                     "torch.arange({}, {}, {})",
+                                     "{}.expand(*{})"};
+    fmt::dynamic_format_arg_store<fmt::format_context> inputs;
+    for (std::size_t i = 0; i < node_->inputs.size(); ++i) inputs.push_back(in(i));
+    set(fmt::vformat(forms[static_cast<std::size_t>(op)], inputs));
   }
   void operator()(const graph::Softmax& op) {
     set(fmt::format("{}.{}({})", in(0), op.log ? "log_softmax" : "softmax", op.axis));
@@ -167,6 +183,26 @@ class Program {
   }
   void operator()(const graph::Select& op) {
     set(fmt::format("{}.select({}, {})", in(0), op.axis, op.index));
+  }
+  void operator()(const graph::Slice& op) {
+    std::string index;
+    for (int axis = 0; axis < op.axis; ++axis) index += ":, ";
+    const std::string end =
+        op.end == std::numeric_limits<Index>::max() ? "" : std::to_string(op.end);
+    set(fmt::format("{}[{}{}:{}]", in(0), index, op.begin, end));
+  }
+  void operator()(const graph::AddAxes& op) {
+    std::vector<int> axes = op.axes;
+    std::ranges::sort(axes);
+    std::string x = in(0);
+    for (const int axis : axes) x += fmt::format(".unsqueeze({})", axis);
+    set(x);
+  }
+  void operator()(const graph::Cast& op) {
+    set(fmt::format("{}.{}()", in(0),
+                    op.dtype == f32   ? "float"
+                    : op.dtype == f64 ? "double"
+                                      : "long"));
   }
   void operator()(const graph::Permute& op) {
     set(fmt::format("{}.permute({})", in(0), fmt::join(op.axes, ", ")));
@@ -196,7 +232,8 @@ class Program {
     const std::string layer = module("nn." + fmt::format(fmt::runtime(form), sizes));
 
     const bool has_lengths = node_->inputs[1].defined(), has_c = op.has_cell_state();
-    const std::string lengths = has_lengths ? ", " + in(1) : "", h0 = in(2);
+    const std::string lengths = has_lengths ? ", " + in(1) : "";
+    const std::string h0 = node_->inputs[2].defined() ? in(2) : "None";
     std::string x = in(0);
     if (op.reverse) x = fmt::format("reversed_steps({}{})", x, lengths);
     const std::string state =

@@ -2,7 +2,9 @@
 // others: see test_exchange.py.
 //
 //     exchange write FOLDER
-//     exchange run MODEL.onnx INPUTS.safetensors OUTPUTS.safetensors
+//     exchange run MODEL.onnx VALUES.safetensors OUTPUTS.safetensors [AGAIN.onnx]
+//
+// The last one runs a model, and writes it once more.
 #include <reel/reel.h>
 
 #include <filesystem>
@@ -143,12 +145,27 @@ void write(const std::filesystem::path& folder) {
   }
 }
 
+void run(const std::vector<std::string>& words) {
+  const nn::Graph graph = nn::load_onnx(words[2]);
+  Values inputs;
+  for (const auto& [name, value] : nn::load_safetensors(words[3]).part("in:").tensors)
+    inputs[name] = value;
+  nn::NamedTensors results;
+  for (const auto& [name, value] : graph(inputs)) results.tensors["out:" + name] = value;
+  nn::save_safetensors(words[4], results);
+  if (words.size() > 5) nn::save_onnx(graph, words[5]);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
   const std::vector<std::string> words(argv, argv + argc);
   if (words.size() == 3 && words[1] == "write") {
     write(words[2]);
+    return 0;
+  }
+  if (words.size() > 4 && words[1] == "run") {
+    run(words);
     return 0;
   }
   return 2;

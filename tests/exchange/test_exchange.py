@@ -62,9 +62,8 @@ class Exchange(unittest.TestCase):
     def models(self, extension):
         paths = sorted(self.folder.glob("*" + extension))
         self.assertGreater(len(paths), 4)
-        for path in paths:
-            with self.subTest(path.name):
-                yield path, *read_values(self.folder / f"{path.stem}_values.safetensors")
+        return [(path, *read_values(self.folder / f"{path.stem}_values.safetensors"))
+                for path in paths]
 
     def assert_close(self, ours, theirs, lengths=None):
         import numpy
@@ -117,6 +116,57 @@ class Exchange(unittest.TestCase):
             arguments = {name: x.astype(numpy.int64) if types[name] == "tensor(int64)" else x
                          for name, x in inputs.items()}
             self.assert_outputs(outputs, session.run(list(outputs), arguments), inputs)
+
+    def run_here(self, model, values, again=None):
+        """The outputs of an ONNX file in Reel."""
+        outputs = self.folder / "outputs.safetensors"
+        subprocess.run([PROGRAM, "run", model, values, outputs, *([again] if again else [])],
+                       check=True, capture_output=True, encoding="utf-8")
+        return read_values(outputs)[1]
+
+    @needs()
+    def test_our_onnx_files_are_read_again(self):
+        for path, inputs, outputs in self.models(".onnx"):
+            values = self.folder / f"{path.stem}_values.safetensors"
+            again = self.folder / "again.model"
+            for _ in range(2):  # and what was read is written and read once more
+                results = self.run_here(path, values, again)
+                self.assert_outputs(outputs, [results[name] for name in outputs], inputs)
+                path = again
+
+    @needs("onnx", "torch", "safetensors")
+    def test_onnx_files_of_pytorch_are_read(self):
+        import numpy
+        import torch
+        from safetensors.numpy import save_file
+        torch.manual_seed(1)
+
+        class Model(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.embed = torch.nn.Embedding(11, 8)
+                self.rnn = torch.nn.GRU(8, 6, num_layers=2, bidirectional=True)
+                self.last = torch.nn.LSTM(12, 5, batch_first=True)
+                self.norm = torch.nn.LayerNorm(5)
+                self.head = torch.nn.Linear(5, 4)
+
+            def forward(self, tokens, h0):
+                y, _ = self.rnn(self.embed(tokens), h0)
+                y, (h, _) = self.last(y.transpose(0, 1))
+                return torch.log_softmax(self.head(self.norm(y)), -1), h
+
+        model = Model().eval()
+        tokens, h0 = torch.randint(0, 11, (7, 3)), torch.randn(4, 3, 6)
+        path, values = self.folder / "torch.model", self.folder / "torch_values.safetensors"
+        torch.onnx.export(model, (tokens, h0), path, input_names=["tokens", "h0"],
+                          output_names=["y", "h"], opset_version=17, dynamo=False,
+                          dynamic_axes={"tokens": {0: "T", 1: "B"}, "h0": {1: "B"}})
+        save_file({"in:tokens": tokens.numpy().astype(numpy.int32), "in:h0": h0.numpy()}, values)
+        with torch.no_grad():
+            theirs = model(tokens, h0)
+        ours = self.run_here(path, values)
+        for name, their in zip(("y", "h"), theirs):
+            self.assert_close(ours[name], their.numpy())
 
 
 if __name__ == "__main__":
