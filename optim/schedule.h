@@ -87,6 +87,7 @@ struct OneCycle {
 /// Any schedule, or a constant rate: what the composed ones are made of.
 class Schedule {
  public:
+  /// A constant rate. Throws ValueError for one that is negative or not finite.
   Schedule(double learning_rate, Site site = {});
   template <class S>
   requires(!std::same_as<S, Schedule> &&
@@ -130,12 +131,14 @@ struct Warmup {
 
   /// Throws ValueError if t or steps < 1, and what `then` throws.
   double at(Arg<Index> t, Site site = {}) const;
+  /// The last t that it is defined for; none for one without an end.
   std::optional<Index> length() const;
 };
 
 /// Schedules one after the other, each counting from 1: `parts` for `steps` each, then `last`.
 /// PyTorch's SequentialLR.
 struct Sequence {
+  /// A schedule for so many steps.
   struct Part {
     Index steps;
     Schedule schedule;
@@ -145,6 +148,7 @@ struct Sequence {
 
   /// Throws ValueError if t < 1 or a part has less than one step, and what the part throws.
   double at(Arg<Index> t, Site site = {}) const;
+  /// The last t that it is defined for; none for one without an end.
   std::optional<Index> length() const;
 };
 
@@ -156,6 +160,7 @@ struct ByEpoch {
 
   /// Throws ValueError if t or steps < 1, and what the schedule throws.
   double at(Arg<Index> t, Site site = {}) const;
+  /// The last t that it is defined for; none for one without an end.
   std::optional<Index> length() const;
 };
 

@@ -73,6 +73,7 @@ struct SampleInputs {
   }
 };
 
+/// The inputs of a sample; see SampleInputs.
 template <class... G>
 SampleInputs with_inputs(const G&... generators) {
   return {{generators...}};
@@ -82,6 +83,7 @@ SampleInputs with_inputs(const G&... generators) {
 template <class Attr>
 class Samples {
  public:
+  /// A sample, or for a single input its generator.
   struct Item : TypedSample<Attr> {
     Item(const Generator& only) : TypedSample<Attr>{{only}, {}} {}
     Item(const SampleInputs& sample) : TypedSample<Attr>{sample.inputs, {}} {}

@@ -43,8 +43,8 @@ void trim() noexcept;
 /// so that output elements that were never written stand out. For tests.
 std::optional<unsigned char> fill_blocks(std::optional<unsigned char> byte);
 
-/// The header in front of every block; `references` is for Buffer.
 struct Owner;
+/// The header in front of every block; `references` is for Buffer.
 struct Header {
   Owner* owner;       // the pool that it belongs to, null for one that returns to the heap
   Header* next;       // while it is free

@@ -77,6 +77,7 @@ class Arguments {
   bool has(int i) const { return inputs_[static_cast<std::size_t>(i)]->defined(); }
   const Shape& operator[](int i) const { return inputs_[static_cast<std::size_t>(i)]->shape(); }
   DType dtype(int i) const { return inputs_[static_cast<std::size_t>(i)]->dtype(); }
+  /// The name of argument i in messages.
   std::string_view name(int i) const;
 
   /// Throws an error naming the op, every given argument with its dtype and shape, and the call:
@@ -161,6 +162,7 @@ struct BackwardCall {
 /// Throws Error: a gradient reads a value that the op did not declare as kept.
 [[noreturn]] void throw_not_kept(std::string_view what, int i);
 
+/// What a fused gradient kernel sees of a call: its inputs and outputs, and the gradients of both.
 template <Real T>
 class BackwardCtx {
  public:
@@ -239,6 +241,7 @@ inline constexpr Keeps keeps_all{~0u, ~0u};
 /// are recorded, so derivatives of every order exist.
 class Vjp {
  public:
+  /// Of a record of the tape, by its number.
   Vjp(Backward& backward, std::size_t record);
 
   /// Whether an optional argument was given.
@@ -251,6 +254,7 @@ class Vjp {
   /// The gradient of the output, or of output k: zeros where none arrived.
   const Tensor& g() const { return g_; }
   Tensor g(int k) const;
+  /// The shape of input i, also of one that is not kept; [] for an absent one.
   Shape shape(int i = 0) const;
   int count() const { return input_count_; }
   /// Whether the gradient of input i is needed.
@@ -287,12 +291,14 @@ class Vjp {
 /// A type-erased op: what the registry lists, the tape records and the tests loop over. Made from a
 /// `Definition`.
 struct OpSpec {
+  /// An argument, as a definition names it.
   struct Argument {
     std::string_view name;
     bool integer = false;
     bool optional = false;
   };
   enum class Derivative { rule, fused, none };
+  /// A sample call: how its inputs are drawn, and its attributes.
   struct Sample {
     std::vector<Generator> inputs;
     alignas(8) std::array<std::byte, max_attr_size> attr{};

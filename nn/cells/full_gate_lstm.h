@@ -17,6 +17,7 @@ struct FullGateLstmState {
   static std::vector<std::string> names() { return {"h", "c", "i", "f", "o"}; }
 };
 
+/// The options of FullGateLstm.
 struct FullGateLstmOptions {
   /// The forget gate's initial bias; nullopt leaves it as drawn.
   std::optional<double> forget_bias = 1;

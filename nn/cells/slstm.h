@@ -18,6 +18,7 @@ struct SlstmState {
   static std::vector<std::string> names() { return {"h", "c", "n", "m"}; }
 };
 
+/// The options of Slstm.
 struct SlstmOptions {
   ForgetGate forget = ForgetGate::sigmoid;
   /// The forget gate's initial bias; nullopt leaves it as drawn.
