@@ -29,6 +29,12 @@ class Headers(unittest.TestCase):
             ["struct A {", "  /// The i-th.", "  T at(int i);", "  /// The i-th.", "  T at(Name i);",
              "  int size();", "};"])
 
+    def test_templates_that_refuse_an_argument_are_left_out(self):
+        self.assertEqual(
+            self.prepared("T f(T a);", "template <Bad U>", "requires(X<U>) T", "    f(U, V = {})", "= delete;  // f(T)",
+                          "template <Good U>", "T f(U a);", "A(const A&) = delete;"),
+            ["T f(T a);", "template <Good U>", "T f(U a);", "A(const A&) = delete;"])
+
     def test_a_comment_before_the_namespace_is_of_the_header(self):
         self.assertEqual(self.prepared("/// Ops.", "namespace reel {"),
                          ["/// @file", "/// Ops.", "namespace reel {"])

@@ -27,6 +27,10 @@ PARTS = {"autograd": "Tensors, ops, the tape, gradients and their checks.",
          "nn": "Cells, layers, containers, generation and files of parameters.",
          "optim": "Optimizers, schedules, clipping, averages and the state of a run.",
          "datasets": "Texts, vocabularies, batches, readers of files and metrics."}
+NAMESPACES = {"reel": PARTS["autograd"],
+              **{f"reel::{part}": about for part, about in PARTS.items() if part != "autograd"},
+              "reel::op": "Definitions of ops, what their parts see of a call, and the checks that they have to pass.",
+              "reel::unit": "The language in which a cell is written; see reel/autograd/unit.h."}
 # Installed as others include them, but nothing that a program would call.
 INTERNAL = re.compile(r"reel/autograd/(kernels/|engine/(chunked|packed_factors|scope|segments|tape_stack)\.h)")
 OPS = {"reel/autograd/ops.h", "reel/autograd/recurrent.h", "reel/autograd/sequence_losses.h"}
@@ -86,8 +90,7 @@ class Api:
             if compound.get("kind") == "namespace":
                 for member in compound.iter("memberdef"):
                     # What has the name of a class tells the compiler how to deduce its arguments.
-                    if (member.get("kind") in ("function", "enum") and member.findtext("name") not in names
-                            and not (member.findtext("argsstring") or "").endswith("=delete")):
+                    if member.get("kind") in ("function", "enum") and member.findtext("name") not in names:
                         self.note(member, member.findtext("qualifiedname"))
 
     @staticmethod
@@ -226,8 +229,7 @@ def build(build_directory, output):
         write(work / "input" / f"part_{part}.md", part_page(part, about, api.contents))
     write(work / "input" / "part_guides.md", "\n".join(
         ["# Guides {#part_guides}", *(f"- @subpage {name}" for name in titles if name != "index"), ""]))
-    namespaces = [f"/// @namespace {'reel' if part == 'autograd' else f'reel::{part}'}\n/// {about}\n"
-                  for part, about in PARTS.items()]
+    namespaces = [f"/// @namespace {name}\n/// {about}\n" for name, about in NAMESPACES.items()]
     write(work / "input" / "pages.dox", "\n".join(
         namespaces + [source_page(source) for source in sorted(collection.sources)]))
     write(work / "layout.xml", layout({name: title for name, title in titles.items() if name != "index"}))

@@ -69,7 +69,8 @@ class Guides:
             marks, words = match.groups()
             name = page_name(page) if marks == "#" else anchor(page, slug(words))
             label = "" if name == "index" else f" {{#{name}}}"
-            return f"{marks} {words.replace('`', '')}{label}"
+            contents = "\n[TOC]\n" if marks == "#" and len(self.slugs[page]) > 5 else ""
+            return f"{marks} {words.replace('`', '')}{label}{contents}"
 
         text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
         lines = []

@@ -3,7 +3,8 @@
 A comment `///` also describes the functions that follow it without an empty line and without a
 comment of their own; in a class, where the lines are of different functions, only its overloads.
 One before `namespace` describes the header. Indented lines are equations or code. Doxygen has no
-such rules, so that the copies say it in its own way.
+such rules, so that the copies say it in its own way. They are without the templates that are deleted
+to refuse an argument, which it takes for functions that there are.
 """
 import re
 
@@ -55,9 +56,25 @@ def function_name(declaration):
     return found[1] if found else ""
 
 
+def without_refusals(lines):
+    """The lines but those of deleted templates."""
+    result, template = [], []
+    for line in lines:
+        if template or line.lstrip().startswith("template <"):
+            template.append(line)
+            if not re.search(r"[;{]", line.replace("{}", "")):
+                continue
+            line = "" if "= delete;" in line else "\n".join(template)
+            template = []
+            if not line:
+                continue
+        result.append(line)
+    return "\n".join(result).splitlines()
+
+
 def with_comments(text):
     """The text of a header, with the comments as Doxygen needs them."""
-    lines, result = text.splitlines(), []
+    lines, result = without_refusals(text.splitlines()), []
     comment, name = [], ""  # what describes the lines that follow, and the last function of these
     begins = True           # whether a declaration may begin in the next line
     for i, line in enumerate(lines):
