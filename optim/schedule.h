@@ -96,6 +96,7 @@ class Schedule {
       : at_([schedule](Index t, Site site) { return schedule.at(t, site); }),
         length_(length_of(schedule)) {}
 
+  /// The rate at step t >= 1. Throws what the schedule throws.
   double at(Arg<Index> t, Site site = {}) const { return at_(t, site); }
   /// The last t that it is defined for; none for one without an end.
   std::optional<Index> length() const { return length_; }

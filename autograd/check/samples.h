@@ -67,6 +67,7 @@ struct TypedSample {
 /// `with_inputs(normal({3, 4})).attr(Slice{...})`.
 struct SampleInputs {
   std::vector<Generator> inputs;
+  /// The same with attributes.
   template <class Attr>
   TypedSample<Attr> attr(const Attr& attr) const {
     return {inputs, attr};

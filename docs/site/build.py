@@ -2,9 +2,8 @@
 """Builds the documentation as a site, of the public headers and the guides: build.py BUILD OUTPUT
 
 Doxygen makes the pages, from copies that it reads best. Fails where it warns, where a link of the
-site leads nowhere, and where a class, a function or an enumeration is not documented; a member
-function whose body is in its class need not be. BUILD is configured by Meson, which knows the headers
-that are installed.
+site leads nowhere, and where a class, a function or an enumeration is not documented; see
+Api.has_to_be_documented. BUILD is configured by Meson, which knows the headers that are installed.
 """
 import html.parser
 import json
@@ -84,7 +83,7 @@ class Api:
         for compound in classes:
             self.note(compound, compound.findtext("compoundname"))
             for member in compound.iter("memberdef"):
-                if self.has_to_be_documented(member):
+                if self.has_to_be_documented(member, names):
                     self.note(member, member.findtext("qualifiedname"), listed=False)
         for compound in compounds:
             if compound.get("kind") == "namespace":
@@ -94,13 +93,16 @@ class Api:
                         self.note(member, member.findtext("qualifiedname"))
 
     @staticmethod
-    def has_to_be_documented(member):
-        """Of a class: a function whose body is elsewhere. Others show what they do."""
-        return (member.get("kind") == "function" and member.get("prot") == "public" and
-                not member.find("location").get("bodystart") and
-                not re.match(r"~|operator=$", member.findtext("name")) and
-                not re.search(r"&&\)|=\s*(delete|default)$", member.findtext("argsstring") or "") and
-                member.find("reimplements") is None)
+    def has_to_be_documented(member, classes):
+        """Of a class, unless it says itself what it does: a function without arguments, a constructor or
+        an operator whose body is in the class."""
+        name, arguments = member.findtext("name"), member.findtext("argsstring") or ""
+        if (member.get("kind") != "function" or member.get("prot") != "public" or
+                member.find("reimplements") is not None or re.match(r"~|operator=$", name) or
+                re.search(r"&&\)|=\s*(delete|default)$", arguments)):
+            return False
+        plain = arguments.startswith("()") or name in classes or name.startswith("operator")
+        return not (plain and member.find("location").get("bodystart"))
 
     def names(self):
         """What guides may call what they write about, and the full name: classes, without their

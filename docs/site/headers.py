@@ -91,7 +91,7 @@ def with_comments(text):
             new = function_name(declaration_at(lines[i:]))
             if not follows and new and (indentation(line) == 0 or new == name):
                 result += for_doxygen(comment)
-            name = new
+            name = new or name
         begins = line.endswith((";", "}", ":")) or not line.strip() or line.lstrip().startswith(("//", "#"))
         beside = re.match(r"(.*///< ?)(.*)", line)
         result.append(beside[1] + escaped(beside[2]) if beside else line)

@@ -10,6 +10,7 @@ namespace reel::nn {
 struct FullGateLstmState {
   Tensor h, c, i, f, o;
 
+  /// See RecurrentState.
   template <class F>
   FullGateLstmState map(F&& call) const {
     return {call(h), call(c), call(i), call(f), call(o)};

@@ -20,6 +20,7 @@ struct QrnnOptions {
 struct QrnnState {
   Tensor c, x;
 
+  /// See RecurrentState.
   template <class F>
   QrnnState map(F&& f) const {
     return {f(c), f(x)};

@@ -11,6 +11,7 @@ namespace reel::nn {
 struct SlstmState {
   Tensor h, c, n, m;
 
+  /// See RecurrentState.
   template <class F>
   SlstmState map(F&& f) const {
     return {f(h), f(c), f(n), f(m)};

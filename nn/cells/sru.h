@@ -16,6 +16,7 @@ struct SruOptions {
 struct CellState {
   Tensor c;
 
+  /// See RecurrentState.
   template <class F>
   CellState map(F&& f) const {
     return {f(c)};
