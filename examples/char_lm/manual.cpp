@@ -16,19 +16,14 @@ namespace {
 // Text without special characters of roff, in one line: roff breaks lines itself.
 std::string plain(std::string_view text) {
   std::string line = text.starts_with('.') || text.starts_with('\'') ? "\\&" : "";
-  for (const char c : text) switch (c) {
-      case '\\':
-        line += "\\e";
-        break;
-      case '-':
-        line += "\\-";
-        break;
-      case '\n':
-        line += ' ';
-        break;
-      default:
-        line += c;
-    }
+  for (const char c : text) {
+    if (c == '\\')
+      line += "\\e";
+    else if (c == '-')
+      line += "\\-";
+    else
+      line += c == '\n' ? ' ' : c;
+  }
   return line;
 }
 
