@@ -26,6 +26,7 @@ lint    clang-tidy          command clang-tidy
 bench   libbenchmark-dev    module benchmark
 curves  python3-matplotlib  package matplotlib
 fuzz    libclang-rt-14-dev  fuzzer clang++
+site    doxygen             command doxygen
 '
 
 is_there() {

@@ -21,6 +21,7 @@ struct CellInputs {
   Tensor w_ih, w_hh, b = {}, recurrent_bias = {}, numbers = {}, projection = {};
   std::array<Tensor, kernels::max_states> states = {};
 
+  /// Those that are not states, in the order above.
   std::array<const Tensor*, 6> parameters() const;
   /// Calls f(tensor) for each tensor that is given.
   template <class F>
@@ -30,6 +31,7 @@ struct CellInputs {
     for (Tensor& state : states)
       if (state.defined()) f(state);
   }
+  /// The sizes of a step, from the shapes of the parameters.
   kernels::CellSizes sizes(const kernels::CellLayout& layout) const;
   /// W x + b, or with a norm LN(W x) + b.
   Tensor input_part(const kernels::CellLayout& layout, const Tensor& x) const;

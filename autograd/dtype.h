@@ -26,9 +26,12 @@ inline constexpr DType dtype_of = std::is_same_v<T, float>    ? DType::f32
                                   : std::is_same_v<T, double> ? DType::f64
                                                               : DType::i32;
 
+/// Bytes of an element.
 constexpr std::size_t size_of(DType dtype) { return dtype == DType::f64 ? 8 : 4; }
+/// Whether it is f32 or f64.
 constexpr bool is_real(DType dtype) { return dtype != DType::i32; }
 
+/// "f32", "f64" or "i32".
 constexpr std::string_view name_of(DType dtype) {
   return dtype == DType::f32 ? "f32" : dtype == DType::f64 ? "f64" : "i32";
 }

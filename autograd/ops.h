@@ -68,8 +68,8 @@ class Axes {
 template <class T>
 concept NoAxis = MistakenFor<T, int> || std::convertible_to<const T&, Tensor>;
 
-// Elementwise, two operands, one of which may be a number: maximum(x, 0.0). i32 sums and products
-// wrap around. Division does not take i32.
+/// Elementwise, two operands, one of which may be a number: maximum(x, 0.0). i32 sums and products
+/// wrap around. Division does not take i32.
 Tensor add(const Operand& a, const Operand& b, Site site = {});
 Tensor sub(const Operand& a, const Operand& b, Site site = {});
 Tensor mul(const Operand& a, const Operand& b, Site site = {});
@@ -92,6 +92,7 @@ Tensor minimum(const Operand& a, const Operand& b, Site site = {});
 /// instead: log(where(x > 0, x, 1)).
 Tensor where(const Tensor& condition, const Operand& a, const Operand& b, Site site = {});
 
+/// add, sub, mul, div and neg.
 Tensor operator+(const Operand& a, const Operand& b);
 Tensor operator-(const Operand& a, const Operand& b);
 Tensor operator*(const Operand& a, const Operand& b);
@@ -104,8 +105,8 @@ Tensor& operator-=(Tensor& a, const Operand& b);
 Tensor& operator*=(Tensor& a, const Operand& b);
 Tensor& operator/=(Tensor& a, const Operand& b);
 
-// Comparisons: i32 tensors of 0 and 1, without a gradient. With NaN only not_equal is true. == and
-// != are not overloaded: they would suggest a comparison of whole tensors.
+/// Comparisons: i32 tensors of 0 and 1, without a gradient. With NaN only not_equal is true. == and
+/// != are not overloaded: they would suggest a comparison of whole tensors.
 Tensor less(const Operand& a, const Operand& b, Site site = {});
 Tensor less_equal(const Operand& a, const Operand& b, Site site = {});
 Tensor greater(const Operand& a, const Operand& b, Site site = {});
@@ -117,7 +118,7 @@ Tensor operator<=(const Operand& a, const Operand& b);
 Tensor operator>(const Operand& a, const Operand& b);
 Tensor operator>=(const Operand& a, const Operand& b);
 
-// Logic: from i32, where nonzero is true, to i32 tensors of 0 and 1, without a gradient.
+/// Logic: from i32, where nonzero is true, to i32 tensors of 0 and 1, without a gradient.
 Tensor logical_and(const Operand& a, const Operand& b, Site site = {});
 Tensor logical_or(const Operand& a, const Operand& b, Site site = {});
 Tensor logical_xor(const Operand& a, const Operand& b, Site site = {});
@@ -361,8 +362,7 @@ Tensor topk_indices(const Tensor& x, Arg<Index> k, Arg<int> axis = -1, Site site
 // Normalisation.
 /// eˣ / Σ eˣ along one axis: 0 for x = -∞, and NaN if all x are.
 Tensor softmax(const Tensor& x, Arg<int> axis = -1, Site site = {});
-/// x - ln Σ eˣ along one axis, NaN if all x are -∞; the result is not rounded at the magnitude of
-/// x.
+/// x - ln Σ eˣ along one axis, NaN if all x are -∞; not rounded at the magnitude of x.
 Tensor log_softmax(const Tensor& x, Arg<int> axis = -1, Site site = {});
 /// gain·(x - mean) / √(variance + epsilon) + bias over the last axis: x [..., F], gain and bias [F]
 /// (Ba et al., "Layer normalization", 2016).
@@ -387,6 +387,7 @@ enum class LossReduction { mean, sum };
 template <class W>
 concept LossWeights = std::convertible_to<const W&, std::optional<Tensor>>;
 
+/// The options of cross_entropy and nll.
 struct CrossEntropyOptions {
   Tensor weights = {};         ///< p [...], position weights
   Tensor class_weights = {};   ///< c [V]
@@ -406,6 +407,7 @@ struct CrossEntropyOptions {
 /// even where the weight is 0, and for ignore_index with probabilities.
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets,
                      const CrossEntropyOptions& options = {}, Site site = {});
+/// The options of linear_cross_entropy.
 struct LinearCrossEntropyOptions {
   Tensor weights = {};                            ///< p [...], position weights
   double label_smoothing = 0;                     ///< e, from 0 to 1
@@ -423,12 +425,13 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& w, const Tensor& b,
 Tensor nll(const Tensor& log_probabilities, const Tensor& targets,
            const CrossEntropyOptions& options = {}, Site site = {});
 
-// The losses below are means over elements, for targets of exactly the shape of x. Weights have the
-// leading axes of x (none, some or all): each applies to all elements under it.
+/// The losses below are means over elements, for targets of exactly the shape of x. Weights have
+/// the leading axes of x (none, some or all): each applies to all elements under it.
 struct LossOptions {
   Tensor weights = {};
   LossReduction reduction = LossReduction::mean;
 };
+/// The options of bce_with_logits.
 struct BceOptions {
   Tensor weights = {};
   double positive_weight = 1;  ///< w, weight of positive examples
@@ -457,12 +460,12 @@ Tensor bce_with_logits(const Tensor& logits, const Tensor& targets, const BceOpt
 Tensor kl_div(const Tensor& log_probabilities, const Tensor& targets,
               const LossOptions& options = {}, Site site = {});
 
-// The same with weights in place of options.
 namespace detail {
 inline Tensor loss_weights(const std::optional<Tensor>& weights) {
   return weights.value_or(Tensor());
 }
 }  // namespace detail
+/// The same with weights in place of options.
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const LossWeights auto& weights,
                      Site site = {}) {
   return cross_entropy(logits, targets, {.weights = detail::loss_weights(weights)}, site);

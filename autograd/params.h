@@ -177,6 +177,7 @@ class Params {
   std::vector<Param> list() const;
   /// The total number of their elements.
   Index count() const;
+  /// That of the store.
   DType dtype() const;
   /// The generator from which `param` of this store draws its initial values.
   Rng rng_of(const Param& param) const;

@@ -42,6 +42,7 @@ bool bf16_is_faster();
 /// for its own lifetime.
 class PrecisionScope {
  public:
+  /// From now on.
   explicit PrecisionScope(Precision precision);
   ~PrecisionScope();
   PrecisionScope(const PrecisionScope&) = delete;

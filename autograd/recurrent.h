@@ -32,14 +32,17 @@ struct SequenceOptions {
   bool outputs = true;
 };
 
+/// The outputs y [T, B, H], the states of all steps, and the last state h [B, H].
 struct RnnResult {
   Tensor y, h;
 };
 using GruResult = RnnResult;
+/// The same, with the last cell state c [B, H].
 struct LstmResult {
   Tensor y, h, c;
 };
 
+/// The f of an Elman network.
 enum class Activation { tanh, relu };
 
 /// h' = f(W x + U h + b) (Elman, 1990).
@@ -111,13 +114,15 @@ Tensor previous_steps(const Tensor& x, const Tensor& initial, const Tensor& leng
 /// i32 [B, 1]: whether step t is within each row's length; undefined if it is within all of them.
 Tensor active_rows(const Tensor& lengths, Index t);
 
-// One step in ops, from the gates' input projection p = W x + b: the equations above.
+/// One step in ops, from the gates' input projection p = W x + b [B, G·H]: the equations above.
 Tensor rnn_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, Activation activation);
 Tensor gru_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, const Tensor& b_hn,
                 Reset reset);
+/// The state after a step.
 struct LstmStep {
   Tensor h, c;
 };
+/// As rnn_step and gru_step.
 LstmStep lstm_step(const Tensor& p, const Tensor& h, const Tensor& c, const Tensor& w_hh);
 
 }  // namespace reel

@@ -17,6 +17,7 @@ std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
 /// stream s of seed k are a pure function of (k, s, p), on every machine.
 class Rng {
  public:
+  /// The three integers.
   struct State {
     std::uint64_t seed = 0, stream = 0, position = 0;
     bool operator==(const State&) const = default;
@@ -43,6 +44,7 @@ class Rng {
   /// dtype, low <= high and the deviation is >= 0.
   Tensor uniform(const Shape& shape, Arg<double> low, Arg<double> high, DType dtype = f32,
                  Site site = {});
+  /// The same, normal.
   Tensor normal(const Shape& shape, Arg<double> mean = 0, Arg<double> deviation = 1,
                 DType dtype = f32, Site site = {});
 

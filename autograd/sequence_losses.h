@@ -14,6 +14,7 @@ namespace reel {
 /// included; their sum divided by the number of steps that are no padding; or the sum.
 enum class CrfReduction { mean, token_mean, sum };
 
+/// The options of crf_loss.
 struct CrfLossOptions {
   std::optional<Tensor> lengths = {};  ///< i32 [B], 0 <= length <= T; by default all are T
   CrfReduction reduction = CrfReduction::mean;
@@ -47,6 +48,7 @@ struct CrfPath {
 CrfPath crf_decode(const Tensor& emissions, const Tensor& transitions, const Tensor& begin,
                    const Tensor& end, const std::optional<Tensor>& lengths = {}, Site site = {});
 
+/// The options of ctc_loss.
 struct CtcLossOptions {
   std::optional<Tensor> lengths = {};         ///< of the logits, i32 [B]; by default all are T
   std::optional<Tensor> target_lengths = {};  ///< i32 [B]; by default all are S

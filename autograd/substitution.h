@@ -38,6 +38,7 @@ class Substitution {
 /// While it exists, no Substitution of this thread counts: for what is computed again as it was.
 class NoSubstitution {
  public:
+  /// From now on.
   NoSubstitution();
   ~NoSubstitution();
   NoSubstitution(const NoSubstitution&) = delete;

@@ -59,6 +59,7 @@ using GradientHook = std::function<Tensor(const Tensor& gradient)>;
 /// Not thread-safe: only one thread at a time may use a tape.
 class Tape {
  public:
+  /// The current tape of this thread from now on, unless `paused`.
   explicit Tape(const TapeOptions& options = {});
   ~Tape();
   Tape(const Tape&) = delete;

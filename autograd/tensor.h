@@ -147,6 +147,7 @@ class Tensor {
 /// Several tensors: the results of an op, the parts of a split.
 using Tensors = PoolVector<Tensor>;
 
+/// Writes what str() returns.
 std::ostream& operator<<(std::ostream& out, const Tensor& x);
 
 /// `detach()` as a function, for states made of tensors (see `detach(state)` in nn/state.h).

@@ -57,6 +57,7 @@ namespace detail {
 constexpr unsigned from(unsigned inputs, unsigned bit) { return inputs & ~(bit - 1); }
 }  // namespace detail
 
+/// The derivative with respect to the input of a bit.
 template <unsigned Bit, Real T, unsigned I>
 [[gnu::always_inline]] inline T& slope(Slopes<T, I>& of) {
   return static_cast<Slopes<T, detail::from(I, Bit)>&>(of).slope;
@@ -144,6 +145,7 @@ template <class Y, Real T, unsigned A, unsigned B, class OfA, class OfB>
   return y;
 }
 
+/// x: how a slope goes through a sum.
 template <Real T>
 [[gnu::always_inline]] inline T same(T x) {
   return x;
@@ -151,6 +153,7 @@ template <Real T>
 
 // --- functions of numbers ---
 
+/// The value of the operation, and its derivatives.
 template <Real T, unsigned A, unsigned B>
 [[gnu::always_inline]] inline auto operator+(const Number<T, A>& a, const Number<T, B>& b) {
   return with_slopes(Number<T, A | B>(a.value + b.value), a, b, same<T>, same<T>);
@@ -211,6 +214,7 @@ template <std::same_as<int> One, Real T, unsigned I>
   return with_slope(Number<T, I>(gate.complement), gate, T(-1));
 }
 
+/// eˣ, σ(x) and tanh x; those of a gate from what the sum before it kept.
 template <Real T, unsigned I>
 [[gnu::always_inline]] inline auto exp(const Number<T, I>& x) {
   const T y = kernels::vexp(x.value);

@@ -22,7 +22,9 @@ struct ConlluSentence {
   std::vector<std::string> comments = {};
   std::vector<ConlluWord> words = {};
 
+  /// The words as they are written.
   std::vector<std::string> forms() const;
+  /// Their universal parts of speech.
   std::vector<std::string> upos() const;
 };
 

@@ -26,9 +26,11 @@ class Labels {
 
   /// The number of a label. Throws ValueError, naming those that there are, if it is none.
   std::int32_t number(std::string_view name, Site site = {}) const;
+  /// The numbers of labels. Throws as number() does.
   std::vector<std::int32_t> encode(std::span<const std::string> names, Site site = {}) const;
   /// The label of a number. Throws ValueError unless it is in 0 .. size() - 1.
   const std::string& name(Arg<Index> number, Site site = {}) const;
+  /// The labels of numbers. Throws as name() does.
   std::vector<std::string> decode(std::span<const std::int32_t> numbers, Site site = {}) const;
 
   bool operator==(const Labels&) const = default;

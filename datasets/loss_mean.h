@@ -25,6 +25,7 @@ class LossMean {
   double mean(Site site = {}) const;
   /// Of the mean; see metrics.h.
   double perplexity(Site site = {}) const;
+  /// The mean in bits; see metrics.h.
   double bits(Site site = {}) const;
 
  private:

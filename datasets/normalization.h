@@ -27,6 +27,7 @@ class Normalization {
 
   /// Of a tensor [..., D] of f32 or f64, in its dtype. Throws DTypeError or ShapeError.
   Tensor apply(const Tensor& x, Site site = {}) const;
+  /// The inverse of apply(). Throws DTypeError or ShapeError.
   Tensor invert(const Tensor& y, Site site = {}) const;
 
  private:

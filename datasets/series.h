@@ -8,6 +8,7 @@
 
 namespace reel::datasets {
 
+/// The options of read_series.
 struct SeriesOptions {
   char separator = ',';
   bool header = true;  ///< whether the first line has the names of the columns

@@ -16,6 +16,7 @@
 
 namespace reel::datasets {
 
+/// The options of WordVocabulary.
 struct WordOptions {
   Index min_count = 1;  ///< words that occur less often are unknown
   Index max_size = 0;   ///< the most tokens, with <unk> and <eos>; 0 for any number

@@ -16,6 +16,7 @@ namespace reel::nn {
 /// [T, B, H].
 enum class Merge { concat, sum, mean };
 
+/// The options of Bidirectional.
 struct BidirectionalOptions {
   Merge merge = Merge::concat;
 };

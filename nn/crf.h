@@ -26,8 +26,8 @@ CrfConstraints span_constraints(const std::vector<std::string>& labels, Site sit
 /// `end` [count], zero at first. A forbidden one is taken as -∞ in their place: it keeps its value,
 /// and its gradient is 0.
 struct Crf {
-  /// Throws ValueError for a count that is not positive and a constraint on a label outside 0 ..
-  /// count-1.
+  /// Throws ValueError for a count that is not positive, and for a constraint on a label outside
+  /// 0 .. count-1.
   Crf(const ModuleParams& p, Arg<Index> count, const CrfConstraints& constraints = {});
 
   /// crf_loss of labels i32 [T, B].

@@ -23,6 +23,7 @@ struct CtcSequence {
 std::vector<CtcSequence> ctc_greedy(const Tensor& logits, const std::optional<Tensor>& lengths = {},
                                     Index blank = 0, Site site = {});
 
+/// The options of ctc_beam.
 struct CtcBeamOptions {
   Index beams = 16;  ///< how many sequences are kept after each step
   Index blank = 0;

@@ -10,6 +10,7 @@
 
 namespace reel::nn {
 
+/// The options of Diagnostics.
 struct DiagnosticsOptions {
   /// Gates and time constants are those of this many tokens of a layer, evenly spread.
   Index tokens = 256;

@@ -28,6 +28,7 @@ inline constexpr double linear_gain = 1, sigmoid_gain = 1, tanh_gain = 5.0 / 3,
 /// √(2 / (1 + slope²))
 double leaky_relu_gain(Arg<double> slope = 0.01);
 
+/// The options of kaiming_uniform and kaiming_normal.
 struct KaimingOptions {
   Fan fan = Fan::in;
   double gain = relu_gain;

@@ -87,6 +87,7 @@ concept SizedInput = requires(const L& layer) {
   { layer.cell.input_size() } -> std::convertible_to<Index>;
 };
 
+/// The number of features of its inputs.
 template <SizedInput L>
 Index input_size_of(const L& layer) {
   if constexpr (requires { layer.input_size(); })

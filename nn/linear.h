@@ -6,6 +6,7 @@
 
 namespace reel::nn {
 
+/// The options of Linear.
 struct LinearOptions {
   bool bias = true;
   /// By default both are uniform with bound 1/√input_size.

@@ -27,6 +27,7 @@ class Selection {
   requires(!std::convertible_to<Predicate, std::string_view>) Selection(const Predicate& predicate)
       : predicate_(predicate) {}
 
+  /// Whether the parameter is one of them.
   bool contains(const Param& param) const { return !predicate_ || predicate_(param); }
 
   /// Throws ValueError, beginning with `who`, if it contains none of the parameters; for a pattern

@@ -14,6 +14,7 @@ namespace reel::nn {
 /// `layers.emplace_back(p / "0", 3, 4)`, that is the line that named the part.
 class ModuleParams : public Params {
  public:
+  /// Lends the line of this call to errors.
   ModuleParams(const Params& params, Site site = {});
 
  private:

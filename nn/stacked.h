@@ -27,6 +27,7 @@ namespace reel::nn {
 /// The first layer has none, as its input usually has another size.
 enum class Connection { none, residual, highway };
 
+/// The options of Stacked.
 struct StackOptions {
   /// By default as many as there are widths or types of layers, otherwise 2.
   std::optional<int> layers = {};
@@ -44,6 +45,7 @@ struct StackOptions {
 /// `highway1`, ..., linear layers whose bias is -1 at first, so that most of x passes.
 class StackLinks {
  public:
+  /// What a layer takes and returns.
   struct LayerSizes {
     std::optional<Index> input;  ///< if it is known
     Index output;

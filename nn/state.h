@@ -32,6 +32,7 @@ void add_names(std::vector<std::string>& names, const std::string& prefix, const
 struct HiddenState {
   Tensor h;
 
+  /// See RecurrentState.
   template <class F>
   HiddenState map(F&& f) const {
     return {f(h)};
@@ -43,6 +44,7 @@ struct HiddenState {
 struct LstmState {
   Tensor h, c;
 
+  /// See RecurrentState.
   template <class F>
   LstmState map(F&& f) const {
     return {f(h), f(c)};
@@ -55,6 +57,7 @@ template <class State>
 struct BidirectionalState {
   State forward, backward;
 
+  /// See RecurrentState.
   template <class F>
   BidirectionalState map(F&& f) const {
     return {forward.map(f), backward.map(f)};
@@ -73,6 +76,7 @@ template <class... States>
 struct StackedState {
   std::tuple<States...> layers;
 
+  /// See RecurrentState.
   template <class F>
   StackedState map(F&& f) const {
     return std::apply(
@@ -95,6 +99,7 @@ template <class State>
 struct StackedState<State> {
   PoolVector<State> layers;
 
+  /// See RecurrentState.
   template <class F>
   StackedState map(F&& f) const {
     StackedState result;

@@ -6,6 +6,7 @@
 
 namespace reel::optim {
 
+/// The options of Adadelta.
 struct AdadeltaOptions {
   double learning_rate = 1;
   double rho = 0.9;           ///< decay rate of both means

@@ -6,6 +6,7 @@
 
 namespace reel::optim {
 
+/// The options of Adagrad.
 struct AdagradOptions {
   double learning_rate = 1e-2;
   double learning_rate_decay = 0;  ///< d below

@@ -6,6 +6,7 @@
 
 namespace reel::optim {
 
+/// The options of Adam.
 struct AdamOptions {
   double learning_rate = 1e-3;
   double beta1 = 0.9;    ///< decay rate of the first moment, the mean of the gradients

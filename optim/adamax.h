@@ -6,6 +6,7 @@
 
 namespace reel::optim {
 
+/// The options of Adamax.
 struct AdamaxOptions {
   double learning_rate = 2e-3;
   double beta1 = 0.9;         ///< decay rate of the mean of the gradients

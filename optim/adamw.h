@@ -6,6 +6,7 @@
 
 namespace reel::optim {
 
+/// The options of AdamW.
 struct AdamWOptions {
   double learning_rate = 1e-3;
   double beta1 = 0.9;

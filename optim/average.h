@@ -67,6 +67,7 @@ class Swa final : public Average {
  public:
   /// Throws ValueError if there are no parameters.
   explicit Swa(const nn::ModuleParams& params) : Average("swa", params) {}
+  /// Takes the parameters as they are now into the mean.
   void update(Site site = {}) { move(1 / static_cast<double>(count() + 1), site); }
 };
 

@@ -36,6 +36,7 @@ struct ClipCount {
   Index steps = 0, clipped = 0;
   double mean_norm = 0, largest_norm = 0;  ///< before clipping
 
+  /// Counts a step with this norm before clipping.
   void add(double norm, double max_norm);
   /// clipped / steps, 0 before the first step.
   double share() const;

@@ -14,6 +14,7 @@ namespace reel::optim {
 /// Whether a number is the better the smaller it is, as a loss, or the larger, as an accuracy.
 enum class Better : std::uint8_t { smaller, larger };
 
+/// The options of EarlyStopping.
 struct EarlyStoppingOptions {
   Index patience = 5;  ///< values in a row without an improvement after which training should stop
   double min_delta = 0;  ///< what an improvement on the best value has to exceed

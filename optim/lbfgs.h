@@ -11,6 +11,7 @@
 
 namespace reel::optim {
 
+/// The options of Lbfgs.
 struct LbfgsOptions {
   double learning_rate = 1;      ///< the first step that a search tries
   int iterations = 20;           ///< at most, in a call of `step`

@@ -6,6 +6,7 @@
 
 namespace reel::optim {
 
+/// The options of Lion.
 struct LionOptions {
   double learning_rate = 1e-4;
   double beta1 = 0.9;         ///< weight of m in the step

@@ -12,6 +12,7 @@ enum class MuonScale : std::uint8_t {
   match_adamw,  ///< 0.2 √max(R, C), for learning rates that AdamW would have; match_rms_adamw
 };
 
+/// The options of Muon.
 struct MuonOptions {
   double learning_rate = 1e-3;
   double momentum = 0.95;  ///< mu below, less than 1

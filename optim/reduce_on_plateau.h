@@ -7,6 +7,7 @@
 
 namespace reel::optim {
 
+/// The options of ReduceOnPlateau.
 struct ReduceOnPlateauOptions {
   double factor = 0.1;
   Index patience = 10;      ///< updates without improvement that are tolerated; 0 reduces at once

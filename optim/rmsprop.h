@@ -6,6 +6,7 @@
 
 namespace reel::optim {
 
+/// The options of RmsProp.
 struct RmsPropOptions {
   double learning_rate = 1e-2;
   double alpha = 0.99;  ///< decay rate of the mean of the squared gradients

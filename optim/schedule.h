@@ -87,6 +87,7 @@ struct OneCycle {
 /// Any schedule, or a constant rate: what the composed ones are made of.
 class Schedule {
  public:
+  /// A constant rate. Throws ValueError for one that is negative or not finite.
   Schedule(double learning_rate, Site site = {});
   template <class S>
   requires(!std::same_as<S, Schedule> &&
@@ -95,6 +96,7 @@ class Schedule {
       : at_([schedule](Index t, Site site) { return schedule.at(t, site); }),
         length_(length_of(schedule)) {}
 
+  /// The rate at step t >= 1. Throws what the schedule throws.
   double at(Arg<Index> t, Site site = {}) const { return at_(t, site); }
   /// The last t that it is defined for; none for one without an end.
   std::optional<Index> length() const { return length_; }
@@ -130,12 +132,14 @@ struct Warmup {
 
   /// Throws ValueError if t or steps < 1, and what `then` throws.
   double at(Arg<Index> t, Site site = {}) const;
+  /// The last t that it is defined for; none for one without an end.
   std::optional<Index> length() const;
 };
 
 /// Schedules one after the other, each counting from 1: `parts` for `steps` each, then `last`.
 /// PyTorch's SequentialLR.
 struct Sequence {
+  /// A schedule for so many steps.
   struct Part {
     Index steps;
     Schedule schedule;
@@ -145,6 +149,7 @@ struct Sequence {
 
   /// Throws ValueError if t < 1 or a part has less than one step, and what the part throws.
   double at(Arg<Index> t, Site site = {}) const;
+  /// The last t that it is defined for; none for one without an end.
   std::optional<Index> length() const;
 };
 
@@ -156,6 +161,7 @@ struct ByEpoch {
 
   /// Throws ValueError if t or steps < 1, and what the schedule throws.
   double at(Arg<Index> t, Site site = {}) const;
+  /// The last t that it is defined for; none for one without an end.
   std::optional<Index> length() const;
 };
 

@@ -6,6 +6,7 @@
 
 namespace reel::optim {
 
+/// The options of Sgd.
 struct SgdOptions {
   double learning_rate = 1e-3;
   double momentum = 0;        ///< mu below, less than 1; 0 for none

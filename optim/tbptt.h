@@ -17,6 +17,7 @@
 
 namespace reel::optim {
 
+/// The options of Tbptt.
 struct TbpttOptions {
   Index k1 = 0;  ///< time steps from one update to the next
   Index k2 = 0;  ///< time steps that an update looks back

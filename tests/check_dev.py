@@ -90,6 +90,7 @@ class Dev(unittest.TestCase):
                                (("test", "--jobs", "0"), "--jobs wants a number from 1 on, not 0"),
                                (("test", "--sanitize", "--valgrind"), "exclude each other"),
                                (("build", "--cpu", "aarch64", "--sanitize"), "without sanitizers"),
+                               (("docs", "--web"), "docs takes --write or --site alone, not --web"),
                                (("dance",), "unknown command dance")):
             with self.subTest(words):
                 status, output = self.dev(*words)

@@ -76,6 +76,7 @@ struct GradientReport {
 /// "ok", "kink", "wrong", "not finite", "not deterministic".
 std::string_view name_of(GradientReport::Verdict verdict);
 
+/// A tensor to differentiate with respect to, and its name in the report.
 struct NamedInput {
   std::string name;
   Tensor value;

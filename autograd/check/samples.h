@@ -67,12 +67,14 @@ struct TypedSample {
 /// `with_inputs(normal({3, 4})).attr(Slice{...})`.
 struct SampleInputs {
   std::vector<Generator> inputs;
+  /// The same with attributes.
   template <class Attr>
   TypedSample<Attr> attr(const Attr& attr) const {
     return {inputs, attr};
   }
 };
 
+/// The inputs of a sample; see SampleInputs.
 template <class... G>
 SampleInputs with_inputs(const G&... generators) {
   return {{generators...}};
@@ -82,6 +84,7 @@ SampleInputs with_inputs(const G&... generators) {
 template <class Attr>
 class Samples {
  public:
+  /// A sample, or for a single input its generator.
   struct Item : TypedSample<Attr> {
     Item(const Generator& only) : TypedSample<Attr>{{only}, {}} {}
     Item(const SampleInputs& sample) : TypedSample<Attr>{sample.inputs, {}} {}

@@ -43,8 +43,8 @@ void trim() noexcept;
 /// so that output elements that were never written stand out. For tests.
 std::optional<unsigned char> fill_blocks(std::optional<unsigned char> byte);
 
-/// The header in front of every block; `references` is for Buffer.
 struct Owner;
+/// The header in front of every block; `references` is for Buffer.
 struct Header {
   Owner* owner;       // the pool that it belongs to, null for one that returns to the heap
   Header* next;       // while it is free
@@ -64,7 +64,9 @@ struct PoolAllocator {
   PoolAllocator() = default;
   template <class U>
   PoolAllocator(const PoolAllocator<U>&) {}
+  /// Throws MemoryError when out of memory.
   T* allocate(std::size_t n) { return static_cast<T*>(pool::allocate(n * sizeof(T))); }
+  /// Returns what `allocate` returned to its pool.
   void deallocate(T* p, std::size_t) noexcept { pool::release(p); }
   bool operator==(const PoolAllocator&) const { return true; }
 };
@@ -113,6 +115,7 @@ class Buffer {
   void* data() const { return reinterpret_cast<std::byte*>(block_) + pool::header_bytes; }
   /// Whether this handle is the only one, so that nobody else can see an in-place write.
   bool unique() const { return block_->references.load(std::memory_order_acquire) == 1; }
+  /// Whether both are handles of one block.
   bool shares(const Buffer& other) const { return block_ == other.block_; }
 
   /// Whether a writable span of the numbers was handed out: its holder may write at any time.

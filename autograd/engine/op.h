@@ -106,6 +106,7 @@ struct ShapeRule {
 struct SharedInput {};
 inline constexpr SharedInput shared_input;
 
+/// The kernel of a definition, for each dtype that it can be called with.
 template <class Attr>
 struct ForwardKernel {
   ForwardKernel(SharedInput) : shares_input(true) {
@@ -128,6 +129,8 @@ struct ForwardKernel {
   }
 };
 
+/// The gradient of a definition: a rule, a fused kernel with its specification, or why there is
+/// none.
 template <class Attr>
 struct GradientRule {
   template <class F>

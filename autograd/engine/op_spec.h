@@ -53,6 +53,7 @@ class Shapes {
   }
   int count() const { return count_; }
   const Shape& operator[](int k) const { return items_[k]; }
+  /// Whether output k is i32.
   bool is_integer(int k) const { return (integers_ >> k & 1) != 0; }
 
  private:
@@ -75,8 +76,11 @@ class Arguments {
   int count() const { return static_cast<int>(inputs_.size()); }
   /// Whether an optional argument was given.
   bool has(int i) const { return inputs_[static_cast<std::size_t>(i)]->defined(); }
+  /// The shape of argument i.
   const Shape& operator[](int i) const { return inputs_[static_cast<std::size_t>(i)]->shape(); }
+  /// Its element type.
   DType dtype(int i) const { return inputs_[static_cast<std::size_t>(i)]->dtype(); }
+  /// The name of argument i in messages.
   std::string_view name(int i) const;
 
   /// Throws an error naming the op, every given argument with its dtype and shape, and the call:
@@ -101,13 +105,15 @@ struct KernelCall {
   const void* attr;
   bool recording;  ///< whether outputs that only a backward pass reads are needed
 
+  /// Whether an optional argument was given.
   bool has(int i) const { return inputs[static_cast<std::size_t>(i)]->defined(); }
-  /// Empty if absent.
+  /// The elements of input i, none if it is absent.
   template <class T>
   std::span<const T> in(int i) const {
     if (!has(i)) return {};
     return inputs[static_cast<std::size_t>(i)]->values<T>();
   }
+  /// The elements of output k, to be written.
   template <class T>
   std::span<T> out(int k) const {
     const Tensor& o = outputs[static_cast<std::size_t>(k)];
@@ -124,14 +130,18 @@ class Ctx {
   int count() const { return static_cast<int>(call_.inputs.size()); }
   /// Whether an optional argument was given; an absent one is empty.
   bool has(int i) const { return call_.has(i); }
+  /// The elements of input i.
   std::span<const T> in(int i) const { return call_.in<T>(i); }
   /// An integer argument.
   std::span<const std::int32_t> indices(int i) const { return call_.in<std::int32_t>(i); }
+  /// The shape of input i, [] if it is absent.
   const Shape& shape(int i) const { return call_.inputs[static_cast<std::size_t>(i)]->shape(); }
 
+  /// The elements of output k, to be written.
   std::span<T> out(int k = 0) const { return call_.out<T>(k); }
   /// An output with the shape integer(...).
   std::span<std::int32_t> integer_out(int k = 0) const { return call_.out<std::int32_t>(k); }
+  /// The shape of output k.
   const Shape& out_shape(int k = 0) const {
     return call_.outputs[static_cast<std::size_t>(k)].shape();
   }
@@ -161,6 +171,7 @@ struct BackwardCall {
 /// Throws Error: a gradient reads a value that the op did not declare as kept.
 [[noreturn]] void throw_not_kept(std::string_view what, int i);
 
+/// What a fused gradient kernel sees of a call: its inputs and outputs, and the gradients of both.
 template <Real T>
 class BackwardCtx {
  public:
@@ -168,15 +179,19 @@ class BackwardCtx {
 
   /// Whether an optional argument was given.
   bool has(int i) const { return is_given(call_.inputs[static_cast<std::size_t>(i)]); }
-  /// The value of input i, null if absent, or of output k. Throws Error unless the op declared that
-  /// it reads it.
+  /// The value of input i, null if absent. Throws Error unless the op declared that it reads it.
   const T* in(int i) const { return kept<T>(call_.inputs, i, "input"); }
+  /// That of an integer argument.
   const std::int32_t* indices(int i) const { return kept<std::int32_t>(call_.inputs, i, "input"); }
+  /// The shape of input i.
   const Shape& shape(int i) const { return call_.inputs[static_cast<std::size_t>(i)].shape(); }
+  /// The value of output k. Throws as in() does.
   const T* out(int k = 0) const { return kept<T>(call_.outputs, k, "output"); }
+  /// That of an output with the shape integer(...).
   const std::int32_t* out_indices(int k = 0) const {
     return kept<std::int32_t>(call_.outputs, k, "output");
   }
+  /// The shape of output k.
   const Shape& out_shape(int k = 0) const {
     return call_.outputs[static_cast<std::size_t>(k)].shape();
   }
@@ -222,7 +237,9 @@ class BackwardCtx {
 struct Keeps {
   std::uint32_t inputs = 0, outputs = 0;
 
+  /// Input i alone.
   static constexpr Keeps input(int i) { return {1u << i, 0}; }
+  /// Output k alone.
   static constexpr Keeps output(int k) { return {0, 1u << k}; }
   constexpr Keeps operator|(Keeps other) const {
     return {inputs | other.inputs, outputs | other.outputs};
@@ -239,6 +256,7 @@ inline constexpr Keeps keeps_all{~0u, ~0u};
 /// are recorded, so derivatives of every order exist.
 class Vjp {
  public:
+  /// Of a record of the tape, by its number.
   Vjp(Backward& backward, std::size_t record);
 
   /// Whether an optional argument was given.
@@ -251,6 +269,7 @@ class Vjp {
   /// The gradient of the output, or of output k: zeros where none arrived.
   const Tensor& g() const { return g_; }
   Tensor g(int k) const;
+  /// The shape of input i, also of one that is not kept; [] for an absent one.
   Shape shape(int i = 0) const;
   int count() const { return input_count_; }
   /// Whether the gradient of input i is needed.
@@ -287,12 +306,14 @@ class Vjp {
 /// A type-erased op: what the registry lists, the tape records and the tests loop over. Made from a
 /// `Definition`.
 struct OpSpec {
+  /// An argument, as a definition names it.
   struct Argument {
     std::string_view name;
     bool integer = false;
     bool optional = false;
   };
   enum class Derivative { rule, fused, none };
+  /// A sample call: how its inputs are drawn, and its attributes.
   struct Sample {
     std::vector<Generator> inputs;
     alignas(8) std::array<std::byte, max_attr_size> attr{};

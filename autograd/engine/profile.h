@@ -29,6 +29,7 @@ class Profile {
     Clock::time_point wall;
     std::int64_t cpu_ns;
 
+    /// This moment.
     static TimePoint now();
   };
 

@@ -11,70 +11,18 @@
 #include <reel/autograd/error.h>
 #include <reel/autograd/message.h>
 
+#include "completions.h"
 #include "help_texts.h"
 #include "machine.h"
+#include "manual.h"
+#include "options.h"
+#include "recipes.h"
 #include "search.h"
 
 namespace reel::char_lm {
 namespace {
 
 using Path = std::filesystem::path;
-
-class Formatter : public CLI::Formatter {
- public:
-  explicit Formatter(std::size_t width) { column_width(width); }
-  std::string make_description(const CLI::App* app) const override {
-    return app->get_description() + "\n\n";
-  }
-  std::string make_usage(const CLI::App* app, std::string name) const override {
-    std::string usage = "usage: " + name + (app->get_parent() ? "" : " COMMAND");
-    for (const CLI::Option* option : app->get_options())
-      if (option->get_required()) usage += " " + option->get_name() + make_option_opts(option);
-    return usage + " [OPTION]...\n\n";
-  }
-  std::string make_group(std::string group, bool is_positional,
-                         std::vector<const CLI::Option*> options) const override {
-    return CLI::Formatter::make_group(group, is_positional, options).substr(1);  // a blank line
-  }
-  std::string make_option_opts(const CLI::Option* option) const override {
-    return option->get_type_name().empty() ? "" : " " + option->get_type_name();
-  }
-};
-
-CLI::Option* add_text(CLI::App& app, std::string_view name, std::string_view value,
-                      const std::string& help, std::function<void(const std::string&)> take) {
-  const auto take_or_refuse = [take = std::move(take)](const std::string& text) {
-    try {
-      take(text);
-    } catch (const Error& error) {
-      throw CLI::ValidationError(fmt::format("--{}", error.message()));
-    }
-  };
-  return app.add_option_function<std::string>(fmt::format("--{}", name), take_or_refuse, help)
-      ->type_name(std::string(value))
-      ->take_last();
-}
-
-template <class T>
-CLI::Option* add_setting(CLI::App& app, const Setting& setting, T& value) {
-  const std::string by_default =
-      setting.otherwise.empty() ? fmt::format("{}", value) : std::string(setting.otherwise);
-  return add_text(app, setting.name, setting.value,
-                  fmt::format("{} [{}]", setting.help, by_default),
-                  [=, &value](const std::string& text) { assign(setting, text, value); });
-}
-
-CLI::Option* add_setting(CLI::App& app, const Setting& setting, bool& value) {
-  return app.add_flag(fmt::format("--{}", setting.name), value, std::string(setting.help));
-}
-
-CLI::Option* add_path(CLI::App& app, std::string_view name, std::string_view value,
-                      const std::string& help, const std::function<void(const Path&)>& take) {
-  return add_text(app, name, value, help, [=](const std::string& text) {
-    if (text.empty()) throw ValueError(fmt::format("{} is empty, but has to be a path", name));
-    take(text);
-  });
-}
 
 void add_run(CLI::App& app, Path& run, const std::string& of = "run") {
   add_path(app, "run", "DIR", "directory of the " + of, [&](const Path& path) {
@@ -83,7 +31,7 @@ void add_run(CLI::App& app, Path& run, const std::string& of = "run") {
 }
 
 void add_checkpoint(CLI::App& app, std::string& checkpoint) {
-  add_text(app, "checkpoint", "NAME", "last, best or a step that --keep kept [last]",
+  add_text(app, "checkpoint", "last|best|STEP", "last, best or a step that --keep kept [last]",
            [&](const std::string& text) {
              const bool is_step = !text.empty() && text.size() <= 18 &&
                                   text.find_first_not_of("0123456789") == std::string::npos;
@@ -92,7 +40,8 @@ void add_checkpoint(CLI::App& app, std::string& checkpoint) {
                    "checkpoint is {}, but has to be last, best or the number of a kept step",
                    in_quotes(text)));
              checkpoint = text;
-           });
+           })
+      ->option_text("NAME");
 }
 
 void add_extras(CLI::App& app, Extras& extras) {
@@ -127,8 +76,9 @@ void add_training(CLI::App& app, Options& options, const std::string& what,
   add_run(app, options.run, what);
   add_path(app, "text", "FILE", "text to train on [Reel's own sources]",
            [&](const Path& path) { options.text = path; });
-  add_text(app, "recipe", "NAME", "settings of a publication, see below",
-           [&](const std::string& name) { options.recipe = &recipe_named(name); });
+  add_text(app, "recipe", names_of_recipes(), "settings of a publication, see below",
+           [&](const std::string& name) { options.recipe = &recipe_named(name); })
+      ->option_text("NAME");
   app.add_flag("--resume", options.resume, fmt::format("resume the {} in DIR", what));
   app.add_flag("--force", options.force, "also if another version of Reel wrote it");
   CLI::Option* quiet = app.add_flag_callback(
@@ -278,7 +228,8 @@ void add_report(CLI::App& app, ReportOptions& options) {
           fmt::format("{} runs are more than the {} that a page can show", runs.size(), most_runs));
   };
   app.add_option_function<std::vector<std::string>>("RUN", take, "directories of runs")
-      ->type_name("...")
+      ->type_name("DIR")
+      ->option_text("...")
       ->required();
   add_path(app, "output", "FILE", "where to write it [report.html in the first RUN]",
            [&](const Path& path) { options.output = path; });
@@ -346,7 +297,7 @@ UsageError usage_error(const CLI::App& app, const CLI::ParseError& error) {
                           : chosen.empty()                 ? "command"
                                                            : "argument",
                           printable(unknown.front(), 80));
-  else if (chosen.empty())
+  else if (chosen.empty() && dynamic_cast<const CLI::RequiredError*>(&error))
     message = "a command is missing";
   else if (dynamic_cast<const CLI::ArgumentMismatch*>(&error))
     message = message.substr(0, message.find(':')) + " takes a value";
@@ -420,6 +371,22 @@ TrainOptions checked(const CLI::App& app, TrainOptions options, const char* prog
   return options;
 }
 
+// A text that is asked for, in place of a command.
+struct Requested {
+  std::string text;
+};
+
+// Prints what is made from the options: `app` has all of them by then.
+void add_print(CLI::App& app) {
+  const auto print = [&app](const std::string& kind) {
+    if (kind == "man") throw Requested{manual(app)};
+    if (kind == "bash") throw Requested{bash_completion(app)};
+    if (kind == "zsh") throw Requested{zsh_completion(app)};
+    throw ValueError(fmt::format("print is {}, but has to be man, bash or zsh", in_quotes(kind)));
+  };
+  add_text(app, "print", "man|bash|zsh", "print the man page, or what a shell completes", print);
+}
+
 std::string version() {
   const Machine m = this_machine();
   return fmt::format("char_lm of Reel {}\n{}, {}\n{}\n", m.reel, m.compiler, m.instructions,
@@ -430,7 +397,7 @@ std::string version() {
 
 Command parse_command_line(int argc, char** argv) {
   CLI::App app("Character-level language models: train one on a text, let it write.", "char_lm");
-  app.formatter(std::make_shared<Formatter>(22));
+  app.formatter(help_formatter(22));
   app.set_help_flag("-h,--help", "show this help");
   TrainOptions train_options;
   TuneOptions tune_options;
@@ -449,8 +416,7 @@ Command parse_command_line(int argc, char** argv) {
   CLI::App* info = add("info", "Show the settings and the parameters of a run.");
   CLI::App* report = add("report", "Show runs as a page: curves, samples, parameters.");
   CLI::App* gradcheck = add("gradcheck", "Compare a model's gradients with differences.");
-  for (CLI::App* command : {train, tune, gradcheck})
-    command->formatter(std::make_shared<Formatter>(35));
+  for (CLI::App* command : {train, tune, gradcheck}) command->formatter(help_formatter(35));
   add_train(*train, train_options);
   add_tune(*tune, tune_options);
   add_sample(*sample, sample_options);
@@ -461,6 +427,7 @@ Command parse_command_line(int argc, char** argv) {
   add_report(*report, report_options);
   add_gradcheck(*gradcheck, gradcheck_options);
   app.set_version_flag("--version", version, "show versions of program, compiler and libraries");
+  add_print(app);
   app.require_subcommand(1);
   app.footer("char_lm COMMAND --help tells the options of a command.");
   try {
@@ -469,6 +436,8 @@ Command parse_command_line(int argc, char** argv) {
     return app.help();
   } catch (const CLI::CallForVersion&) {
     return version();
+  } catch (const Requested& requested) {
+    return requested.text;
   } catch (const CLI::ParseError& error) {
     throw usage_error(app, error);
   }

@@ -47,4 +47,40 @@ std::string help_of_search() {
          "char_lm train --help for --optimizer, --schedule and --recipe.";
 }
 
+std::span<const Meaning> exit_codes() {
+  static constexpr Meaning rows[] = {
+      {"0", "done"},
+      {"1",
+       "failure: a file, a text, a checkpoint, a loss that is no longer finite or above 10^6, out "
+       "of memory"},
+      {"2", "invalid command line"},
+      {"130, 143", "training was stopped by SIGINT (Ctrl-C) or SIGTERM, and saved"},
+      {"129, 152",
+       "training was stopped by SIGHUP (a closed terminal) or SIGXCPU (ulimit -t), and saved"},
+  };
+  return rows;
+}
+
+std::span<const Meaning> environment() {
+  static constexpr Meaning rows[] = {
+      {"REEL_CPU",
+       "baseline, avx2 or avx512: compute with the instructions of this level, not with the most "
+       "that the processor has"},
+      {"TERM", "if it is dumb or missing, no line on the screen is written over to show progress"},
+  };
+  return rows;
+}
+
+std::span<const Meaning> examples() {
+  static constexpr Meaning rows[] = {
+      {"char_lm train --text input.txt --run runs/first", "learn a text"},
+      {"char_lm train --resume --run runs/first --epochs 20", "go on to 20 epochs"},
+      {"char_lm sample --run runs/first --prime Once --length 500", "let it write"},
+      {"char_lm tune --text input.txt --run runs/search --trials 16 --over lr=1e-4..1e-1",
+       "try 16 learning rates"},
+      {"char_lm report runs/first runs/second", "compare two runs"},
+  };
+  return rows;
+}
+
 }  // namespace reel::char_lm

@@ -49,6 +49,13 @@ std::span<const Recipe> recipes() {
   return all;
 }
 
+std::string names_of_recipes() {
+  std::string names;
+  for (const Recipe& recipe : recipes())
+    names += (names.empty() ? "" : "|") + std::string(recipe.name);
+  return names;
+}
+
 const Recipe& recipe_named(const std::string& name) {
   const auto found = std::ranges::find(recipes(), name, &Recipe::name);
   if (found != recipes().end()) return *found;

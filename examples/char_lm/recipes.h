@@ -23,6 +23,8 @@ struct Recipe {
 
 /// All of them.
 std::span<const Recipe> recipes();
+/// Their names, with | between them.
+std::string names_of_recipes();
 /// The recipe of that name. Throws ValueError, listing the names, if there is none.
 const Recipe& recipe_named(const std::string& name);
 

@@ -6,6 +6,7 @@
 
 namespace reel::nn {
 
+/// The options of AdditiveAttention.
 struct AdditiveAttentionOptions {
   double dropout = 0;  ///< of the weights, in training
 };

@@ -31,6 +31,7 @@ struct AttentionMemory {
   Tensor keys, values;  ///< in the layout of the attention
   Tensor hidden;        ///< i32 [B, 1, T], 1 in the padding; undefined if there is none
 
+  /// See RecurrentState.
   template <class F>
   AttentionMemory map(F&& f) const {
     return {f(keys), f(values), f(hidden)};
@@ -59,6 +60,7 @@ struct AttentionResult {
 template <class A>
 class AttentionCalls {
  public:
+  /// The attention in Eval.
   template <class Options = AttentionOptions>
   requires(std::same_as<Options, AttentionOptions>) AttentionResult operator()(
       const Tensor& query, const AttentionMemory& memory, const Options& options,

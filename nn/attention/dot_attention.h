@@ -5,6 +5,7 @@
 
 namespace reel::nn {
 
+/// The options of DotAttention.
 struct DotAttentionOptions {
   bool scaled = false;  ///< divides the scores by √D (Vaswani et al., 2017)
   double dropout = 0;   ///< of the weights, in training

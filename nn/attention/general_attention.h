@@ -5,6 +5,7 @@
 
 namespace reel::nn {
 
+/// The options of GeneralAttention.
 struct GeneralAttentionOptions {
   double dropout = 0;  ///< of the weights, in training
 };

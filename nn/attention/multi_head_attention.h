@@ -11,6 +11,7 @@ namespace reel::nn {
 /// time.
 enum class HeadWeights { mean, each, none };
 
+/// The options of MultiHeadAttention.
 struct MultiHeadAttentionOptions {
   bool bias = true;    ///< of all four projections
   double dropout = 0;  ///< of the weights, in training

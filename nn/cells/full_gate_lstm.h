@@ -10,6 +10,7 @@ namespace reel::nn {
 struct FullGateLstmState {
   Tensor h, c, i, f, o;
 
+  /// See RecurrentState.
   template <class F>
   FullGateLstmState map(F&& call) const {
     return {call(h), call(c), call(i), call(f), call(o)};
@@ -17,6 +18,7 @@ struct FullGateLstmState {
   static std::vector<std::string> names() { return {"h", "c", "i", "f", "o"}; }
 };
 
+/// The options of FullGateLstm.
 struct FullGateLstmOptions {
   /// The forget gate's initial bias; nullopt leaves it as drawn.
   std::optional<double> forget_bias = 1;

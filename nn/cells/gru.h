@@ -4,6 +4,7 @@
 
 namespace reel::nn {
 
+/// The options of Gru.
 struct GruOptions {
   /// Where the reset gate acts: after the product, as in PyTorch, or before it, as in the paper.
   Reset reset = Reset::after;

@@ -4,6 +4,7 @@
 
 namespace reel::nn {
 
+/// The options of IndRnn.
 struct IndRnnOptions {
   Activation activation = Activation::relu;
   /// For w_ih; by default uniform with bound 1/√hidden_size.

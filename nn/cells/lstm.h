@@ -6,6 +6,7 @@
 
 namespace reel::nn {
 
+/// The options of Lstm.
 struct LstmOptions {
   /// One of the variants of Greff et al.; see reel::LstmVariant.
   LstmVariant variant = LstmVariant::standard;
@@ -46,6 +47,7 @@ struct LstmCell : FusedCellCalls<LstmCell, LstmState> {
   LstmCell(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
            const Options& options = {});
 
+  /// The op of a step, by variant and options.
   FusedCell fused() const;
   CellParams params() const { return {w_ih, w_hh, b, {}, w_hr, numbers}; }
 

@@ -4,6 +4,7 @@
 
 namespace reel::nn {
 
+/// The options of Mgu.
 struct MguOptions {
   /// For the two matrices; by default uniform with bound 1/√hidden_size.
   Initializer weight_init = {};

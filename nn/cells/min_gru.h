@@ -18,6 +18,7 @@ enum class MinCandidate {
 /// The candidate from its projection.
 Tensor min_candidate(const Tensor& projection, MinCandidate candidate);
 
+/// The options of MinGru.
 struct MinGruOptions {
   MinCandidate candidate = MinCandidate::positive;
   /// By default both are uniform with bound 1/√input_size, as in a Linear.
@@ -38,6 +39,7 @@ struct MinGru : ScanLayer<MinGru, HiddenState> {
   MinGru(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
          const Options& options = {});
 
+  /// What a call computes, given x with zeros in the padding.
   Output<State> run(const Tensor& x, const State& state, const SequenceOptions& options) const;
 
   Index input_size() const { return w_ih.shape()[1]; }

@@ -4,6 +4,7 @@
 
 namespace reel::nn {
 
+/// The options of MinLstm.
 struct MinLstmOptions {
   /// Whether the gates are divided by their sum, so that the state is a mean of candidates and its
   /// scale does not depend on the length.
@@ -27,6 +28,7 @@ struct MinLstm : ScanLayer<MinLstm, HiddenState> {
   MinLstm(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
           const Options& options = {});
 
+  /// What a call computes, given x with zeros in the padding.
   Output<State> run(const Tensor& x, const State& state, const SequenceOptions& options) const;
 
   Index input_size() const { return w_ih.shape()[1]; }

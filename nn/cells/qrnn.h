@@ -7,6 +7,7 @@ namespace reel::nn {
 /// How a QRNN pools over time, by the gates that it has: forget, output, input.
 enum class Pooling { f, fo, ifo };
 
+/// The options of Qrnn.
 struct QrnnOptions {
   /// The width of the convolution: 1, each step by itself, or 2, with the step before it.
   int window = 2;
@@ -19,6 +20,7 @@ struct QrnnOptions {
 struct QrnnState {
   Tensor c, x;
 
+  /// See RecurrentState.
   template <class F>
   QrnnState map(F&& f) const {
     return {f(c), f(x)};
@@ -44,6 +46,7 @@ struct Qrnn : ScanLayer<Qrnn, QrnnState> {
   Qrnn(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
        const Options& options = {});
 
+  /// What a call computes, given x with zeros in the padding.
   Output<State> run(const Tensor& x, const State& state, const SequenceOptions& options) const;
 
   Index input_size() const { return w_ih.shape()[1] / window; }

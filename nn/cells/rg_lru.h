@@ -4,6 +4,7 @@
 
 namespace reel::nn {
 
+/// The options of RgLru.
 struct RgLruOptions {
   /// For the matrix and the biases; by default both are uniform with bound 1/√input_size, as in a
   /// Linear.
@@ -27,6 +28,7 @@ struct RgLru : ScanLayer<RgLru, HiddenState> {
   RgLru(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
         const Options& options = {});
 
+  /// What a call computes, given x with zeros in the padding.
   Output<State> run(const Tensor& x, const State& state, const SequenceOptions& options) const;
 
   Index input_size() const { return w_ih.shape()[1]; }

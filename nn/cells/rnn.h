@@ -4,6 +4,7 @@
 
 namespace reel::nn {
 
+/// The options of Rnn.
 struct RnnOptions {
   Activation activation = Activation::tanh;
   /// For the two matrices; by default uniform with bound 1/√hidden_size, as PyTorch draws them.

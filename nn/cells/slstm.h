@@ -11,6 +11,7 @@ namespace reel::nn {
 struct SlstmState {
   Tensor h, c, n, m;
 
+  /// See RecurrentState.
   template <class F>
   SlstmState map(F&& f) const {
     return {f(h), f(c), f(n), f(m)};
@@ -18,6 +19,7 @@ struct SlstmState {
   static std::vector<std::string> names() { return {"h", "c", "n", "m"}; }
 };
 
+/// The options of Slstm.
 struct SlstmOptions {
   ForgetGate forget = ForgetGate::sigmoid;
   /// The forget gate's initial bias; nullopt leaves it as drawn.

@@ -4,6 +4,7 @@
 
 namespace reel::nn {
 
+/// The options of Sru.
 struct SruOptions {
   /// By default uniform with bound √(3/input_size), variance 1/input_size, as in the paper.
   Initializer weight_init = {};
@@ -15,6 +16,7 @@ struct SruOptions {
 struct CellState {
   Tensor c;
 
+  /// See RecurrentState.
   template <class F>
   CellState map(F&& f) const {
     return {f(c)};
@@ -38,6 +40,7 @@ struct Sru : ScanLayer<Sru, CellState> {
   Sru(const ModuleParams& p, Arg<Index> input_size, Arg<Index> hidden_size,
       const Options& options = {});
 
+  /// What a call computes, given x with zeros in the padding.
   Output<State> run(const Tensor& x, const State& state, const SequenceOptions& options) const;
 
   Index input_size() const { return w_ih.shape()[1]; }

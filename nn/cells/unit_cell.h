@@ -9,6 +9,7 @@
 
 namespace reel::nn {
 
+/// The options of UnitCell.
 struct UnitCellOptions {
   /// For the matrices and the numbers per unit; by default uniform with bound 1/√hidden_size.
   Initializer weight_init = {};

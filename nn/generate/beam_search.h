@@ -10,6 +10,7 @@
 
 namespace reel::nn {
 
+/// The options of beam_search.
 struct BeamOptions {
   Index beams = 5;                       ///< hypotheses of each row that go on after a step
   Index best = 1;                        ///< results of each row, at most `beams`

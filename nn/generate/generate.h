@@ -22,6 +22,7 @@ struct NewToken {
   double log_probability;  ///< ln p under softmax(logits), before any sampling setting
 };
 
+/// The options of generate.
 struct GenerateOptions {
   Index max_length = 100;                ///< new tokens of each row, at most
   std::optional<std::int32_t> end = {};  ///< ends a row, of which it is the last token

@@ -101,9 +101,11 @@ class PackedLayer {
 
 }  // namespace detail
 
+/// Applies a linear layer to a few rows at a time.
 template <>
 class Stepper<Linear> {
  public:
+  /// Packs the weights.
   explicit Stepper(const Linear& linear);
 
   /// x [..., input_size] -> y [..., output_size]. Throws ShapeError or DTypeError for another x,
@@ -119,6 +121,7 @@ class Stepper<Linear> {
   Product product_;
 };
 
+/// Runs a recurrent layer step by step.
 template <class C>
 class Stepper<Recurrent<C>> {
  public:
@@ -169,6 +172,7 @@ class Stepper<Unroll<C>> {
   std::optional<Embedding> embed_;
 };
 
+/// Runs a layer with a trained initial state step by step.
 template <class L>
 requires(!is_bidirectional<L>) class Stepper<WithInitialState<L>> {
  public:
@@ -223,6 +227,7 @@ std::tuple<Stepper<Ls>...> pack_layers(const std::tuple<Ls...>& layers, const Em
 
 }  // namespace detail
 
+/// Runs a stack step by step.
 template <class... Ls>
 requires(!is_bidirectional<Stacked<Ls...>>) class Stepper<Stacked<Ls...>> {
  public:

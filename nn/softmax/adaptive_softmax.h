@@ -7,6 +7,7 @@
 
 namespace reel::nn {
 
+/// The options of AdaptiveSoftmax.
 struct AdaptiveSoftmaxOptions {
   double div_value = 4;    ///< d; tail i sees x through input_size / d^(i+1) features
   bool head_bias = false;  ///< the tails have no biases
@@ -39,7 +40,9 @@ struct AdaptiveSoftmax {
   /// tails are not looked at. Records nothing.
   Tensor predict(const Tensor& x, Site site = {}) const;
 
+  /// The two layers of a tail.
   struct Tail {
+    /// Creates `projection` and `output`, both without biases.
     Tail(const Params& p, Index input_size, Index features, Index classes);
     Linear projection, output;
   };

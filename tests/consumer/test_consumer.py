@@ -41,6 +41,10 @@ class Consumer(unittest.TestCase):
             # AVX-512, which this processor may lack: GCC warns in its own header for it.
             run(*compiler, "-O2", "-march=x86-64-v4", "-c", HERE / "main.cpp", *flags, "-o",
                 staging / "main.o")
+            for name in ("bin/char_lm", "share/man/man1/char_lm.1", "share/zsh/site-functions/_char_lm",
+                         "share/bash-completion/completions/char_lm"):
+                installed, = staging.rglob(name)
+                self.assertGreater(installed.stat().st_size, 0)
 
     def test_the_library_shares_no_function_of_eigen_with_the_program(self):
         # Eigen's alignment of memory depends on the instruction set that a file is compiled for;
