@@ -12,6 +12,7 @@
 #include <reel/autograd/message.h>
 
 #include "completions.h"
+#include "exchange_options.h"
 #include "help_texts.h"
 #include "machine.h"
 #include "manual.h"
@@ -23,26 +24,6 @@ namespace reel::char_lm {
 namespace {
 
 using Path = std::filesystem::path;
-
-void add_run(CLI::App& app, Path& run, const std::string& of = "run") {
-  add_path(app, "run", "DIR", "directory of the " + of, [&](const Path& path) {
-    run = path;
-  })->required();
-}
-
-void add_checkpoint(CLI::App& app, std::string& checkpoint) {
-  add_text(app, "checkpoint", "last|best|STEP", "last, best or a step that --keep kept [last]",
-           [&](const std::string& text) {
-             const bool is_step = !text.empty() && text.size() <= 18 &&
-                                  text.find_first_not_of("0123456789") == std::string::npos;
-             if (text != "last" && text != "best" && !is_step)
-               throw ValueError(fmt::format(
-                   "checkpoint is {}, but has to be last, best or the number of a kept step",
-                   in_quotes(text)));
-             checkpoint = text;
-           })
-      ->option_text("NAME");
-}
 
 void add_extras(CLI::App& app, Extras& extras) {
   app.add_flag("--diagnose", extras.diagnose, "look into the layers for metrics.jsonl");
@@ -93,12 +74,6 @@ void add_training(CLI::App& app, Options& options, const std::string& what,
                 .allowed = "a whole number from 1 to 1024",
                 .allows = [](double n) { return n >= 1 && n <= 1024; }},
                options.threads);
-}
-
-void add_settings(CLI::App& app, Settings& settings) {
-  each_setting(settings, [&](const Setting& setting, auto& value) {
-    add_setting(app, setting, value)->group(std::string(setting.group));
-  });
 }
 
 void add_train(CLI::App& app, TrainOptions& options) {
@@ -405,6 +380,8 @@ Command parse_command_line(int argc, char** argv) {
   EvalOptions eval_options;
   InfoOptions info_options;
   ReportOptions report_options;
+  ExportOptions export_options;
+  ImportOptions import_options;
   GradcheckCommand gradcheck_options;
   const auto add = [&](const char* name, const char* help) {
     return app.add_subcommand(name, help)->group("Commands");
@@ -415,8 +392,11 @@ Command parse_command_line(int argc, char** argv) {
   CLI::App* eval = add("eval", "Measure how well a text is predicted.");
   CLI::App* info = add("info", "Show the settings and the parameters of a run.");
   CLI::App* report = add("report", "Show runs as a page: curves, samples, parameters.");
+  CLI::App* to_others = add("export", "Write the model for other frameworks.");
+  CLI::App* from_others = add("import", "Begin a run with weights of another framework.");
   CLI::App* gradcheck = add("gradcheck", "Compare a model's gradients with differences.");
-  for (CLI::App* command : {train, tune, gradcheck}) command->formatter(help_formatter(35));
+  for (CLI::App* command : {train, tune, from_others, gradcheck})
+    command->formatter(help_formatter(35));
   add_train(*train, train_options);
   add_tune(*tune, tune_options);
   add_sample(*sample, sample_options);
@@ -425,6 +405,8 @@ Command parse_command_line(int argc, char** argv) {
   add_checkpoint(*info, info_options.checkpoint);
   info->add_flag("--json", info_options.json, "print one JSON object");
   add_report(*report, report_options);
+  add_export(*to_others, export_options);
+  add_import(*from_others, import_options);
   add_gradcheck(*gradcheck, gradcheck_options);
   app.set_version_flag("--version", version, "show versions of program, compiler and libraries");
   add_print(app);
@@ -448,6 +430,11 @@ Command parse_command_line(int argc, char** argv) {
   if (*eval) return eval_options;
   if (*info) return info_options;
   if (*report) return report_options;
+  if (*to_others) return checked(export_options);
+  if (*from_others) {
+    import_options.given = given_settings(*from_others, import_options.settings);
+    return checked(std::move(import_options));
+  }
   if (*gradcheck) {
     gradcheck_options.given = given_settings(*gradcheck, gradcheck_options.settings);
     if (gradcheck->count("--vocabulary") > 0) gradcheck_options.given.insert("vocabulary");

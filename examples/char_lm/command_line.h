@@ -7,8 +7,9 @@
 namespace reel::char_lm {
 
 /// A command and its options, or the requested help text.
-using Command = std::variant<std::string, TrainOptions, TuneOptions, SampleOptions, EvalOptions,
-                             InfoOptions, ReportOptions, GradcheckCommand>;
+using Command =
+    std::variant<std::string, TrainOptions, TuneOptions, SampleOptions, EvalOptions, InfoOptions,
+                 ReportOptions, ExportOptions, ImportOptions, GradcheckCommand>;
 
 /// An invalid command line; the message says what to do about it.
 class UsageError : public std::runtime_error {

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include <reel/nn/exchange/weights.h>
+
 #include "recipes.h"
 #include "search_space.h"
 #include "settings.h"
@@ -37,6 +39,14 @@ struct Limits {
   double deadline = std::numeric_limits<double>::infinity();  ///< in seconds_now()
 };
 
+/// Weights of another framework that a run begins with.
+struct StartWeights {
+  nn::NamedTensors arrays;
+  nn::GateOrder order = nn::GateOrder::torch;
+  /// The row in these of each token's symbol; empty if they have Reel's order.
+  std::vector<std::int32_t> rows = {};
+};
+
 struct TrainOptions {
   std::filesystem::path run;
   std::optional<std::filesystem::path> text;
@@ -46,6 +56,8 @@ struct TrainOptions {
   std::optional<int> threads;
   bool resume = false;
   bool force = false;  ///< resume a run of another version of Reel
+  /// If there are any, the run begins with them, and is not trained yet.
+  const StartWeights* start = nullptr;
   LogKind log = LogKind::text;
   Extras extras;
   Limits limits = {};
@@ -109,6 +121,24 @@ struct ReportOptions {
   bool profile = false;                         ///< measure a step's ops here and now
 };
 int report(const ReportOptions& options);
+
+/// A model for other frameworks; see nn/exchange.
+struct ExportOptions {
+  std::filesystem::path run;
+  std::string checkpoint = "last";
+  std::optional<std::filesystem::path> onnx, torch, keras, flax;
+};
+int export_model(const ExportOptions& options);
+
+struct ImportOptions {
+  std::filesystem::path weights, run;
+  std::optional<std::filesystem::path> text, symbols;
+  std::optional<std::string> from;  ///< "torch", "keras", "flax" or "reel"
+  std::vector<std::pair<std::string, std::string>> renames;
+  Settings settings;
+  Given given;
+};
+int import_model(const ImportOptions& options);
 
 struct GradcheckCommand {
   std::optional<std::filesystem::path> run;  ///< the run whose model to check, instead of a new one

@@ -31,6 +31,8 @@ struct Run {
   int operator()(const EvalOptions& options) const { return eval(options); }
   int operator()(const InfoOptions& options) const { return info(options); }
   int operator()(const ReportOptions& options) const { return report(options); }
+  int operator()(const ExportOptions& options) const { return export_model(options); }
+  int operator()(const ImportOptions& options) const { return import_model(options); }
   int operator()(const GradcheckCommand& options) const { return gradcheck(options); }
 };
 
@@ -56,6 +58,10 @@ struct MemoryRemedy {
   std::string operator()(const InfoOptions& options) const { return of_run(options.run); }
   std::string operator()(const ReportOptions& options) const {
     return of_run(options.runs.front());
+  }
+  std::string operator()(const ExportOptions& options) const { return of_run(options.run); }
+  std::string operator()(const ImportOptions&) const {
+    return "there is not enough memory for this model; free some, or raise the limit (ulimit -v)";
   }
   std::string operator()(const GradcheckCommand& options) const {
     return options.run ? of_run(*options.run) + ", or try a smaller --batch or --seq-len"

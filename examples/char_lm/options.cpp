@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include <reel/autograd/error.h>
+#include <reel/autograd/message.h>
 
 namespace reel::char_lm {
 namespace {
@@ -74,6 +75,32 @@ std::vector<std::string> choices_of(const CLI::Option& option) {
 
 std::shared_ptr<CLI::Formatter> help_formatter(std::size_t column) {
   return std::make_shared<Formatter>(column);
+}
+
+void add_run(CLI::App& app, std::filesystem::path& run, const std::string& of) {
+  add_path(app, "run", "DIR", "directory of the " + of, [&](const std::filesystem::path& path) {
+    run = path;
+  })->required();
+}
+
+void add_checkpoint(CLI::App& app, std::string& checkpoint) {
+  add_text(app, "checkpoint", "last|best|STEP", "last, best or a step that --keep kept [last]",
+           [&](const std::string& text) {
+             const bool is_step = !text.empty() && text.size() <= 18 &&
+                                  text.find_first_not_of("0123456789") == std::string::npos;
+             if (text != "last" && text != "best" && !is_step)
+               throw ValueError(fmt::format(
+                   "checkpoint is {}, but has to be last, best or the number of a kept step",
+                   in_quotes(text)));
+             checkpoint = text;
+           })
+      ->option_text("NAME");
+}
+
+void add_settings(CLI::App& app, Settings& settings) {
+  each_setting(settings, [&](const Setting& setting, auto& value) {
+    add_setting(app, setting, value)->group(std::string(setting.group));
+  });
 }
 
 }  // namespace reel::char_lm

@@ -42,6 +42,11 @@ CLI::Option* add_path(CLI::App& app, std::string_view name, std::string_view typ
                       const std::string& help,
                       const std::function<void(const std::filesystem::path&)>& take);
 
+/// Options that several commands have: --run, --checkpoint, and one for each member of Settings.
+void add_run(CLI::App& app, std::filesystem::path& run, const std::string& of = "run");
+void add_checkpoint(CLI::App& app, std::string& checkpoint);
+void add_settings(CLI::App& app, Settings& settings);
+
 /// What people read: "N", "rnn|gru|lstm", or "NAME" for a long list of words.
 std::string placeholder_of(const CLI::Option& option);
 /// The words to choose from: what is not upper case in the type.

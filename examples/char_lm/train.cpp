@@ -53,6 +53,7 @@ class Training {
     const Corpus corpus = new_corpus(options_);
     const RunConfig config{options_.settings, corpus.id, corpus.vocabulary};
     return with_trainer(config, corpus, [&](auto& trainer) {
+      if (options_.start) trainer.begin_with(*options_.start);
       run_.make();
       run_.lock();
       run_.require_vacant();
@@ -61,7 +62,7 @@ class Training {
         trainer.save_begin();
         trainer.open_files();
         describe(config, corpus, trainer);
-        return finish(trainer);
+        return options_.start ? 0 : finish(trainer);
       } catch (...) {
         if (trainer.saved_step() == 0) run_.undo();
         throw;

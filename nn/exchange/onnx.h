@@ -9,10 +9,12 @@ namespace reel::nn {
 /// Writes a model as an ONNX file of opset 17, with the inputs and outputs of the graph: tokens are
 /// int64 [T, B], lengths int32 [B], states [layers · directions, B, H]; T and B may be any. All
 /// inputs have to be given there, states too. Recurrent layers are standard nodes with layout 0,
-/// which ONNX Runtime runs in f32 only. The file is replaced as a whole, see AtomicFile.
-/// Throws ValueError, naming the layer, for what ONNX does not have: projection, layer norm within
-/// a cell, variants of the LSTM, zoneout, cell_clip. FileError if writing fails.
-void save_onnx(const Graph& graph, const Location& where, Site site = {});
+/// which ONNX Runtime runs in f32 only. `metadata` are texts by name. The file is replaced as a
+/// whole, see AtomicFile. Throws ValueError, naming the layer, for what ONNX does not have:
+/// projection, layer norm within a cell, variants of the LSTM, zoneout, cell_clip. FileError if
+/// writing fails.
+void save_onnx(const Graph& graph, const Location& where,
+               const std::map<std::string, std::string>& metadata = {}, Site site = {});
 
 /// Reads a model of Linear, Embedding, Rnn, Gru, Lstm, LayerNorm, Dropout, attention and the
 /// operators between them: Add, Cast, Concat, Constant, Div, Dropout, Flatten, Gather, Gemm, GRU,

@@ -415,11 +415,14 @@ class Exporter {
 
 }  // namespace
 
-void save_onnx(const Graph& graph, const Location& where, Site site) {
+void save_onnx(const Graph& graph, const Location& where,
+               const std::map<std::string, std::string>& metadata, Site site) {
   const SiteScope scope(site);
   const NoRecord pause;
   if (graph.outputs().empty()) throw ValueError("save_onnx: the graph has no output", site);
-  write_file(where, onnx::encoded(Exporter(graph).exported()));
+  onnx::Model model = Exporter(graph).exported();
+  model.metadata = metadata;
+  write_file(where, onnx::encoded(model));
 }
 
 }  // namespace reel::nn

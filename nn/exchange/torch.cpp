@@ -14,12 +14,15 @@ void save_torch(const Params& params, const Location& where, Site site) {
   save_safetensors(where, weights_as(GateOrder::torch, params, site), site);
 }
 
-void save_torch(const Graph& graph, const Location& where, Site site) {
+void save_torch(const Graph& graph, const Location& where,
+                const std::map<std::string, std::string>& metadata, Site site) {
   const SiteScope scope(site);
   std::filesystem::path program = where.path();
   program.replace_extension(".py");
   const std::string text = exchange::torch_program(graph, where.path().filename().string());
-  save_safetensors(where, exchange::torch_weights(graph), site);
+  NamedTensors weights = exchange::torch_weights(graph);
+  weights.metadata = metadata;
+  save_safetensors(where, weights, site);
   write_file(program, text);
 }
 

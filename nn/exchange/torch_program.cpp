@@ -359,6 +359,12 @@ class Program {
 }  // namespace
 
 std::string torch_program(const Graph& graph, const std::string& weights_file) {
+  for (const char c : weights_file)
+    if (c == '"' || c == '\\' || c == '\n')
+      throw ValueError(
+          "save_torch: the name of the file is written into a program, and may have no "
+          "quotes, backslashes or ends of lines",
+          SiteScope::current());
   return Program(graph).text(weights_file);
 }
 

@@ -21,7 +21,7 @@ struct Target {
 };
 
 extern const Target safetensors, run_state, config, metrics, text, vocabulary, conllu, series, idx,
-    piano_rolls, words, byte_pairs;
+    piano_rolls, words, byte_pairs, onnx, npy;
 
 std::span<const Target* const> targets();
 

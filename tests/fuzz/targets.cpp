@@ -10,9 +10,9 @@
 namespace reel::fuzz {
 
 std::span<const Target* const> targets() {
-  static constexpr const Target* all[] = {&safetensors, &run_state,   &config, &metrics,
-                                          &text,        &vocabulary,  &conllu, &series,
-                                          &idx,         &piano_rolls, &words,  &byte_pairs};
+  static constexpr const Target* all[] = {
+      &safetensors, &run_state, &config,      &metrics, &text,       &vocabulary, &conllu,
+      &series,      &idx,       &piano_rolls, &words,   &byte_pairs, &onnx,       &npy};
   return all;
 }
 
