@@ -7,6 +7,7 @@ from conan.errors import ConanInvalidConfiguration
 from conan.tools.build import check_min_cppstd
 from conan.tools.files import copy, load
 from conan.tools.gnu import PkgConfigDeps
+from conan.tools.layout import basic_layout
 from conan.tools.meson import Meson, MesonToolchain
 
 
@@ -14,6 +15,7 @@ class Reel(ConanFile):
     name = "reel"
     description = "Recurrent networks in C++20: autodiff, layers, optimizers, datasets"
     license = "MIT"
+    package_type = "library"
     settings = "os", "compiler", "build_type", "arch"
     options = {"shared": [True, False]}
     default_options = {"shared": False}
@@ -27,6 +29,9 @@ class Reel(ConanFile):
         for pattern in ("meson.build", "meson_options.txt", "LICENSE", "autograd/*", "nn/*", "optim/*",
                         "datasets/*", "include/*", "packaging/*"):
             copy(self, pattern, tree, self.export_sources_folder)
+
+    def layout(self):
+        basic_layout(self, src_folder="src")
 
     def requirements(self):
         self.requires("eigen/3.4.0", transitive_headers=True)

@@ -5,8 +5,8 @@ vcpkg_configure_meson(SOURCE_PATH "${SOURCE_PATH}"
 vcpkg_install_meson()
 vcpkg_fixup_pkgconfig()
 
-# vcpkg keeps these in share/reel, from where the libraries are elsewhere, those for debugging twice.
-vcpkg_cmake_config_fixup(PACKAGE_NAME Reel CONFIG_PATH lib/cmake/Reel)
+# vcpkg keeps these in share/reel, from where the libraries are elsewhere.
+vcpkg_cmake_config_fixup(CONFIG_PATH lib/cmake/Reel)
 set(config "${CURRENT_PACKAGES_DIR}/share/reel/ReelConfig.cmake")
 vcpkg_replace_string("${config}" [["${_reel_here}/../.."]] [["${_reel_here}/../../lib"]])
 vcpkg_replace_string("${config}" [["../../../include"]] [["../../include"]])
