@@ -52,9 +52,10 @@ class SiteScope {
   friend struct Site;
   friend class OwnSites;
 
-  static inline constinit thread_local bool active_ = false;
-  static inline constinit thread_local Site site_{nullptr, 0};
-  static inline constinit thread_local Site caller_{nullptr, 0};  // of the library: see OwnSites
+  [[gnu::visibility("default")]] static inline constinit thread_local bool active_ = false;
+  [[gnu::visibility("default")]] static inline constinit thread_local Site site_{nullptr, 0};
+  [[gnu::visibility("default")]] static inline constinit thread_local Site caller_{
+      nullptr, 0};  // of the library: see OwnSites
 
   bool outermost_;
 };

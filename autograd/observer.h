@@ -44,7 +44,7 @@ class Observer {
 
  private:
   friend class ObserverScope;
-  static inline constinit thread_local Observer* current_ = nullptr;
+  [[gnu::visibility("default")]] static inline constinit thread_local Observer* current_ = nullptr;
 };
 
 /// Makes an observer that of this thread for its lifetime; null: none.

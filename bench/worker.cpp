@@ -315,8 +315,9 @@ Prepared prepare(const Json& row) {
 
 int main(int argc, char** argv) try {
   set_threads(argc > 1 ? std::stoi(argv[1]) : 1);
-  return protocol::serve({{"peer", "Reel"}, {"version", REEL_VERSION}, {"detail", REEL_COMPILER}},
-                         prepare, pool::trim);
+  return protocol::serve(
+      {{"peer", "Reel"}, {"version", std::string(version())}, {"detail", REEL_COMPILER}}, prepare,
+      pool::trim);
 } catch (const std::exception& error) {
   return std::cerr << "worker: " << error.what() << '\n', 1;
 }

@@ -24,7 +24,7 @@ class Dev(unittest.TestCase):
         """Makes the build print the message and fail."""
         build = self.tree / "build"
         build.mkdir(exist_ok=True)
-        (build / "dev-options").write_text("-Dwerror=false\n")
+        (build / "dev-options").write_text("-Dwerror=false\n-Ddefault_library=both\n")
         (build / "message").write_text(message + "\n")
         (build / "build.ninja").write_text(
             "rule break\n  command = cat message && false\nbuild all: break\n")

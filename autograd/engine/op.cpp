@@ -28,7 +28,7 @@ Registry& the_registry() {
 
 }  // namespace
 
-std::vector<const OpSpec*> registry() {
+std::vector<const OpSpec*> linked_ops() {
   const std::lock_guard lock(the_registry().mutex);
   return the_registry().ops;
 }

@@ -351,10 +351,12 @@ struct OpSpec {
   }
 };
 
-/// The ops that are currently defined, sorted by name. An op at namespace scope is registered
-/// before main if its object file is linked; from a static library the linker takes only the files
-/// that something refers to, unless told otherwise (link_whole, --whole-archive).
+/// The ops that are currently defined, sorted by name: all of the library's, and those of the
+/// program. An op at namespace scope is registered before main.
 std::vector<const OpSpec*> registry();
+/// Those of them whose object files are linked even without a call of `registry()`: from a static
+/// library the linker takes only files that something refers to.
+std::vector<const OpSpec*> linked_ops();
 
 /// Runs an op: checks the arguments, calls the kernel and, where a current tape watches one of the
 /// inputs, records. Returns all outputs except hidden ones.

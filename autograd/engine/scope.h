@@ -15,7 +15,7 @@ struct ModelPlace {
   std::int32_t step = -1;        ///< the time step; -1 outside of a sequence
 };
 
-inline constinit thread_local ModelPlace current_place;
+[[gnu::visibility("default")]] inline constinit thread_local ModelPlace current_place;
 
 /// The module in the name of a parameter: "lstm.0" of "lstm.0.w_hh".
 inline std::string_view module_of(std::string_view parameter) {

@@ -10,8 +10,11 @@ class Tape;
 namespace detail {
 
 /// The tape that records this thread's ops, or null: the top of the thread's stack. Atomic because
-/// another thread may destroy the tape or resume it.
-inline constinit thread_local std::atomic<Tape*> current_tape{nullptr};
+/// another thread may destroy the tape or resume it. Visible, as other variables of a thread in
+/// headers are, so that it is also one with a shared library in a program that is compiled with
+/// -fvisibility=hidden.
+[[gnu::visibility("default")]] inline constinit thread_local std::atomic<Tape*> current_tape{
+    nullptr};
 
 struct TapeStack;
 

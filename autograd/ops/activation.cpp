@@ -300,3 +300,7 @@ Tensor gelu(const Tensor& x, Site site) { return gelu_op({&x}, site); }
 Tensor silu(const Tensor& x, Site site) { return silu_op({&x}, site); }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void activation() {}
+}  // namespace reel::op::linked

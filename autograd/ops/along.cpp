@@ -108,3 +108,7 @@ Tensor scatter_along(const Tensor& source, const Tensor& indices, Arg<Index> siz
 }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void along() {}
+}  // namespace reel::op::linked

@@ -273,3 +273,7 @@ Tensor& operator*=(Tensor& a, const Operand& b) { return assign("*=", mul, a, b)
 Tensor& operator/=(Tensor& a, const Operand& b) { return assign("/=", div, a, b); }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void binary() {}
+}  // namespace reel::op::linked

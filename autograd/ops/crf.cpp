@@ -272,3 +272,7 @@ Tensor crf_loss(const Tensor& emissions, const Tensor& transitions, const Tensor
 }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void crf() {}
+}  // namespace reel::op::linked

@@ -174,3 +174,7 @@ CrfPath crf_decode(const Tensor& emissions, const Tensor& transitions, const Ten
 }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void crf_decode() {}
+}  // namespace reel::op::linked

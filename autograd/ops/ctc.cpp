@@ -397,3 +397,7 @@ Tensor ctc_loss(const Tensor& logits, const Tensor& targets, const CtcLossOption
 }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void ctc() {}
+}  // namespace reel::op::linked

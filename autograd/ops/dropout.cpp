@@ -55,3 +55,7 @@ Tensor dropout(const Tensor& x, Arg<double> rate, Rng& rng, Site site) {
 }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void dropout() {}
+}  // namespace reel::op::linked

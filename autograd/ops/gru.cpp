@@ -116,3 +116,7 @@ Tensor gru_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, const Tens
 }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void gru() {}
+}  // namespace reel::op::linked

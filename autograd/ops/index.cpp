@@ -174,3 +174,7 @@ Tensor masked_fill(const Tensor& x, const Tensor& mask, Arg<double> value, Site 
 }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void index() {}
+}  // namespace reel::op::linked

@@ -338,3 +338,7 @@ Tensor previous_steps(const Tensor& x, const Tensor& initial, const Tensor& leng
 }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void linear_scan() {}
+}  // namespace reel::op::linked

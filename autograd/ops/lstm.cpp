@@ -225,3 +225,7 @@ LstmStep lstm_step(const Tensor& p, const Tensor& h, const Tensor& c, const Tens
 }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void lstm() {}
+}  // namespace reel::op::linked

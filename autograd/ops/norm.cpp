@@ -193,3 +193,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& gain, Arg<double> epsilon, Site s
 }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void norm() {}
+}  // namespace reel::op::linked

@@ -422,3 +422,7 @@ Tensor kl_div(const Tensor& log_probabilities, const Tensor& targets, const Loss
 }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void pointwise_loss() {}
+}  // namespace reel::op::linked

@@ -67,3 +67,7 @@ Tensor rnn_step(const Tensor& p, const Tensor& h, const Tensor& w_hh, Activation
 }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void rnn() {}
+}  // namespace reel::op::linked

@@ -210,3 +210,7 @@ Tensors split(const Tensor& x, Arg<int> parts, Arg<int> axis, Site site) {
 }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void slice() {}
+}  // namespace reel::op::linked

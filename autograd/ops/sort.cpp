@@ -164,3 +164,7 @@ Ordered topk(const Tensor& x, Arg<Index> k, Arg<int> axis, Site site) {
 }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void sort() {}
+}  // namespace reel::op::linked

@@ -335,3 +335,7 @@ Tensor clamp(const Tensor& x, Arg<double> low, Arg<double> high, Site site) {
 }
 
 }  // namespace reel
+
+namespace reel::op::linked {
+void unary() {}
+}  // namespace reel::op::linked

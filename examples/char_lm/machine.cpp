@@ -12,6 +12,7 @@
 
 #include <reel/autograd/kernels/level.h>
 #include <reel/autograd/threads.h>
+#include <reel/version.h>
 
 #include "json_lines.h"
 
@@ -60,7 +61,7 @@ Machine this_machine() {
           .threads = threads(),
           .compiler = compiler(),
           .instructions = kernels::name_of(kernels::level()),
-          .reel = REEL_VERSION,
+          .reel = std::string(version()),
           .libraries = libraries()};
 }
 

@@ -7,6 +7,8 @@
 #include <regex>
 #include <string_view>
 
+#include <reel/version.h>
+
 #include "help_texts.h"
 #include "options.h"
 
@@ -111,7 +113,7 @@ std::string manual(const CLI::App& program) {
   return fmt::format(
       ".TH {} 1 \"\" \"Reel {}\"\n.nh\n.ad l\n.SH NAME\n{} \\- {}\n.SH SYNOPSIS\n{}.SH OPTIONS\n{}"
       ".SH COMMANDS\n{}.SH EXIT STATUS\n{}.SH ENVIRONMENT\n{}.SH EXAMPLES\n{}",
-      name, REEL_VERSION, name, plain(whatis(program.get_description())), synopses,
+      name, version(), name, plain(whatis(program.get_description())), synopses,
       options(program, shown), commands, table(exit_codes()), table(environment()),
       table(examples()));
 }

@@ -14,6 +14,7 @@
 #include <reel/autograd/message.h>
 #include <reel/nn/files/atomic_file.h>
 #include <reel/nn/files/file.h>
+#include <reel/version.h>
 
 #include "checkpoint.h"
 #include "words.h"
@@ -210,19 +211,19 @@ optim::RunState RunDirectory::load(const RunConfig& config, const nn::Location& 
 void RunDirectory::require_same_version(const optim::RunState& checkpoint) {
   const auto version = checkpoint.texts.find(version_key);
   const std::string theirs = version == checkpoint.texts.end() ? "0.1.0" : version->second;
-  if (theirs != REEL_VERSION)
+  if (theirs != reel::version())
     throw ValueError(
         fmt::format("it is of Reel {}, and this is {}, which may round otherwise: the "
                     "weights would not be those of an uninterrupted run; go on all the "
                     "same with --force, or with that version",
-                    printable(theirs, 40), REEL_VERSION));
+                    printable(theirs, 40), reel::version()));
 }
 
 template <class Write>
 void RunDirectory::write_checkpoint(const RunConfig& config, optim::RunState& checkpoint,
                                     Write&& write_it) const try {
   checkpoint.texts[identity_key] = config.identity();
-  checkpoint.texts[version_key] = REEL_VERSION;
+  checkpoint.texts[version_key] = std::string(reel::version());
   if (!is_described(config)) write(config);
   write_it();
 } catch (const FileError&) {

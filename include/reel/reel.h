@@ -104,3 +104,4 @@
 #include <reel/optim/sgd.h>
 #include <reel/optim/step_files.h>
 #include <reel/optim/tbptt.h>
+#include <reel/version.h>
