@@ -8,6 +8,7 @@
 #include <reel/autograd/unit_cell.h>
 #include <reel/reel.h>
 
+#include "temporary_directory.h"
 #include "testing.h"
 
 using namespace reel;
@@ -405,6 +406,35 @@ TEST_CASE("docs: an LSTM's step in ops is 15 records") {
   const Tensor h = tape.watch(zeros({2, 3}));
   lstm_step(tape.watch(zeros({2, 12})), h, h, tape.watch(zeros({12, 3})));
   CHECK(tape.size() == 15);
+}
+
+TEST_CASE("docs: weights and models of other frameworks") {
+  const TemporaryDirectory directory;
+  const std::filesystem::path folder = directory.path(), file = folder / "lm.safetensors";
+  {
+    const Params params(5);
+    const nn::Embedding embed(params / "embed", 65, 64);
+    const nn::Stacked<nn::Lstm> rnn(params / "rnn", 64, 128);
+    const nn::Linear head(params / "head", 128, 65);
+    // [save_graph]
+    nn::Graph graph(params);
+    const auto tokens = graph.tokens("tokens");
+    graph.output("logits", graph(head, graph(rnn, graph(embed, tokens))));
+    nn::save_onnx(graph, folder / "lm.onnx");
+    nn::save_torch(graph, folder / "lm.safetensors");  // and lm.py, with load()
+    // [/save_graph]
+    CHECK(directory.count() == 3);
+  }
+  // [load_torch]
+  Params params;
+  const nn::Embedding embed(params / "embed", 65, 64);
+  const nn::Stacked<nn::Lstm> rnn(params / "rnn", 64, 128);
+  const nn::Linear head(params / "head", 128, 65);
+  nn::load_torch(file, params);
+  // [/load_torch]
+  const Tensor tokens = tensor({3, 1}, {1, 2, 3}, i32);
+  const Tensor read = nn::load_onnx(folder / "lm.onnx")({{"tokens", tokens}}).at("logits");
+  CHECK(max(abs(head(rnn(embed(tokens)).y) - read)).item() < 1e-6);
 }
 
 TEST_CASE("docs: a state that was not detached is refused") {

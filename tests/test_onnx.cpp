@@ -4,6 +4,7 @@
 #include <reel/nn/exchange/onnx_file.h>
 #include <reel/reel.h>
 
+#include "exchange/examples.h"
 #include "temporary_directory.h"
 #include "testing.h"
 
@@ -60,6 +61,27 @@ TEST_CASE("onnx: a model is read, and its parameters can be trained on") {
   const Tensor y = graph({{"x", x}}).at("y");
   CHECK(y.shape() == Shape{4, 2, 3});
   CHECK(norm(tape.gradient(sum(y), params)["cell.w_hh"]).item() > 0);
+}
+
+TEST_CASE("onnx: what is written is read with the same outputs, and written again") {
+  const TemporaryDirectory directory;
+  const auto path = directory / "m.onnx";
+  for (const testing::ExchangeExample& example : testing::exchange_examples()) {
+    if (!example.in_onnx) continue;
+    CAPTURE(example.name);
+    nn::Graph graph = example.made();
+    Rng rng(2);
+    const auto inputs = testing::inputs_of(graph, rng);
+    const auto expected = graph(inputs);
+    for (int i = 0; i < 2; ++i) {
+      nn::save_onnx(graph, path, {{"note", "\xC3\xA9"}});
+      graph = nn::load_onnx(path);
+      for (const auto& [name, value] : graph(inputs)) {
+        CAPTURE(name);
+        CHECK(max(abs(value - expected.at(name))).item() < 1e-6);
+      }
+    }
+  }
 }
 
 TEST_CASE("onnx: lengths, reverse and states of nodes") {
