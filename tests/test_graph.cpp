@@ -85,6 +85,8 @@ TEST_CASE("graph: wrong names and inputs are refused") {
   CHECK(message([&] { graph.features("z", 0); }) ==
         "input z of the graph has 0 features, but has to have 1 or more");
   CHECK(message([&] { other(head, x); }) == "a value belongs to another graph");
+  CHECK(message([&] { graph(head, {}); }) == "a value of the graph is undefined");
+  CHECK(message([&] { graph.output("y", {}); }) == "a value of the graph is undefined");
   graph.output("y", graph(head, x));
   CHECK(message([&] { graph({}); }) == "the graph's input x is missing");
   CHECK(message([&] {

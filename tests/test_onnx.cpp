@@ -76,9 +76,9 @@ TEST_CASE("onnx: what is written is read with the same outputs, and written agai
     for (int i = 0; i < 2; ++i) {
       nn::save_onnx(graph, path, {{"note", "\xC3\xA9"}});
       graph = nn::load_onnx(path);
-      for (const auto& [name, value] : graph(inputs)) {
-        CAPTURE(name);
-        CHECK(max(abs(value - expected.at(name))).item() < 1e-6);
+      for (const auto& output : graph(inputs)) {
+        CAPTURE(output.first);
+        CHECK(max(abs(output.second - expected.at(output.first))).item() < 1e-6);
       }
     }
   }

@@ -134,11 +134,12 @@ TEST_CASE("weights: exported names and shapes are those of the framework") {
     const Model model(params);
     const nn::NamedTensors ours = nn::weights_as(order, params);
     const Golden their = golden(framework);
-    for (const auto& [name, value] : their.weights.tensors) {
+    for (const auto& array : their.weights.tensors) {
+      const std::string& name = array.first;
       // A cell's own module has other names than a layer's, and Reel cannot know which was meant.
       if (name.starts_with("cell.")) continue;
       CAPTURE(name);
-      CHECK(ours[name.substr(prefix.size())].shape() == value.shape());
+      CHECK(ours[name.substr(prefix.size())].shape() == array.second.shape());
     }
     CHECK(ours.tensors.size() == their.weights.tensors.size());
   };

@@ -180,20 +180,23 @@ void Graph::add_output(const graph::Output& output, Site site) {
   std::vector<std::string> taken;
   for (const graph::Output& other : outputs_) taken.push_back(other.name);
   require_name(output.name, taken, site);
-  require({output.value}, site);
+  require(output.value, site);
   const auto first_state = std::ranges::find(outputs_, true, &graph::Output::is_state);
   outputs_.insert(output.is_state ? outputs_.end() : first_state, output);
 }
 
-void Graph::require(const std::vector<GraphValue>& values, Site site) const {
-  for (const GraphValue value : values)
-    if (value.index >= values_)
-      throw ValueError("a value belongs to another graph", SiteScope::resolve(site));
+void Graph::require(GraphValue value, Site site) const {
+  if (!value.defined())
+    throw ValueError("a value of the graph is undefined", SiteScope::resolve(site));
+  if (value.index >= values_)
+    throw ValueError("a value belongs to another graph", SiteScope::resolve(site));
 }
 
 std::vector<GraphValue> Graph::add_node(std::string name, Operation operation,
-                                        std::vector<GraphValue> inputs, std::size_t outputs) {
-  require(inputs, {});
+                                        std::vector<GraphValue> inputs, std::size_t outputs,
+                                        std::size_t required) {
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    if (i < required || inputs[i].defined()) require(inputs[i], {});
   std::vector<GraphValue> results;
   for (std::size_t i = 0; i < outputs; ++i) results.push_back({values_++});
   nodes_.push_back({std::move(name), std::move(operation), std::move(inputs), results});
@@ -234,7 +237,7 @@ GraphValue Graph::attention(Attention layer, GraphValue x, GraphValue memory, Gr
           return fmt::format("node{}", nodes_.size());
       },
       layer.layer);
-  return add_node(name, std::move(layer), {x, memory, lengths}, 1).front();
+  return add_node(name, std::move(layer), {x, memory, lengths}, 1, 2).front();
 }
 
 GraphSequence Graph::recurrent(std::string_view name, const RecurrentLayers& layers, GraphValue x,
@@ -261,7 +264,7 @@ GraphSequence Graph::recurrent(std::string_view name, const RecurrentLayers& lay
 GraphSequence Graph::recurrent(std::string_view name, const RecurrentLayers& layers, GraphValue x,
                                GraphValue lengths, GraphValue h0, GraphValue c0) {
   const bool has_c = layers.has_cell_state();
-  const auto results = add_node(std::string(name), layers, {x, lengths, h0, c0}, has_c ? 3 : 2);
+  const auto results = add_node(std::string(name), layers, {x, lengths, h0, c0}, has_c ? 3 : 2, 1);
   return {results[0], results[1], has_c ? results[2] : GraphValue()};
 }
 

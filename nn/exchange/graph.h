@@ -1,5 +1,6 @@
 #pragma once
 
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -40,6 +41,7 @@ struct GraphSequence {
 /// The operations of a Graph beside the layers.
 namespace graph {
 
+/// i32 [...] -> [..., classes], 1 at the class and 0 elsewhere.
 struct OneHot {
   Index classes;
   DType dtype;
@@ -70,10 +72,12 @@ enum class Function {
   range,
   expand
 };
+/// softmax or log_softmax over an axis.
 struct Softmax {
   int axis;
   bool log;
 };
+/// The inputs one after another along an axis.
 struct Concat {
   int axis;
 };
@@ -87,6 +91,7 @@ struct Slice {
   int axis;
   Index begin, end;
 };
+/// The same numbers in another dtype.
 struct Cast {
   DType dtype;
 };
@@ -94,6 +99,7 @@ struct Cast {
 struct AddAxes {
   std::vector<int> axes;
 };
+/// Axis i of the result is axis axes[i] of x.
 struct Permute {
   std::vector<int> axes;
 };
@@ -115,9 +121,11 @@ struct RecurrentLayers {
   void each_cell(F&& f) const {
     std::visit([&](const auto& stack) { each_cell_of(stack, f); }, layers);
   }
+  /// Of each direction.
   Index layer_count() const;
   Index directions() const { return layers.index() < 3 ? 1 : 2; }
   bool has_cell_state() const { return layers.index() % 3 == 2; }
+  /// The rate between the layers, in training.
   double dropout() const;
 
  private:
@@ -140,6 +148,7 @@ struct Attention {
   bool causal;
 };
 
+/// What a node may be.
 using Operation = std::variant<Embedding, Linear, LayerNorm, Dropout, RecurrentLayers, Attention,
                                OneHot, Constant, Function, Softmax, Concat, Select, Slice, AddAxes,
                                Cast, Permute, Reshape>;
@@ -147,6 +156,7 @@ using Operation = std::variant<Embedding, Linear, LayerNorm, Dropout, RecurrentL
 /// The parameters of an operation.
 std::vector<Param> params_of(const Operation& operation);
 
+/// A call: an operation with its inputs and outputs.
 struct Node {
   std::string name;  ///< of the layer, or a number
   Operation operation;
@@ -154,13 +164,17 @@ struct Node {
   std::vector<GraphValue> inputs, outputs;
 };
 
+/// What an input is: i32 numbers of symbols, x, i32 lengths, or an initial state, which is zeros
+/// where it is not given.
 enum class InputKind { tokens, features, lengths, state };
+/// A named input of a graph.
 struct Input {
   std::string name;
   InputKind kind;
   std::vector<std::string> dims;  ///< numbers, or names of what may be any: "T", "B", "64"
   GraphValue value = {};
 };
+/// A named output of a graph.
 struct Output {
   std::string name;
   GraphValue value;
@@ -176,7 +190,7 @@ struct Output {
 ///     const auto x = graph.tokens("tokens");
 ///     const auto y = graph(rnn, graph(embed, x));  // its states are inputs and outputs, too
 ///     graph.output("logits", graph(head, y));
-///     nn::save_onnx("model.onnx", graph);
+///     nn::save_onnx(graph, "model.onnx");
 ///
 /// Layers share their parameters with the graph. A graph can be run, with the bits of the model.
 class Graph {
@@ -184,10 +198,11 @@ class Graph {
   /// Of a model in this store.
   explicit Graph(Params params) : params_(std::move(params)) {}
 
-  /// Inputs: i32 [T, B]; x [T, B, size]; lengths, i32 [B]. Throw ValueError for a name that is
-  /// taken or no identifier, or a size that is not positive.
+  /// The input of symbols, i32 [T, B]. Throws ValueError for a name that is taken or no identifier.
   GraphValue tokens(const std::string& name, Site site = {});
+  /// An input x [T, B, size]. Throws ValueError also for a size that is not positive.
   GraphValue features(const std::string& name, Arg<Index> size, Site site = {});
+  /// The lengths of the rows, i32 [B]. Throws ValueError as `tokens`.
   GraphValue lengths(const std::string& name = "lengths", Site site = {});
   /// An output of the model. Throws ValueError for a name that is taken or no identifier.
   void output(const std::string& name, GraphValue value, Site site = {});
@@ -215,13 +230,21 @@ class Graph {
 
   /// i32 -> [..., classes], as one_hot.
   GraphValue one_hot(GraphValue symbols, Arg<Index> classes);
+  /// a + b.
   GraphValue add(GraphValue a, GraphValue b) { return apply(graph::Function::add, {a, b}); }
+  /// a ∘ b.
   GraphValue mul(GraphValue a, GraphValue b) { return apply(graph::Function::mul, {a, b}); }
+  /// Elementwise.
   GraphValue tanh(GraphValue x) { return apply(graph::Function::tanh, {x}); }
+  /// Elementwise.
   GraphValue sigmoid(GraphValue x) { return apply(graph::Function::sigmoid, {x}); }
+  /// Elementwise.
   GraphValue relu(GraphValue x) { return apply(graph::Function::relu, {x}); }
+  /// Over the last axis.
   GraphValue softmax(GraphValue x) { return apply(graph::Softmax{-1, false}, {x}); }
+  /// Over the last axis.
   GraphValue log_softmax(GraphValue x) { return apply(graph::Softmax{-1, true}, {x}); }
+  /// Along the last axis.
   GraphValue concat(GraphValue a, GraphValue b) { return apply(graph::Concat{-1}, {a, b}); }
   /// y[index], or h[-1] of a state: an element of the first axis.
   GraphValue select(GraphValue x, Arg<Index> index) { return apply(graph::Select{0, index}, {x}); }
@@ -237,12 +260,15 @@ class Graph {
   const std::vector<graph::Node>& nodes() const { return nodes_; }
   Index value_count() const { return values_; }
 
-  /// For what has no function here: an input of any kind, a node with one output, and a recurrent
-  /// layer with initial states that are values of the graph, or none for zeros.
+  /// An input of any kind and shape. Throws ValueError as `tokens`.
   GraphValue input(graph::Input input, Site site = {});
   /// Says that an input is an initial state, which need not be given.
   void mark_as_state(GraphValue input);
+  /// A node with one output, for what has no function here. Throws ValueError for a value that is
+  /// undefined or of another graph.
   GraphValue apply(graph::Operation operation, std::vector<GraphValue> inputs);
+  /// Recurrent layers with initial states that are values of the graph, or none for zeros. Throws
+  /// as `apply`.
   GraphSequence recurrent(std::string_view name, const graph::RecurrentLayers& layers, GraphValue x,
                           GraphValue lengths, GraphValue h0, GraphValue c0);
 
@@ -266,7 +292,8 @@ class Graph {
   }
   template <class L>
   GraphSequence run(const Bidirectional<L>& layer, GraphValue x, GraphValue lengths, bool reverse) {
-    if constexpr (RunsBothWays<L>)
+    if constexpr (std::constructible_from<decltype(graph::RecurrentLayers::layers),
+                                          Stacked<Bidirectional<L>>>)
       if (layer.merge == Merge::concat && L::can_run_both(layer.forward, layer.backward) &&
           !reverse)
         return recurrent(module_of(module_of(layer.forward.cell.w_ih.name())),
@@ -290,7 +317,7 @@ class Graph {
   }
 
   void add_output(const graph::Output& output, Site site);
-  void require(const std::vector<GraphValue>& values, Site site) const;
+  void require(GraphValue value, Site site) const;
   GraphValue constant(double value);
   GraphSequence recurrent(std::string_view name, const graph::RecurrentLayers& layers, GraphValue x,
                           GraphValue lengths);
@@ -299,8 +326,11 @@ class Graph {
   GraphValue merged(Merge merge, GraphValue there, GraphValue back);
   GraphValue link(const StackLinks& links, std::size_t i, GraphValue below);
   GraphValue joined(const StackLinks& links, std::size_t i, GraphValue x, GraphValue y);
+  static constexpr std::size_t all = std::numeric_limits<std::size_t>::max();
+  /// The inputs from `required` on may be undefined.
   std::vector<GraphValue> add_node(std::string name, graph::Operation operation,
-                                   std::vector<GraphValue> inputs, std::size_t outputs);
+                                   std::vector<GraphValue> inputs, std::size_t outputs,
+                                   std::size_t required = all);
 
   Params params_;
   std::vector<graph::Input> inputs_;

@@ -21,7 +21,7 @@ void save_torch(const Graph& graph, const Location& where,
   program.replace_extension(".py");
   const std::string text = exchange::torch_program(graph, where.path().filename().string());
   NamedTensors weights = exchange::torch_weights(graph);
-  weights.metadata = metadata;
+  weights.metadata.insert(metadata.begin(), metadata.end());
   save_safetensors(where, weights, site);
   write_file(program, text);
 }

@@ -13,6 +13,7 @@ namespace reel::nn {
 /// flattened with "/". docs/migrating.md has all of them.
 enum class GateOrder { reel, torch, keras, flax };
 
+/// How arrays have to fit a model.
 struct LoadOptions {
   /// Parameters without an array keep their values, and arrays without a parameter are left: the
   /// report lists both.
