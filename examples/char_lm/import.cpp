@@ -95,7 +95,13 @@ void guess(const nn::NamedTensors& arrays, const ImportOptions& options, Setting
 
 // The row of each token's symbol, by a file that has the symbols in the order of the rows.
 std::vector<std::int32_t> rows_of(const std::filesystem::path& path, const Vocabulary& vocabulary) {
-  const std::vector<std::int32_t> tokens = vocabulary.encode(datasets::read_text(path));
+  const std::vector<std::int32_t> tokens = [&] {
+    try {
+      return vocabulary.encode(datasets::read_text(path));
+    } catch (const ValueError& error) {
+      throw ValueError(fmt::format("--symbols {}: {}", short_path(path), error.message()));
+    }
+  }();
   std::vector<std::int32_t> rows(static_cast<std::size_t>(vocabulary.size()), -1);
   for (std::size_t row = 0; row < tokens.size(); ++row) {
     std::int32_t& place = rows[static_cast<std::size_t>(tokens[row])];

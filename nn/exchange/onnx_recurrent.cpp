@@ -67,8 +67,8 @@ template <class C>
 void Importer::recurrent() {
   using F = Form<C>;
   constexpr bool is_lstm = std::same_as<C, LstmCell>;
-  allow({"hidden_size", "direction", "activations", "linear_before_reset", "layout", "input_forget",
-         "activation_alpha", "activation_beta"});
+  allow(
+      {"hidden_size", "direction", "activations", "linear_before_reset", "layout", "input_forget"});
   for (const char* name : {"layout", "input_forget"})
     if (integer(name, 0) != 0) fail(fmt::format("the attribute {} has to be 0", name));
 

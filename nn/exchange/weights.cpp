@@ -238,7 +238,8 @@ GateOrder gate_order_of(const NamedTensors& source, Site site) {
   if (any([](const std::string& name) { return name.find("weight_ih") != name.npos; }))
     return GateOrder::torch;
   if (any(ends("/recurrent_kernel"))) return GateOrder::keras;
-  if (any(ends("/hi/kernel")) || any(ends("/hn/kernel"))) return GateOrder::flax;
+  for (const char* state : {"/hi/kernel", "/hn/kernel", "/h/kernel"})
+    if (any(ends(state))) return GateOrder::flax;
   if (any([](const std::string& name) { return ("." + name).ends_with(".w_ih"); }))
     return GateOrder::reel;
   throw ValueError(

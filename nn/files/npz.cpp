@@ -143,6 +143,7 @@ NamedTensors load_npz(const Location& where, Site) {
   Bytes content(file.size());
   content.resize(file.read(content));
   try {
+    if (content.empty()) throw Unreadable{"it is no .npz file: it is empty"};  // libzip takes that
     const Archive archive(content.data(), content.size(), ZIP_RDONLY | ZIP_CHECKCONS);
     NamedTensors result;
     for (zip_int64_t i = 0; i < archive.count(); ++i)

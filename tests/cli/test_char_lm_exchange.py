@@ -16,13 +16,15 @@ def has(*modules):
 
 
 class Exchange(runs.CharLmTest):
+    sizes = ["--batch", 4, "--seq-len", 10, "--epochs", 1]
+
     def loss(self, run):
         said = self.succeed("eval", "--run", run, "--text", self.text, "--json")
-        return json.loads(said)["loss"]
+        return json.loads(said)["nats_per_char"]
 
     def import_it(self, weights, run, *words):
         return self.succeed("import", "--weights", weights, "--text", self.text, "--run",
-                            self.folder / run, *words).decode()
+                            self.folder / run, *self.sizes, *words).decode()
 
     def test_a_model_comes_back_from_every_format(self):
         for model in ("rnn", "gru", "lstm"):
@@ -43,7 +45,7 @@ class Exchange(runs.CharLmTest):
         run = self.train("run", "--model", "gru", "--epochs", 1)
         weights = self.folder / "weights.safetensors"
         self.succeed("export", "--run", run, "--torch", weights)
-        said = self.import_it(weights, "other", "--batch", 4, "--seq-len", 10, "--epochs", 1)
+        said = self.import_it(weights, "other")
         self.assertIn("gru: 2 x 12", said)  # which follows from the weights
         other = self.folder / "other"
         self.assertEqual(self.succeed("sample", "--run", other, "--seed", 3),
@@ -77,7 +79,8 @@ class Exchange(runs.CharLmTest):
         run = self.train("run", "--model", "lstm", "--epochs", 1)
         weights = self.folder / "weights.safetensors"
         self.succeed("export", "--run", run, "--torch", weights)
-        words = ["import", "--weights", weights, "--text", self.text, "--run", self.folder / "new"]
+        words = ["import", "--weights", weights, "--text", self.text, "--run", self.folder / "new",
+                 *self.sizes]
         self.refuse(1, *words, "--hidden", 13,
                     says=["do not fit this model", "rnn.weight_ih_l0 is [48, 6], but the model has [52, 6]"])
         self.refuse(1, *words, "--model", "gru", says="rnn.weight_ih_l0 is [48, 6], but the model has [36, 6]")
@@ -85,13 +88,12 @@ class Exchange(runs.CharLmTest):
         self.refuse(1, *words, "--rename", "nope=head", says="no array has \"nope\" in its name")
         self.refuse(2, *words, "--rename", "nope", says="--rename is \"nope\", but has to be OLD=NEW")
         self.refuse(1, *words, "--symbols", self.file("few.txt", "abc"), says=["--symbols", "few.txt"])
-        self.refuse(1, *words[:-2], "--run", run, says="run")  # where there is one already
+        self.refuse(1, *words, "--run", run, says="run")  # where there is one already
         other = self.file("other.txt", "abc " * 2000)
-        self.refuse(1, *words[:-4], "--text", other, "--run", self.folder / "new",
-                    says="but the model has [4, 6]")
+        self.refuse(1, *words, "--text", other, says="but the model has [4, 6]")
         bare = self.folder / "bare.safetensors"
         write_safetensors(bare, {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, b"1234")
-        self.refuse(1, "import", "--weights", bare, "--run", self.folder / "new",
+        self.refuse(1, *words, "--weights", bare,
                     says="the order of the gates cannot be told from the names")
         self.refuse(2, "export", "--run", run, says="one of --onnx, --torch, --keras and --flax is required")
         self.refuse(1, "export", "--run", run, "--onnx", self.folder / "none" / "model.onnx", says="none/model.onnx")
