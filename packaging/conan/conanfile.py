@@ -31,7 +31,7 @@ class Reel(ConanFile):
             copy(self, pattern, tree, self.export_sources_folder)
 
     def layout(self):
-        basic_layout(self, src_folder="src")
+        basic_layout(self)
 
     def requirements(self):
         self.requires("eigen/3.4.0", transitive_headers=True)

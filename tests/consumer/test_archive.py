@@ -57,7 +57,7 @@ class Debian(unittest.TestCase):
         self.assertIn(f"libreel.so.{INTERFACE}\n", contents[f"libreel{INTERFACE}"].replace(" ->", "\n"))
         for file in ("libreel.a", "ReelConfig.cmake", "reel.pc", "include/reel/reel.h"):
             self.assertIn(file, contents["libreel-dev"])
-        self.assertIn(f"char_lm {VERSION}", "char_lm " + run(root / "usr/bin/char_lm", "--version"))
+        self.assertIn(f"Reel {VERSION}", run(root / "usr/bin/char_lm", "--version"))
         library, = root.rglob("libreel.so")
         program = folder() / "of-debian"
         run("g++", "-std=c++20", "-I", root / "usr/include", "-isystem", "/usr/include/eigen3",
