@@ -129,12 +129,30 @@ nn::NamedTensors run_layer(Json& task, const nn::NamedTensors& request) {
   return run(request, params, nn::Stacked<L>(params, inputs, units, stack, own), options);
 }
 
+// y = f(x wᵀ + b) for x [T, B, D].
+nn::NamedTensors run_linear(Json& task, const nn::NamedTensors& request) {
+  const auto inputs = take<Index>(task, "input_size", 0), units = take<Index>(task, "units", 0);
+  using Function = Tensor (*)(const Tensor&);
+  Function f = [](const Tensor& y) { return y; };
+  choose(task, "activation", f,
+         {{"tanh", [](const Tensor& y) { return tanh(y); }},
+          {"sigmoid", [](const Tensor& y) { return sigmoid(y); }}});
+  require_empty(task);
+  const Params params(0, request["x"].dtype());
+  const nn::Linear linear(params, inputs, units);
+  nn::load_params(request.part("param."), params);
+  nn::NamedTensors answer;
+  answer.tensors["y"] = f(linear(request["x"]));
+  return answer;
+}
+
 nn::NamedTensors answer_to(const nn::NamedTensors& request) {
   Json task = Json::parse(request.metadata.at("task"));
   const auto kind = take<std::string>(task, "kind", "");
   if (kind == "rnn") return run_layer<nn::Rnn>(task, request);
   if (kind == "gru") return run_layer<nn::Gru>(task, request);
   if (kind == "lstm") return run_layer<nn::Lstm>(task, request);
+  if (kind == "linear") return run_linear(task, request);
   if (kind == "optimizer") return run_optimizer(task, request);
   throw ValueError("the driver knows no kind " + kind);
 }

@@ -4,6 +4,7 @@ import unittest
 import warnings
 
 from reel_driver import Tally, blocks, np, package, run_layer
+from weights import joined_biases
 
 onnx = package("onnx")
 from onnx.backend.test.case import node as node_tests  # noqa: E402
@@ -38,10 +39,7 @@ def params_of(op, node, inputs, d):
               "w_hh": blocks(inputs["R"][d], order, gates)}
     bias = inputs.get("B", np.zeros((d + 1, 2 * gates * units), np.float32))[d]
     of_input, of_state = (blocks(half, order, gates) for half in np.split(bias, 2))
-    if op == "GRU":
-        params["b_hn"] = of_state[2 * units :]
-        of_state = np.concatenate([of_state[: 2 * units], 0 * params["b_hn"]])
-    params["b"] = of_input + of_state
+    params.update(joined_biases(op.lower(), of_input, of_state, units))
     if op == "LSTM" and "P" in inputs:
         params["peepholes"] = blocks(inputs["P"][d], [0, 2, 1], 3)
     return params

@@ -2,7 +2,8 @@
 states, and the gradients of inputs, states and every weight."""
 import unittest
 
-from reel_driver import Tally, np, package, run_layer
+from reel_driver import Tally, package, run_layer
+from weights import from_torch
 
 torch = package("torch")
 package("expecttest")  # which their module wants
@@ -24,21 +25,6 @@ def reel_names(module, bidirectional, layers):
                              else [("", "")]):
             cell = "" if isinstance(module, torch.nn.RNNCellBase) else f"_l{layer}{suffix}"
             yield cell, f"{layer}.{part}"
-
-
-def mapped(kind, weights, units):
-    """Reel's parameters of one direction of PyTorch's `weights`; biases that do not exist are 0."""
-    params = {"w_ih": weights["weight_ih"], "w_hh": weights["weight_hh"]}
-    zeros = np.zeros(len(params["w_ih"]))
-    of_input, of_state = weights.get("bias_ih", zeros), weights.get("bias_hh", zeros)
-    if "weight_hr" in weights:
-        params["w_hr"] = weights["weight_hr"]
-    if kind == "gru":
-        params["b"] = np.concatenate([(of_input + of_state)[: 2 * units], of_input[2 * units :]])
-        params["b_hn"] = of_state[2 * units :]
-    else:
-        params["b"] = of_input + of_state
-    return params
 
 
 def own(named, suffix):
@@ -93,7 +79,7 @@ class TorchModules(unittest.TestCase):
 
         weights = {key: numpy(p) for key, p in module.named_parameters()}
         params = {ours + key: value for suffix, ours in places
-                  for key, value in mapped(kind, own(weights, suffix), module.hidden_size).items()}
+                  for key, value in from_torch(kind, own(weights, suffix), module.hidden_size).items()}
         starts = None if states is None else states if isinstance(states, tuple) else (states,)
         options = {"projection_size": module.proj_size} if kind == "lstm" and not cell else {}
         if kind == "rnn":
