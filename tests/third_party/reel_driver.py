@@ -19,7 +19,8 @@ except ImportError:
 
 DTYPES = {"F32": np.float32, "F64": np.float64, "I32": np.int32}
 NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
-DRIVER = pathlib.Path(os.environ["REEL_BUILD"]) / "tests" / "conformance"
+BUILD = pathlib.Path(os.environ["REEL_BUILD"]).resolve()
+DRIVER = BUILD / "tests" / "conformance"
 
 
 def package(name):
