@@ -12,6 +12,7 @@
 #include <reel/nn/linear.h>
 #include <reel/nn/named_state.h>
 #include <reel/nn/stacked.h>
+#include <reel/nn/unroll.h>
 
 #include <fmt/format.h>
 
@@ -19,6 +20,7 @@
 
 #include "optimizer_tasks.h"
 #include "request.h"
+#include "user_cells.h"
 
 using namespace reel;
 
@@ -31,21 +33,29 @@ void choose(Json& from, const char* name, T& value, const std::map<std::string, 
   if (!text.empty()) value = by_name.at(text);
 }
 
+template <class Options>
+Options with_dropout(Json& given) {
+  Options options;
+  take_into(given, "input_dropout", options.dropout.input);
+  take_into(given, "hidden_dropout", options.dropout.hidden);
+  return options;
+}
+
 nn::RnnOptions options_of(Json& given, const nn::RnnOptions&) {
-  nn::RnnOptions options;
+  auto options = with_dropout<nn::RnnOptions>(given);
   choose(given, "activation", options.activation,
          {{"tanh", Activation::tanh}, {"relu", Activation::relu}});
   return options;
 }
 
 nn::GruOptions options_of(Json& given, const nn::GruOptions&) {
-  nn::GruOptions options;
+  auto options = with_dropout<nn::GruOptions>(given);
   choose(given, "reset", options.reset, {{"after", Reset::after}, {"before", Reset::before}});
   return options;
 }
 
 nn::LstmOptions options_of(Json& given, const nn::LstmOptions&) {
-  nn::LstmOptions options;
+  auto options = with_dropout<nn::LstmOptions>(given);
   take_into(given, "peepholes", options.peepholes);
   take_into(given, "projection_size", options.projection_size);
   return options;
@@ -78,7 +88,7 @@ class Sources {
 // The outputs of a model, and the gradients of ⟨y, dy⟩ + Σ ⟨state, dstate⟩ where these are given.
 template <class Model>
 nn::NamedTensors run(const nn::NamedTensors& request, const Params& params, const Model& model,
-                     const SequenceOptions& options) {
+                     const SequenceOptions& options, const nn::Mode& mode) {
   nn::load_params(request.part("param."), params);
   Tape tape;
   Sources sources(tape);
@@ -94,11 +104,13 @@ nn::NamedTensors run(const nn::NamedTensors& request, const Params& params, cons
   }
   for (const Param& p : params.list()) sources.add("param." + p.name(), p.tensor());
 
-  const auto [y, last] = model(x, start, nn::Eval{}, options);
+  const auto [y, last] = model(x, start, mode, options);
   nn::NamedTensors answer;  // on the tape, which from_state's values are not
   const std::vector<Tensor> states = nn::flatten(last);
-  for (std::size_t i = 0; const std::string& name : nn::names_of(last))
-    answer.tensors["state." + name] = states[i++];
+  for (std::size_t i = 0; const std::string& name : nn::names_of(last)) {
+    if (states[i].defined()) answer.tensors["state." + name] = states[i];
+    ++i;
+  }
   answer.tensors["y"] = y;
   Tensor loss;
   for (const auto& [name, upstream] : request.part("upstream.").tensors) {
@@ -109,41 +121,68 @@ nn::NamedTensors run(const nn::NamedTensors& request, const Params& params, cons
   return answer;
 }
 
+SequenceOptions sequence_options(Json& task, const nn::NamedTensors& request) {
+  SequenceOptions options{.reverse = take(task, "reverse", false)};
+  if (request.tensors.contains("lengths")) options.lengths = request["lengths"];
+  return options;
+}
+
 template <class L>
 nn::NamedTensors run_layer(Json& task, const nn::NamedTensors& request) {
   const auto inputs = take<Index>(task, "input_size", 0), units = take<Index>(task, "units", 0);
   const nn::StackOptions stack{.layers = take<int>(task, "layers", 1)};
-  const auto direction = take<std::string>(task, "direction", "forward");
-  nn::BidirectionalOptions both;
-  choose(task, "merge", both.merge,
+  const bool both = take(task, "both", false);
+  nn::BidirectionalOptions joined;
+  choose(task, "merge", joined.merge,
          {{"concat", nn::Merge::concat}, {"sum", nn::Merge::sum}, {"mean", nn::Merge::mean}});
   const typename L::Options own = options_of(task, typename L::Options{});
+  const SequenceOptions options = sequence_options(task, request);
+  const int seed = take(task, "seed", -1);  // of dropout, in training
   require_empty(task);
 
-  SequenceOptions options{.reverse = direction == "reverse"};
-  if (request.tensors.contains("lengths")) options.lengths = request["lengths"];
+  Rng rng(static_cast<std::uint64_t>(seed));
+  const nn::Mode mode = seed >= 0 ? nn::Mode(nn::Train{rng}) : nn::Mode(nn::Eval{});
   const Params params(0, request["x"].dtype());
-  if (direction == "both")
+  if (both)
     return run(request, params,
-               nn::Stacked<nn::Bidirectional<L>>(params, inputs, units, stack, both, own), options);
-  return run(request, params, nn::Stacked<L>(params, inputs, units, stack, own), options);
+               nn::Stacked<nn::Bidirectional<L>>(params, inputs, units, stack, joined, own),
+               options, mode);
+  return run(request, params, nn::Stacked<L>(params, inputs, units, stack, own), options, mode);
 }
 
-// y = f(x wᵀ + b) for x [T, B, D].
+template <class Cell>
+nn::NamedTensors run_unrolled(Json& task, const nn::NamedTensors& request) {
+  const auto inputs = take<Index>(task, "input_size", 0), units = take<Index>(task, "units", 0);
+  const SequenceOptions options = sequence_options(task, request);
+  require_empty(task);
+  const Params params(0, request["x"].dtype());
+  const nn::Stacked<nn::Unroll<Cell>> model(params, inputs, units, nn::StackOptions{.layers = 1});
+  return run(request, params, model, options, nn::Eval{});
+}
+
+// y = f(x wᵀ + b), as a layer without a state.
+struct Dense {
+  using State = nn::HiddenState;
+  using Function = Tensor (*)(const Tensor&);
+
+  nn::Output<State> operator()(const Tensor& x, const State&, const nn::Mode&,
+                               const SequenceOptions&) const {
+    return {f(linear(x)), {}};
+  }
+
+  nn::Linear linear;
+  Function f = [](const Tensor& y) { return y; };
+};
+
 nn::NamedTensors run_linear(Json& task, const nn::NamedTensors& request) {
   const auto inputs = take<Index>(task, "input_size", 0), units = take<Index>(task, "units", 0);
-  using Function = Tensor (*)(const Tensor&);
-  Function f = [](const Tensor& y) { return y; };
-  choose(task, "activation", f,
+  const Params params(0, request["x"].dtype());
+  Dense dense{nn::Linear(params, inputs, units)};
+  choose(task, "activation", dense.f,
          {{"tanh", [](const Tensor& y) { return tanh(y); }},
           {"sigmoid", [](const Tensor& y) { return sigmoid(y); }}});
   require_empty(task);
-  const Params params(0, request["x"].dtype());
-  const nn::Linear linear(params, inputs, units);
-  nn::load_params(request.part("param."), params);
-  nn::NamedTensors answer;
-  answer.tensors["y"] = f(linear(request["x"]));
-  return answer;
+  return run(request, params, dense, {}, nn::Eval{});
 }
 
 nn::NamedTensors answer_to(const nn::NamedTensors& request) {
@@ -152,6 +191,8 @@ nn::NamedTensors answer_to(const nn::NamedTensors& request) {
   if (kind == "rnn") return run_layer<nn::Rnn>(task, request);
   if (kind == "gru") return run_layer<nn::Gru>(task, request);
   if (kind == "lstm") return run_layer<nn::Lstm>(task, request);
+  if (kind == "linear_cell") return run_unrolled<LinearCell>(task, request);
+  if (kind == "two_states_cell") return run_unrolled<TwoStatesCell>(task, request);
   if (kind == "linear") return run_linear(task, request);
   if (kind == "optimizer") return run_optimizer(task, request);
   throw ValueError("the driver knows no kind " + kind);

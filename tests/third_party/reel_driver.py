@@ -86,7 +86,7 @@ def part(prefix, tensors):
 def run_layer(kind, x, params, state=None, lengths=None, upstream=None, **task):
     """A layer, stack or stack of bidirectional layers over x. The answer has `y`, `state.<name>`
     and, given the gradients `upstream` of these by their names, `grad.x`, `grad.state.<name>` and
-    `grad.param.<name>`. The task may have units, layers, direction, merge, and options."""
+    `grad.param.<name>`. The task may have units, layers, both, reverse, merge, and options."""
     tensors = {"x": x, **prefixed("param.", params), **prefixed("state.", state or {}),
                **prefixed("upstream.", upstream or {})}
     if lengths is not None:
@@ -95,9 +95,9 @@ def run_layer(kind, x, params, state=None, lengths=None, upstream=None, **task):
 
 
 def blocks(rows, order, count):
-    """The equal blocks of the first axis in another order."""
-    parts = np.split(np.asarray(rows), count)
-    return np.concatenate([parts[k] for k in order])
+    """The equal blocks of the first axis in another order; of numpy or PyTorch."""
+    shape = rows.shape
+    return rows.reshape(count, shape[0] // count, *shape[1:])[order].reshape(shape)
 
 
 class Tally:

@@ -72,7 +72,7 @@ class OnnxNodes(unittest.TestCase):
             raise AssertionError(f"{name} has one initial state of two")
         x = inputs["X"].swapaxes(0, 1) if batchwise else inputs["X"]
         answer = run_layer(op.lower(), x, params, state=state, lengths=inputs.get("sequence_lens"),
-                           units=units, direction="both" if both else direction, **options)
+                           units=units, both=both, reverse=direction == "reverse", **options)
 
         y = np.stack(np.split(answer["y"], len(places), -1), 1)  # [T, directions, B, H]
         ours = {"Y": y.transpose(2, 0, 1, 3) if batchwise else y}

@@ -90,7 +90,7 @@ class TorchModules(unittest.TestCase):
                          state=None if starts is None else by_name(starts),
                          lengths=None if lengths is None else lengths.numpy(), upstream=upstream,
                          units=module.hidden_size, layers=layers,
-                         direction="both" if both else "forward", **options)
+                         both=both, **options)
 
         def compare(what, theirs):
             tally.compare(self, ours[what], theirs, TOLERANCE, f"{name}, {sample}: {what}")
