@@ -59,7 +59,8 @@ def loads(data):
     tensors = {}
     for name, entry in header.items():
         begin, end = (8 + length + offset for offset in entry["data_offsets"])
-        tensors[name] = np.frombuffer(data[begin:end], DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        numbers = np.frombuffer(data[begin:end], DTYPES[entry["dtype"]])
+        tensors[name] = numbers.reshape(entry["shape"])
     return tensors
 
 

@@ -44,6 +44,9 @@ TIMED = {
 WITHOUT = {"manual": ["saddle", "particle"], "pytorch": ["llsq", "ode", "saddle", "particle"]}
 
 
+FLAGS = {"CXXFLAGS": "-std=c++17 -O3 -I../../cpp -I/usr/include/nlohmann"}  # Debian's json.hpp
+
+
 @contextlib.contextmanager
 def workplace():
     """A folder with their scripts and `manual`, built."""
@@ -53,9 +56,8 @@ def workplace():
             (folder / part).symlink_to(ROOT.resolve() / part)
         shutil.copytree(ROOT / "tools" / "manual", folder / "tools" / "manual")
         programs = [f"bin/{name}" for name in CHECKED if name not in WITHOUT["manual"]]
-        flags = "-std=c++17 -O3 -I../../cpp -I/usr/include/nlohmann"
         subprocess.run(["make", "-s", "-j2", "-C", "tools/manual", *programs], cwd=folder,
-                       env={**os.environ, "CXXFLAGS": flags}, check=True)
+                       env={**os.environ, **FLAGS}, check=True)
         text = folder / "evals" / "lstm" / "data" / "lstm_full.txt"
         text.parent.mkdir(parents=True)
         theirs = ROOT / "evals" / "lstm" / "data" / "lstm_full.txt"
@@ -76,8 +78,8 @@ def commands(tool):
 
 
 def evaluations(folder, name, options, tool):
-    """Each evaluation that the script of an eval asks a tool for: what, the answer, the analysis."""
-    environment = {**os.environ, "PYTHONPATH": str(folder / "python" / "gradbench"),
+    """What the script of an eval asks a tool for, the answers, and what it says to them."""
+    environment = {**os.environ, **FLAGS, "PYTHONPATH": str(folder / "python" / "gradbench"),
                    "OMP_NUM_THREADS": "1"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": folder,
              "env": environment}

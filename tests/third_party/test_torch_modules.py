@@ -1,5 +1,5 @@
-"""PyTorch's own configurations of RNN, GRU, LSTM and their cells (ModuleInfo), in f64: outputs, last
-states, and the gradients of inputs, states and every weight."""
+"""PyTorch's own configurations of RNN, GRU, LSTM and their cells (ModuleInfo), in f64: outputs,
+last states, and the gradients of inputs, states and every weight."""
 import unittest
 
 from reel_driver import Tally, package, run_layer
@@ -59,7 +59,7 @@ class TorchModules(unittest.TestCase):
         loss = (y * d_y).sum() + sum((s * d).sum() for s, d in zip(last, d_last))
         loss.backward()
 
-        # Ours: a sequence has the axes [T, B, D], a state of PyTorch [layers · directions, B, H].
+        # Ours: sequences are [T, B, D]; a state of PyTorch is [layers · directions, B, H].
         def sequence(a):
             a = numpy(a)
             if cell:

@@ -12,7 +12,8 @@ def from_keras(kind, kernel, recurrent_kernel, bias=None):
     that of a GRU whose reset gate acts after the product."""
     order = KERAS_GATES[kind]
     units, gates = recurrent_kernel.shape[0], len(order)
-    params = {"w_ih": blocks(kernel.T, order, gates), "w_hh": blocks(recurrent_kernel.T, order, gates)}
+    params = {"w_ih": blocks(kernel.T, order, gates),
+              "w_hh": blocks(recurrent_kernel.T, order, gates)}
     if bias is None:
         bias = 0 * recurrent_kernel[0]
     of_input, of_state = (bias[0], bias[1]) if bias.ndim == 2 else (bias, 0 * bias)

@@ -41,16 +41,21 @@ namespace {
 
 using Inputs = std::span<const Tensor>;
 
-// A function of one tensor that returns a number: itself, and its gradient.
+// A function of one tensor that returns a number: itself, and its gradient. `made` gives the
+// function and the tensor.
 template <class F>
 Module number_and_gradient(const char* number, F made) {
   const auto value = [made](const Json& input) {
-    auto [f, x] = made(input);
-    return Prepared{[f, x] { return Tensors{f(Inputs(&x, 1))}; }, first_to_json};
+    const auto function = made(input);
+    return Prepared{[function] { return Tensors{function.first(Inputs(&function.second, 1))}; },
+                    first_to_json};
   };
   const auto gradient = [made](const Json& input) {
-    auto [f, x] = made(input);
-    return Prepared{[f, x] { return Tensors{vjp(f, {x}, scalar(1, f64)).gradients[0]}; },
+    const auto function = made(input);
+    return Prepared{[function] {
+                      const Tensor one = scalar(1, f64);
+                      return Tensors{vjp(function.first, {function.second}, one).gradients[0]};
+                    },
                     first_to_json};
   };
   return {{number, value}, {"gradient", gradient}};

@@ -61,15 +61,25 @@ Json answer(const Json& message) {
   }
 }
 
+void answer_all() {
+  for (std::string line; std::getline(std::cin, line);) {
+    const Json message = Json::parse(line);
+    Json reply = answer(message);
+    reply["id"] = message.at("id");
+    std::cout << reply << std::endl;
+  }
+}
+
 }  // namespace
 }  // namespace gradbench
 
 int main(int count, char** words) {
-  if (count > 1) reel::set_threads(std::stoi(words[1]));
-  for (std::string line; std::getline(std::cin, line);) {
-    const gradbench::Json message = gradbench::Json::parse(line);
-    gradbench::Json answer = gradbench::answer(message);
-    answer["id"] = message.at("id");
-    std::cout << answer << std::endl;
+  try {
+    if (count > 1) reel::set_threads(std::stoi(words[1]));
+    gradbench::answer_all();
+  } catch (const std::exception& error) {
+    std::cerr << "gradbench: " << error.what() << '\n';
+    return 1;
   }
+  return 0;
 }
