@@ -33,7 +33,7 @@ std::vector<std::string> onnx_examples() {
   const auto lengths = graph.lengths();
   const auto x = graph(gru, graph(lstm, graph(embed, graph.tokens("tokens")), lengths));
   graph.output("y", graph.softmax(graph(attention, x, x, lengths, {.causal = true})));
-  return {saved([&](const auto& path) { nn::save_onnx(graph, path); }), ""};
+  return {saved([&](const auto& path) { nn::save_onnx(graph, path); })};
 }
 
 std::vector<std::string> none() { return {}; }
@@ -44,10 +44,10 @@ void read_onnx(std::string_view input) {
 }
 
 std::vector<std::string> npy_examples() {
-  std::vector<std::string> files{""};
+  std::vector<std::string> files;
   for (const DType dtype : {f32, f64, i32})
     files.push_back(saved([&](const auto& path) { nn::save_npy(path, zeros({2, 3}, dtype)); }));
-  std::string fortran = files[1];
+  std::string fortran = files[0];
   fortran.replace(fortran.find("False"), 5, "True ");
   files.push_back(fortran);
   return files;
