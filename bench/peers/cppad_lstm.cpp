@@ -10,8 +10,7 @@ int main() {
     std::vector<Active> parameters(values.begin(), values.end());
     CppAD::Independent(parameters);
     const std::vector<Active> total = {scalar_lstm::loss(size, parameters, x)};
-    CppAD::ADFun<double> function;
-    function.Dependent(parameters, total);
+    CppAD::ADFun<double> function(parameters, total);  // with the values of order 0
     return function.Reverse(1, std::vector<double>{1.0});
   });
 }
