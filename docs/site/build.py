@@ -37,6 +37,7 @@ LANGUAGES = {".cpp", ".h", ".py"}
 GUIDES = ["README.md", "docs/tutorial.md", "docs/recipes.md", "docs/cells.md", "docs/conventions.md",
           "docs/add_a_cell.md", "docs/add_an_op.md", "docs/gradient_checks.md", "docs/reproducibility.md",
           "docs/design.md", "docs/performance.md", "docs/results.md", "docs/reliability.md",
+          "docs/migrating.md", "docs/packaging.md", "docs/conformance.md",
           "CONTRIBUTING.md", "CHANGELOG.md"]
 
 

@@ -10,7 +10,8 @@ import unittest
 
 import runs
 
-COMMANDS = ["train", "tune", "sample", "eval", "info", "report", "gradcheck"]
+COMMANDS = ["train", "tune", "sample", "eval", "info", "report", "export", "import",
+            "gradcheck"]
 READ_ELSEWHERE = {"REEL_LONG"}  # by checks of ops, which char_lm does not call
 
 # What makes a shell complete the line that is typed, and print it with control-g.
