@@ -137,6 +137,32 @@ TEST_CASE("graph: what a framework does not have is refused, and no file is writ
         std::pair(onnx + "zoneout" + no_onnx, torch + "zoneout" + no_torch));
 }
 
+TEST_CASE("graph: layers of other kinds or sizes are nodes of their own") {
+  const auto nodes = [](const auto& make) {
+    const Params params(1);
+    nn::Graph graph(params);
+    graph.output("y", graph(make(params / "rnn"), graph.features("x", 3)));
+    std::vector<std::string> names;
+    for (const nn::graph::Node& node : graph.nodes()) names.push_back(node.name);
+    return names;
+  };
+  using P = Params;
+  using Names = std::vector<std::string>;
+  CHECK(nodes([](const P& p) { return nn::Stacked<nn::Rnn>(p, 3, 4); }) == Names{"rnn"});
+  CHECK(nodes([](const P& p) {
+          return nn::Stacked<nn::Rnn>(p, 3, 4, {.widths = {5, 4}});
+        }) == Names{"rnn.0", "rnn.1"});
+  CHECK(nodes([](const P& p) {
+          return nn::Stacked(p, {},
+                             std::vector{nn::Rnn(p / "0", 3, 4),
+                                         nn::Rnn(p / "1", 4, 4, {.activation = Activation::relu})});
+        }) == Names{"rnn.0", "rnn.1"});
+  CHECK(nodes([](const P& p) {
+          const nn::Gru layer(p / "shared", 3, 3);
+          return nn::Stacked(p, {}, std::vector{layer, layer});
+        }) == Names{"rnn.shared", "rnn.shared"});
+}
+
 TEST_CASE("graph: a program for PyTorch reads as one that was written") {
   const Params params(1);
   const nn::Embedding embed(params / "embed", 65, 64);

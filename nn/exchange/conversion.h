@@ -86,8 +86,8 @@ NamedTensors exported(const std::vector<Conversion>& conversions, GateOrder orde
 /// A part's name as one of a module in PyTorch: "_" is appended to parts that nn.Module uses
 /// itself, such as `forward`.
 std::string torch_name(std::string_view part);
-std::vector<Conversion> as_keras(const std::vector<Part>& parts);
-std::vector<Conversion> as_flax(const std::vector<Part>& parts);
+Conversion as_keras(const Part& part);
+Conversion as_flax(const Part& part);
 
 /// Throws ValueError: the framework has no such layer.
 [[noreturn]] void refuse(const Part& part, std::string_view framework);

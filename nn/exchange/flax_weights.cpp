@@ -1,8 +1,6 @@
 #include <reel/autograd/ops.h>
 #include <reel/nn/exchange/conversion.h>
 
-#include <algorithm>
-
 /// Flax, whose cells have a Dense for each gate: `ii` from the input to the gate i, `hi` from the
 /// state.
 namespace reel::nn::exchange {
@@ -77,21 +75,15 @@ Conversion recurrent(const Part& part) {
   return c;
 }
 
-Conversion conversion_of(const Part& part) {
+}  // namespace
+
+Conversion as_flax(const Part& part) {
   if (part.is_common_cell()) return recurrent(part);
   if (part.kind.empty()) return unchanged(part);
   if (part.kind == "Linear") return renamed(part, {{"w", "kernel"}, {"b", "bias"}}, true);
   if (part.kind == "Embedding") return renamed(part, {{"w", "embedding"}});
   if (part.kind == "LayerNorm") return renamed(part, {{"gain", "scale"}, {"bias", "bias"}});
   refuse(part, framework);
-}
-
-}  // namespace
-
-std::vector<Conversion> as_flax(const std::vector<Part>& parts) {
-  std::vector<Conversion> conversions;
-  std::ranges::transform(parts, std::back_inserter(conversions), conversion_of);
-  return conversions;
 }
 
 }  // namespace reel::nn::exchange

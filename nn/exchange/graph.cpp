@@ -31,14 +31,17 @@ std::optional<std::string> stack_of(std::string_view part, Index layer, Index di
 std::optional<std::string> RecurrentLayers::stack_name() const {
   std::optional<std::string> name;
   Index units = 0;
+  const CellSpec* spec = nullptr;
   bool same = true;
   each_cell([&](const auto& cell, Index layer, Index direction) {
     const auto stack = stack_of(module_of(cell.w_ih.name()), layer, direction, directions() == 2);
     if (layer == 0 && direction == 0) {
       name = stack;
       units = cell.hidden_size();
+      spec = &cell.fused().spec;
     }
-    same = same && stack && stack == name && cell.hidden_size() == units;
+    same =
+        same && stack && stack == name && cell.hidden_size() == units && &cell.fused().spec == spec;
   });
   const auto fits = []<class L>(const L& layer) {
     if constexpr (is_bidirectional<L>)
@@ -242,7 +245,12 @@ GraphValue Graph::attention(Attention layer, GraphValue x, GraphValue memory, Gr
 
 GraphSequence Graph::recurrent(std::string_view name, const RecurrentLayers& layers, GraphValue x,
                                GraphValue lengths) {
-  const std::string prefix = identifier(name.empty() ? "rnn" : std::string(name));
+  const std::string own = identifier(name.empty() ? "rnn" : std::string(name));
+  // A layer that is called again has other states.
+  std::string prefix = own;
+  const auto is_taken = [&](const Input& input) { return input.name == prefix + "_h0"; };
+  for (int call = 2; std::ranges::any_of(inputs_, is_taken); ++call)
+    prefix = fmt::format("{}_{}", own, call);
   const Index count = layers.layer_count() * layers.directions();
   Index hidden = 0, cell = 0;
   layers.each_cell([&](const auto& c, Index, Index) {

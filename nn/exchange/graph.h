@@ -263,7 +263,7 @@ class Graph {
   /// An input of any kind and shape. Throws ValueError as `tokens`.
   GraphValue input(graph::Input input, Site site = {});
   /// Says that an input is an initial state, which need not be given.
-  void mark_as_state(GraphValue input);
+  void mark_as_state(GraphValue value);
   /// A node with one output, for what has no function here. Throws ValueError for a value that is
   /// undefined or of another graph.
   GraphValue apply(graph::Operation operation, std::vector<GraphValue> inputs);

@@ -1,8 +1,6 @@
 #include <reel/autograd/ops.h>
 #include <reel/nn/exchange/conversion.h>
 
-#include <algorithm>
-
 /// Keras 3. A layer's path is made of its own name, in which points are underscores here, of the
 /// direction in a Bidirectional, and of the cell: both/forward_lstm/lstm_cell/kernel.
 namespace reel::nn::exchange {
@@ -70,21 +68,15 @@ Conversion recurrent(const Part& part) {
   return c;
 }
 
-Conversion conversion_of(const Part& part) {
+}  // namespace
+
+Conversion as_keras(const Part& part) {
   if (part.is_common_cell() || is_gru_before(part)) return recurrent(part);
   if (part.kind.empty()) return unchanged(part);
   if (part.kind == "Linear") return renamed(part, {{"w", "kernel"}, {"b", "bias"}}, true);
   if (part.kind == "Embedding") return renamed(part, {{"w", "embeddings"}});
   if (part.kind == "LayerNorm") return renamed(part, {{"gain", "gamma"}, {"bias", "beta"}});
   refuse(part, framework);
-}
-
-}  // namespace
-
-std::vector<Conversion> as_keras(const std::vector<Part>& parts) {
-  std::vector<Conversion> conversions;
-  std::ranges::transform(parts, std::back_inserter(conversions), conversion_of);
-  return conversions;
 }
 
 }  // namespace reel::nn::exchange

@@ -109,7 +109,7 @@ class Exporter {
   explicit Exporter(const Graph& graph) : graph_(graph) {
     model_.opset = opset;
     names_.resize(static_cast<std::size_t>(graph.value_count()));
-    for (std::size_t i = 0; i < names_.size(); ++i) names_[i] = fmt::format("value{}", i);
+    for (std::size_t i = 0; i < names_.size(); ++i) names_[i] = fmt::format("value.{}", i);
   }
 
   onnx::Model exported() {
@@ -211,6 +211,7 @@ class Exporter {
       node.outputs = {y, fresh()};
       last_h.push_back(node.outputs[1]);
       if (op.has_cell_state()) last_c.push_back(node.outputs.emplace_back(fresh()));
+      if (!node_names_.insert(node.name).second) node.name = fresh();
       model_.nodes.push_back(node);
       // [T, directions, B, H] -> [T, B, directions H]
       x = directions == 1 ? call("Squeeze", {y, integers({1})})
@@ -256,16 +257,14 @@ class Exporter {
     emit_last(call(operation, std::move(inputs), std::move(attributes)));
   }
 
+  // Those of a layer that is called again are there already.
   std::string add_array(onnx::Array array) {
     std::string name = array.name;
-    model_.arrays.push_back(std::move(array));
+    if (arrays_.insert(name).second) model_.arrays.push_back(std::move(array));
     return name;
   }
-  // A parameter, once.
   std::string array(const Param& param) {
-    if (params_.insert(param.name()).second)
-      add_array(onnx::Array::of(param.name(), param.value()));
-    return param.name();
+    return add_array(onnx::Array::of(param.name(), param.value()));
   }
   std::string constant(const Tensor& x) { return add_array(onnx::Array::of(fresh(), x)); }
   std::string integers(Numbers numbers) {
@@ -408,7 +407,7 @@ class Exporter {
   const Graph& graph_;
   onnx::Model model_;
   Names names_;  // of the graph's values
-  std::set<std::string> params_;
+  std::set<std::string> arrays_, node_names_;
   const graph::Node* node_ = nullptr;
   int next_ = 0;
 };

@@ -39,7 +39,7 @@ class Importer {
   /// The array that is the input; null if it is computed.
   const Array* array(std::size_t i) const;
   /// Whole numbers that are input i, or in older opsets the attribute; nothing if neither is there.
-  std::optional<std::vector<std::int64_t>> numbers(std::size_t i, std::string_view attribute) const;
+  std::optional<std::vector<std::int64_t>> numbers(std::size_t i, std::string_view name) const;
   void set(std::size_t output, GraphValue value);
   void function(graph::Function f);
 

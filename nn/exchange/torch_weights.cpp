@@ -257,7 +257,7 @@ std::string torch_name(std::string_view part) {
 }
 
 std::vector<Conversion> as_torch(const std::vector<Part>& parts, const NamedTensors* source,
-                                 const std::map<std::string, TorchPlace>& known) {
+                                 const std::map<std::string, TorchPlace>& places) {
   const std::set<std::string> plain = plain_stacks(parts);
   std::vector<Conversion> conversions;
   for (const Part& part : parts) {
@@ -265,16 +265,16 @@ std::vector<Conversion> as_torch(const std::vector<Part>& parts, const NamedTens
       conversions.push_back(conversion_of(part));
       continue;
     }
-    if (const auto found = known.find(part.name); found != known.end()) {
+    if (const auto found = places.find(part.name); found != places.end()) {
       conversions.push_back(recurrent(part, found->second));
       continue;
     }
-    const std::vector<TorchPlace> places = places_of(part, plain);
+    const std::vector<TorchPlace> candidates = places_of(part, plain);
     const auto fits = [&](const TorchPlace& place) {
       return source && source->tensors.contains(place.module + ".weight_ih" + place.suffix);
     };
-    const auto place = std::ranges::find_if(places, fits);
-    conversions.push_back(recurrent(part, place == places.end() ? places.front() : *place));
+    const auto place = std::ranges::find_if(candidates, fits);
+    conversions.push_back(recurrent(part, place == candidates.end() ? candidates.front() : *place));
   }
   for (Conversion& conversion : conversions)
     for (Array& array : conversion.arrays)

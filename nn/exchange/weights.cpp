@@ -32,17 +32,12 @@ bool is_path(GateOrder order) { return order == GateOrder::keras || order == Gat
 
 std::vector<Conversion> conversions_of(const std::vector<Part>& parts, GateOrder order,
                                        const NamedTensors* source) {
+  if (order == GateOrder::torch) return exchange::as_torch(parts, source);
   std::vector<Conversion> conversions;
-  switch (order) {
-    case GateOrder::torch:
-      return exchange::as_torch(parts, source);
-    case GateOrder::keras:
-      return exchange::as_keras(parts);
-    case GateOrder::flax:
-      return exchange::as_flax(parts);
-    case GateOrder::reel:
-      std::ranges::transform(parts, std::back_inserter(conversions), exchange::unchanged);
-  }
+  std::ranges::transform(parts, std::back_inserter(conversions),
+                         order == GateOrder::keras  ? exchange::as_keras
+                         : order == GateOrder::flax ? exchange::as_flax
+                                                    : exchange::unchanged);
   return conversions;
 }
 

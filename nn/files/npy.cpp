@@ -45,7 +45,7 @@ std::pair<std::string, std::size_t> text_of(std::span<const std::byte> file) {
   const std::string_view content(bytes, file.size());
   if (content.size() < 10 || !content.starts_with(magic))
     malformed("it is not a .npy file, which begins with \\x93NUMPY");
-  const int version = content[6];
+  const int version = static_cast<unsigned char>(content[6]);
   const std::size_t width = version == 1 ? 2 : 4;
   if (version < 1 || version > 3) malformed(fmt::format("its version {} is unknown", version));
   const std::size_t begin = 8 + width;

@@ -50,7 +50,8 @@ void directions(nn::Graph& graph, const Params& p) {
   const nn::Bidirectional<nn::Gru> summed(p / "summed", size, size, {.merge = nn::Merge::sum});
   const auto lengths = graph.lengths();
   const auto x = graph(stacks, graph.features("x", 5), lengths);
-  graph.output("y", graph(summed, x, lengths));
+  const auto y = graph(summed, x, lengths);
+  graph.output("y", graph.add(y, graph(summed, y, lengths)));  // once more, with other states
 }
 
 void attention(nn::Graph& graph, const Params& p) {
