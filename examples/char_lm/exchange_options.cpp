@@ -64,13 +64,17 @@ void add_import(CLI::App& app, ImportOptions& options) {
                                                     "a module's other name, see below")
       ->type_name("OLD=NEW")
       ->allow_extra_args(false);
-  add_settings(app, options.settings);
+  each_setting(options.settings, [&](const Setting& setting, auto& value) {
+    if (setting.name != "init-uniform")  // the numbers are there
+      add_setting(app, setting, value)->group(std::string(setting.group));
+  });
   app.footer(
       "Makes a run with the weights of another framework, for sample, eval and train\n"
       "--resume. The modules are embed, rnn and head, in Keras and Flax rnn_0, rnn_1,\n"
       "...; --rename decoder=head tells other names. --model, --layers, --hidden and\n"
       "--embed follow from the weights. Symbols are those of the text in the order of\n"
-      "their code points; where the weights have another order, give --symbols.");
+      "their code points; where the weights have another order, give --symbols. See\n"
+      "char_lm train --help for --optimizer, --schedule, --on-nan and --matmul.");
 }
 
 ExportOptions checked(ExportOptions options) {

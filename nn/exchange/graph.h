@@ -305,8 +305,8 @@ class Graph {
   template <class... Ls>
   GraphSequence run(const Stacked<Ls...>& stack, GraphValue x, GraphValue lengths, bool reverse) {
     if constexpr (std::constructible_from<decltype(graph::RecurrentLayers::layers), Stacked<Ls...>>)
-      if (const graph::RecurrentLayers all{stack, reverse}; const auto name = all.stack_name())
-        return recurrent(*name, all, x, lengths);
+      if (const graph::RecurrentLayers one{stack, reverse}; const auto name = one.stack_name())
+        return recurrent(*name, one, x, lengths);
     detail::each_layer(stack.layers, [&](auto i, const auto& layer) {
       const GraphValue below = link(stack.links, i, x);
       const GraphValue y =

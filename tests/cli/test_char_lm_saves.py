@@ -95,7 +95,9 @@ class Saves(runs.CharLmTest):
         change(run / "model.safetensors", drop=["reel", *(
             f"run.number.{name}" for name in numbers_of(run / "model.safetensors")
             if name not in first)])
-        self.succeed("train", "--resume", "--run", run, "--epochs", 2)
+        words = ["train", "--resume", "--run", run, "--epochs", 2]
+        self.refuse(1, *words, says=["model.safetensors", "it is of Reel 0.1.0", "--force"])
+        self.succeed(*words, "--force")
         self.assertEqual(*((run / "model.safetensors").read_bytes() for run in (whole, run)))
 
 
