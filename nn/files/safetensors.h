@@ -23,8 +23,8 @@ void save_safetensors(const Location& where, const NamedTensors& content, Site s
 /// way.
 NamedTensors load_safetensors(const Location& where);
 
-/// Reads a model that is split into several safetensors files, from their index: a JSON object whose
-/// `weight_map` has the name of a file for each tensor. All have to be beside the index.
+/// Reads a model that is split into several safetensors files, from their index: a JSON object
+/// whose `weight_map` has the name of a file for each tensor. All have to be beside the index.
 /// Throws FileError as load_safetensors does, also for an index that is malformed, names a file
 /// elsewhere, or differs from what the files have.
 NamedTensors load_sharded_safetensors(const Location& index);
