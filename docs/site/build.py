@@ -237,7 +237,9 @@ def build(build_directory, output):
         namespaces + [source_page(source) for source in sorted(collection.sources)]))
     write(work / "layout.xml", layout({name: title for name, title in titles.items() if name != "index"}))
     extra = " ".join(str(ROOT / picture) for picture in sorted(collection.pictures))
-    problems += doxygen(work, LAYOUT_FILE=work / "layout.xml", HTML_OUTPUT=output, EXAMPLE_PATH=ROOT,
+    # File by file: the build directory within the tree has links that lead back to it.
+    quoted = " ".join(str(ROOT / source) for source in sorted(collection.sources))
+    problems += doxygen(work, LAYOUT_FILE=work / "layout.xml", HTML_OUTPUT=output, EXAMPLE_PATH=quoted,
                         USE_MDFILE_AS_MAINPAGE=work / "input" / "index.md", HTML_EXTRA_FILES=extra,
                         HTML_EXTRA_STYLESHEET=HERE / "style.css")
     drop_links_to_private(output)
