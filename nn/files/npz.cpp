@@ -30,6 +30,7 @@ class Archive {
     if (source_) archive_ = zip_open_from_source(source_, flags, &error_);
     if (!archive_) {
       const std::string reason = zip_error_strerror(&error_);
+      if (source_) zip_source_free(source_);  // what the archive would have owned
       release();
       throw Unreadable{fmt::format("it is no .npz file: {}", reason)};
     }
