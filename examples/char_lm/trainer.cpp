@@ -83,4 +83,20 @@ std::string first_not_finite(const nn::NamedTensors& tensors) {
   return found == tensors.tensors.end() ? "" : found->first;
 }
 
+void take_weights(const StartWeights& start, const Params& params) {
+  nn::load_weights(start.arrays, start.order, params, {.round = true});
+  if (start.rows.empty()) return;
+  const Tensor rows = tensor({std::ssize(start.rows)}, start.rows);
+  const std::vector<Param> all = params.list();
+  const bool has_vectors =
+      std::ranges::any_of(all, [](const Param& p) { return p.name() == "embed.w"; });
+  for (Param p : all) {
+    // What belongs to a symbol: rows of its vector and of the head, or columns of one-hot inputs.
+    if (p.name() == "embed.w" || p.name() == "head.w") p.set(gather_rows(p.value(), rows));
+    if (p.name() == "head.b") p.set(reshape(gather_rows(expand(p.value(), 1), rows), p.shape()));
+    if (p.name() == "rnn.0.w_ih" && !has_vectors)
+      p.set(transpose(gather_rows(transpose(p.value()), rows)));
+  }
+}
+
 }  // namespace reel::char_lm

@@ -73,7 +73,7 @@ class Trainer {
   /// the model or the text.
   void restore(const optim::RunState& checkpoint);
   /// Takes these weights in place of random ones. Throws as nn::load_weights.
-  void begin_with(const StartWeights& start);
+  void begin_with(const StartWeights& start) { take_weights(start, params_); }
   /// Saves the state before the first step.
   void save_begin() {
     save();
@@ -189,20 +189,6 @@ void Trainer<L>::restore(const optim::RunState& checkpoint) {
   tbptt_.restore(history, {inputs, targets}, model_with_loss());
   at_ = at;
   saves_.set_saved_step(at.step);
-}
-
-template <nn::Layer L>
-void Trainer<L>::begin_with(const StartWeights& start) {
-  nn::load_weights(start.arrays, start.order, params_, {.round = true});
-  if (start.rows.empty()) return;
-  const Tensor rows = tensor({std::ssize(start.rows)}, start.rows);
-  for (Param p : params_.list()) {
-    // What belongs to a symbol: rows of its vector and of the head, or columns of one-hot inputs.
-    if (p.name() == "embed.w" || p.name() == "head.w") p.set(gather_rows(p.value(), rows));
-    if (p.name() == "head.b") p.set(reshape(gather_rows(expand(p.value(), 1), rows), p.shape()));
-    if (p.name() == "rnn.0.w_ih" && !model_.embed.table())
-      p.set(transpose(gather_rows(transpose(p.value()), rows)));
-  }
 }
 
 // Begins to write the current state.

@@ -4,6 +4,7 @@
 #include <reel/datasets/windows.h>
 #include <reel/nn/named_tensors.h>
 
+#include "commands.h"
 #include "progress.h"
 #include "run_directory.h"
 #include "training_log.h"
@@ -24,5 +25,8 @@ Position position_of(const Progress& at, const Settings& settings, Index steps_p
 /// Writes report.html; a failure is noted in the log, as the training is worth more.
 void write_report(const RunDirectory& run, const RunConfig& config, const Progress& at,
                   const Params& params, TrainingLog& log);
+
+/// Gives a new model weights of another framework, in the order of its symbols.
+void take_weights(const StartWeights& start, const Params& params);
 
 }  // namespace reel::char_lm

@@ -75,6 +75,28 @@ class Exchange(runs.CharLmTest):
                        "encoder=embed", "--embed", 6)
         self.assertAlmostEqual(self.loss(self.folder / "other"), self.loss(run), 6)
 
+    def test_one_hot_symbols_in_another_order(self):
+        run = self.train("run", "--model", "rnn", "--embed", 0, "--epochs", 1)
+        weights = self.folder / "weights.safetensors"
+        self.succeed("export", "--run", run, "--torch", weights)
+        header, data = read_safetensors(weights)
+        symbols = json.loads(header["__metadata__"]["symbols"])
+        width = 4 * len(symbols)
+        for name, rows in (("rnn.weight_ih_l0", 12), ("head.weight", 1), ("head.bias", 1)):
+            # The columns of the first layer, the rows of the head.
+            begin, end = header[name]["data_offsets"]
+            size = (end - begin) // rows // len(symbols)
+            turned = b"".join(data[at + i * size:at + (i + 1) * size]
+                              for at in range(begin, end, size * len(symbols))
+                              for i in reversed(range(len(symbols))))
+            data = data[:begin] + turned + data[end:]
+        self.assertEqual(header["rnn.weight_ih_l0"]["shape"], [12, width // 4])
+        other = self.folder / "other.safetensors"
+        write_safetensors(other, header, data)
+        order = self.file("symbols.txt", "".join(reversed(symbols)))
+        self.import_it(other, "other", "--symbols", order)
+        self.assertAlmostEqual(self.loss(self.folder / "other"), self.loss(run), 6)
+
     def test_what_does_not_fit_is_refused_and_leaves_nothing(self):
         run = self.train("run", "--model", "lstm", "--epochs", 1)
         weights = self.folder / "weights.safetensors"
