@@ -76,7 +76,7 @@ class Subproject(unittest.TestCase):
         native.write_text(f"[binaries]\ncpp = {compiler}\n")
         build = project / "build"
         run(MESON, "setup", build, project, f"--native-file={native}", "--force-fallback-for=reel",
-            "-Dbuildtype=release", "-Db_ndebug=true", "-Db_pch=false", "-Ddefault_library=shared")
+            "-Dbuildtype=release", "-Db_ndebug=true", "-Db_pch=false", "-Dreel:default_library=shared")
         run(MESON, "compile", "-C", build)
         self.assertEqual(run(build / "consumer"), EXPECTED)
         self.assertIn(f"libreel.so.{INTERFACE}", run("ldd", build / "consumer"))
