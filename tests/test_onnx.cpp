@@ -84,6 +84,17 @@ TEST_CASE("onnx: what is written is read with the same outputs, and written agai
   }
 }
 
+TEST_CASE("onnx: sizes that may be any keep their names") {
+  Model model = lstm_model();
+  model.inputs[0].dims = {"steps", "batch", "2"};
+  const TemporaryDirectory directory;
+  nn::save_onnx(load(model), directory / "m.onnx");
+  std::ifstream file(directory / "m.onnx", std::ios::binary);
+  const std::string content(std::istreambuf_iterator<char>(file), {});
+  CHECK(nn::onnx::decoded(content).outputs[0].dims ==
+        std::vector<std::string>{"steps", "batch", "3"});
+}
+
 TEST_CASE("onnx: lengths, reverse and states of nodes") {
   Model model = lstm_model();
   model.inputs.push_back({"n", Type::i32, {"B"}});
@@ -121,6 +132,8 @@ TEST_CASE("onnx: what Reel does not have is refused, naming node and attribute")
   CHECK(with("activation_alpha", Attribute::of(std::vector<std::int64_t>{1})) ==
         cell + "the attribute \"activation_alpha\" is not supported");
 
+  CHECK(refusal([](Model& m) { m.nodes[1].outputs.clear(); }) ==
+        "node \"squeeze\" (Squeeze): it has no output");
   CHECK(refusal([](Model& m) { m.nodes[1].operation = "Conv"; }) ==
         "node \"squeeze\" (Conv): there is no such operator in Reel");
   CHECK(refusal([](Model& m) { m.opset = 22; }) ==

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <limits>
 #include <set>
@@ -71,35 +72,54 @@ CellArrays arrays_of(const C& cell) {
   return arrays;
 }
 
-// The outputs of a model for zeros, T steps of B rows.
-std::map<std::string, Tensor> outputs_at(const Graph& graph, Index T, Index B) {
+// The sizes of inputs that may be any, by their names, in two runs: each has others.
+struct TrialSizes {
+  Index first, second;
+};
+std::map<std::string, TrialSizes> trial_sizes(const Graph& graph) {
+  std::map<std::string, TrialSizes> sizes;
+  for (const graph::Input& input : graph.inputs())
+    for (const std::string& dim : input.dims)
+      if (!std::isdigit(static_cast<unsigned char>(dim[0]))) {
+        const auto i = static_cast<Index>(sizes.size());
+        sizes.emplace(dim, TrialSizes{2 + i, 11 + 3 * i});
+      }
+  return sizes;
+}
+
+// The outputs of a model for zeros, and lengths of 1.
+std::map<std::string, Tensor> outputs_at(const Graph& graph,
+                                         const std::map<std::string, TrialSizes>& any,
+                                         Index TrialSizes::*run) {
   std::map<std::string, Tensor> inputs;
   for (const graph::Input& input : graph.inputs()) {
     std::vector<Index> sizes;
-    for (const std::string& dim : input.dims)
-      sizes.push_back(dim == "T" ? T : dim == "B" ? B : std::stoll(dim));
+    for (const std::string& dim : input.dims) {
+      const auto found = any.find(dim);
+      sizes.push_back(found == any.end() ? std::stoll(dim) : found->second.*run);
+    }
     const Shape shape{std::span<const Index>(sizes)};
     const bool is_lengths = input.kind == graph::InputKind::lengths;
     const bool is_integer = is_lengths || input.kind == graph::InputKind::tokens;
-    inputs[input.name] = full(shape, is_lengths ? static_cast<double>(T) : 0.0,
-                              is_integer ? i32 : graph.params().dtype());
+    inputs[input.name] =
+        full(shape, is_lengths ? 1.0 : 0.0, is_integer ? i32 : graph.params().dtype());
   }
   return graph(inputs);
 }
 
-// The format wants the shapes of outputs: what changes with T and B is one of them.
+// The format wants the shapes of outputs: what changes as an input's size does has its name.
 void set_shapes_of_outputs(const Graph& graph, onnx::Model& model) {
-  constexpr Index T[] = {2, 5}, B[] = {3, 7};
-  const auto small = outputs_at(graph, T[0], B[0]), large = outputs_at(graph, T[1], B[1]);
+  const auto any = trial_sizes(graph);
+  const auto first = outputs_at(graph, any, &TrialSizes::first),
+             second = outputs_at(graph, any, &TrialSizes::second);
   for (onnx::Value& output : model.outputs) {
-    const Shape &from = small.at(output.name).shape(), &to = large.at(output.name).shape();
+    const Shape &from = first.at(output.name).shape(), &to = second.at(output.name).shape();
     for (int axis = 0; axis < from.rank(); ++axis) {
-      const bool is_t = from[axis] == T[0] && to[axis] == T[1];
-      const bool is_b = from[axis] == B[0] && to[axis] == B[1];
-      output.dims.push_back(is_t                     ? "T"
-                            : is_b                   ? "B"
-                            : from[axis] == to[axis] ? std::to_string(to[axis])
-                                                     : fmt::format("{}_{}", output.name, axis));
+      std::string dim = from[axis] == to[axis] ? std::to_string(to[axis])
+                                               : fmt::format("{}_{}", output.name, axis);
+      for (const auto& size : any)
+        if (from[axis] == size.second.first && to[axis] == size.second.second) dim = size.first;
+      output.dims.push_back(dim);
     }
   }
 }

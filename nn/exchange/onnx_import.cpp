@@ -5,8 +5,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <limits>
-#include <numeric>
 
 #include <reel/autograd/message.h>
 #include <reel/autograd/ops.h>
@@ -62,7 +60,6 @@ Graph Importer::imported() {
       throw Unreadable{
           fmt::format("its input {} has elements of the type {}, which Reel does not read",
                       in_quotes(input.name), static_cast<int>(input.type))};
-    if (is_index) integers_.insert(input.name);
     const graph::InputKind kind =
         is_index ? input.dims.size() == 1 ? graph::InputKind::lengths : graph::InputKind::tokens
                  : graph::InputKind::features;
@@ -71,6 +68,7 @@ Graph Importer::imported() {
   for (const Node& node : model_.nodes) {
     if (done_.contains(&node)) continue;
     node_ = &node;
+    if (node.outputs.empty()) fail("it has no output");
     const auto handler = handlers().find(node.operation);
     if (handler == handlers().end() || (!node.domain.empty() && node.domain != "ai.onnx"))
       fail("there is no such operator in Reel");

@@ -95,7 +95,7 @@ class Importer {
   std::map<std::string, std::string> transposed_;  // arrays by the names of their transposes
   std::map<std::string, Embedding> tables_;        // by the names of their arrays
   std::map<std::tuple<std::string, bool, const Array*>, Linear> linears_;
-  std::set<std::string> parts_, integers_;  // names that are taken; values of indices
+  std::set<std::string> parts_;  // names that are taken
   std::set<const Node*> done_;
   /// The outputs [T, D, B, H] of recurrent nodes as [T, B, D H], and the same with the axes D and B
   /// exchanged.

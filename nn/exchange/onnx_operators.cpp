@@ -1,8 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
-#include <numeric>
 
 #include <reel/autograd/message.h>
 #include <reel/autograd/ops.h>
@@ -139,7 +137,8 @@ const Array* Importer::bias_after() {
   const auto readers = readers_.find(node_->outputs.at(0));
   if (readers == readers_.end() || readers->second.size() != 1) return nullptr;
   const Node* const add = readers->second.front();
-  if (!add || add->operation != "Add" || add->inputs.size() != 2) return nullptr;
+  if (!add || add->operation != "Add" || add->inputs.size() != 2 || add->outputs.empty())
+    return nullptr;
   const std::string& other = add->inputs[add->inputs[0] == node_->outputs[0] ? 1 : 0];
   const auto found = arrays_.find(other);
   if (found == arrays_.end() || found->second->dims.size() != 1) return nullptr;
