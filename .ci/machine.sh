@@ -20,6 +20,8 @@ clang   clang               command clang++
 clang   libclang-rt-14-dev  sanitizer clang++
 cross   g++-aarch64-linux-gnu  command aarch64-linux-gnu-g++
 cross   qemu-user           command qemu-aarch64
+wine    wine64              file /usr/lib/wine/wine64
+wine    python3-venv        package ensurepip
 memory  valgrind            command valgrind
 lint    clang-format        command clang-format
 lint    clang-tidy          command clang-tidy
@@ -34,6 +36,7 @@ is_there() {
     command) command -v "$2" ;;
     module) pkg-config --exists "$2" ;;
     package) "$(tool python3)" -c "import $2" ;;
+    file) [ -e "$2" ] ;;
     header) [ -e "/usr/include/$2" ] || echo "#include <$2>" | g++ -E -x c++ - ;;
     sanitizer) echo 'int main() {}' | "$2" -fsanitize=address -x c++ -o /dev/null - ;;
     fuzzer)
@@ -69,7 +72,21 @@ need() {
 
 # The distribution's tool if there is one, so that other versions on PATH do not interfere.
 tool() {
-  if [ -x "/usr/bin/$1" ]; then echo "/usr/bin/$1"; else echo "$1"; fi
+  for folder in ${zig_tools-} /usr/bin; do
+    if [ -x "$folder/$1" ]; then echo "$folder/$1"; return; fi
+  done
+  echo "$1"
+}
+
+# Zig, which brings a Clang with the headers of other systems, is not in Debian but is a package of
+# Python; Meson knows it from 1.2 on, which Debian 12 does not have. Both are put into build-tools.
+need_zig() {
+  if [ ! -x build-tools/bin/meson ]; then
+    python3 -m venv build-tools && build-tools/bin/pip install --quiet ziglang==0.17.1 meson ||
+      die "Zig and Meson could not be installed by pip; see above"
+  fi
+  zig_tools=$PWD/build-tools/bin
+  PATH=$(echo "$PWD"/build-tools/lib/python3*/site-packages/ziglang):$PATH
 }
 
 # ------------------------------------------------------------------------------- what was found here

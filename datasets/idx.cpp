@@ -1,6 +1,5 @@
 #include <reel/datasets/idx.h>
 
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>

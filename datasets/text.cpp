@@ -1,8 +1,6 @@
 #include <reel/datasets/text.h>
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <new>
@@ -43,11 +41,10 @@ void require_well_formed(std::string_view text, std::size_t end, Site site) {
 
 // The most bytes a text may have. A pipe's length is not known in advance; a text and its tokens
 // take 5 bytes per symbol.
-std::uint64_t most_bytes(const struct stat& status) {
-  const auto memory = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-                      static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 5;
+std::uint64_t most_bytes(const nn::FileStatus& status) {
+  const std::uint64_t memory = nn::system::physical_memory() / 5;
   constexpr std::uint64_t most_of_a_pipe = 1 << 30;
-  return S_ISREG(status.st_mode) ? memory : std::min(memory, most_of_a_pipe);
+  return status.is_regular() ? memory : std::min(memory, most_of_a_pipe);
 }
 
 // A text is read in parts, as a string that grows would need three times its memory. The first part
@@ -76,21 +73,21 @@ std::string content_of(const std::filesystem::path& path, TextMode mode) {
   };
   if (const auto there =
           nn::status_of(where)) {  // before it is opened: opening a device may have side effects
-    if (S_ISDIR(there->st_mode)) fail("is a directory; name a text file");
-    if (S_ISCHR(there->st_mode) || S_ISBLK(there->st_mode))
+    if (there->is_directory()) fail("is a directory; name a text file");
+    if (there->kind == nn::system::FileKind::device)
       fail("is a device, which has no end; name a text file");
   }
   nn::File file(where, O_RDONLY);
-  const struct stat status = file.status();
+  const nn::FileStatus status = file.status();
   const std::uint64_t most = most_bytes(status);
   const auto require_length = [&](std::uint64_t length) {
     if (length > most)
       fail(fmt::format(
           "the text is too long: it has more than the {} bytes that {}; take a part "
           "of it",
-          most, S_ISREG(status.st_mode) ? "this machine has memory for" : "are read from a pipe"));
+          most, status.is_regular() ? "this machine has memory for" : "are read from a pipe"));
   };
-  if (S_ISREG(status.st_mode)) require_length(static_cast<std::uint64_t>(status.st_size));
+  if (status.is_regular()) require_length(status.size);
   try {
     std::vector<std::string> parts;
     std::uint64_t length = 0;

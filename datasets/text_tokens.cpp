@@ -1,6 +1,5 @@
 #include <reel/datasets/text_tokens.h>
 
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>

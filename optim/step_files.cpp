@@ -8,6 +8,8 @@
 #include <system_error>
 #include <utility>
 
+#include <reel/nn/files/system.h>
+
 namespace reel::optim {
 namespace {
 
@@ -55,7 +57,7 @@ std::map<Index, std::filesystem::path> StepFiles::files() const {
   for (std::filesystem::directory_iterator i(directory_, error), end; !error && i != end;
        i.increment(error)) {
     std::error_code unknown;
-    const auto step = step_of(i->path().filename().string());
+    const auto step = step_of(nn::system::utf8(i->path().filename()));
     if (step && std::filesystem::is_regular_file(i->symlink_status(unknown)))
       files.emplace(*step, i->path());
   }

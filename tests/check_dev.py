@@ -89,7 +89,9 @@ class Dev(unittest.TestCase):
                                (("test", "--cpu"), "--cpu wants a value"),
                                (("test", "--jobs", "0"), "--jobs wants a number from 1 on, not 0"),
                                (("test", "--sanitize", "--valgrind"), "exclude each other"),
-                               (("build", "--cpu", "aarch64", "--sanitize"), "without sanitizers"),
+                               (("build", "--host", "aarch64-linux", "--sanitize"), "without sanitizers"),
+                               (("build", "--host", "beos"), "or aarch64-macos, not beos"),
+                               (("test", "--host", "aarch64-macos"), "do not run on other systems"),
                                (("docs", "--web"), "docs takes --write or --site alone, not --web"),
                                (("dance",), "unknown command dance")):
             with self.subTest(words):
@@ -100,7 +102,7 @@ class Dev(unittest.TestCase):
 
     def test_the_cross_build_installs_the_emulator_that_it_runs(self):
         # Meson runs a program of the target before it compiles anything.
-        wrapper = re.search(r"^exe_wrapper = \['([^']*)'", (ROOT / ".ci/aarch64/cross.ini").read_text(),
+        wrapper = re.search(r"^exe_wrapper = \['([^']*)'", (ROOT / ".ci/cross/aarch64-linux.ini").read_text(),
                             re.M)[1]
         self.assertRegex((ROOT / ".ci/machine.sh").read_text(),
                          rf"(?m)^cross +\S+ +command {wrapper}$")

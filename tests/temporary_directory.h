@@ -1,10 +1,9 @@
 #pragma once
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <stdexcept>
+#include <random>
 #include <string>
 #include <string_view>
 
@@ -12,9 +11,9 @@
 class TemporaryDirectory {
  public:
   TemporaryDirectory() {
-    std::string name = std::filesystem::temp_directory_path() / "reel-test-XXXXXX";
-    if (!::mkdtemp(name.data())) throw std::runtime_error("cannot make " + name);
-    path_ = name;
+    std::random_device random;
+    do path_ = std::filesystem::temp_directory_path() / ("reel-test-" + std::to_string(random()));
+    while (!std::filesystem::create_directory(path_));
   }
   ~TemporaryDirectory() {
     std::error_code ignored;

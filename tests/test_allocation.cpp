@@ -6,15 +6,28 @@
 #include <limits>
 #include <new>
 
-#include <sys/resource.h>
-
 #include <reel/reel.h>
 
 #include "testing.h"
 
+#ifndef _WIN32
+#include <sys/resource.h>
+#endif
+
 namespace {
 std::atomic<std::size_t> allocations{0}, allocated_bytes{0};
+
+// Those that need no disk; 0 where the system does not count them.
+long page_faults() {
+#ifdef _WIN32
+  return 0;
+#else
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_minflt;
+#endif
 }
+}  // namespace
 
 // Every allocation of the test program passes here and is counted.
 void* operator new(std::size_t bytes) {
@@ -119,11 +132,6 @@ TEST_CASE("training a model allocates no memory and causes no page faults once i
   const auto counts = counted(4, step);
   CHECK(counts[3] == 0);
   if (testing::sanitized) return;  // shadow memory has its own page faults
-  const auto page_faults = [] {
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    return usage.ru_minflt;
-  };
   // The system may reclaim a page at any time, but not in every step.
   auto fewest = std::numeric_limits<long>::max();
   for (int i = 0; i < 10; ++i) {

@@ -1,8 +1,5 @@
 #include <doctest/doctest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <csignal>
 #include <utility>
 
 #include <reel/autograd/ops.h>
@@ -193,37 +190,4 @@ TEST_CASE("background saver: the newest files of a run's steps are kept, also by
   CHECK(newest.files().begin()->first == 800);
   for (const auto& [step, path] : newest.files())
     CHECK(optim::load_run_state(path).number("step") == static_cast<double>(step));
-}
-
-namespace {
-
-[[noreturn]] void save_forever(const std::filesystem::path& path) {
-  try {
-    BackgroundSaver saver;
-    for (int i = 1;; ++i) saver.save(path, state_of(i));
-  } catch (const Error&) {
-    ::_exit(1);
-  }
-}
-
-}  // namespace
-
-TEST_CASE("background saver: a process killed while it saves leaves the old or the new file") {
-  const TemporaryDirectory directory;
-  const auto path = directory / "model";
-  save_run_state(path, state_of(0));
-  double last = 0;
-  for (Index round = 0; round < testing::rounds(20, 500); ++round) {
-    const pid_t child = ::fork();
-    if (child == 0) save_forever(path);
-    ::usleep(static_cast<useconds_t>(5000 + 1700 * (round % 20)));
-    ::kill(child, SIGKILL);
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    CHECK(WIFSIGNALED(status));
-    const RunState state = optim::load_run_state(path);  // which has a checksum
-    CHECK(state.params["w"].at({999}) == state.number("step"));
-    last = std::max(last, state.number("step"));
-  }
-  CHECK(last > 1);
 }

@@ -1,5 +1,4 @@
 #include <doctest/doctest.h>
-#include <sys/stat.h>
 
 #include <cmath>
 #include <cstring>
@@ -334,11 +333,6 @@ TEST_CASE("safetensors: files that cannot be opened") {
   CHECK(message(directory / "none") ==
         (directory / "none").string() + ": cannot read: No such file or directory");
   CHECK(contains(message(directory.path()), "cannot read: it is a directory, not a regular file"));
-  CHECK(contains(message("/dev/null"), "cannot read: it is a device, not a regular file"));
-  CHECK(contains(message("/dev/zero"), "cannot read: it is a device"));
-  const auto pipe = directory / "pipe\x1b\n";
-  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
-  CHECK(contains(message(pipe), "pipe\\u001b\\n: cannot read: it is a pipe, not a regular file"));
 }
 
 TEST_CASE(
@@ -374,7 +368,6 @@ TEST_CASE("safetensors: a failed save does no harm") {
   NamedTensors content;
   content.tensors = {{"w", ones({1})}};
   CHECK_THROWS_AS(save_safetensors(directory / "none/model", content), FileError);
-  CHECK_THROWS_AS(save_safetensors("/dev/full", content), FileError);
   std::filesystem::create_directory(directory / "taken");
   CHECK_THROWS_AS(save_safetensors(directory / "taken", content), FileError);
   CHECK(std::filesystem::is_directory(directory / "taken"));

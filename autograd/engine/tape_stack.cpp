@@ -2,7 +2,7 @@
 
 #include <mutex>
 
-#include <pthread.h>
+#include <reel/autograd/engine/fork.h>
 
 namespace reel::detail {
 
@@ -32,7 +32,7 @@ namespace {
 std::mutex& mutex() {
   static std::mutex& all = *[] {
     // A forked child finds it unlocked, whatever the parent's other threads did with their tapes.
-    pthread_atfork([] { mutex().lock(); }, [] { mutex().unlock(); }, [] { mutex().unlock(); });
+    at_fork([] { mutex().lock(); }, [] { mutex().unlock(); }, [] { mutex().unlock(); });
     return new std::mutex;
   }();
   return all;

@@ -1,3 +1,4 @@
+#include <reel/autograd/engine/fork.h>
 #include <reel/autograd/error.h>
 #include <reel/autograd/kernels/cpu_quota.h>
 #include <reel/autograd/kernels/flush_subnormals.h>
@@ -19,8 +20,6 @@
 #include <thread>
 #include <utility>
 #include <vector>
-
-#include <pthread.h>
 
 #ifdef __linux__
 #include <sched.h>
@@ -234,7 +233,7 @@ class ProcessPool {
   ProcessPool() {
     const int cores = usable_cores();
     new (place_.data()) Pool(cores, cores);
-    pthread_atfork(nullptr, nullptr, [] {
+    detail::at_fork(nullptr, nullptr, [] {
       inside_job = false;
       new (place_.data()) Pool(pool().threads(), pool().cores());
     });

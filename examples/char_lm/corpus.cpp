@@ -1,8 +1,6 @@
 #include "corpus.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <new>
 #include <optional>
@@ -117,8 +115,7 @@ std::string TextId::description() const {
 bool is_large(const std::filesystem::path& path, const Settings& settings) {
   if (path.empty() || !can_stay_in_file(settings)) return false;
   const auto status = nn::status_of(path);
-  return status && S_ISREG(status->st_mode) &&
-         static_cast<std::uint64_t>(status->st_size) >= large_text;
+  return status && status->is_regular() && status->size >= large_text;
 }
 
 std::string normalized(std::string text, const Settings& settings) {

@@ -1,7 +1,5 @@
 #include "event_file.h"
 
-#include <fcntl.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>

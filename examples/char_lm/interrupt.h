@@ -5,8 +5,9 @@
 
 namespace reel::char_lm {
 
-/// During its lifetime SIGINT, SIGTERM, SIGHUP and SIGXCPU set a flag, unless they were ignored
-/// before; a second SIGINT or SIGTERM terminates the program at once.
+/// During its lifetime SIGINT, SIGTERM, SIGHUP and SIGXCPU (on Windows Ctrl-C and Ctrl-Break) set a
+/// flag, unless they were ignored before; a second SIGINT or SIGTERM terminates the program at
+/// once.
 class InterruptGuard {
  public:
   InterruptGuard();
@@ -18,9 +19,13 @@ class InterruptGuard {
   static int signal();
 
  private:
+#ifdef _WIN32
+  static constexpr int signals[] = {SIGINT, SIGTERM, SIGBREAK};
+#else
   static constexpr int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGXCPU};
+#endif
 
-  struct sigaction before_[std::size(signals)];
+  void (*before_[std::size(signals)])(int);
 };
 
 }  // namespace reel::char_lm

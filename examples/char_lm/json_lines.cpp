@@ -1,6 +1,5 @@
 #include "json_lines.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <array>

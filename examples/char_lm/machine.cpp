@@ -1,32 +1,21 @@
 #include "machine.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include <CLI/Version.hpp>
 #include <Eigen/Core>
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include <reel/autograd/kernels/level.h>
 #include <reel/autograd/threads.h>
 #include <reel/version.h>
 
+#include "../support/system.h"
 #include "json_lines.h"
 
 namespace reel::char_lm {
 namespace {
-
-// As /proc/cpuinfo names it: a line "model name : ..." for each core.
-std::string processor() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);)
-    if (line.starts_with("model name") && line.find(": ") != std::string::npos)
-      return line.substr(line.find(": ") + 2);
-  return "unknown";
-}
 
 std::string compiler() {
 #if defined(__clang__)
@@ -57,23 +46,12 @@ Start start_of(const Json& object) {
 }  // namespace
 
 Machine this_machine() {
-  return {.processor = processor(),
+  return {.processor = examples::processor_name(),
           .threads = threads(),
           .compiler = compiler(),
           .instructions = kernels::name_of(kernels::level()),
           .reel = std::string(version()),
           .libraries = libraries()};
-}
-
-// The second number of statm is the pages in memory; ru_maxrss is in KiB.
-MemoryUse memory_use() {
-  std::ifstream file("/proc/self/statm");
-  double pages = 0, resident = 0;
-  file >> pages >> resident;
-  rusage used{};
-  getrusage(RUSAGE_SELF, &used);
-  const double now = resident * static_cast<double>(sysconf(_SC_PAGESIZE)) / 1e6;
-  return {now, std::max(now, static_cast<double>(used.ru_maxrss) * 1024 / 1e6)};
 }
 
 std::vector<Start> read_starts(const nn::Location& where) {

@@ -21,12 +21,6 @@ struct Machine {
 };
 Machine this_machine();
 
-/// The memory that the process has in use, in megabytes; zeros if the system does not tell.
-struct MemoryUse {
-  double now = 0, peak = 0;
-};
-MemoryUse memory_use();
-
 /// A machine and the step of a run from which on it was used.
 struct Start {
   Index step = 0;

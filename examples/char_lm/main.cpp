@@ -1,10 +1,10 @@
-#include <csignal>
 #include <cstdio>
 #include <new>
 
 #include <reel/autograd/error.h>
 #include <reel/autograd/message.h>
 
+#include "../support/system.h"
 #include "command_line.h"
 #include "output.h"
 #include "words.h"
@@ -20,11 +20,11 @@ struct Run {
     return 0;
   }
   int operator()(const TrainOptions& options) const {
-    std::signal(SIGPIPE, SIG_IGN);  // a closed pipe must not stop the training
+    examples::ignore_closed_pipes();  // which must not stop the training
     return train(options);
   }
   int operator()(const TuneOptions& options) const {
-    std::signal(SIGPIPE, SIG_IGN);
+    examples::ignore_closed_pipes();
     return tune(options);
   }
   int operator()(const SampleOptions& options) const { return sample(options); }
@@ -78,8 +78,7 @@ struct MemoryRemedy {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGXFSZ,
-              SIG_IGN);  // an exceeded file size limit is then an ordinary error with a message
+  examples::begin_program();
   Command command;
   try {
     command = parse_command_line(argc, argv);

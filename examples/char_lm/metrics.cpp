@@ -1,6 +1,5 @@
 #include "metrics.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <array>

@@ -1,9 +1,6 @@
 #include "run_directory.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -48,7 +45,7 @@ void remove_kept_leftovers(const std::filesystem::path& folder) {
 // A link was there before; what it leads to was created.
 void remove(const nn::Location& where) {
   if (!where.is_link()) {
-    ::unlinkat(where.directory(), where.name().c_str(), 0);
+    nn::system::remove(where.directory(), where.name());
     return;
   }
   std::error_code ignored;
@@ -71,7 +68,7 @@ std::string content_of(const nn::Location& where, std::size_t longest) {
 
 void RunDirectory::require_vacant() const {
   const auto status = nn::status_of(path_);
-  if (status && !S_ISDIR(status->st_mode))
+  if (status && !status->is_directory())
     throw FileError(short_path(path_) + ": not a directory; give another --run");
   if (vocabulary_file().exists() && !config_file().exists())
     throw FileError(
@@ -88,7 +85,7 @@ void RunDirectory::require_run() const {
   if (!nn::Location(path_).exists())
     throw FileError(short_path(path_) + ": there is no such directory; train makes one");
   const auto status = nn::status_of(path_);
-  if (status && !S_ISDIR(status->st_mode))
+  if (status && !status->is_directory())
     throw FileError(short_path(path_) + ": not a directory; give the directory of a run");
   if (!config_file().exists() && !config_file().is_link())
     throw FileError(short_path(path_) +
@@ -150,7 +147,7 @@ RunConfig RunDirectory::read_config() const {
 
 nn::Location RunDirectory::make_folder(const char* name) const {
   const nn::Location folder = file(name);
-  if (::mkdirat(folder.directory(), folder.name().c_str(), 0777) != 0 && errno != EEXIST)
+  if (!nn::system::make_directory(folder.directory(), folder.name()) && errno != EEXIST)
     throw FileError(
         fmt::format("{}: cannot make the directory: {}", folder.str(), std::strerror(errno)));
   return folder;

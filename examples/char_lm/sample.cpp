@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <iostream>
@@ -9,6 +8,7 @@
 
 #include <reel/autograd/message.h>
 
+#include "../support/system.h"
 #include "commands.h"
 #include "output.h"
 #include "trained.h"
@@ -58,7 +58,7 @@ int write_once(const Model& model, const RunConfig& config, const SampleOptions&
   const std::string prime = read_prime(writer, config, options);
   print(prime);
   write(writer, *config.vocabulary, options, rng, last_of(prime));
-  if (isatty(STDOUT_FILENO)) print("\n");  // so that the shell prompt begins a new line
+  if (examples::is_terminal(stdout)) print("\n");  // so that the shell prompt begins a new line
   return 0;
 }
 
@@ -72,7 +72,7 @@ class Conversation {
   }
 
   int operator()() {
-    const bool is_terminal = isatty(STDIN_FILENO) != 0;
+    const bool is_terminal = examples::is_terminal(stdin);
     while (true) {
       if (is_terminal) print("> ");
       std::string line;

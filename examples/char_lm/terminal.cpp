@@ -1,36 +1,22 @@
 #include "terminal.h"
 
-#include <sys/ioctl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cctype>
-#include <cstdlib>
 
 #include <reel/autograd/message.h>
 
+#include "../support/system.h"
+
 namespace reel::char_lm {
-namespace {
 
-bool can_redraw(std::FILE* file) {
-  const char* kind = std::getenv("TERM");
-  return isatty(fileno(file)) != 0 && kind && std::string_view(kind) != "dumb";
-}
-
-}  // namespace
-
-Terminal::Terminal(std::FILE* file) : file_(file), redraws_(can_redraw(file)) {}
+Terminal::Terminal(std::FILE* file) : file_(file), redraws_(examples::can_redraw(file)) {}
 
 Terminal::~Terminal() {
   clear();
   std::fflush(file_);
 }
 
-int Terminal::width() const {
-  winsize size{};
-  const bool known = ioctl(fileno(file_), TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-  return known ? size.ws_col : 80;
-}
+int Terminal::width() const { return examples::columns(file_); }
 
 void Terminal::clear() {
   if (drawn_) std::fputs("\r\033[K", file_);

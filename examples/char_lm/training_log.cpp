@@ -7,6 +7,7 @@
 #include <cmath>
 #include <vector>
 
+#include "../support/system.h"
 #include "machine.h"
 
 namespace reel::char_lm {
@@ -24,7 +25,7 @@ std::string fitting(const std::vector<std::string>& parts, int width) {
 
 std::vector<std::string> parts_of(const Position& at, double loss, double chars_per_s,
                                   double seconds_left) {
-  const MemoryUse memory = memory_use();
+  const examples::MemoryUse memory = examples::memory_use();
   return {fmt::format("epoch {}/{}", at.epoch, at.epochs),
           fmt::format("step {:>{}}/{}", at.step, fmt::formatted_size("{}", at.steps), at.steps),
           fmt::format("loss {:.3f}", loss),

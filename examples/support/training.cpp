@@ -1,13 +1,14 @@
 #include "training.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <iostream>
 
 #include <reel/autograd/error.h>
 #include <reel/nn/files/atomic_file.h>
+
+#include "system.h"
 
 namespace reel::examples {
 namespace {
@@ -43,8 +44,8 @@ void Training::step(Index i, Index steps, double loss, double weight) {
     throw ValueError(fmt::format("the loss of step {} of epoch {} is {}: try a lower learning rate",
                                  i, epoch_, loss));
   losses_.add(loss, weight);
-  static const bool is_terminal = isatty(STDOUT_FILENO) != 0;
-  if (!is_terminal || since(shown_) < 0.2) return;
+  static const bool redraws = can_redraw(stdout);
+  if (!redraws || since(shown_) < 0.2) return;
   shown_ = std::chrono::steady_clock::now();
   std::cout << fmt::format("\repoch {}, step {} of {}, loss {:.4f}\x1b[K", epoch_, i + 1, steps,
                            losses_.mean())
@@ -52,7 +53,7 @@ void Training::step(Index i, Index steps, double loss, double weight) {
 }
 
 void Training::end_epoch(double score, const std::string& what) {
-  if (isatty(STDOUT_FILENO) != 0) std::cout << "\r\x1b[K";
+  if (can_redraw(stdout)) std::cout << "\r\x1b[K";
   std::cout << fmt::format("epoch {:>3}  loss {:<8.4f}  {}  {:.1f} s\n", epoch_, losses_.mean(),
                            what, since(epoch_start_))
             << std::flush;

@@ -1,6 +1,5 @@
 #include <reel/nn/exchange/onnx_import.h>
 
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -45,7 +45,6 @@ class AtomicFile {
   struct Target;  // the directory, the name in it, and the temporary file
 
   [[noreturn]] void fail(std::string_view what) const;
-  void sync_directory() const;
 
   Location where_;
   std::unique_ptr<Target> target_;

@@ -1,53 +1,68 @@
 #include <reel/nn/files/file.h>
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 #include <utility>
 
 #include <reel/autograd/error.h>
 
 namespace reel::nn {
+namespace {
 
-std::optional<struct stat> status_of(const Location& where) {
-  struct stat status {};
-  const int result =
-      retried([&] { return ::fstatat(where.directory(), where.name().c_str(), &status, 0); });
-  return result == -1 ? std::nullopt : std::optional(status);
+std::string_view cannot_use(int flags) {
+  return (flags & (O_WRONLY | O_RDWR)) == 0 ? "cannot read" : "cannot write";
 }
 
-void require_regular(const Location& where, const struct stat& status, std::string_view cannot) {
-  if (S_ISREG(status.st_mode)) return;
+std::string_view with_article(system::FileKind kind) {
+  switch (kind) {
+    case system::FileKind::directory:
+      return "a directory";
+    case system::FileKind::pipe:
+      return "a pipe";
+    case system::FileKind::socket:
+      return "a socket";
+    default:
+      return "a device";
+  }
+}
+
+}  // namespace
+
+std::optional<FileStatus> status_of(const Location& where) {
+  return system::status(where.directory(), where.name());
+}
+
+void require_regular(const Location& where, const FileStatus& status, std::string_view cannot) {
+  if (status.is_regular()) return;
   throw FileError(fmt::format("{}: {}: it is {}, not a regular file", where.str(), cannot,
-                              S_ISDIR(status.st_mode)    ? "a directory"
-                              : S_ISFIFO(status.st_mode) ? "a pipe"
-                              : S_ISSOCK(status.st_mode) ? "a socket"
-                                                         : "a device"));
+                              with_article(status.kind)));
 }
 
-File::File(const Location& where, int flags, mode_t mode)
-    : where_(where),
-      cannot_((flags & O_ACCMODE) == O_RDONLY ? "cannot read" : "cannot write"),
-      descriptor_(retried([&] {
-        return ::openat(where.directory(), where.name().c_str(), flags | O_CLOEXEC, mode);
-      })) {
+File::File(const Location& where, std::string_view cannot, int descriptor)
+    : where_(where), cannot_(cannot), descriptor_(descriptor) {
   require(descriptor_ != -1);
 }
 
-File File::regular(const Location& where, int flags, mode_t mode) {
-  const std::string_view cannot = (flags & O_ACCMODE) == O_RDONLY ? "cannot read" : "cannot write";
+File::File(const Location& where, int flags, unsigned permissions)
+    : File(where, cannot_use(flags),
+           system::open(where.directory(), where.name(), flags, permissions)) {}
+
+File File::regular(const Location& where, int flags, unsigned permissions) {
+  const std::string_view cannot = cannot_use(flags);
   // Checked before opening, as opening a device may have side effects, and again afterwards, as the
   // file may have been replaced meanwhile.
   if (const auto status = status_of(where)) require_regular(where, *status, cannot);
-  File file(where, flags | O_NONBLOCK, mode);
+  constexpr bool waits = false;
+  File file = adopt(where, system::open(where.directory(), where.name(), flags, permissions, waits),
+                    cannot);
   require_regular(where, file.status(), cannot);
   return file;
 }
 
 File::~File() {
-  if (descriptor_ != -1) ::close(descriptor_);
+  if (descriptor_ != -1) system::close(descriptor_);
 }
 
 File::File(File&& other) noexcept
@@ -55,17 +70,16 @@ File::File(File&& other) noexcept
       cannot_(other.cannot_),
       descriptor_(std::exchange(other.descriptor_, -1)) {}
 
-struct stat File::status() const {
-  struct stat status {};
-  require(::fstat(descriptor_, &status) == 0);
-  return status;
+FileStatus File::status() const {
+  const auto status = system::status(descriptor_);
+  require(status.has_value());
+  return *status;
 }
 
 std::size_t File::read(std::span<std::byte> to) {
   std::size_t count = 0;
   while (count < to.size()) {
-    const ssize_t more =
-        retried([&] { return ::read(descriptor_, to.data() + count, to.size() - count); });
+    const auto more = system::read(descriptor_, to.data() + count, to.size() - count);
     require(more != -1);
     if (more == 0) break;
     count += static_cast<std::size_t>(more);
@@ -73,35 +87,25 @@ std::size_t File::read(std::span<std::byte> to) {
   return count;
 }
 
-void File::seek(std::uint64_t offset) {
-  require(::lseek(descriptor_, static_cast<off_t>(offset), SEEK_SET) != -1);
-}
+void File::seek(std::uint64_t offset) { require(system::seek(descriptor_, offset)); }
 
 void File::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t written =
-        retried([&] { return ::write(descriptor_, bytes.data(), bytes.size()); });
+    const auto written = system::write(descriptor_, bytes.data(), bytes.size());
     require(written != -1);
     bytes = bytes.subspan(static_cast<std::size_t>(written));
   }
 }
 
-void File::resize(std::uint64_t size) {
-  require(retried([&] { return ::ftruncate(descriptor_, static_cast<off_t>(size)); }) == 0);
+void File::resize(std::uint64_t size) { require(system::resize(descriptor_, size)); }
+
+void File::set_permissions(unsigned permissions) {
+  require(system::set_permissions(descriptor_, permissions));
 }
 
-void File::set_mode(mode_t mode) {
-  require(retried([&] { return ::fchmod(descriptor_, mode); }) == 0);
-}
+void File::sync() { require(system::sync(descriptor_)); }
 
-void File::sync() {
-  require(retried([&] { return ::fsync(descriptor_); }) == 0);
-}
-
-void File::close() {
-  // close() interrupted by a signal has still closed the descriptor.
-  require(::close(std::exchange(descriptor_, -1)) == 0 || errno == EINTR);
-}
+void File::close() { require(system::close(std::exchange(descriptor_, -1))); }
 
 void File::fail() const {
   throw FileError(fmt::format("{}: {}: {}", where_.str(), cannot_, std::strerror(errno)));

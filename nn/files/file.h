@@ -1,8 +1,5 @@
 #pragma once
 
-#include <sys/stat.h>
-
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -10,32 +7,27 @@
 #include <string_view>
 
 #include <reel/nn/files/location.h>
+#include <reel/nn/files/system.h>
 
 namespace reel::nn {
 
-/// Retries a system call that returns -1 and sets errno for as long as it fails with EINTR.
-template <class Call>
-auto retried(Call call) {
-  auto result = call();
-  while (result == -1 && errno == EINTR) result = call();
-  return result;
-}
+using system::FileStatus;
 
 /// The status of what is at a location, following symbolic links. Empty if there is nothing or the
 /// system cannot tell, with the reason in errno.
-std::optional<struct stat> status_of(const Location& where);
+std::optional<FileStatus> status_of(const Location& where);
 
 /// Throws FileError unless it is a regular file; `cannot` is "cannot read" or "cannot write".
-void require_regular(const Location& where, const struct stat& status, std::string_view cannot);
+void require_regular(const Location& where, const FileStatus& status, std::string_view cannot);
 
-/// An open file descriptor. Every function throws FileError with the path and the reason;
-/// interrupted calls are retried, short reads and writes continued.
+/// An open file descriptor. Every function throws FileError with the path and the reason; short
+/// reads and writes are continued.
 class File {
  public:
   /// Opens it as openat(2) does.
-  File(const Location& where, int flags, mode_t mode = 0666);
+  File(const Location& where, int flags, unsigned permissions = 0666);
   /// The same for a file that must be regular or new, without blocking on the other end of a pipe.
-  static File regular(const Location& where, int flags, mode_t mode = 0666);
+  static File regular(const Location& where, int flags, unsigned permissions = 0666);
   /// Takes ownership of a descriptor; `cannot` as in require_regular.
   static File adopt(const Location& where, int descriptor, std::string_view cannot) {
     return {where, cannot, descriptor};
@@ -44,21 +36,20 @@ class File {
   File(File&& other) noexcept;
   File& operator=(File&&) = delete;
 
-  struct stat status() const;
-  std::uint64_t size() const { return static_cast<std::uint64_t>(status().st_size); }
+  FileStatus status() const;
+  std::uint64_t size() const { return status().size; }
   /// Fills `to`, or as much of it as the file still has. Returns the number of bytes read.
   std::size_t read(std::span<std::byte> to);
   /// Sets the position of the next `read`.
   void seek(std::uint64_t offset);
   void write(std::span<const std::byte> bytes);
   void resize(std::uint64_t size);
-  void set_mode(mode_t mode);
+  void set_permissions(unsigned permissions);
   void sync();
   void close();
 
  private:
-  File(const Location& where, std::string_view cannot, int descriptor)
-      : where_(where), cannot_(cannot), descriptor_(descriptor) {}
+  File(const Location& where, std::string_view cannot, int descriptor);
   [[noreturn]] void fail() const;
   void require(bool done) const {
     if (!done) fail();

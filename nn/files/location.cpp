@@ -1,10 +1,6 @@
 #include <reel/nn/files/location.h>
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -15,46 +11,52 @@
 
 namespace reel::nn {
 
-Directory::Directory(std::filesystem::path path)
-    : path_(std::move(path)),
-      descriptor_(
-          retried([&] { return ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); })) {
-  if (descriptor_ == -1)
-    throw FileError(
-        fmt::format("{}: cannot open: {}", printable(path_.string()), std::strerror(errno)));
+std::string system::utf8(const std::filesystem::path& path) {
+  const std::u8string text = path.u8string();
+  return {text.begin(), text.end()};
 }
 
-Directory::~Directory() { ::close(descriptor_); }
+std::filesystem::path system::from_utf8(std::string_view text) {
+  return std::u8string(text.begin(), text.end());
+}
+
+Directory::Directory(std::filesystem::path path)
+    : path_(std::move(path)),
+      descriptor_(system::open_directory(system::working_directory, path_)) {
+  if (descriptor_ == -1)
+    throw FileError(
+        fmt::format("{}: cannot open: {}", Location(path_).str(), std::strerror(errno)));
+}
+
+Directory::~Directory() {
+  if (lock_ != -1) system::close(lock_);
+  system::close(descriptor_);
+}
 
 bool Directory::lock() {
-  if (retried([&] { return ::flock(descriptor_, LOCK_EX | LOCK_NB); }) == 0) return true;
+  if (lock_ == -1) lock_ = system::lock(descriptor_);
+  if (lock_ != -1) return true;
   if (errno == EWOULDBLOCK) return false;
-  throw FileError(
-      fmt::format("{}: cannot lock: {}", printable(path_.string()), std::strerror(errno)));
+  throw FileError(fmt::format("{}: cannot lock: {}", Location(path_).str(), std::strerror(errno)));
 }
 
 std::filesystem::path Directory::path_now() const {
-  struct stat here {
-  }, there{};
-  const bool same = ::fstat(descriptor_, &here) == 0 && ::stat(path_.c_str(), &there) == 0 &&
-                    here.st_dev == there.st_dev && here.st_ino == there.st_ino;
-  if (same) return path_;
-  std::error_code unknown;
-  const auto now =
-      std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", descriptor_), unknown);
-  return unknown ? path_ : now;
+  const auto here = system::status(descriptor_);
+  const auto there = system::status(system::working_directory, path_);
+  if (here && there && here->is_same_file(*there)) return path_;
+  return system::path_of(descriptor_).value_or(path_);
 }
 
 bool Directory::is_deleted() const {
-  struct stat status {};
-  return ::fstat(descriptor_, &status) == 0 && status.st_nlink == 0;
+  const auto status = system::status(descriptor_);
+  return status && status->links == 0;
 }
 
-const int Location::working_directory = AT_FDCWD;
+const int Location::working_directory = system::working_directory;
 
 std::string Location::str() const {
   constexpr std::size_t longest = 300;
-  return printable(path_.string(), longest);
+  return printable(system::utf8(path_), longest);
 }
 
 bool Location::exists() const {
@@ -63,10 +65,6 @@ bool Location::exists() const {
   throw FileError(fmt::format("{}: cannot read: {}", str(), std::strerror(errno)));
 }
 
-bool Location::is_link() const {
-  struct stat status {};
-  return ::fstatat(directory_, name_.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-         S_ISLNK(status.st_mode);
-}
+bool Location::is_link() const { return system::is_link(directory_, name_); }
 
 }  // namespace reel::nn

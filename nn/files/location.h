@@ -30,7 +30,7 @@ class Directory {
 
  private:
   std::filesystem::path path_;
-  int descriptor_;
+  int descriptor_, lock_ = -1;
 };
 
 /// Where a file is: at a path, or under a name in an open directory, which must outlive this. The

@@ -1,6 +1,5 @@
 #include <reel/nn/files/safetensors.h>
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
