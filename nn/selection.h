@@ -14,7 +14,7 @@ namespace reel::nn {
 /// `matrices_only`, `[](const Param& p) { return p.shape()[0] > 1000; }`.
 ///
 /// In a pattern `*` stands for any characters, points included, `?` for one, `[ab]` for one of
-/// these; it has to match the whole name. See fnmatch(3) of POSIX.
+/// these, `[!ab]` for none of these, `[a-c]` for a range; it has to match the whole name.
 class Selection {
  public:
   /// Every parameter.

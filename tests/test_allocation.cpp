@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <array>
 #include <atomic>
@@ -10,22 +11,13 @@
 
 #include "testing.h"
 
-#ifndef _WIN32
-#include <sys/resource.h>
-#endif
-
 namespace {
 std::atomic<std::size_t> allocations{0}, allocated_bytes{0};
 
-// Those that need no disk; 0 where the system does not count them.
 long page_faults() {
-#ifdef _WIN32
-  return 0;
-#else
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return usage.ru_minflt;
-#endif
 }
 }  // namespace
 

@@ -115,7 +115,7 @@ TEST_CASE("constructors name the layer, its place in the store and the line") {
   not_positive("Embedding encoder: count", [&] { nn::Embedding(part, 0, 2); });
   not_positive("LayerNorm encoder: size", [&] { nn::LayerNorm(part, 0); });
   // Others make the call: the line that names the part is the user's.
-  not_positive("Linear layer: input_size", [&] { std::make_unique<nn::Linear>(p / "layer", 0, 2); });
+  not_positive("Linear layer: input_size", [&] { return std::make_unique<nn::Linear>(p / "layer", 0, 2); });
   says("LayerNorm: epsilon must be positive and finite, not -1", [&] { nn::LayerNorm(p, 2, -1); });
   says("LstmCell: the forget bias must be finite, not inf", [&] { nn::Lstm(p, 2, 2, {.forget_bias = INFINITY}); });
   says("Dropout: the dropout rate must be in [0, 1), not 1", [] { nn::Dropout(1); });

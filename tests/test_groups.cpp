@@ -82,6 +82,28 @@ TEST_CASE("weight decay of matrices alone") {
     CHECK(values(model.params, "head.w")[i] == weights[i] * 0.95);
 }
 
+TEST_CASE("patterns of names") {
+  const Params params(1);
+  const nn::Linear layer(params / "encoder" / "layer2", 2, 2);
+  const Param param = params.list().front();
+  REQUIRE(param.name() == "encoder.layer2.weight");
+  const auto selects = [&](const char* pattern) { return nn::Selection(pattern).contains(param); };
+  for (const char* pattern : {"*", "encoder.*", "*.weight", "*er*er*t", "encoder.layer?.weight",
+                              "*[0-9]*", "*layer[123].*", "*[!a-z.]*", "*[^a-z.]*",
+                              "encoder.layer2.weight**", "*\\.weight", "**r2.[]w]*"}) {
+    CAPTURE(pattern);
+    CHECK(selects(pattern));
+  }
+  for (const char* pattern :
+       {"", "?", "weight", "encoder", "*.bias", "encoder.layer[013].*", "*er*er*er*er*t", "*[A-Z]*",
+        "*layer[!0-9].*", "encoder.layer2.weight?", "*[weight", "Encoder*"}) {
+    CAPTURE(pattern);
+    CHECK(!selects(pattern));
+  }
+  const std::string long_pattern = "*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b";  // not in exponential time
+  CHECK(!selects(long_pattern.c_str()));
+}
+
 TEST_CASE("a selection that selects nothing is refused, and says which names there are") {
   const Model model;
   CHECK_THROWS_WITH_AS(

@@ -277,14 +277,14 @@ TEST_CASE("a profile says where time and memory went") {
   CHECK(text.find("100.0%") != std::string::npos);
 
   const TemporaryDirectory directory;
-  const std::string path = directory.path() / "trace.json";
+  const std::string path = (directory / "trace.json").string();
   tape.profile().save_chrome_trace(path);
   const auto trace = nlohmann::json::parse(std::ifstream(path));
   CHECK(trace["traceEvents"].size() == tape.profile().events().size());
   CHECK(trace["traceEvents"][0]["name"] == "affine");
   CHECK(trace["traceEvents"][0]["ph"] == "X");
   CHECK(trace["traceEvents"][0]["args"]["module"] == "head");
-  const std::string nowhere = directory.path() / "missing" / "trace.json";
+  const std::string nowhere = (directory / "missing/trace.json").string();
   CHECK(error_of<FileError>([&] { tape.profile().save_chrome_trace(nowhere); }) ==
         nowhere + ": the trace cannot be written there");
 }

@@ -1,12 +1,16 @@
 #include <reel/autograd/kernels/level.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #if defined(__x86_64__) && defined(__linux__)
 #define REEL_MAY_HAVE_TILES
-#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -20,22 +24,41 @@ namespace {
 
 constexpr Level levels[] = {Level::baseline, Level::avx2, Level::avx512};
 
-bool processor_has(Level level) {
 #if defined(__x86_64__)
-  __builtin_cpu_init();  // ops may run before other files' initialisers
-  // Also whether the operating system saves the registers.
-  const auto has_avx2 = [] {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  };
-  const auto has_avx512 = [] {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl");
-  };
-  return level == Level::baseline || (level == Level::avx2 ? has_avx2() : has_avx512());
+constexpr bool has_all(unsigned word, std::initializer_list<int> bits) {
+  return std::ranges::all_of(bits, [&](int bit) { return (word >> bit & 1) != 0; });
+}
+
+// The registers that the operating system saves; the instruction is there if it says so (OSXSAVE).
+unsigned saved_registers() {
+  unsigned low = 0, high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return low;
+}
+
+// Intel's manual, volume 1, 14.3 and 15.2; __builtin_cpu_supports needs a run-time library that
+// Zig's Clang does not have.
+Level level_of_processor() {
+  constexpr int fma = 12, osxsave = 27, avx = 28;
+  constexpr int avx2 = 5, avx512f = 16, avx512dq = 17, avx512cd = 28, avx512bw = 30, avx512vl = 31;
+  constexpr int xmm = 1, ymm = 2, masks = 5, zmm = 6, upper_zmm = 7;
+  unsigned a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !has_all(c, {fma, osxsave, avx})) return Level::baseline;
+  const unsigned saved = saved_registers();
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !has_all(b, {avx2}) ||
+      !has_all(saved, {xmm, ymm}))
+    return Level::baseline;
+  const bool has_avx512 = has_all(b, {avx512f, avx512dq, avx512cd, avx512bw, avx512vl}) &&
+                          has_all(saved, {masks, zmm, upper_zmm});
+  return has_avx512 ? Level::avx512 : Level::avx2;
+}
 #else
-  return level <= highest_level;
+Level level_of_processor() { return highest_level; }
 #endif
+
+bool processor_has(Level level) {
+  static const Level highest = level_of_processor();
+  return level <= highest;
 }
 
 #if defined(REEL_MAY_HAVE_TILES)
