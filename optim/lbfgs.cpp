@@ -182,11 +182,7 @@ double Lbfgs::step(const Evaluate& evaluate, Site site) {
   step_.resize(size_);
   Point now = at(evaluate, values(), {}, 0);
   const double loss = now.loss;
-  if (!std::isfinite(loss) || !std::isfinite(largest(now.gradient)))
-    throw ValueError(fmt::format("lbfgs: the loss is {} and the largest gradient {}; both have to "
-                                 "be finite",
-                                 loss, largest(now.gradient)),
-                     site);
+  require_finite(now, site);
   int evaluated = 1;
   for (int i = 0; i < options_.iterations && evaluated < options_.evaluations; ++i) {
     if (largest(now.gradient) <= options_.least_gradient) break;
@@ -202,19 +198,35 @@ double Lbfgs::step(const Evaluate& evaluate, Site site) {
     now.t = 0;
     now.slope = dot(now.gradient, d);
     if (now.slope > -options_.least_change) break;
+    if (!options_.line_search && i + 1 == options_.iterations) {
+      assign(origin, d, t);
+      step_ = scaled(t, d);
+      break;
+    }
+    const auto point_at = [&](double x) { return at(evaluate, origin, d, x); };
     const Index before = evaluations_;
-    Search search(
-        now, largest(d), options_.least_change,
-        [&](double x) { return at(evaluate, origin, d, x); }, options_.evaluations - evaluated);
-    Point found = search.from(t);
+    Point found = options_.line_search ? Search(now, largest(d), options_.least_change, point_at,
+                                                options_.evaluations - evaluated)
+                                             .from(t)
+                                       : point_at(t);
     evaluated += static_cast<int>(evaluations_ - before);
     assign(origin, d, found.t);
     step_ = scaled(found.t, d);
+    if (!options_.line_search) require_finite(found, site);
     const double change = std::abs(found.loss - now.loss);
     now = std::move(found);
     if (largest(step_) <= options_.least_change || change < options_.least_change) break;
   }
   return loss;
+}
+
+void Lbfgs::require_finite(const Point& point, Site site) const {
+  if (std::isfinite(point.loss) && std::isfinite(largest(point.gradient))) return;
+  throw ValueError(fmt::format("lbfgs: the loss is {} and the largest gradient {}; both have to "
+                               "be finite{}",
+                               point.loss, largest(point.gradient),
+                               options_.line_search ? "" : ": choose a smaller learning rate"),
+                   site);
 }
 
 // ---- The parameters as one vector.

@@ -19,6 +19,9 @@ struct LbfgsOptions {
   double least_gradient = 1e-7;  ///< stop at this largest element; PyTorch's tolerance_grad
   double least_change = 1e-9;    ///< of the loss or the parameters; PyTorch's tolerance_change
   int history = 100;             ///< the number of earlier steps that are stored
+  /// Whether each step searches along its direction, PyTorch's "strong_wolfe"; without, as is
+  /// PyTorch's default, t below is the learning rate.
+  bool line_search = true;
 };
 
 /// The limited-memory BFGS method with a line search for the strong Wolfe conditions, for losses
@@ -28,9 +31,10 @@ struct LbfgsOptions {
 ///     d <- -H g
 ///     p <- p + t d, where  f(p + t d) <= f(p) + 1e-4 t g.d  and  |g(p + t d).d| <= 0.9 |g.d|
 ///
-/// as torch.optim.LBFGS with line_search_fn="strong_wolfe" computes it; vectors are in double
-/// whatever the dtype. Nocedal and Wright, "Numerical Optimization", 2006,
-/// algorithms 7.4, 3.5, 3.6.
+/// as torch.optim.LBFGS with line_search_fn="strong_wolfe" computes it. Without the search t is
+/// `learning_rate`, times min(1, 1 / sum |g|) in the first step of all, and the point after the
+/// last iteration of a call is not evaluated, as there. Vectors are in double whatever the dtype.
+/// Nocedal and Wright, "Numerical Optimization", 2006, algorithms 7.4, 3.5, 3.6.
 ///
 ///     lbfgs.step([&] {
 ///       Tape tape;
@@ -46,8 +50,8 @@ class Lbfgs {
   explicit Lbfgs(const nn::ModuleParams& params, const LbfgsOptions& options = {});
 
   /// Iterates until a limit of the options is reached; returns the loss before. Throws ValueError
-  /// if the loss or a gradient is not finite at the beginning, and what `evaluate` throws, after
-  /// which the parameters are those that it was evaluated with.
+  /// if the loss or a gradient is not finite at the beginning, or without a search anywhere, and
+  /// what `evaluate` throws; the parameters are then those that it was evaluated with.
   double step(const Evaluate& evaluate, Site site = {});
   /// All evaluations so far.
   Index evaluations() const { return evaluations_; }
@@ -63,6 +67,7 @@ class Lbfgs {
   struct Point;  // a place on the line of a search
   class Search;
 
+  void require_finite(const Point& point, Site site) const;
   Point at(const Evaluate& evaluate, const Vector& origin, const Vector& direction, double t);
   void assign(const Vector& origin, const Vector& direction, double t);
   Vector values() const;

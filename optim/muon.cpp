@@ -18,16 +18,16 @@ Muon::Muon(const nn::ModuleParams& params, const MuonOptions& options)
   check_epsilon(options.epsilon);
   if (options.iterations < 0)
     fail(fmt::format("iterations is {}, but has to be 0 or more", options.iterations));
-  for (const Slot& slot : slots()) {
-    if (slot.lazy_rows)
-      fail(fmt::format("lazy_rows of {} is not possible: a step is of the whole matrix",
-                       slot.param.name()));
+  for (const double coefficient : options.coefficients)
+    if (!std::isfinite(coefficient))
+      fail(fmt::format("one of the coefficients is {}, but has to be finite", coefficient));
+  refuse_lazy_rows();
+  for (const Slot& slot : slots())
     if (slot.param.shape().rank() != 2)
       fail(
           fmt::format("parameter {} of shape {} is no matrix; freeze it in a group, and give it "
                       "to another optimizer",
                       slot.param.name(), slot.param.shape().str()));
-  }
 }
 
 void Muon::begin(Slot& slot, const Tensor& gradient, double clip) const {
@@ -44,6 +44,7 @@ void Muon::begin(Slot& slot, const Tensor& gradient, double clip) const {
 Tensor Muon::orthogonalized(const Param& param, const Tensor& direction) const {
   const Index blocks = static_cast<Index>(blocks_of(param));
   const Index rows = param.shape()[0] / blocks, columns = param.shape()[1];
+  const auto [a, b, c] = options_.coefficients;
   std::vector<Tensor> results;
   for (Index block = 0; block < blocks; ++block) {
     Tensor x = slice(direction, 0, block * rows, (block + 1) * rows);
@@ -54,7 +55,7 @@ Tensor Muon::orthogonalized(const Param& param, const Tensor& direction) const {
     x = x / std::max(sqrt(sum(square(x))).item(), options_.epsilon / largest);
     for (int i = 0; i < options_.iterations; ++i) {
       const Tensor gram = matmul(x, transpose(x));
-      x = 3.4445 * x + matmul(-4.775 * gram + 2.0315 * matmul(gram, gram), x);
+      x = a * x + matmul(b * gram + c * matmul(gram, gram), x);
     }
     results.push_back(rows > columns ? transpose(x) : x);
   }
@@ -63,9 +64,7 @@ Tensor Muon::orthogonalized(const Param& param, const Tensor& direction) const {
 
 void Muon::update(const Piece& piece) const {
   const double rate = piece.learning_rate * scale_of(piece.slot.param);
-  const Piece of_direction{piece.slot,          piece.slot.direction, 1,
-                           piece.learning_rate, piece.begin,          piece.end};
-  each<0>(of_direction, [=]<class T>(T& p, T d) { p -= T(rate) * d; });
+  each<0>(of_direction(piece), [=]<class T>(T& p, T d) { p -= T(rate) * d; });
 }
 
 double Muon::scale_of(const Param& param) const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include <reel/optim/optimizer.h>
@@ -19,6 +20,8 @@ struct MuonOptions {
   bool nesterov = true;    ///< Nesterov momentum
   double epsilon = 1e-7;   ///< the least norm that a direction is divided by
   int iterations = 5;      ///< of Newton and Schulz
+  /// a, b and c below; the default is steep at 0, and reaches 1 only about.
+  std::array<double, 3> coefficients = {3.4445, -4.775, 2.0315};
   MuonScale scale = MuonScale::original;
   /// Orthogonalises each of the blocks of rows that a parameter has, such as those of the gates of
   /// an LSTM, by itself; PyTorch takes the whole matrix.
@@ -34,7 +37,7 @@ struct MuonOptions {
 ///     m <- mu m + (1 - mu) g
 ///     d <- m                          (Nesterov: (1 - mu) g + mu m)
 ///     X <- d / max(|d|, epsilon), and then `iterations` times, with A = X Xᵀ,
-///     X <- 3.4445 X + (-4.775 A + 2.0315 A^2) X
+///     X <- a X + (b A + c A^2) X
 ///     p <- p - lr lambda p
 ///     p <- p - lr scale X
 ///
@@ -48,8 +51,8 @@ struct MuonOptions {
 /// Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
 class Muon final : public Optimizer {
  public:
-  /// Throws ValueError if an option is negative, the momentum is 1 or more, or a parameter that is
-  /// not frozen is no matrix.
+  /// Throws ValueError if an option is negative, the momentum is 1 or more, a coefficient is not
+  /// finite, or a parameter that is not frozen is no matrix.
   explicit Muon(const nn::ModuleParams& params, const MuonOptions& options = {});
 
  private:

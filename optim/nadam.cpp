@@ -5,14 +5,15 @@
 namespace reel::optim {
 
 NAdam::NAdam(const nn::ModuleParams& params, const NAdamOptions& options)
-    : Optimizer(
-          "nadam", params, common_of(options),
-          {{"beta1", options.beta1, 1},
-           {"beta2", options.beta2, 1},
-           {"epsilon", options.epsilon},
-           {"momentum_decay", options.momentum_decay}},
-          {{"m"}, {"v", 0}, {.name = "mu_product", .least = 0, .initial = 1, .is_scalar = true}},
-          options.decoupled ? Decay::decoupled : Decay::coupled),
+    : Optimizer("nadam", params, common_of(options),
+                {{"beta1", options.beta1, 1},
+                 {"beta2", options.beta2, 1},
+                 {"epsilon", options.epsilon},
+                 {"momentum_decay", options.momentum_decay}},
+                {{"m"},
+                 {"v", 0},
+                 {.name = "mu_product", .least = 0, .initial = 1, .extent = Extent::scalar}},
+                options.decoupled ? Decay::decoupled : Decay::coupled),
       options_(options) {
   check_epsilon(options.epsilon, options.beta2);
 }

@@ -79,10 +79,25 @@ void Optimizer::add_slot(const Param& param, const Common& common) {
     slot.group = static_cast<std::size_t>(found - groups_.begin());
   }
   slot.by_rows = slot.lazy_rows || (common.keeps_at_zero && slot.weight_decay == 0);
-  for (const Moment& moment : moments_)
-    slot.moments.push_back(moment.is_scalar ? scalar(moment.initial, f64)
-                                            : full(param.shape(), moment.initial, param.dtype()));
+  for (const Moment& moment : moments_) slot.moments.push_back(initial(moment, param));
   slots_.push_back(std::move(slot));
+}
+
+Tensor Optimizer::initial(const Moment& moment, const Param& param) {
+  if (moment.extent == Extent::scalar) return scalar(moment.initial, f64);
+  Shape shape = param.shape();
+  const bool is_vector = shape.rank() < 2;
+  if (moment.extent != Extent::whole && is_vector != (moment.extent == Extent::vector)) return {};
+  if (moment.extent == Extent::rows) shape = shape.with(shape.rank() - 1, 1);
+  if (moment.extent == Extent::columns) shape = shape.with(shape.rank() - 2, 1);
+  return full(shape, moment.initial, param.dtype());
+}
+
+// The element of a moment that belongs to the i-th one of a parameter.
+Index Optimizer::place_in(const Moment& moment, const Shape& shape, Index i) {
+  if (moment.extent != Extent::rows && moment.extent != Extent::columns) return i;
+  const Index columns = shape[shape.rank() - 1], rows = shape[shape.rank() - 2], row = i / columns;
+  return moment.extent == Extent::rows ? row : row / rows * columns + i % columns;
 }
 
 void Optimizer::fail(const std::string& why) const {
@@ -120,6 +135,13 @@ void Optimizer::check_epsilon(double epsilon, double decay) const {
                       "where squares of smaller gradients underflow",
                       epsilon, least, name_of(slot.param.dtype()), slot.param.name()));
   }
+}
+
+void Optimizer::refuse_lazy_rows() const {
+  for (const Slot& slot : slots_)
+    if (slot.lazy_rows)
+      fail(fmt::format("lazy_rows of {} is not possible: a step is of the whole matrix",
+                       slot.param.name()));
 }
 
 void Optimizer::check(const Gradients& gradients) const {
@@ -300,12 +322,15 @@ void Optimizer::check_moments(const Task& task, const Gradients& gradients) cons
                   : update(piece_of(whole, 0, gradient.size()));
   const double lambda = penalty(slot);
   dispatch_real(gradient.dtype(), [&]<class T>() {
-    for (std::size_t k = 0; k < moments_.size(); ++k)
-      for (Index i = 0; i < gradient.size() && !moments_[k].is_scalar; ++i) {
+    for (std::size_t k = 0; k < moments_.size(); ++k) {
+      if (moments_[k].extent == Extent::scalar || !slot.moments[k].defined()) continue;
+      for (Index i = 0; i < gradient.size(); ++i) {
         const T g = gradient.begin<T>()[i], p = slot.param.value().begin<T>()[i];
-        if (!std::isfinite(g) || !std::isfinite(p) ||
-            !std::isfinite(slot.moments[k].begin<T>()[i]) ||
-            std::isfinite(trial.moments[k].begin<T>()[i]))
+        const Index place_of_moment = place_in(moments_[k], gradient.shape(), i);
+        const bool is_small = lambda == 0 && std::abs(g) < large<T>;  // so another made it infinite
+        if (is_small || !std::isfinite(g) || !std::isfinite(p) ||
+            !std::isfinite(slot.moments[k].begin<T>()[place_of_moment]) ||
+            std::isfinite(trial.moments[k].begin<T>()[place_of_moment]))
           continue;
         const std::string place = coordinate_name(*slot.param.entry(), i);
         const std::string moment = key(moments_[k].name, slot);
@@ -319,6 +344,7 @@ void Optimizer::check_moments(const Task& task, const Gradients& gradients) cons
                         "parameter frozen; clip the gradients, for instance by clip_by_norm",
                         place, g, moment));
       }
+    }
   });
 }
 
@@ -327,7 +353,7 @@ void Optimizer::Slot::own() {
   dispatch_real(param.dtype(), [&]<class T>() {
     param.begin_update();
     for (Tensor& moment : moments)
-      if (moment.shape() == param.shape() && moment.dtype() == param.dtype())
+      if (moment.defined() && moment.shape() == param.shape() && moment.dtype() == param.dtype())
         moment.begin_update<T>();  // `begin` replaces the others
   });
 }
@@ -352,7 +378,7 @@ nn::NamedTensors Optimizer::state() const {
   for (const Slot& slot : slots_) {
     state.tensors[key("steps", slot)] = scalar(slot.steps, f64);
     for (std::size_t k = 0; k < moments_.size(); ++k)
-      state.tensors[key(moments_[k].name, slot)] = slot.moments[k];
+      if (slot.moments[k].defined()) state.tensors[key(moments_[k].name, slot)] = slot.moments[k];
   }
   return state;
 }
@@ -387,11 +413,11 @@ void Optimizer::restore(const nn::NamedTensors& state, Site site) {
                                    key("steps", slot), slot.steps),
                        site);
     for (std::size_t k = 0; k < moments_.size(); ++k) {
+      Tensor& moment = slot.moments[k];
+      if (!moment.defined()) continue;
       const std::string entry = key(moments_[k].name, slot);
-      slot.moments[k] = moments_[k].is_scalar
-                            ? claim(entry, {}, f64)
-                            : claim(entry, slot.param.shape(), slot.param.dtype());
-      check(entry, slot.moments[k], moments_[k].least);
+      moment = claim(entry, moment.shape(), moment.dtype());
+      check(entry, moment, moments_[k].least);
     }
   }
   if (!unclaimed.empty())

@@ -21,8 +21,8 @@ namespace reel::optim {
 ///
 /// It updates the parameters that its part of the store had when it was constructed. Results do not
 /// depend on the number of threads, and a step makes no heap allocations, except of
-/// Muon. An optimizer of a
-/// concrete class may be moved; a moved-from one takes no more steps.
+/// Muon and Adafactor. An optimizer of a concrete class may be moved; a moved-from one takes no
+/// more steps.
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
@@ -46,9 +46,9 @@ class Optimizer {
   const std::string& name() const { return name_; }
 
   /// Its whole state: for each parameter the number of steps taken, an f64 scalar
-  /// "adam.steps.<parameter>", and arrays such as "adam.m.<parameter>" of the parameter's shape and
-  /// dtype. The learning rate is not included. Copies no numbers, and later steps do not change the
-  /// result (copy on write).
+  /// "adam.steps.<parameter>", and arrays such as "adam.m.<parameter>", of the parameter's dtype
+  /// and usually its shape. The learning rate is not included. Copies no numbers, and later steps
+  /// do not change the result (copy on write).
   nn::NamedTensors state() const;
   /// Continues from such a state, bit for bit as if it had never stopped. Throws ValueError, having
   /// changed nothing, if an entry is missing, unexpected, of another shape or dtype, or holds an
@@ -63,12 +63,21 @@ class Optimizer {
     double limit = std::numeric_limits<double>::infinity();
   };
 
-  /// A moment: an array stored for each parameter, or a single f64.
+  /// The shape of a moment.
+  enum class Extent : std::uint8_t {
+    whole,    ///< that of the parameter
+    scalar,   ///< a single f64
+    vector,   ///< that of the parameter if it has one axis or none; others do not have the moment
+    rows,     ///< of a parameter with two axes or more, of which the last becomes 1
+    columns,  ///< the same, but the last but one
+  };
+
+  /// A moment: what is stored for each parameter, in its dtype.
   struct Moment {
     std::string name;
     double least = -std::numeric_limits<double>::infinity();  ///< 0 for a mean of squares
     double initial = 0;
-    bool is_scalar = false;
+    Extent extent = Extent::whole;
   };
 
   /// How weight decay is applied: added to the gradient, g + lambda p, an L2 penalty; or
@@ -94,7 +103,7 @@ class Optimizer {
     bool lazy_rows = false;
     bool by_rows = false;  ///< whether a step needs only the rows that have a gradient
     std::size_t group = no_group;
-    std::vector<Tensor> moments = {};  ///< in the order of the names
+    std::vector<Tensor> moments = {};  ///< in the order of the names; undefined if it has none
     double steps = 0;                  ///< including the current one
     Tensor direction = {};             ///< what `begin` made of the gradient as a whole, if it did
 
@@ -127,7 +136,14 @@ class Optimizer {
   /// dtypes, which could be 0 in a denominator.
   void check_epsilon(double epsilon) const;
 
+  /// Throws ValueError if a group has lazy_rows, for formulas of whole matrices.
+  void refuse_lazy_rows() const;
+
   const std::vector<Slot>& slots() const { return slots_; }
+  /// The same elements, with the slot's `direction` in place of the gradient.
+  static Piece of_direction(const Piece& piece) {
+    return {piece.slot, piece.slot.direction, 1, piece.learning_rate, piece.begin, piece.end};
+  }
 
   // Not for all: the formula of one class would meet the moments of another.
   Optimizer(Optimizer&&) = default;
@@ -176,6 +192,8 @@ class Optimizer {
   };
 
   void add_slot(const Param& param, const Common& common);
+  static Tensor initial(const Moment& moment, const Param& param);
+  static Index place_in(const Moment& moment, const Shape& shape, Index i);
   void check(const Setting& setting) const;
   void check_group(const Group& group) const;
   void check(const Gradients& gradients) const;

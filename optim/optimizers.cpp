@@ -8,15 +8,18 @@
 
 #include <reel/autograd/message.h>
 #include <reel/optim/adadelta.h>
+#include <reel/optim/adafactor.h>
 #include <reel/optim/adagrad.h>
 #include <reel/optim/adam.h>
 #include <reel/optim/adamax.h>
 #include <reel/optim/adamw.h>
+#include <reel/optim/asgd.h>
 #include <reel/optim/lion.h>
 #include <reel/optim/muon.h>
 #include <reel/optim/nadam.h>
 #include <reel/optim/radam.h>
 #include <reel/optim/rmsprop.h>
+#include <reel/optim/rprop.h>
 #include <reel/optim/sgd.h>
 
 namespace reel::optim {
@@ -49,6 +52,9 @@ std::span<const OptimizerKind> optimizer_kinds() {
       kind<Adadelta, AdadeltaOptions>("adadelta"),
       kind<Lion, LionOptions>("lion"),
       kind<Muon, MuonOptions>("muon"),
+      kind<Adafactor, AdafactorOptions>("adafactor"),
+      kind<Asgd, AsgdOptions>("asgd"),
+      kind<Rprop, RpropOptions>("rprop"),
   };
   return kinds;
 }

@@ -21,7 +21,7 @@ struct OptimizerKind {
 /// have their defaults.
 std::span<const OptimizerKind> optimizer_kinds();
 
-/// The optimizer of that name. Throws ValueError, listing the names, if there is none.
+/// The optimizer of that name. Throws ValueError, listing names, if there is none.
 std::unique_ptr<Optimizer> make_optimizer(std::string_view name, const nn::ModuleParams& params,
                                           double learning_rate,
                                           const std::vector<Group>& groups = {}, Site site = {});

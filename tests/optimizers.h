@@ -1,15 +1,18 @@
 #pragma once
 
 #include <reel/optim/adadelta.h>
+#include <reel/optim/adafactor.h>
 #include <reel/optim/adagrad.h>
 #include <reel/optim/adam.h>
 #include <reel/optim/adamax.h>
 #include <reel/optim/adamw.h>
+#include <reel/optim/asgd.h>
 #include <reel/optim/lion.h>
 #include <reel/optim/muon.h>
 #include <reel/optim/nadam.h>
 #include <reel/optim/radam.h>
 #include <reel/optim/rmsprop.h>
+#include <reel/optim/rprop.h>
 #include <reel/optim/sgd.h>
 
 #include <doctest/doctest.h>
@@ -56,6 +59,9 @@ inline const std::vector<Make> all_optimizers = {
     make<Adadelta>(AdadeltaOptions{}),
     make<Lion>(LionOptions{.learning_rate = 0.1, .weight_decay = 0.1}),
     make<Muon>(MuonOptions{.learning_rate = 0.1}),
+    make<Adafactor>(AdafactorOptions{.learning_rate = 0.1, .weight_decay = 0.1}),
+    make<Asgd>(AsgdOptions{.learning_rate = 0.1, .decay = 0.1, .start = 1, .weight_decay = 0.01}),
+    make<Rprop>(RpropOptions{.learning_rate = 0.1}),
 };
 
 // A parameter `name` with the given numbers.

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <reel/nn/files/safetensors.h>
 #include <reel/nn/init.h>
 
@@ -142,6 +144,68 @@ TEST_CASE("an epsilon protects where squares of gradients underflow, or is refus
         if (g == 0) CHECK(p.value().item() == 1);
       }
   }
+}
+
+TEST_CASE("options of Asgd, Rprop and Muon out of range are refused") {
+  const Params params = two_parameters();
+  check_refused([&] { Asgd(params, {.decay = -1}); },
+                "asgd: decay is -1, but has to be in [0, inf)");
+  check_refused([&] { Asgd(params, {.power = infinity}); },
+                "asgd: power is inf, but has to be in [0, inf)");
+  check_refused([&] { Asgd(params, {.start = -1}); },
+                "asgd: start is -1, but has to be in [0, inf)");
+  check_refused([&] { Rprop(params, {.shrink = 0}); },
+                "rprop: shrink is 0, but has to be in (0, 1)");
+  check_refused([&] { Rprop(params, {.shrink = 1}); },
+                "rprop: shrink is 1, but has to be in [0, 1)");
+  check_refused([&] { Rprop(params, {.grow = 1}); },
+                "rprop: grow is 1, but has to be greater than 1");
+  for (const double least : {0.0, 60.0})
+    check_refused([&] { Rprop(params, {.least_step = least}); },
+                  fmt::format("rprop: least_step is {}, but has to be in [1.2e-38, 50], up to "
+                              "greatest_step",
+                              least));
+  check_refused([&] { Rprop(params, {.greatest_step = infinity}); },
+                "rprop: greatest_step is inf, but has to be in [0, inf)");
+  check_refused(
+      [&] {
+        Muon(params, {.coefficients = {1, not_a_number, 1}});
+      },
+      "muon: one of the coefficients is nan, but has to be finite");
+}
+
+TEST_CASE("Rprop: sizes by hand, whatever the magnitude of the gradients") {
+  const Params params(0, f32);
+  const Param p = create(params, "p", {0});
+  Rprop rprop(params, {.learning_rate = 0.5, .shrink = 0.25, .grow = 2, .greatest_step = 1.5});
+  std::vector<double> seen;
+  // Squares of 1e-30 underflow.
+  for (const double g : {1e-30, 1e-30, 2e-30, -1e-30, -1e30, -1.0, 0.0, 1.0}) {
+    rprop.set_learning_rate(rprop.learning_rate() / 2);  // which only the first step has
+    rprop.step(gradient_of(params, p, {g}));
+    seen.push_back(p.value().item());
+  }
+  // 0.25, 0.5, 1, then the sign changes: 0.25 and no step, 0.25, 0.5, none, and 0.5 again.
+  CHECK(seen == std::vector<double>{-0.25, -0.75, -1.75, -1.75, -1.5, -1, -1, -1.5});
+}
+
+TEST_CASE("Asgd: the average of the steps from a time on, and of rows without a gradient") {
+  const Params params(0, f64);
+  const Param p = create(params, "p", {8});
+  Asgd asgd(params, {.learning_rate = 1, .decay = 0, .start = 2});
+  for (const double g : {1, 1, 1, 2, 3}) asgd.step(gradient_of(params, p, {g}));
+  const nn::NamedTensors average = asgd.state().part("asgd.average.");
+  CHECK(average["p"].item() == doctest::Approx((3.0 + 0) / 2));  // after steps 4 and 5
+  nn::load_params(average, params);
+  CHECK(p.value().item() == average["p"].item());
+
+  const Params rows(0, f64);
+  const Param w = rows.create("w", {2, 1}, nn::init::constant(3));
+  Asgd lazy(rows, {.learning_rate = 1, .decay = 0, .groups = {{.params = "w", .lazy_rows = true}}});
+  Gradients gradients(rows);
+  gradients.set(*w.entry(), tensor({2, 1}, {1, 0}, f64));
+  lazy.step(gradients);
+  CHECK(lazy.state()["asgd.average.w"].to_vector() == std::vector<double>{2, 3});
 }
 
 TEST_CASE("an optimizer wants the parameters of its own store, all of them") {

@@ -157,7 +157,7 @@ std::vector<std::pair<std::string, Make>> all_kinds() {
   std::vector<std::pair<std::string, Make>> kinds;
   for (const OptimizerKind& kind : optimizer_kinds()) {
     std::vector<Group> own = groups;
-    own.front().lazy_rows = kind.name != "muon";
+    own.front().lazy_rows = kind.name != "muon" && kind.name != "adafactor";
     if (kind.name == "muon")
       own.push_back(
           {.params = [](const Param& p) { return !nn::matrices_only(p); }, .frozen = true});

@@ -91,6 +91,26 @@ const std::map<std::string, Make> optimizers = {
                                         .nesterov = false,
                                         .scale = MuonScale::match_adamw,
                                         .weight_decay = 0.01})},
+    {"muon_coefficients",
+     make<Muon>(
+         MuonOptions{.learning_rate = 0.1, .iterations = 3, .coefficients = {3.0, -3.2, 1.2}})},
+    {"asgd", make<Asgd>(AsgdOptions{.learning_rate = 0.5})},
+    {"asgd_all",
+     make<Asgd>(AsgdOptions{
+         .learning_rate = 0.5, .decay = 0.1, .power = 0.5, .start = 5, .weight_decay = 0.01})},
+    {"rprop", make<Rprop>(RpropOptions{})},
+    {"rprop_all", make<Rprop>(RpropOptions{.learning_rate = 0.1,
+                                           .shrink = 0.3,
+                                           .grow = 1.5,
+                                           .least_step = 0.05,
+                                           .greatest_step = 0.8})},
+    {"adafactor", make<Adafactor>(AdafactorOptions{.learning_rate = 0.5})},
+    {"adafactor_all", make<Adafactor>(AdafactorOptions{.learning_rate = 0.2,
+                                                       .beta2_decay = -0.5,
+                                                       .epsilon = 0.05,
+                                                       .least_size = 0.5,
+                                                       .threshold = 1.5,
+                                                       .weight_decay = 0.1})},
 };
 
 // The parameters that a trajectory has, at their start.
@@ -125,6 +145,9 @@ TEST_CASE("optimizers follow PyTorch's trajectories for 20 steps") {
         CHECK(distance(param.value(), row(trace[param.name()], step + 1, param.shape())) < 1e-13);
       }
     }
+    const nn::NamedTensors averages = trace.part("average.");  // of ASGD
+    for (const auto& [of, average] : averages.tensors)
+      CHECK(distance(optimizer->state()["asgd.average." + of], average) < 1e-13);
   }
 }
 
@@ -149,17 +172,25 @@ TEST_CASE("optimizers by name have the defaults of their options") {
     by_options.step(gradients_of(same, seed));
   }
   check_same_bits(params, same);
-  CHECK_THROWS_WITH_AS(make_optimizer("adan", params, 1),
-                       doctest::Contains("there is no optimizer \"adan\"; did you mean adam? There "
-                                         "are: sgd, adam, adamw, nadam, radam, adamax, rmsprop, "
-                                         "adagrad, adadelta, lion, muon (" __FILE__ ":"),
-                       ValueError);
+  CHECK_THROWS_WITH_AS(
+      make_optimizer("adan", params, 1),
+      doctest::Contains("there is no optimizer \"adan\"; did you mean adam? There "
+                        "are: sgd, adam, adamw, nadam, radam, adamax, rmsprop, "
+                        "adagrad, adadelta, lion, muon, adafactor and 2 more (" __FILE__ ":"),
+      ValueError);
 }
 
 TEST_CASE("L-BFGS follows PyTorch's trajectory") {
   const std::pair<const char*, LbfgsOptions> runs[] = {
       {"lbfgs", {.iterations = 4, .evaluations = 5}},
-      {"lbfgs_short", {.learning_rate = 0.5, .iterations = 3, .evaluations = 5, .history = 2}}};
+      {"lbfgs_short", {.learning_rate = 0.5, .iterations = 3, .evaluations = 5, .history = 2}},
+      {"lbfgs_fixed",
+       {.learning_rate = 0.5,
+        .iterations = 4,
+        .evaluations = 5,
+        .history = 3,
+        .line_search = false}},
+      {"lbfgs_few", {.iterations = 9, .evaluations = 3, .line_search = false}}};
   for (const auto& run : runs) {
     const std::string name = run.first;
     const LbfgsOptions& options = run.second;
@@ -277,17 +308,33 @@ TEST_CASE("a restored L-BFGS goes on with the bits of the one that never stopped
       return std::pair(loss.item(), tape.gradient(loss, params));
     };
   };
-  const LbfgsOptions options{.iterations = 2};
-  Lbfgs first(straight, options), second(stopped, options);
-  for (int call = 0; call < 4; ++call) {
-    first.step(evaluate(straight));
-    Lbfgs resumed(stopped, options);
-    resumed.restore(second.state());
-    resumed.step(evaluate(stopped));
-    second = std::move(resumed);
-    check_same_bits(straight, stopped);
+  for (const bool line_search : {true, false}) {
+    const LbfgsOptions options{.learning_rate = 0.5, .iterations = 2, .line_search = line_search};
+    Lbfgs first(straight, options), second(stopped, options);
+    for (int call = 0; call < 4; ++call) {
+      first.step(evaluate(straight));
+      Lbfgs resumed(stopped, options);
+      resumed.restore(second.state());
+      resumed.step(evaluate(stopped));
+      second = std::move(resumed);
+      check_same_bits(straight, stopped);
+    }
+    nn::NamedTensors damaged = second.state();
+    damaged.tensors["lbfgs.step"] = zeros({0}, f64);
+    CHECK_THROWS_AS(second.restore(damaged), ValueError);
   }
-  nn::NamedTensors damaged = second.state();
-  damaged.tensors["lbfgs.step"] = zeros({0}, f64);
-  CHECK_THROWS_AS(second.restore(damaged), ValueError);
+}
+
+TEST_CASE("L-BFGS without a search says that a loss is not finite where a step led to it") {
+  const Params params(0, f64);
+  const Param p = create(params, "p", {1});
+  Lbfgs lbfgs(params, {.learning_rate = 1e3, .line_search = false});
+  CHECK_THROWS_WITH_AS(lbfgs.step([&] {
+    const double x = p.value().item();
+    return std::pair(x < -500 ? infinity : x * x, gradient_of(params, p, {2 * x}));
+  }),
+                       doctest::Contains("lbfgs: the loss is inf and the largest gradient 1998; "
+                                         "both have to be finite: choose a smaller learning rate"),
+                       ValueError);
+  CHECK(p.value().item() == -999);
 }

@@ -82,10 +82,12 @@
 #include <reel/nn/unroll.h>
 #include <reel/nn/with_initial_state.h>
 #include <reel/optim/adadelta.h>
+#include <reel/optim/adafactor.h>
 #include <reel/optim/adagrad.h>
 #include <reel/optim/adam.h>
 #include <reel/optim/adamax.h>
 #include <reel/optim/adamw.h>
+#include <reel/optim/asgd.h>
 #include <reel/optim/average.h>
 #include <reel/optim/background_saver.h>
 #include <reel/optim/clip.h>
@@ -99,6 +101,7 @@
 #include <reel/optim/radam.h>
 #include <reel/optim/reduce_on_plateau.h>
 #include <reel/optim/rmsprop.h>
+#include <reel/optim/rprop.h>
 #include <reel/optim/run_state.h>
 #include <reel/optim/schedule.h>
 #include <reel/optim/sgd.h>

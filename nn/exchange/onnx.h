@@ -21,10 +21,13 @@ void save_onnx(const Graph& graph, const Location& where,
 /// Identity, LayerNormalization, LogSoftmax, LSTM, MatMul, Mul, Relu, Reshape, RNN, Sigmoid,
 /// Softmax, Squeeze, Sub, Tanh, Transpose, Unsqueeze, of opset 7 to 21. Weights are parameters,
 /// named as in the file, so it can be trained on; those of a recurrent node have Reel's layout
-/// under the name of the node. The file is untrusted input. Throws FileError with the path and,
-/// where it is about a node, its name and attribute: for what cannot be read or is malformed, for
-/// other operators, attributes and activations, for other opsets, and if names of weights are the
-/// same after their characters beside letters, digits and points became "_".
+/// under the name of the node. Weights in other files (external data) are read from the folder of
+/// the model and what is below it; checksums are not compared. The files are untrusted input.
+/// Throws FileError with the path and, where it is about a node, its name and attribute: for what
+/// cannot be read or is malformed, for other operators, attributes and activations, for other
+/// opsets, and if names of weights are the same after their characters beside letters, digits and
+/// points became "_"; with the weight and its file where that is absolute, has "..", is missing, or
+/// does not have the bytes of the shape and type.
 Graph load_onnx(const Location& where);
 
 }  // namespace reel::nn

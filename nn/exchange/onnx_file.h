@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,11 +23,18 @@ struct Unreadable {
 /// Element types, by their numbers in the format.
 enum class Type : std::int32_t { none = 0, f32 = 1, i32 = 6, i64 = 7, f16 = 10, f64 = 11 };
 
+/// Where the numbers of an array are that the file of the model does not have, as it says.
+struct External {
+  std::string location = {}, offset = "0";
+  std::optional<std::string> length = {};
+};
+
 struct Array {
   std::string name;
   Type type = Type::none;
   std::vector<std::int64_t> dims = {};
-  std::string bytes = {};  ///< the numbers, little-endian
+  std::string bytes = {};                 ///< the numbers, little-endian
+  std::optional<External> external = {};  ///< until `read_external`
 
   static Array of(std::string name, const Tensor& x);
   static Array of(std::string name, std::vector<std::int64_t> numbers);  ///< [n]
@@ -33,6 +42,9 @@ struct Array {
   Tensor tensor() const;
   /// The numbers of an array of i64. Throws Unreadable.
   std::vector<std::int64_t> integers() const;
+  bool has_known_type() const;
+  /// What its shape and type take. Throws Unreadable.
+  std::uint64_t size_in_bytes() const;
 };
 
 /// One of the kinds of an attribute, `kind` as in the format.
@@ -89,5 +101,8 @@ struct Model {
 std::string encoded(const Model& model);
 /// Throws Unreadable.
 Model decoded(std::string_view file);
+/// Reads the numbers that are in other files, each at its location relative to `folder`, which is
+/// that of the model. Throws Unreadable, naming the array and the file.
+void read_external(Model& model, const std::filesystem::path& folder);
 
 }  // namespace reel::nn::onnx

@@ -269,7 +269,9 @@ Graph load_onnx(const Location& where) {
     throw FileError(fmt::format("{}: {}", where.str(), reason));
   };
   try {
-    const onnx::Model model = onnx::decoded(content);
+    onnx::Model model = onnx::decoded(content);
+    // A file without a name, which is only in memory, has no folder.
+    if (file.status().st_nlink > 0) onnx::read_external(model, where.path().parent_path());
     return onnx::Importer(model).imported();
   } catch (const onnx::Unreadable& unreadable) {
     fail(unreadable.reason);

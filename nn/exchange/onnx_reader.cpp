@@ -22,8 +22,26 @@ void append(std::string& bytes, const std::vector<std::int64_t>& numbers) {
   }
 }
 
+// A text of a map of texts: its key and its value.
+std::pair<std::string, std::string> read_entry(std::string_view bytes) {
+  std::pair<std::string, std::string> entry;
+  for (Fields f(bytes); f.next();)
+    if (f.field <= 2) (f.field == 1 ? entry.first : entry.second) = f.str();
+  return entry;
+}
+
+// Other keys, such as "checksum", are of no use here.
+void read_external_entry(std::string_view bytes, External& external) {
+  const auto [key, value] = read_entry(bytes);
+  if (key == "location") external.location = value;
+  if (key == "offset") external.offset = value;
+  if (key == "length") external.length = value;
+}
+
 Array read_array(std::string_view bytes) {
   Array array;
+  External external;
+  bool is_external = false;
   std::vector<std::int64_t> ints;
   for (Fields f(bytes); f.next();) switch (f.field) {
       case 1:
@@ -45,11 +63,15 @@ Array read_array(std::string_view bytes) {
         array.bytes += f.text;
         break;
       case 13:
-        throw Unreadable{fmt::format("array {} is in another file; save the model with its weights",
-                                     in_quotes(array.name))};
+        read_external_entry(f.text, external);
+        break;
+      case 14:
+        is_external = f.number == 1;
+        break;
       default:
         break;
     }
+  if (is_external) array.external = external;
   if (array.type == Type::i32) append<std::int32_t>(array.bytes, ints);
   if (array.type == Type::i64) append<std::int64_t>(array.bytes, ints);
   if (array.type == Type::f16) append<std::uint16_t>(array.bytes, ints);
@@ -194,19 +216,32 @@ std::size_t bytes_of(Type type) {
 
 // Throws unless the bytes are those of the shape.
 void require_size(const Array& array) {
-  const std::size_t each = bytes_of(array.type);
-  if (each == 0)
-    throw Unreadable{fmt::format("array {} has elements of the type {}, which Reel does not read",
-                                 in_quotes(array.name), static_cast<int>(array.type))};
-  auto bytes = static_cast<std::int64_t>(each);
-  for (const std::int64_t size : array.dims)
-    if (size < 0 || __builtin_mul_overflow(bytes, size, &bytes)) bytes = -1;
-  if (bytes < 0 || static_cast<std::size_t>(bytes) != array.bytes.size())
+  const std::uint64_t size = array.size_in_bytes();
+  if (array.external)
+    throw Unreadable{
+        fmt::format("array {} is in the file {}, but this model is only in memory, without a "
+                    "folder; save it as a file beside that one, or with its weights",
+                    in_quotes(array.name), in_quotes(array.external->location))};
+  if (size != array.bytes.size())
     throw Unreadable{fmt::format("array {} has {} bytes, which its shape does not take",
                                  in_quotes(array.name), array.bytes.size())};
 }
 
 }  // namespace
+
+bool Array::has_known_type() const { return bytes_of(type) > 0; }
+
+std::uint64_t Array::size_in_bytes() const {
+  if (!has_known_type())
+    throw Unreadable{fmt::format("array {} has elements of the type {}, which Reel does not read",
+                                 in_quotes(name), static_cast<int>(type))};
+  auto size = static_cast<std::int64_t>(bytes_of(type));
+  for (const std::int64_t n : dims)
+    if (n < 0 || __builtin_mul_overflow(size, n, &size))
+      throw Unreadable{
+          fmt::format("array {} has a shape that takes no number of bytes", in_quotes(name))};
+  return static_cast<std::uint64_t>(size);
+}
 
 Tensor Array::tensor() const {
   require_size(*this);

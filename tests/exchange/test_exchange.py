@@ -134,8 +134,8 @@ class Exchange(unittest.TestCase):
                 self.assert_outputs(outputs, [results[name] for name in outputs], inputs)
                 path = again
 
-    @needs("onnx", "torch", "safetensors")
-    def test_onnx_files_of_pytorch_are_read(self):
+    def check_model_of_pytorch(self, export):
+        """Exports a model with `export(model, inputs, path, **names)` and runs it in Reel."""
         import numpy
         import torch
         from safetensors.numpy import save_file
@@ -158,15 +158,45 @@ class Exchange(unittest.TestCase):
         model = Model().eval()
         tokens, h0 = torch.randint(0, 11, (7, 3)), torch.randn(4, 3, 6)
         path, values = self.folder / "torch.model", self.folder / "torch_values.safetensors"
-        torch.onnx.export(model, (tokens, h0), path, input_names=["tokens", "h0"],
-                          output_names=["y", "h"], opset_version=17, dynamo=False,
-                          dynamic_axes={"tokens": {0: "T", 1: "B"}, "h0": {1: "B"}})
+        export(model, (tokens, h0), path, input_names=["tokens", "h0"], output_names=["y", "h"])
         save_file({"in:tokens": tokens.numpy().astype(numpy.int32), "in:h0": h0.numpy()}, values)
         with torch.no_grad():
             theirs = model(tokens, h0)
         ours = self.run_here(path, values)
         for name, their in zip(("y", "h"), theirs):
             self.assert_close(ours[name], their.numpy())
+
+    @staticmethod
+    def export(model, inputs, path, **names):
+        import torch
+        torch.onnx.export(model, inputs, path, opset_version=17, dynamo=False,
+                          dynamic_axes={"tokens": {0: "T", 1: "B"}, "h0": {1: "B"}}, **names)
+
+    @needs("onnx", "torch", "safetensors")
+    def test_onnx_files_of_pytorch_are_read(self):
+        self.check_model_of_pytorch(self.export)
+
+    @needs("onnx", "torch", "safetensors")
+    def test_onnx_files_of_pytorch_with_weights_in_another_file_are_read(self):
+        import onnx
+
+        def export(model, inputs, path, **names):
+            self.export(model, inputs, path, **names)
+            onnx.save_model(onnx.load(path), path, save_as_external_data=True,
+                            location="weights", size_threshold=0)
+            self.assertGreater((path.parent / "weights").stat().st_size, path.stat().st_size)
+
+        self.check_model_of_pytorch(export)
+
+    @needs("onnx", "onnxscript", "torch", "safetensors")
+    def test_onnx_files_of_pytorchs_exporter_by_default_are_read(self):
+        import torch
+
+        def export(model, inputs, path, **names):
+            torch.onnx.export(model, inputs, path, verbose=False, **names)
+            self.assertTrue(path.with_name(path.name + ".data").exists())
+
+        self.check_model_of_pytorch(export)
 
 
 if __name__ == "__main__":

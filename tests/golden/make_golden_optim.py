@@ -9,6 +9,7 @@ w [3, 1], b [1]. Muon trains u alone.
     x, target
     <optimizer>.{u,w,b}          [21, ...], the initial value and the one after each step
     <optimizer>.grad.{u,w,b}     [20, ...], the gradient that each step took
+    asgd<...>.average.{u,w,b}    the average of ASGD after them
     lbfgs<...>.{u,w,b}           [6, ...], the initial value and the one after each call of step
     lbfgs<...>.evaluations       [5], of the loss, since the beginning
     schedule.<name>              [30], the learning rate of each step
@@ -89,10 +90,22 @@ OPTIMIZERS = {
     "muon": (torch.optim.Muon, {"lr": 0.1}),
     "muon_all": (torch.optim.Muon, {"lr": 0.1, "momentum": 0.8, "nesterov": False,
                                     "weight_decay": 0.01, "adjust_lr_fn": "match_rms_adamw"}),
+    "muon_coefficients": (torch.optim.Muon, {"lr": 0.1, "ns_steps": 3,
+                                             "ns_coefficients": (3.0, -3.2, 1.2)}),
+    "asgd": (torch.optim.ASGD, {"lr": 0.5}),
+    "asgd_all": (torch.optim.ASGD, {"lr": 0.5, "lambd": 0.1, "alpha": 0.5, "t0": 5,
+                                    "weight_decay": 0.01}),
+    "rprop": (torch.optim.Rprop, {}),
+    "rprop_all": (torch.optim.Rprop, {"lr": 0.1, "etas": (0.3, 1.5), "step_sizes": (0.05, 0.8)}),
+    "adafactor": (torch.optim.Adafactor, {"lr": 0.5}),
+    "adafactor_all": (torch.optim.Adafactor, {"lr": 0.2, "beta2_decay": -0.5, "eps": (0.05, 0.5),
+                                              "d": 1.5, "weight_decay": 0.1}),
 }
 LBFGS = {
     "lbfgs": {"max_iter": 4},
     "lbfgs_short": {"lr": 0.5, "max_iter": 3, "max_eval": 5, "history_size": 2},
+    "lbfgs_fixed": {"lr": 0.5, "max_iter": 4, "history_size": 3, "line_search_fn": None},
+    "lbfgs_few": {"max_iter": 9, "max_eval": 3, "line_search_fn": None},
 }
 
 
@@ -124,6 +137,9 @@ def trajectories(start, loss_of):
                 trace[key].append(value.detach().clone())
                 trace[f"grad.{key}"].append(value.grad.clone())
         tensors.update({f"{name}.{key}": torch.stack(rows) for key, rows in trace.items()})
+        if make is torch.optim.ASGD:
+            tensors.update({f"{name}.average.{key}": optimizer.state[value]["ax"]
+                            for key, value in trained.items()})
     return tensors
 
 
@@ -131,7 +147,8 @@ def line_searches(start, loss_of):
     tensors = {}
     for name, settings in LBFGS.items():
         values = {key: value.clone().requires_grad_() for key, value in start.items()}
-        optimizer = torch.optim.LBFGS(values.values(), line_search_fn="strong_wolfe", **settings)
+        optimizer = torch.optim.LBFGS(values.values(),
+                                      **{"line_search_fn": "strong_wolfe", **settings})
         trace = {key: [value] for key, value in start.items()} | {"evaluations": []}
         evaluations = 0
 

@@ -31,7 +31,10 @@ class Plugin:
     def __init__(self):
         self.counts = keras_by_reel.Counts()
         self.by_reel, self.by_keras, self.without, self.skipped, self.failed = [], [], [], [], []
-        self.comparisons = self.compared = 0
+        self.comparisons = self.compared = self.collected = 0
+
+    def pytest_collection_finish(self, session):
+        self.collected = len(session.items)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item):
@@ -69,10 +72,14 @@ class Keras(unittest.TestCase):
             pytest.main(["-q", "-p", "no:cacheprovider", "-W", "ignore", "--rootdir", root,
                          *(str(folder / f"{name}_test.py") for name in FILES)], plugins=[plugin])
         self.assertEqual(plugin.failed, [])
+        skipped = set(plugin.skipped)  # also those that say so once they run
+        without = [test for test in plugin.without if test not in skipped]
+        self.assertEqual(len(plugin.by_reel) + len(plugin.by_keras) + len(without) + len(skipped),
+                         plugin.collected)
         self.assertGreater(len(plugin.by_reel), 0, output.getvalue())
-        print(f"Keras: {len(plugin.by_reel)} tests with {plugin.comparisons} comparisons of values,"
-              f" all layers by Reel; {len(plugin.without)} without a call of a layer;"
-              f" {len(plugin.skipped)} skipped by Keras", file=sys.stderr)
+        print(f"Keras: {len(plugin.by_reel)} of {plugin.collected} tests with {plugin.comparisons} "
+              f"comparisons of values, all layers by Reel; {len(without)} without a call of a layer;"
+              f" {len(skipped)} skipped by Keras", file=sys.stderr)
         for test in plugin.by_keras:
             print(f"Keras: without {test.lstrip(':')}", file=sys.stderr)
         self.assertLessEqual({test.lstrip(":") for test in plugin.by_keras}, KERAS_ALONE)
