@@ -33,6 +33,8 @@ class Arg {
   Arg(From) = delete;
 
   constexpr operator T() const { return value_; }
+  /// How fmt prints it, by T's format; before fmt 10 it does so by itself.
+  friend constexpr T format_as(const Arg& argument) { return argument.value_; }
 
  private:
   template <class From>

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <reel/autograd/engine/scope.h>
 #include <reel/autograd/ops.h>

@@ -3,7 +3,7 @@
 #include <concepts>
 #include <utility>
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <reel/autograd/ops.h>
 #include <reel/nn/calls.h>

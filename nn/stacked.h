@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <reel/nn/calls.h>
 #include <reel/nn/dropout.h>

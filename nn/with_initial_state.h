@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <reel/autograd/ops.h>
 #include <reel/autograd/tape.h>

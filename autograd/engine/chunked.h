@@ -5,7 +5,7 @@
 #include <memory>
 #include <utility>
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <reel/autograd/engine/buffer.h>
 #include <reel/autograd/error.h>

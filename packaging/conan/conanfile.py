@@ -34,10 +34,10 @@ class Reel(ConanFile):
         basic_layout(self)
 
     def requirements(self):
-        self.requires("eigen/3.4.0", transitive_headers=True)
+        self.requires("eigen/[>=3.4 <6]", transitive_headers=True)
         self.requires("fmt/[>=9 <13]", transitive_headers=True, transitive_libs=True)
         self.requires("nlohmann_json/[>=3.11 <4]")
-        self.requires("utf8proc/[>=2.8 <3]")
+        self.requires("utf8proc/[>=2.6 <3]")
         self.requires("libzip/[>=1.7 <2]")
 
     def build_requirements(self):

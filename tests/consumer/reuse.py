@@ -14,8 +14,8 @@ import sys
 
 from consumers import compile_commands
 
-# Warnings, includes, precompiled headers and where output goes change no code.
-HARMLESS = re.compile(r"-fdiagnostics|-fpch|-fmacro-prefix")
+# Warnings, includes, precompiled headers, where output goes and what is the default change no code.
+HARMLESS = re.compile(r"-fdiagnostics|-fpch|-fmacro-prefix|-m64$")
 
 
 def flags(words):

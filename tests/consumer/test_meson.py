@@ -1,5 +1,7 @@
 """Reel as a subproject of a user's Meson project, and configurations that are refused."""
+import json
 import pathlib
+import re
 import shutil
 import sys
 import unittest
@@ -80,6 +82,18 @@ class Subproject(unittest.TestCase):
         run(MESON, "compile", "-C", build)
         self.assertEqual(run(build / "consumer"), EXPECTED)
         self.assertIn(f"libreel.so.{INTERFACE}", run("ldd", build / "consumer"))
+
+
+class Flags(unittest.TestCase):
+    def test_what_is_compiled_for_each_instruction_set_is_always_optimised(self):
+        # Otherwise its inline functions are left over, and the linker keeps those of one set for all.
+        build = folder() / "unoptimised"
+        run(MESON, "setup", build, ROOT, *LIBRARY_ALONE, "--wrap-mode=nofallback", CXXFLAGS="-O0")
+        commands = [c["command"] for c in json.loads((build / "compile_commands.json").read_text())
+                    if re.match("libreel-", c["output"])]
+        self.assertGreater(len(commands), 0)
+        for command in commands:
+            self.assertEqual(re.findall(r" (-O\S*)", command)[-1], "-O3", command)
 
 
 class Hosts(unittest.TestCase):
