@@ -308,10 +308,10 @@ Tensor reshape(const Tensor& x, std::initializer_list<Index> shape, Site site) {
   const auto open = std::ranges::find(sizes, -1);
   if (open == sizes.end()) return reshape(x, Shape(std::span<const Index>(sizes), site), site);
   const auto fail = [&](std::string_view why) {
-    throw ShapeError(
-        fmt::format("reshape: {} elements cannot take shape [{}]{}; x is {} {}", x.size(),
-                    fmt::join(shape, ", "), why, name_of(x.dtype()), x.shape().str()),
-        site);
+    throw ShapeError(fmt::format("reshape: {} elements cannot take shape [{}]{}; x is {} {}",
+                                 x.size(), fmt::join(shape.begin(), shape.end(), ", "), why,
+                                 name_of(x.dtype()), x.shape().str()),
+                     site);
   };
   *open = 1;
   if (std::ranges::any_of(sizes, [](Index size) { return size < 0; }))

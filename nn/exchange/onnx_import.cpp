@@ -271,7 +271,7 @@ Graph load_onnx(const Location& where) {
   try {
     onnx::Model model = onnx::decoded(content);
     // A file without a name, which is only in memory, has no folder.
-    if (file.status().st_nlink > 0) onnx::read_external(model, where.path().parent_path());
+    if (file.status().links > 0) onnx::read_external(model, where.path().parent_path());
     return onnx::Importer(model).imported();
   } catch (const onnx::Unreadable& unreadable) {
     fail(unreadable.reason);

@@ -54,6 +54,8 @@ class Debian(unittest.TestCase):
             contents[name] = run("dpkg-deb", "-c", package)
             if "dbgsym" not in name:
                 run("dpkg-deb", "-x", package, root)
+        if shutil.which("lintian"):
+            run("lintian", "--fail-on", "error", *tree.parent.glob("*.changes"))
         self.assertIn(f"libreel.so.{INTERFACE}\n", contents[f"libreel{INTERFACE}"].replace(" ->", "\n"))
         for file in ("libreel.a", "ReelConfig.cmake", "reel.pc", "include/reel/reel.h"):
             self.assertIn(file, contents["libreel-dev"])
