@@ -85,7 +85,8 @@ TEST_CASE("data: devices are not read") {
   const auto message = [](auto read) { return message_of<FileError>(read); };
   CHECK(contains(message([&] { read_idx_images("/dev/zero"); }), "a device, not a regular file"));
   CHECK(contains(message([&] { read_piano_rolls("/dev/zero"); }), "is a device"));
-  CHECK(contains(message([&] { TextTokens("/dev/zero", Vocabulary("ab", TextMode::utf8)); }), "a device"));
+  CHECK(contains(message([&] { TextTokens("/dev/zero", Vocabulary("ab", TextMode::utf8)); }),
+                 "a device"));
   for (const TextMode mode : {TextMode::utf8, TextMode::bytes})
     CHECK(contains(message([&] { read_text("/dev/zero", mode); }), "/dev/zero: is a device"));
 }
