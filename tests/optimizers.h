@@ -40,7 +40,7 @@ Make make(const Options& options) {
   return [=](const Params& params) { return std::make_unique<O>(params, options); };
 }
 
-// One of each update formula.
+// One of each update formula. The last one is for matrices alone.
 inline const std::vector<Make> all_optimizers = {
     make<Sgd>(SgdOptions{.learning_rate = 0.1, .weight_decay = 0.01}),
     make<Sgd>(SgdOptions{.learning_rate = 0.1, .momentum = 0.9, .dampening = 0.1}),
@@ -58,10 +58,10 @@ inline const std::vector<Make> all_optimizers = {
     make<Adagrad>(AdagradOptions{.learning_rate = 0.1, .learning_rate_decay = 0.1}),
     make<Adadelta>(AdadeltaOptions{}),
     make<Lion>(LionOptions{.learning_rate = 0.1, .weight_decay = 0.1}),
-    make<Muon>(MuonOptions{.learning_rate = 0.1}),
     make<Adafactor>(AdafactorOptions{.learning_rate = 0.1, .weight_decay = 0.1}),
     make<Asgd>(AsgdOptions{.learning_rate = 0.1, .decay = 0.1, .start = 1, .weight_decay = 0.01}),
     make<Rprop>(RpropOptions{.learning_rate = 0.1}),
+    make<Muon>(MuonOptions{.learning_rate = 0.1}),
 };
 
 // A parameter `name` with the given numbers.

@@ -121,6 +121,11 @@ TEST_CASE("atomic file: names of other alphabets") {
   write_file(directory.path() / name, "second");
   CHECK(content_of(directory.path() / name) == "second");
   CHECK(directory.count() == 1);
+  std::u8string of_84_characters;
+  for (int i = 0; i < 84; ++i) of_84_characters += u8"\u6587";
+  write_file(directory.path() / of_84_characters, "third");
+  CHECK(content_of(directory.path() / of_84_characters) == "third");
+  CHECK(directory.count() == 2);
   const std::string message =
       message_of<FileError>([&] { write_file(directory.path() / "none" / name, ""); });
   CHECK(contains(message,

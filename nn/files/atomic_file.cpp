@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -14,9 +15,12 @@
 namespace reel::nn {
 namespace {
 
-// The prefix of the names of a file's temporary files.
+// The prefix of the names of a file's temporary files, which leaves room for the suffix. What it
+// keeps of a long name ends with a whole character.
 std::string temporary_prefix(const std::string& name) {
-  return fmt::format(".{}.", name.substr(0, 200));  // leaves room for the suffix
+  std::size_t length = std::min<std::size_t>(name.size(), 200);
+  while (length > 0 && length < name.size() && (name[length] & 0xc0) == 0x80) --length;
+  return fmt::format(".{}.", name.substr(0, length));
 }
 
 std::string temporary_name(const std::string& name) {

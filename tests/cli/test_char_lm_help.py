@@ -103,7 +103,7 @@ class Printed(runs.CharLmTest):
 
     def test_environment_variables_that_are_read_are_in_the_man_page(self):
         read = set()
-        for folder in ("autograd", "nn", "optim", "datasets", "examples/char_lm"):
+        for folder in ("autograd", "nn", "optim", "datasets", "examples/char_lm", "examples/support"):
             for path in (runs.ROOT / folder).rglob("*.cpp"):
                 read.update(re.findall(r'getenv\("(\w+)"\)', path.read_text(encoding="utf-8")))
         section = self.printed("man").split(".SH ENVIRONMENT\n")[1].split(".SH ")[0]

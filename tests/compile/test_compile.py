@@ -195,7 +195,11 @@ def functions(bodies):
 
 def errors_by_line(output, name):
     """The diagnostics, without the chains of headers, by the line of the source that they are about.
-    g++ says where a template was instantiated before the error, clang++ after it."""
+    g++ says where a template was instantiated before the error, clang++ after it. Functions of the C
+    library that have the same name are left out, as they are there in any program with <cmath>."""
+    diagnostic = re.compile(r"\S+:\d+:\d+: \w+: |note: ")
+    of_the_library = re.compile(r"/usr/include/\S+\.h:\d+:\d+: note: |note: \(skipping")
+    left_out = False
     here = re.compile(re.escape(name) + r":(\d+):")
     before = re.compile(r": In \w+|required from")
     by_line, error, cause = {}, None, None
@@ -206,7 +210,9 @@ def errors_by_line(output, name):
             by_line.setdefault(int(found[1]) if found else 0, []).extend(error)
 
     for text in output.splitlines():
-        if re.match(r"In file included from| +from ", text):
+        if diagnostic.match(text):
+            left_out = bool(of_the_library.match(text))
+        if left_out or re.match(r"In file included from| +from ", text):
             continue
         if before.search(text):  # of g++: what comes next
             if error:
