@@ -130,7 +130,7 @@ class Hosts(unittest.TestCase):
     def test_a_cross_file_of_a_user(self):
         compiler = "aarch64-linux-gnu-g++"
         need(compiler)
-        modules = [str(ROOT / ".ci" / "aarch64"), "/usr/share/pkgconfig"]
+        modules = [str(ROOT / ".ci" / "cross"), "/usr/share/pkgconfig"]
         failed, output = self.configure(cross_file(
             "aarch64", "little", compiler, "['-idirafter', '/usr/include', '-DFMT_HEADER_ONLY']", modules))
         self.assertFalse(failed, output)
