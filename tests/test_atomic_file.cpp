@@ -54,26 +54,6 @@ TEST_CASE("atomic file: the longest name that a file may have") {
   CHECK(content_of(directory / name) == "content");
 }
 
-TEST_CASE("atomic file: it is written in its directory even if that is renamed") {
-  const TemporaryDirectory directory;
-  std::filesystem::create_directory(directory / "m1");
-  const auto model = directory.file("m1/model", "old");
-  const nn::Directory open(directory / "m1");
-  AtomicFile file(model);
-  file.write("first");
-  std::filesystem::rename(directory / "m1", directory / "m2");
-  CHECK(open.path_now() == std::filesystem::canonical(directory / "m2"));
-  std::filesystem::create_directory(directory / "m1");
-  directory.file("m1/model", "another");
-  file.commit();
-  CHECK(content_of(directory / "m2/model") == "first");
-  write_file({open, "model"}, "second");
-  CHECK(content_of(directory / "m2/model") == "second");
-  CHECK(content_of(model) == "another");
-  CHECK(nn::Location(open, "model").exists());
-  CHECK(nn::Location(open, "model").str() == model.string());
-}
-
 TEST_CASE("atomic file: only leftovers of killed processes are removed") {
   const TemporaryDirectory directory;
   for (const char* name :

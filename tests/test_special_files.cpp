@@ -1,4 +1,4 @@
-// Links, permissions, devices and pipes, of POSIX systems.
+// Links, permissions, devices, pipes and directories renamed while they are open, of POSIX systems.
 #include <doctest/doctest.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -64,6 +64,26 @@ TEST_CASE("atomic file: devices, and directories without permission") {
     CHECK(contains(message(directory / "model"), "cannot write: Permission denied"));
     std::filesystem::permissions(directory.path(), std::filesystem::perms::owner_all);
   }
+}
+
+TEST_CASE("atomic file: it is written in its directory even if that is renamed") {
+  const TemporaryDirectory directory;
+  std::filesystem::create_directory(directory / "m1");
+  const auto model = directory.file("m1/model", "old");
+  const nn::Directory open(directory / "m1");
+  nn::AtomicFile file(model);
+  file.write("first");
+  std::filesystem::rename(directory / "m1", directory / "m2");
+  CHECK(open.path_now() == std::filesystem::canonical(directory / "m2"));
+  std::filesystem::create_directory(directory / "m1");
+  directory.file("m1/model", "another");
+  file.commit();
+  CHECK(content_of(directory / "m2/model") == "first");
+  write_file({open, "model"}, "second");
+  CHECK(content_of(directory / "m2/model") == "second");
+  CHECK(content_of(model) == "another");
+  CHECK(nn::Location(open, "model").exists());
+  CHECK(nn::Location(open, "model").str() == model.string());
 }
 
 TEST_CASE("safetensors: devices and pipes are not read, nor devices written") {
