@@ -21,7 +21,7 @@ clang   libclang-rt-14-dev  sanitizer clang++
 cross   g++-aarch64-linux-gnu  command aarch64-linux-gnu-g++
 cross   qemu-user           command qemu-aarch64
 wine    wine64              file /usr/lib/wine/wine64
-wine    python3-venv        package ensurepip
+zig     python3-venv        package ensurepip
 memory  valgrind            command valgrind
 lint    clang-format        command clang-format
 lint    clang-tidy          command clang-tidy
